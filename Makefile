@@ -1,0 +1,70 @@
+# Integral human pose: a course and a reproduction. `make` alone prints the targets.
+SHELL   := /bin/bash
+PYTHON  ?= python3
+PROFILE ?= laptop
+TORCH   ?= registry
+BIN     := .venv/bin
+STAMP   := .venv/installed-$(TORCH).lock
+export UV_PYTHON_DOWNLOADS := never
+export JUPYTER_PLATFORM_DIRS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help env reproduce capture test unit notebooks lint lab lock clean
+
+help:  ## print this list
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo; echo "  variables: PROFILE=smoke|laptop|gpu|full (now $(PROFILE)), TORCH=registry|cpu (now $(TORCH)), PYTHON=$(PYTHON)"
+
+env:  ## build .venv from requirements.lock (again only when the lock changes)
+	@if ! cmp -s requirements.lock $(STAMP); then $(MAKE) --no-print-directory build-env; fi
+
+# The stamp is a copy of the lock, written last: an interrupted build is simply taken up again.
+.PHONY: build-env
+build-env:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make env: $(PYTHON) is older than Python 3.11; name a newer one, as in: make env PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+	  { echo "make env: '$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@rm -f .venv/installed-*.lock
+ifeq ($(TORCH),cpu)
+	grep -v -E '^(nvidia-|cuda-|triton)' requirements.lock > .venv/cpu.lock
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --torch-backend=cpu -r .venv/cpu.lock
+else
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install -r requirements.lock
+endif
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --no-deps -e .
+	@cp requirements.lock $(STAMP)
+
+reproduce: env  ## capture, train, evaluate, run the notebooks, print the table (PROFILE=laptop: about 40 min on 2 cores)
+	@$(BIN)/python -m ipr_lib reproduce --profile $(PROFILE)
+
+capture: env  ## only write the built-in capture of PROFILE
+	@$(BIN)/python -m ipr_lib capture --profile $(PROFILE)
+
+test: lint unit notebooks-smoke  ## lint, unit tests, static notebook checks, every notebook with the smoke profile
+
+unit: env  ## unit tests and static notebook checks
+	@$(BIN)/python -m pytest
+
+.PHONY: notebooks-smoke
+notebooks-smoke: env
+	@$(BIN)/python -m ipr_lib reproduce --profile smoke --fresh
+
+notebooks: env  ## run every notebook with PROFILE, data and training included
+	@$(BIN)/python -m ipr_lib reproduce --profile $(PROFILE)
+
+lint: env  ## ruff on code and notebooks
+	@$(BIN)/ruff check .
+
+lab: env  ## JupyterLab, opened at the first notebook
+	@$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+lock: env  ## write requirements.lock anew from pyproject.toml
+	VIRTUAL_ENV=.venv $(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --upgrade \
+	  --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock
+
+clean:  ## remove runs, captures and caches (keeps .venv and results/reference)
+	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +
+	rm -rf data/capture-* .pytest_cache .ruff_cache
+	find ipr_lib tests notebooks benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,212 @@
+"""The prepared Human3.6M layout: one folder per sequence and camera, 1-based JPEGs, `h36m_meta.mat` (MATLAB v5).
+
+The capture and the preparation of the real set both write it through this module, and one reader serves both.
+Taught in notebooks/02_prepare_human36m.ipynb.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+
+from .camera import Camera
+from .files import InputError, atomic_path
+from .skeleton import SCORED_JOINTS
+
+SUBJECTS = (1, 5, 6, 7, 8, 9, 11)
+# Actions are numbered from 2, in Human3.6M's order (1 is a calibration clip that nobody uses).
+ACTIONS = (
+    "Directions", "Discussion", "Eating", "Greeting", "Phoning", "Posing", "Purchases", "Sitting", "SittingDown",
+    "Smoking", "Photo", "Waiting", "Walking", "WalkDog", "WalkTogether",
+)
+FIRST_ACTION = 2
+CAMERAS = (1, 2, 3, 4)
+# The lists behind the papers' "Protocol 2" and "Protocol 1"; always quoted here by subjects, step and metric.
+SPLITS = {
+    "S1,5,6,7,8 / S9,11": ((1, 5, 6, 7, 8), (9, 11)),
+    "S1,5,6,7,8,9 / S11": ((1, 5, 6, 7, 8, 9), (11,)),
+}
+TRAIN_STEP, TEST_STEP = 5, 64
+META_NAME = "h36m_meta.mat"
+_FOLDER = re.compile(r"s_(\d{2})_act_(\d{2})_subact_(\d{2})_ca_(\d{2})")
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """One take seen by one camera.
+
+    Attributes:
+        folder: where the pictures and the labels lie.
+        subject, action, subaction, camera_id: Human3.6M's numbers (action 2 is Directions).
+        camera: its calibration.
+        joints_world: (n, 17, 3) float64, world, mm; row i belongs to picture i + 1.
+    """
+
+    folder: Path
+    subject: int
+    action: int
+    subaction: int
+    camera_id: int
+    camera: Camera
+    joints_world: np.ndarray
+
+    def picture_path(self, frame):
+        """Path of the picture of 0-based `frame`."""
+        return self.folder / picture_name(self.folder.name, frame)
+
+
+def action_name(action):
+    """Name of action number `action` (2 -> "Directions")."""
+    return ACTIONS[action - FIRST_ACTION]
+
+
+def folder_name(subject, action, subaction, camera_id):
+    """Folder of one sequence and camera, e.g. "s_01_act_02_subact_01_ca_01"."""
+    return f"s_{subject:02d}_act_{action:02d}_subact_{subaction:02d}_ca_{camera_id:02d}"
+
+
+def parse_folder_name(name):
+    """(subject, action, subaction, camera_id) of a folder name, or None if it is not one."""
+    match = _FOLDER.fullmatch(name)
+    return tuple(int(part) for part in match.groups()) if match else None
+
+
+def picture_name(folder, frame):
+    """File name of 0-based `frame`; the number in it is 1-based."""
+    return f"{folder}_{frame + 1:06d}.jpg"
+
+
+def write_meta(path, camera, joints_world):
+    """Write `h36m_meta.mat` for one sequence and camera, atomically.
+
+    Args:
+        path: the file to write.
+        camera: its calibration.
+        joints_world: (n, 17, 3), world, mm, finite.
+    """
+    n = len(joints_world)
+    fields = {
+        "pose3d_world": np.asarray(joints_world, np.float64),
+        "R": camera.R,
+        "T": camera.T.reshape(1, 3),
+        "f": camera.f.reshape(1, 2),
+        "c": camera.c.reshape(1, 2),
+        "img_height": np.full((n, 1), float(camera.height)),
+        "img_width": np.full((n, 1), float(camera.width)),
+    }
+    with atomic_path(path) as temporary:
+        scipy.io.savemat(temporary, fields, format="5", do_compression=True)
+
+
+def read_sequence(folder):
+    """Read one sequence's labels and camera, checked.
+
+    Args:
+        folder: a folder of the prepared layout.
+    Returns:
+        Sequence.
+    Raises:
+        InputError: the folder's name is irregular; `h36m_meta.mat` is missing, truncated, lacks a field or has one of
+            another shape; a pose is not finite; a joint lies behind the camera.
+    """
+    folder = Path(folder)
+    numbers = parse_folder_name(folder.name)
+    if numbers is None:
+        raise InputError(f"{folder}: expected a folder name like {folder_name(1, 2, 1, 1)}")
+    path = folder / META_NAME
+    meta = _load_meta(path)
+    joints_world = meta["pose3d_world"]
+    n = len(joints_world)
+    shapes = {
+        "pose3d_world": (n, SCORED_JOINTS, 3), "R": (3, 3), "T": (1, 3), "f": (1, 2), "c": (1, 2),
+        "img_height": (n, 1), "img_width": (n, 1),
+    }
+    for name, shape in shapes.items():
+        if meta[name].shape != shape:
+            raise InputError(f"{path}: {name} has shape {meta[name].shape}, expected {shape}; prepare this set again")
+        if not np.isfinite(meta[name]).all():
+            where = np.argwhere(~np.isfinite(meta[name]))[0]
+            raise InputError(f"{path}: {name} is not finite at index {tuple(map(int, where))}; prepare this set again")
+    heights, widths = meta["img_height"], meta["img_width"]
+    if n == 0 or (heights != heights[0]).any() or (widths != widths[0]).any():
+        raise InputError(f"{path}: expected at least one pose and one picture size; prepare this set again")
+    camera = Camera(
+        meta["R"], meta["T"][0], meta["f"][0], meta["c"][0], int(widths[0, 0]), int(heights[0, 0])
+    )
+    depth = camera.world_to_camera(joints_world)[..., 2]
+    if (depth <= 0).any():
+        frame, joint = np.argwhere(depth <= 0)[0]
+        raise InputError(
+            f"{path}: joint {joint} of pose {frame} lies behind the camera (Z = {depth[frame, joint]:.0f} mm); "
+            "check R and T, then prepare this set again"
+        )
+    return Sequence(folder, *numbers, camera, joints_world)
+
+
+def _load_meta(path):
+    """The numeric fields of one `h36m_meta.mat`, as float64 arrays."""
+    names = ("pose3d_world", "R", "T", "f", "c", "img_height", "img_width")
+    if not path.is_file():
+        raise InputError(f"{path} is missing; prepare this set again")
+    try:
+        content = scipy.io.loadmat(path, variable_names=names)
+    except Exception as error:  # scipy raises a dozen kinds for damaged files; each means the same to a user
+        raise InputError(f"{path} is damaged or truncated ({error}); prepare this set again") from error
+    missing = [name for name in names if name not in content]
+    if missing:
+        raise InputError(f"{path} lacks {', '.join(missing)}; prepare this set again")
+    wrong = [name for name in names if content[name].dtype.kind not in "fiu"]
+    if wrong:
+        raise InputError(f"{path}: {', '.join(wrong)} should hold numbers; prepare this set again")
+    return {name: np.asarray(content[name], np.float64) for name in names}
+
+
+def list_folders(root, subjects=SUBJECTS):
+    """Folders of the prepared set `root` that belong to `subjects`, sorted by name.
+
+    Raises:
+        InputError: there is no such folder, or it holds nothing of these subjects.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; write it with `python -m ipr_lib capture` or name a prepared set")
+    found = [
+        root / entry.name for entry in os.scandir(root)
+        if (numbers := parse_folder_name(entry.name)) and numbers[0] in subjects
+    ]
+    if not found:
+        names = ", ".join(f"S{subject}" for subject in subjects)
+        raise InputError(f"{root} holds no sequence of {names}, such as {folder_name(subjects[0], 2, 1, 1)}")
+    return sorted(found)
+
+
+def frames_in_use(sequence, step):
+    """0-based frames 0, step, 2 step … of a sequence, each checked to have its picture.
+
+    Args:
+        sequence: Sequence.
+        step: every how many frames one is used.
+    Returns:
+        (m,) int64.
+    Raises:
+        InputError: a picture in use is missing, or there are pictures past the last pose.
+    """
+    n = len(sequence.joints_world)
+    frames = np.arange(0, n, step)
+    present = {entry.name for entry in os.scandir(sequence.folder) if entry.name.endswith(".jpg")}
+    missing = [frame for frame in frames if picture_name(sequence.folder.name, frame) not in present]
+    if missing:
+        raise InputError(
+            f"{sequence.picture_path(missing[0])} is missing ({len(missing)} of the {len(frames)} pictures that "
+            f"step {step} of {n} poses asks for); prepare this set again with a matching step"
+        )
+    surplus = sorted(name for name in present if name > picture_name(sequence.folder.name, n - 1))
+    if surplus:
+        raise InputError(
+            f"{sequence.folder / surplus[0]}: picture without a pose ({META_NAME} holds {n} poses); "
+            "pictures and labels come from different runs, prepare this set again"
+        )
+    return frames

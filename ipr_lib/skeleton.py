@@ -1,0 +1,97 @@
+"""Joint sets as data: names, tree, mirror pairs, root. Taught in notebooks/01_skeletons_and_cameras.ipynb."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A joint set.
+
+    Attributes:
+        names: joint names in array order, e.g. "R_Knee".
+        parents: index of each joint's parent in the tree, -1 at the top of the tree.
+        flip_pairs: (right, left) index pairs that change places in a mirror.
+        root: index of the joint that root-relative coordinates are measured from.
+    """
+
+    names: tuple[str, ...]
+    parents: tuple[int, ...]
+    flip_pairs: tuple[tuple[int, int], ...]
+    root: int
+
+    def __len__(self):
+        return len(self.names)
+
+    @cached_property
+    def flip_order(self):
+        """Index array p such that joints[..., p, :] gives each mirrored joint its partner's place; p[p] = identity."""
+        order = np.arange(len(self))
+        for right, left in self.flip_pairs:
+            order[right], order[left] = left, right
+        return order
+
+    @cached_property
+    def limbs(self):
+        """(child, parent) index pairs, (J - 1, 2)."""
+        return np.array([(child, parent) for child, parent in enumerate(self.parents) if parent >= 0])
+
+    def index(self, name):
+        """Index of the joint called `name` (ValueError if there is none)."""
+        return self.names.index(name)
+
+
+def bone_lengths(joints, skeleton):
+    """Length of each limb.
+
+    Args:
+        joints: (..., J, 3), any unit.
+        skeleton: the joint set of `joints`.
+    Returns:
+        (..., J - 1), same unit, in the order of `skeleton.limbs`.
+    """
+    children, parents = skeleton.limbs.T
+    return np.linalg.norm(joints[..., children, :] - joints[..., parents, :], axis=-1)
+
+
+def convert_joints(joints, source, target):
+    """Bring joints of one joint set to another, by name.
+
+    Args:
+        joints: (..., J_source, C).
+        source, target: the two joint sets.
+    Returns:
+        joints (..., J_target, C), zero where there is no partner; weights (J_target,) float32, 1 with a partner, else 0.
+    """
+    joints = np.asarray(joints)
+    partners = np.array([source.names.index(name) if name in source.names else -1 for name in target.names])
+    weights = (partners >= 0).astype(np.float32)
+    return joints[..., partners, :] * weights[:, None].astype(joints.dtype), weights
+
+
+def add_thorax(joints):
+    """Append the virtual joint Thorax, the middle of both shoulders, to Human3.6M's 17 joints.
+
+    Args:
+        joints: (..., 17, C).
+    Returns:
+        (..., 18, C). Thorax is trained (MPII annotates it) but not scored.
+    """
+    right, left = HUMAN36M.index("R_Shoulder"), HUMAN36M.index("L_Shoulder")
+    thorax = (joints[..., right, :] + joints[..., left, :]) / 2
+    return np.concatenate([joints, thorax[..., None, :]], axis=-2)
+
+
+HUMAN36M = Skeleton(
+    names=(
+        "Pelvis", "R_Hip", "R_Knee", "R_Ankle", "L_Hip", "L_Knee", "L_Ankle", "Torso", "Neck", "Nose", "Head",
+        "L_Shoulder", "L_Elbow", "L_Wrist", "R_Shoulder", "R_Elbow", "R_Wrist", "Thorax",
+    ),
+    parents=(-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15, 8),
+    flip_pairs=((1, 4), (2, 5), (3, 6), (14, 11), (15, 12), (16, 13)),
+    root=0,
+)
+# The first 17 are measured and scored; Thorax (index 17) is their virtual companion.
+SCORED_JOINTS = 17
