@@ -17,6 +17,8 @@ class Camera:
         f: (2,) focal length, px.
         c: (2,) principal point, px; pixel p has its centre at p.
         width, height: picture size, px.
+
+    Leading axes batch: with R (n, 1, 3, 3), T, f and c (n, 1, 3 or 2), joints (n, J, 3) each meet their own camera.
     """
 
     R: np.ndarray
@@ -28,11 +30,11 @@ class Camera:
 
     def world_to_camera(self, joints_world):
         """(..., 3) world mm -> (..., 3) camera mm."""
-        return (joints_world - self.T) @ self.R.T
+        return np.einsum("...ij,...j->...i", self.R, joints_world - self.T)
 
     def camera_to_world(self, joints_cam):
         """(..., 3) camera mm -> (..., 3) world mm."""
-        return joints_cam @ self.R + self.T
+        return np.einsum("...ji,...j->...i", self.R, joints_cam) + self.T
 
     def camera_to_image(self, joints_cam):
         """(..., 3) camera mm -> (..., 2) px. Joints need Z > 0: a point behind the camera has no picture."""

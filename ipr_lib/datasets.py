@@ -1,0 +1,176 @@
+"""Crop store -> batches. Taught in notebooks/04_crops_and_augmentation.ipynb and notebooks/09_training.ipynb.
+
+What a batch holds follows from (seed, epoch, step) alone, so the number of workers changes nothing and a resumed run
+meets the very batches it would have met.
+"""
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from .skeleton import HUMAN36M
+from .transforms import (
+    apply_affine,
+    compose_affine,
+    crop_affine,
+    draw_augmentation,
+    invert_affine,
+    warp,
+)
+
+
+class CropDataset(Dataset):
+    """Batches of crops and joints out of a crop store.
+
+    Indexed with a key (epoch, step, items) it returns a whole batch, a dict of tensors:
+        crops (B, S, S, 3) uint8 RGB;
+        joints (B, J, 3) float32: x, y in crop px, z in mm behind the root times the zoom;
+        weights (B, J, 3) float32: 1 where the coordinate is known and inside the volume, else 0;
+        colour (B, 3) float32 factors, to be applied with `normalise`;
+        affine (B, 2, 3) float64, picture px -> crop px; items (B,) int64.
+    """
+
+    def __init__(self, store, crop_px, depth_mm, augmentation=None, seed=0):
+        """
+        Args:
+            store: CropStore.
+            crop_px: side of the crops, px.
+            depth_mm: depth range of the volume, mm; joints outside get weight 0.
+            augmentation: Augmentation, or None for the plain box.
+            seed: of the augmentation.
+        """
+        self.store, self.crop_px, self.depth_mm = store, crop_px, depth_mm
+        self.augmentation, self.seed = augmentation, seed
+
+    def __len__(self):
+        return len(self.store)
+
+    def __getitem__(self, key):
+        epoch, step, items = key
+        columns = self.store.columns
+        box = columns["box"][items]
+        if self.augmentation is None:
+            draw = {"scale": np.ones(len(items)), "flip": np.zeros(len(items), bool)}
+            colour = np.ones((len(items), 3), np.float32)
+        else:
+            draw = draw_augmentation(self.augmentation, np.random.default_rng([self.seed, epoch, step]), len(items))
+            colour = draw.pop("colour")
+        affine = crop_affine(box, self.crop_px, **draw)
+        cv2.setNumThreads(0)  # the crops are small, the cores belong to the network
+        from_stored = compose_affine(affine, invert_affine(columns["affine"][items]))
+        crops = np.stack([
+            warp(self.store.picture(item), a, self.crop_px) for item, a in zip(items, from_stored)
+        ])
+        joints, weights = self.targets(items, affine, draw["scale"], draw["flip"])
+        batch = {"crops": crops, "joints": joints, "weights": weights, "colour": colour, "affine": affine}
+        return {name: torch.from_numpy(array) for name, array in batch.items()} | {"items": torch.as_tensor(items)}
+
+    def targets(self, items, affine, scale, flip):
+        """Joints in the crop and their weights; see the class.
+
+        Args:
+            items: (B,) indices.
+            affine: (B, 2, 3) picture px -> crop px, mirror included.
+            scale: (B,) zoom. The whole cube is zoomed, depth with it: a crop shows shape, not size.
+            flip: (B,) bool.
+        Returns:
+            joints, weights: (B, J, 3) float32.
+        """
+        columns = self.store.columns
+        cam = columns["joints_cam"][items]
+        depth = cam[..., 2] - cam[:, HUMAN36M.root, None, 2]
+        xy = apply_affine(affine, columns["joints_img"][items].astype(float))
+        joints = np.concatenate([xy, (depth * scale[:, None])[..., None]], axis=-1)
+        visible, has_depth = columns["visible"][items], columns["has_depth"][items]
+        # The affine has mirrored x already; what is left is that partners change places.
+        joints = np.where(flip[:, None, None], joints[:, HUMAN36M.flip_order], joints)
+        visible = np.where(flip[:, None], visible[:, HUMAN36M.flip_order], visible)
+        half = np.array([self.crop_px / 2, self.crop_px / 2, self.depth_mm / 2])
+        middle = np.array([(self.crop_px - 1) / 2, (self.crop_px - 1) / 2, 0.0])
+        weights = (np.abs(joints - middle) <= half) & visible[..., None]
+        weights[..., 2] &= has_depth[:, None]
+        return joints.astype(np.float32), weights.astype(np.float32)
+
+
+class BatchKeys(Sampler):
+    """Keys (epoch, step, items) of every batch of a run: one loader, and its workers, serve all epochs.
+
+    Args:
+        n: number of items.
+        batch_size: items a batch.
+        epochs: passes over the items.
+        seed: of the order.
+        start: global step to begin at, epochs counted through.
+        shuffle: each epoch in an order of its own, without a short last batch. False gives items in order and keeps a
+            short last batch, as evaluation needs.
+    """
+
+    def __init__(self, n, batch_size, epochs=1, seed=0, start=0, shuffle=True):
+        self.n, self.batch_size, self.seed, self.start, self.shuffle = n, batch_size, seed, start, shuffle
+        self.steps_per_epoch = n // batch_size if shuffle else -(-n // batch_size)
+        self.steps = epochs * self.steps_per_epoch
+
+    def __len__(self):
+        return max(0, self.steps - self.start)
+
+    def __iter__(self):
+        epoch, order = None, np.arange(self.n)
+        for global_step in range(self.start, self.steps):
+            if self.shuffle and epoch != global_step // self.steps_per_epoch:
+                epoch = global_step // self.steps_per_epoch
+                # 2**32 - 1 keeps the order's stream apart from the augmentations', which use (seed, epoch, step).
+                order = np.random.default_rng([self.seed, epoch, 2**32 - 1]).permutation(self.n)
+            step = global_step % self.steps_per_epoch
+            yield epoch or 0, step, order[step * self.batch_size:(step + 1) * self.batch_size]
+
+
+def batches(dataset, keys, workers=0):
+    """DataLoader over whole batches.
+
+    Args:
+        dataset: CropDataset.
+        keys: BatchKeys.
+        workers: number of loading processes.
+    """
+    return DataLoader(
+        dataset, batch_size=None, sampler=keys, num_workers=workers, pin_memory=torch.cuda.is_available(),
+        multiprocessing_context="spawn" if workers else None, prefetch_factor=4 if workers else None,
+    )
+
+
+# ImageNet's channel statistics, for crops in 0 … 1: the usual input scaling of torchvision's networks.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def normalise(crops, colour=None):
+    """uint8 crops -> network input, on the crops' device.
+
+    Args:
+        crops: (B, S, S, 3) uint8 RGB.
+        colour: (B, 3) channel factors, or None.
+    Returns:
+        (B, 3, S, S) float32, channels-last in memory.
+    """
+    pixels = crops.permute(0, 3, 1, 2).float() / 255
+    if colour is not None:
+        pixels = (pixels * colour[:, :, None, None]).clamp(0, 1)
+    mean, std = (pixels.new_tensor(values)[:, None, None] for values in (MEAN, STD))
+    return (pixels - mean) / std
+
+
+def crop_to_camera(joints, affine, cameras, root_depth):
+    """Crop px and mm -> camera mm.
+
+    Args:
+        joints: (B, J, 3): x, y in crop px; z in mm behind the root.
+        affine: (B, 2, 3) picture px -> crop px.
+        cameras: Camera with leading axes (B, 1), as `CropStore.cameras` gives.
+        root_depth: (B,) depth of the root, mm. From the labels it is an oracle.
+    Returns:
+        (B, J, 3) float64, camera, mm.
+    """
+    joints = np.asarray(joints, np.float64)
+    joints_img = apply_affine(invert_affine(affine), joints[..., :2])
+    return cameras.image_to_camera(joints_img, joints[..., 2] + root_depth[:, None])
+

@@ -1,0 +1,240 @@
+"""The crop store: one packed file of person crops and columnar labels, memory-mapped, built once from a prepared set.
+
+Taught in notebooks/04_crops_and_augmentation.ipynb. Training never meets a whole frame again: the crop is the person
+box, widened for augmentation, at the size that training needs. File: 16 bytes magic and header length, a JSON header
+with its checksum, the columns, the JPEGs end to end.
+"""
+
+import json
+import mmap
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm.auto import tqdm
+
+from .camera import Camera
+from .files import InputError, atomic_path
+from .layout import frames_in_use, list_folders, read_sequence
+from .parallel import parallel_map
+from .skeleton import HUMAN36M, add_thorax
+from .transforms import box_at_root, compose_affine, crop_affine, warp_shrinking
+
+MAGIC = b"IPRSTORE"
+VERSION = 1
+MARGIN = 1.5  # a zoom out of 25 % needs 1.33 box sides; the rest serves the corners of turned crops
+JPEG_QUALITY = 93
+
+
+@dataclass(frozen=True)
+class CropStore:
+    """A crop store, opened for reading. Columns have one row an item; memory-mapped, read-only.
+
+    Attributes:
+        path: the file.
+        header: version, recipe (what it was built from: source, subjects, step, crop_px, stored_px), and where each
+            column lies with its checksum.
+        columns: by name: joints_cam (n, J, 3) float32 mm; joints_img (n, J, 2) float32 px of the whole picture;
+            visible (n, J) and has_depth (n,) bool; box (n, 3) centre x, y, side, px; affine (n, 2, 3) picture px ->
+            stored px; subject, action, subaction, camera_id int16; frame int32; R, T, f, c of each item's camera;
+            picture_size (n, 2) width, height; start (n + 1,) byte offsets of the JPEGs, crc (n,) their checksums.
+    """
+
+    path: Path
+    header: dict
+    columns: dict
+    _pictures: memoryview
+
+    @property
+    def recipe(self):
+        """What the store was built from, a dict."""
+        return self.header["recipe"]
+
+    def __len__(self):
+        return len(self.columns["crc"])
+
+    def __reduce__(self):  # a mapped file does not travel to other processes, its path does
+        return open_store, (self.path,)
+
+    def picture(self, i):
+        """Decode crop `i`: (stored_px, stored_px, 3) uint8 RGB. InputError if its bytes are damaged."""
+        start, end = self.columns["start"][i:i + 2]
+        data = np.frombuffer(self._pictures[start:end], np.uint8)
+        picture = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if zlib.crc32(data) == self.columns["crc"][i] else None
+        if picture is None:
+            raise InputError(f"{self.path}: crop {i} is damaged; delete the store and build it again")
+        return picture
+
+    def cameras(self, items):
+        """Camera whose leading axes batch over `items` ((m,) indices): joints (m, J, 3) each meet their own."""
+        columns = self.columns
+        R, T, f, c = (np.asarray(columns[name][items], float)[:, None] for name in ("R", "T", "f", "c"))
+        width, height = columns["picture_size"][items].T
+        return Camera(R, T, f, c, width, height)
+
+
+def open_store(path):
+    """Open a crop store.
+
+    Args:
+        path: the file.
+    Returns:
+        CropStore.
+    Raises:
+        InputError: the file is missing, truncated, damaged, or of another version.
+    """
+    path = Path(path)
+    mend = "delete it and build it again"
+    if not path.is_file():
+        raise InputError(f"{path} is missing; build it first, e.g. with `python -m ipr_lib train`")
+    if path.stat().st_size < 16:
+        raise InputError(f"{path} is truncated; {mend}")
+    with open(path, "rb") as file:
+        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    if content[:8] != MAGIC:
+        raise InputError(f"{path} is not a crop store")
+    length = int.from_bytes(content[8:12], "little")
+    text = bytes(content[16:16 + length])
+    if zlib.crc32(text) != int.from_bytes(content[12:16], "little"):
+        raise InputError(f"{path}: the header is damaged or truncated; {mend}")
+    header = json.loads(text)
+    if header["version"] != VERSION:
+        raise InputError(f"{path} is of version {header['version']}, this library reads version {VERSION}; {mend}")
+    if len(content) != header["size"]:
+        raise InputError(f"{path} has {len(content)} bytes, expected {header['size']}; {mend}")
+    columns = {}
+    for name, column in header["columns"].items():
+        count = int(np.prod(column["shape"]))
+        columns[name] = np.frombuffer(content, column["dtype"], count, column["offset"]).reshape(column["shape"])
+    return CropStore(path, header, columns, content[header["pictures"]:])
+
+
+def verify_store(store):
+    """Read every byte of an open store and compare its checksums; InputError names the first damaged part."""
+    for name, column in store.header["columns"].items():
+        if zlib.crc32(np.ascontiguousarray(store.columns[name])) != column["crc"]:
+            raise InputError(f"{store.path}: column {name} is damaged; delete the store and build it again")
+    for i in range(len(store)):
+        store.picture(i)
+
+
+def build_store(root, target, *, subjects, step, crop_px, workers=1):
+    """Build a crop store from a prepared set.
+
+    Args:
+        root: folder of the prepared set.
+        target: the file to write, atomically.
+        subjects: subject numbers to take.
+        step: every how many frames one is used.
+        crop_px: side of the crops that training will cut, px; stored crops are `MARGIN` times as wide.
+        workers: number of processes.
+    Returns:
+        CropStore, opened.
+    Raises:
+        InputError: anything unreadable in `root` (the message names the file), or `target` cannot be written.
+    """
+    folders = list_folders(root, subjects)
+    stored_px = round(crop_px * MARGIN)
+    rows, jpegs = [], []
+    tasks = [(folder, step, stored_px) for folder in folders]
+    results = parallel_map(_pack_sequence, tasks, workers)
+    for columns, encoded in tqdm(results, total=len(tasks), desc="crop store", unit="folder", disable=None):
+        rows.append(columns)
+        jpegs.extend(encoded)
+    columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    recipe = {
+        "source": Path(root).name, "subjects": list(subjects), "step": step, "crop_px": crop_px, "stored_px": stored_px
+    }
+    write_store(target, columns, jpegs, recipe)
+    return open_store(target)
+
+
+def write_store(target, columns, jpegs, recipe):
+    """Write a store file, atomically.
+
+    Args:
+        target: the file.
+        columns: by name, arrays with one row an item (see CropStore), without start and crc.
+        jpegs: list of encoded pictures, bytes.
+        recipe: JSON-able dict.
+    """
+    start = np.concatenate([[0], np.cumsum([len(jpeg) for jpeg in jpegs])]).astype(np.int64)
+    columns = columns | {"start": start, "crc": np.array([zlib.crc32(jpeg) for jpeg in jpegs], np.uint32)}
+    columns = {name: np.ascontiguousarray(column) for name, column in columns.items()}
+    header = {"version": VERSION, "recipe": recipe, "columns": {}, "pictures": 0, "size": 0}
+    offset = 1 << 14  # room for the header, so that offsets do not depend on its length
+    for name, column in columns.items():
+        header["columns"][name] = {
+            "dtype": column.dtype.str, "shape": column.shape, "offset": offset, "crc": zlib.crc32(column)
+        }
+        offset += -(-column.nbytes // 64) * 64
+    header["pictures"], header["size"] = offset, offset + int(start[-1])
+    text = json.dumps(header).encode()
+    assert 16 + len(text) <= 1 << 14, "the header outgrew its room"
+    with atomic_path(target) as temporary, open(temporary, "wb") as file:
+        file.write(MAGIC + len(text).to_bytes(4, "little") + zlib.crc32(text).to_bytes(4, "little") + text)
+        for name, column in columns.items():
+            file.seek(header["columns"][name]["offset"])
+            file.write(column.data)
+        file.seek(header["pictures"])
+        file.writelines(jpegs)
+
+
+def _pack_sequence(task):
+    """All crops and labels of one sequence folder; runs in a worker."""
+    folder, step, stored_px = task
+    cv2.setNumThreads(1)
+    sequence = read_sequence(folder)
+    frames = frames_in_use(sequence, step)
+    camera, n = sequence.camera, len(frames)
+    joints_cam = add_thorax(camera.world_to_camera(sequence.joints_world[frames]))
+    box = box_at_root(joints_cam[:, HUMAN36M.root], camera)
+    wide = box * [1, 1, MARGIN]
+    affine = crop_affine(wide, stored_px)
+    jpegs = [
+        _pack_picture(sequence.picture_path(frame), camera, a, stored_px) for frame, a in zip(frames, affine)
+    ]
+    columns = {
+        "joints_cam": joints_cam.astype(np.float32),
+        "joints_img": camera.camera_to_image(joints_cam).astype(np.float32),
+        "visible": np.ones(joints_cam.shape[:2], bool),
+        "has_depth": np.ones(n, bool),
+        "box": box,
+        "affine": affine,
+        "frame": frames.astype(np.int32),
+        "picture_size": np.full((n, 2), (camera.width, camera.height), np.int32),
+    }
+    for name in ("subject", "action", "subaction", "camera_id"):
+        columns[name] = np.full(n, getattr(sequence, name), np.int16)
+    for name in ("R", "T", "f", "c"):
+        columns[name] = np.repeat(getattr(camera, name)[None].astype(np.float64), n, axis=0)
+    return columns, jpegs
+
+
+def _pack_picture(path, camera, affine, stored_px):
+    """Read one frame, cut its stored crop, encode it."""
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    shrink = 1 / np.sqrt(abs(np.linalg.det(affine[:, :2])))
+    # JPEG decodes at 1/2 or 1/4 size for a fraction of the time; pixel i then lies over (i + 0.5) * block - 0.5.
+    block = 4 if shrink >= 4 else 2 if shrink >= 2 else 1
+    flags = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}[block]
+    # A truncated JPEG decodes to a half-grey picture without complaint; its end marker tells.
+    whole = len(data) > 2 and data[-2:].tobytes() == b"\xff\xd9"
+    picture = cv2.imdecode(data, flags) if whole else None
+    if picture is None:
+        raise InputError(f"{path} is not a whole JPEG picture ({len(data)} bytes); prepare this set again")
+    expected = -(-camera.height // block), -(-camera.width // block)
+    if picture.shape[:2] != expected:
+        raise InputError(
+            f"{path}: the picture is not of the {camera.width} x {camera.height} px that its labels state; "
+            "prepare this set again"
+        )
+    half = (block - 1) / 2
+    to_picture = np.array([[block, 0, half], [0, block, half]], float)
+    crop = warp_shrinking(picture, compose_affine(affine, to_picture), stored_px)
+    return cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()

@@ -1,0 +1,170 @@
+"""Person box -> affine crop and its exact inverse; picture, joints and depth always move together.
+
+Taught in notebooks/04_crops_and_augmentation.ipynb. Pixel p has its centre at p, in pictures and crops alike.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+BOX_MM = 2000.0  # the person cube of Sun et al. 2018, section 4.2: 2 m to each side
+
+
+def box_at_root(root_cam, camera, size_mm=BOX_MM):
+    """Square box that a cube of `size_mm` round the root covers in the picture.
+
+    Args:
+        root_cam: (..., 3) root joint, camera, mm.
+        camera: Camera.
+        size_mm: side of the cube, mm.
+    Returns:
+        (..., 3) box: centre x, centre y, side; px. An oracle box: it knows the true root.
+    """
+    root_cam = np.asarray(root_cam, float)
+    centre = camera.camera_to_image(root_cam)
+    side = size_mm * camera.f.mean() / root_cam[..., 2]
+    return np.concatenate([centre, side[..., None]], axis=-1)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges that training draws from, uniformly.
+
+    Attributes:
+        scale: zoom of the person lies in 1 - scale … 1 + scale.
+        rotation: turn about the box centre lies in -rotation … +rotation, degrees.
+        shift: the box centre moves by up to this share of its side, along x and y.
+        flip: probability of a mirrored crop.
+        colour: each channel is multiplied by 1 - colour … 1 + colour.
+    """
+
+    scale: float = 0.25
+    rotation: float = 30.0
+    shift: float = 0.0
+    flip: float = 0.5
+    colour: float = 0.2
+
+
+def draw_augmentation(augmentation, rng, n):
+    """Draw `n` augmentations.
+
+    Args:
+        augmentation: Augmentation.
+        rng: numpy Generator.
+        n: how many.
+    Returns:
+        dict of arrays: scale (n,), rotation (n,) degrees, shift (n, 2) in box sides, flip (n,) bool, colour (n, 3)
+        float32.
+    """
+    a = augmentation
+    return {
+        "scale": rng.uniform(1 - a.scale, 1 + a.scale, n),
+        "rotation": rng.uniform(-a.rotation, a.rotation, n),
+        "shift": rng.uniform(-a.shift, a.shift, (n, 2)),
+        "flip": rng.random(n) < a.flip,
+        "colour": rng.uniform(1 - a.colour, 1 + a.colour, (n, 3)).astype(np.float32),
+    }
+
+
+def crop_affine(box, crop_px, scale=1.0, rotation=0.0, shift=(0.0, 0.0), flip=False):
+    """Affine maps from picture px to crop px; all arguments broadcast over leading axes.
+
+    Args:
+        box: (..., 3) centre x, centre y, side; px.
+        crop_px: side of the square crop, px.
+        scale: (...) zoom of the person about the box centre; 2 makes it twice as large.
+        rotation: (...) turn of the picture content, degrees, clockwise on the screen (y points down).
+        shift: (..., 2) the crop's centre lies this many box sides right of and below the box centre.
+        flip: (...) mirror left and right, x -> crop_px - 1 - x, after all else.
+    Returns:
+        (..., 2, 3) float64 A, with joints_crop = A[:, :2] @ joints_img + A[:, 2].
+    """
+    box, scale, shift = (np.asarray(value, float) for value in (box, scale, shift))
+    rotation, flip = np.asarray(rotation, float), np.asarray(flip, bool)
+    zoom = scale * crop_px / box[..., 2]
+    cos, sin = zoom * np.cos(np.deg2rad(rotation)), zoom * np.sin(np.deg2rad(rotation))
+    mirror = np.where(flip, -1.0, 1.0)
+    cos, sin, mirror = np.broadcast_arrays(cos, sin, mirror)
+    linear = np.stack([np.stack([mirror * cos, -mirror * sin], -1), np.stack([sin, cos], -1)], -2)
+    centre = box[..., :2] + shift * box[..., 2:]
+    offset = (crop_px - 1) / 2 - np.einsum("...ij,...j->...i", linear, centre)
+    return np.concatenate([linear, offset[..., None]], axis=-1)
+
+
+def apply_affine(affine, points):
+    """Map points by affine maps.
+
+    Args:
+        affine: (..., 2, 3).
+        points: (..., J, 2).
+    Returns:
+        (..., J, 2).
+    """
+    return points @ np.swapaxes(affine[..., :2], -1, -2) + affine[..., None, :, 2]
+
+
+def invert_affine(affine):
+    """Inverse of affine maps, (..., 2, 3) -> (..., 2, 3)."""
+    linear = np.linalg.inv(affine[..., :2])
+    offset = -np.einsum("...ij,...j->...i", linear, affine[..., 2])
+    return np.concatenate([linear, offset[..., None]], axis=-1)
+
+
+def compose_affine(second, first):
+    """The affine map that applies `first`, then `second`; (..., 2, 3) each."""
+    linear = second[..., :2] @ first[..., :2]
+    offset = np.einsum("...ij,...j->...i", second[..., :2], first[..., 2]) + second[..., 2]
+    return np.concatenate([linear, offset[..., None]], axis=-1)
+
+
+def warp(picture, affine, crop_px):
+    """Cut one crop out of a picture.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        affine: (2, 3) map from picture px to crop px.
+        crop_px: side of the crop, px.
+    Returns:
+        (crop_px, crop_px, 3) uint8, bilinear; black where the picture ends.
+    """
+    return cv2.warpAffine(picture, affine, (crop_px, crop_px), flags=cv2.INTER_LINEAR)
+
+
+def warp_shrinking(picture, affine, crop_px):
+    """Like `warp`, without aliasing where the crop is much smaller than its source.
+
+    The picture is first averaged over whole blocks of pixels, as many as the crop pixel is wide.
+    """
+    block = int(1 / np.sqrt(abs(np.linalg.det(affine[:, :2]))) + 1e-9)
+    if block < 2:
+        return warp(picture, affine, crop_px)
+    # Only the part that the crop sees is averaged; it starts at a whole pixel and holds whole blocks.
+    corners = apply_affine(invert_affine(affine), np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * (crop_px - 1.0))
+    height, width = picture.shape[:2]
+    low = np.clip(np.floor(corners.min(0)).astype(int) - block, 0, [width - 1, height - 1])
+    high = np.clip(np.ceil(corners.max(0)).astype(int) + block + 1, low + 1, [width, height])
+    blocks = -(-(high - low) // block)
+    part = picture[low[1]:high[1], low[0]:high[0]]
+    pad = blocks * block - (high - low)
+    if pad.any():
+        part = cv2.copyMakeBorder(part, 0, int(pad[1]), 0, int(pad[0]), cv2.BORDER_REPLICATE)
+    small = cv2.resize(part, tuple(int(b) for b in blocks), interpolation=cv2.INTER_AREA)
+    # Pixel i of the averaged part has its centre at low + i * block + (block - 1) / 2 of the picture.
+    to_picture = np.array([[block, 0, low[0] + (block - 1) / 2], [0, block, low[1] + (block - 1) / 2]], float)
+    return warp(small, compose_affine(affine, to_picture), crop_px)
+
+
+def flip_joints(joints, flip_order, crop_px):
+    """Mirror joints of a crop: x -> crop_px - 1 - x, and each joint takes its partner's place.
+
+    Args:
+        joints: (..., J, 2 or 3), x first, px.
+        flip_order: (J,) of the skeleton.
+        crop_px: width of the crop, px.
+    Returns:
+        same shape. Applying it twice gives the input back.
+    """
+    flipped = np.array(joints)[..., flip_order, :]
+    flipped[..., 0] = crop_px - 1 - flipped[..., 0]
+    return flipped
