@@ -120,7 +120,7 @@ def verify_store(store):
         store.picture(i)
 
 
-def build_store(root, target, *, subjects, step, crop_px, workers=1):
+def build_store(root, target, *, subjects, step, crop_px, workers=1, origin=None):
     """Build a crop store from a prepared set.
 
     Args:
@@ -130,6 +130,7 @@ def build_store(root, target, *, subjects, step, crop_px, workers=1):
         step: every how many frames one is used.
         crop_px: side of the crops that training will cut, px; stored crops are `MARGIN` times as wide.
         workers: number of processes.
+        origin: a mark of the very set in `root`, kept in the recipe so that a caller can tell a stale store.
     Returns:
         CropStore, opened.
     Raises:
@@ -145,7 +146,8 @@ def build_store(root, target, *, subjects, step, crop_px, workers=1):
         jpegs.extend(encoded)
     columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
     recipe = {
-        "source": Path(root).name, "subjects": list(subjects), "step": step, "crop_px": crop_px, "stored_px": stored_px
+        "source": Path(root).name, "subjects": list(subjects), "step": step, "crop_px": crop_px, "stored_px": stored_px,
+        "origin": origin,
     }
     write_store(target, columns, jpegs, recipe)
     return open_store(target)

@@ -1,0 +1,164 @@
+"""One frozen, checked Config and its four profiles. Only the engine, the command line and notebooks see it."""
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+
+from .files import InputError
+from .layout import ACTIONS, CAMERAS, FIRST_ACTION, SUBJECTS
+from .models import TRUNKS
+
+# Captures, prepared sets and stores live in <repository>/data, wherever the notebook or command runs.
+REPOSITORY = Path(__file__).resolve().parents[1]
+ALL_ACTIONS = tuple(range(FIRST_ACTION, FIRST_ACTION + len(ACTIONS)))
+
+
+@dataclass(frozen=True)
+class Config:
+    """All choices of one run. Lengths in mm, picture sizes in px.
+
+    The fields up to `test_step` say which data; `capture_*` concern the built-in capture alone.
+    """
+
+    profile: str
+    seed: int = 0  # of the network's start, the batches' order and the augmentation
+    dataset: str = "capture"  # "capture", or the folder of a prepared set: in data/, or a full path
+    capture_subjects: tuple[int, ...] = SUBJECTS
+    capture_actions: tuple[int, ...] = ALL_ACTIONS
+    capture_takes: tuple[int, ...] = (1, 2)
+    capture_cameras: tuple[int, ...] = CAMERAS
+    capture_frames: int = 400  # poses a take, 50 a second
+    train_subjects: tuple[int, ...] = (1, 5, 6, 7, 8)
+    test_subjects: tuple[int, ...] = (9, 11)
+    train_step: int = 5  # every how many frames one is used
+    test_step: int = 64
+
+    crop_px: int = 256
+    depth_bins: int = 64
+    depth_mm: float = 2000.0
+    trunk: str = "resnet50"
+    trunk_width: int = 64  # of trunk "small" only
+    head_width: int = 256
+    pretrained: bool = False
+
+    batch_size: int = 32
+    epochs: int = 20
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    warmup_steps: int = 0
+    schedule: str = "steps"  # "steps": x 0.1 after each epoch of lr_drops; "cosine": down to zero
+    lr_drops: tuple[int, ...] = (15, 17)
+    scale: float = 0.25
+    rotation: float = 30.0
+    shift: float = 0.0
+    flip: float = 0.5
+    colour: float = 0.2
+    precision: str = "float32"  # of the network; the integral is always float32
+    workers: int = 2  # processes for capture, store and, on a GPU, batches
+
+    def __post_init__(self):
+        choices = {"trunk": TRUNKS, "schedule": ("steps", "cosine"), "precision": ("float32", "bfloat16")}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}")
+        positive = (
+            "capture_frames", "train_step", "test_step", "crop_px", "depth_bins", "depth_mm", "trunk_width", "head_width",
+            "batch_size", "epochs", "learning_rate",
+        )
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name}={getattr(self, name)}: expected a number above 0")
+        for name in ("capture_subjects", "capture_actions", "capture_takes", "capture_cameras"):
+            if not getattr(self, name):
+                raise InputError(f"{name} is empty: expected at least one number")
+        if self.crop_px % 32:
+            raise InputError(f"crop_px={self.crop_px}: expected a multiple of 32, the trunk's stride")
+        if set(self.train_subjects) & set(self.test_subjects):
+            raise InputError(f"train_subjects {self.train_subjects} and test_subjects {self.test_subjects} overlap")
+
+    def hash(self):
+        """8 hex digits that name this config: equal configs, equal hash. `workers` does not change results."""
+        fields = dataclasses.asdict(self)
+        del fields["workers"]
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
+
+    def __str__(self):
+        return "\n".join(f"{field.name:17} {getattr(self, field.name)}" for field in dataclasses.fields(self))
+
+
+# What each profile is for, and what bounds it, stands in the README.
+PROFILES = {
+    "smoke": {
+        "capture_subjects": (1, 5, 9, 11), "capture_takes": (1,), "capture_cameras": (1, 3), "capture_frames": 130,
+        "train_step": 40, "crop_px": 64, "depth_bins": 8, "trunk": "small", "trunk_width": 8, "head_width": 16,
+        "batch_size": 16, "epochs": 3, "learning_rate": 3e-3, "schedule": "cosine",
+    },
+    "laptop": {
+        "train_step": 50, "crop_px": 64, "depth_bins": 16, "trunk": "small", "trunk_width": 24, "head_width": 64,
+        "batch_size": 32, "epochs": 60, "learning_rate": 2e-3, "warmup_steps": 200, "schedule": "cosine",
+    },
+    "gpu": {
+        "capture_frames": 1500, "train_step": 25, "batch_size": 64, "schedule": "cosine", "warmup_steps": 500,
+        "precision": "bfloat16", "workers": 14,
+    },
+    "full": {"dataset": "human36m", "precision": "bfloat16", "workers": 14},
+}
+
+
+def load_config(profile, **overrides):
+    """Make a checked Config.
+
+    Args:
+        profile: one of PROFILES.
+        **overrides: fields of Config to set otherwise; lists stand for tuples, as notebooks and JSON pass them.
+    Returns:
+        Config.
+    Raises:
+        InputError: unknown profile or field (with the nearest known name), or a value of the wrong type or range.
+    """
+    if not isinstance(profile, str) or profile not in PROFILES:
+        raise InputError(f"unknown profile {profile!r}; choose one of {', '.join(PROFILES)}")
+    kinds = typing.get_type_hints(Config)
+    for name in overrides:
+        if name not in kinds or name == "profile":
+            raise InputError(f"unknown override {name!r}; {_nearest(name, kinds)}")
+    values = {name: _checked(name, value, kinds[name]) for name, value in (PROFILES[profile] | overrides).items()}
+    return Config(profile=profile, **values)
+
+
+def parse_overrides(pairs):
+    """["crop_px=96", "trunk=small"] -> {"crop_px": 96, "trunk": "small"}; values are read as JSON where they can be."""
+    overrides = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise InputError(f"override {pair!r}: expected NAME=VALUE, such as crop_px=96")
+        try:
+            overrides[name] = json.loads(text)
+        except ValueError:
+            overrides[name] = text
+    return overrides
+
+
+def _nearest(name, known):
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+
+
+def _checked(name, value, kind):
+    """`value` as `kind`, or InputError."""
+    if isinstance(kind, types.GenericAlias):  # tuple[int, ...]
+        if isinstance(value, (list, tuple)) and all(type(item) is int for item in value):
+            return tuple(value)
+    elif kind is float and type(value) in (int, float):
+        return float(value)
+    elif type(value) is kind:
+        return value
+    expected = "a list of whole numbers" if isinstance(kind, types.GenericAlias) else f"a value of type {kind.__name__}"
+    raise InputError(f"{name}={value!r}: expected {expected}")

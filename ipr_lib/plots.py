@@ -1,0 +1,149 @@
+"""Figures: each function takes arrays and an Axes, draws, and returns the Axes.
+
+Colours are Okabe and Ito's, told apart by colour-blind readers too, and mean the same in every figure.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from .layout import action_name
+from .skeleton import HUMAN36M
+
+RIGHT, LEFT, MIDDLE = "#D55E00", "#0072B2", "#595959"  # the person's own right and left
+PREDICTION, TRUTH, BASELINE = "#009E73", "#595959", "#BBBBBB"
+STYLE = {
+    "figure.dpi": 110, "savefig.dpi": 160, "figure.constrained_layout.use": True, "font.size": 10,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "axes.titlelocation": "left",
+    "axes.grid": True, "grid.color": "#E6E6E6", "grid.linewidth": 0.8, "axes.axisbelow": True, "lines.linewidth": 1.8,
+    "legend.frameon": False, "svg.fonttype": "none",
+}
+# Camera axes are x right, y down, z away from the camera; each view shows two of them, upright.
+VIEWS = {
+    "front": ((0, 1), "x, to the camera's right (mm)", "y, down (mm)"),
+    "side": ((2, 1), "z, away from the camera (mm)", "y, down (mm)"),
+    "top": ((0, 2), "x, to the camera's right (mm)", "z, away from the camera (mm)"),
+}
+
+
+def use_style():
+    """Make the course's look the default of all figures that follow."""
+    plt.rcParams.update(STYLE)
+
+
+def limb_colours(skeleton):
+    """Colour of each limb in `skeleton.limbs`: the person's right, left, or neither."""
+    return [
+        RIGHT if skeleton.names[child].startswith("R_") else LEFT if skeleton.names[child].startswith("L_") else MIDDLE
+        for child, _ in skeleton.limbs
+    ]
+
+
+def draw_limbs(ax, points, skeleton=HUMAN36M, colour=None, **style):
+    """Draw a skeleton's limbs into 2D axes.
+
+    Args:
+        ax: Axes.
+        points: (J, 2), in the axes' units.
+        skeleton: joint set.
+        colour: one colour for all limbs; by default right, left and middle have their own.
+        **style: passed on to `Axes.plot`.
+    Returns:
+        the Axes.
+    """
+    colours = [colour] * (len(skeleton) - 1) if colour else limb_colours(skeleton)
+    style = {"linewidth": 2.0, "marker": "o", "markersize": 2.5, "solid_capstyle": "round"} | style
+    label = style.pop("label", None)
+    for (child, parent), limb_colour in zip(skeleton.limbs, colours):
+        ax.plot(*points[[parent, child]].T, color=limb_colour, label=label, **style)
+        label = None  # once is enough for the legend
+    return ax
+
+
+def draw_picture(ax, picture, joints=None, skeleton=HUMAN36M, title=None, **style):
+    """Show a picture, with a skeleton over it.
+
+    Args:
+        ax: Axes.
+        picture: (H, W, 3) uint8 RGB.
+        joints: (J, 2 or more), px, x and y first; or None.
+        skeleton: joint set.
+        title: of the axes.
+        **style: as in `draw_limbs`.
+    Returns:
+        the Axes, without ticks.
+    """
+    ax.imshow(picture)
+    if joints is not None:
+        draw_limbs(ax, np.asarray(joints)[:, :2], skeleton, **style)
+    ax.set(xticks=[], yticks=[], xlim=(-0.5, picture.shape[1] - 0.5), ylim=(picture.shape[0] - 0.5, -0.5))
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    if title:
+        ax.set_title(title)
+    return ax
+
+
+def draw_pose(ax, joints, view="front", skeleton=HUMAN36M, **style):
+    """Draw a 3D pose from one side, without perspective.
+
+    Args:
+        ax: Axes.
+        joints: (J, 3) camera axes, mm, e.g. root-relative.
+        view: "front" (as the camera sees it), "side" or "top".
+        skeleton: joint set.
+        **style: as in `draw_limbs`.
+    Returns:
+        the Axes, with equal scales, labelled in mm.
+    """
+    axes, xlabel, ylabel = VIEWS[view]
+    draw_limbs(ax, np.asarray(joints)[:, axes], skeleton, **style)
+    ax.set_aspect("equal", adjustable="datalim")
+    if not ax.get_xlabel():
+        ax.set(xlabel=xlabel, ylabel=ylabel)
+        if view != "top" and not ax.yaxis_inverted():
+            ax.invert_yaxis()
+    return ax
+
+
+def draw_training(ax, steps, values, label=None, colour=PREDICTION, smooth=15):
+    """Draw a training curve: each logged value faintly, their running mean on top.
+
+    Args:
+        ax: Axes.
+        steps, values: (n,).
+        label: for the legend.
+        colour: of the curve.
+        smooth: values in the running mean.
+    Returns:
+        the Axes.
+    """
+    steps, values = np.asarray(steps), np.asarray(values, float)
+    ax.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
+    width = min(smooth, len(values))
+    mean = np.convolve(values, np.ones(width) / width, mode="valid")
+    ax.plot(steps[width - 1:], mean, color=colour, label=label)
+    return ax
+
+
+def draw_actions(ax, per_action, baseline=None, label="ours", colour=PREDICTION):
+    """Bars of one number per action, worst at the top.
+
+    Args:
+        ax: Axes.
+        per_action: {action number: mm}.
+        baseline: the same for a baseline, drawn behind; or None.
+        label: for the legend.
+        colour: of the bars.
+    Returns:
+        the Axes.
+    """
+    actions = sorted(per_action, key=lambda action: per_action[action])
+    names = [action_name(int(action)) for action in actions]
+    if baseline:
+        ax.barh(names, [baseline[action] for action in actions], color=BASELINE, label="mean pose", height=0.8)
+    bars = ax.barh(names, [per_action[action] for action in actions], color=colour, label=label, height=0.55)
+    ax.bar_label(bars, fmt="%.0f", padding=3, fontsize=8)
+    ax.set_xlabel("mean error (mm)")
+    ax.grid(axis="y", visible=False)
+    ax.legend(loc="lower right")
+    return ax

@@ -1,0 +1,209 @@
+"""`metrics.json` in, tables out. Taught in notebooks/11_reproduction.ipynb."""
+
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+from .config import REPOSITORY
+from .files import InputError, atomic_path, read_json, write_json
+from .layout import ACTIONS, FIRST_ACTION
+
+SHORT_ACTIONS = (
+    "Dir.", "Dis.", "Eat", "Gre.", "Phon.", "Pose", "Pur.", "Sit.", "Sit D.", "Smo.", "Phot.", "Wait", "Walk",
+    "Walk D.", "Walk P.",
+)
+METRICS = {
+    "mpjpe": "MPJPE",
+    "pa_mpjpe": "PA-MPJPE (rigid)",
+    "pa_mpjpe_scale": "PA-MPJPE (with scale)",
+}
+# Numbers of others, mm, on real Human3.6M: the 15 actions in order, then the mean that their authors print.
+PUBLISHED = {
+    "paper, S11 only, PA-MPJPE (rigid)": (
+        36.9, 36.2, 40.6, 40.4, 41.9, 34.9, 35.7, 50.1, 59.4, 40.4, 44.9, 39.0, 30.8, 39.8, 36.7, 40.6),
+    "paper, S9+S11, MPJPE": (
+        47.5, 47.7, 49.5, 50.2, 51.4, 43.8, 46.4, 58.9, 65.7, 49.4, 55.8, 47.8, 38.9, 49.0, 43.8, 49.6),
+    "mks0601, S9+S11, PA-MPJPE (rigid)": (
+        39.0, 38.6, 44.1, 42.5, 40.6, 35.3, 38.2, 49.9, 59.4, 41.0, 46.1, 37.6, 30.3, 40.8, 35.5, 41.5),
+    "mks0601, S9+S11, MPJPE": (
+        50.8, 52.3, 54.8, 57.9, 52.8, 47.0, 52.1, 62.0, 73.7, 52.6, 58.3, 50.4, 40.9, 54.1, 45.1, 53.9),
+}
+
+
+def commit():
+    """Short hash of the repository's commit, with "+" where files differ from it; "unknown" outside of git."""
+    def git(*arguments):
+        return subprocess.run(
+            ["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def device_name(device):
+    """The device in words: the GPU's name, or the processor's with the number of threads in use."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
+    except OSError:
+        model = model or "unknown processor"  # not Linux: the platform's own word must do
+    return f"{model}, {torch.get_num_threads()} threads"
+
+
+def markdown_table(header, rows):
+    """A Markdown table of strings; the first column to the left, the others to the right."""
+    lines = [header, [":--"] + ["--:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def action_rows(metrics):
+    """Rows of the per-action table for one run.
+
+    Args:
+        metrics: content of a `metrics.json`.
+    Returns:
+        list of [label, 15 actions, frame mean, action mean], strings, mm; actions that were not tested read "–".
+    """
+    rows = []
+    for label, scores in (("ours", metrics["scores"]), ("mean pose", metrics["mean_pose"])):
+        for metric, name in METRICS.items():
+            if label != "ours" and metric == "pa_mpjpe_scale":
+                continue
+            # JSON turns the action numbers into strings.
+            means = {int(action): value for action, value in scores[metric]["per_action"].items()}
+            cells = [f"{means[a]:.1f}" if a in means else "–" for a in range(FIRST_ACTION, FIRST_ACTION + len(ACTIONS))]
+            rows.append([
+                f"{label}, {name}", *cells, f"{scores[metric]['frame_mean']:.1f}", f"{scores[metric]['action_mean']:.1f}"
+            ])
+    return rows
+
+
+def published_rows():
+    """PUBLISHED in the columns of `action_rows`; which mean the paper prints is not known, it stands as frame mean."""
+    return [[f"*{label}*", *(f"{value:.1f}" for value in values), "–"] for label, values in PUBLISHED.items()]
+
+
+def report(metrics):
+    """The whole report of a run, Markdown.
+
+    Args:
+        metrics: content of a `metrics.json`.
+    Returns:
+        str.
+    """
+    scores, baseline = metrics["scores"]["mpjpe"]["frame_mean"], metrics["mean_pose"]["mpjpe"]["frame_mean"]
+    header = ["mm", *SHORT_ACTIONS, "frame mean", "action mean"]
+    minutes = ", ".join(f"{name} {value:.1f}" for name, value in metrics["minutes"].items())
+    facts = [
+        ["data", metrics["data"]],
+        ["split (train / test), test step", f"{metrics['split']}, every {metrics['test_step']}th frame"],
+        ["training items, samples seen", f"{metrics['train_items']}, {metrics['samples_seen']}"],
+        ["test items", metrics["scores"]["n"]],
+        ["oracle inputs", "; ".join(metrics["oracle"])],
+        ["network", f"{metrics['network']}, {metrics['parameters'] / 1e6:.2f} million parameters"],
+        ["seed", metrics["seed"]],
+        ["commit, device", f"{metrics['commit']}, {metrics['device']}"],
+        ["minutes", minutes],
+        ["error across / along the view", f"{metrics['scores']['mpjpe_xy']:.1f} / {metrics['scores']['mpjpe_z']:.1f} mm"],
+    ]
+    return "\n\n".join([
+        f"# {metrics['run']}",
+        f"MPJPE **{scores:.1f} mm**, {scores / baseline:.2f} of the mean pose's {baseline:.1f} mm. "
+        f"17 joints, pelvis included. Oracle: {'; '.join(metrics['oracle'])}.",
+        markdown_table(["", ""], facts),
+        "## Per action",
+        markdown_table(header, action_rows(metrics)),
+        "The rows below were measured by others on **other data**, real Human3.6M; they show how such a table is read, "
+        "not what to compare with. Oracle box, root depth and intrinsics as well; the paper's PA row is of another split "
+        "(S11 alone).",
+        markdown_table(header, published_rows()),
+    ]) + "\n"
+
+
+def write_reference(run_dirs, path):
+    """Condense runs that differ in their seed alone into one file of `results/reference/`.
+
+    Args:
+        run_dirs: folders of finished runs.
+        path: the JSON to write.
+    Returns:
+        its content: mpjpe, pa_mpjpe, mean_pose each with mean, spread (largest minus smallest) and the value of each seed; per
+        action; minutes; what all runs have in common.
+    Raises:
+        InputError: the runs differ in more than the seed.
+    """
+    runs = [read_json(Path(run_dir) / "metrics.json") for run_dir in run_dirs]
+    common = ("profile", "data", "split", "test_step", "train_items", "samples_seen", "oracle", "network", "parameters")
+    for run in runs[1:]:
+        different = [name for name in common if run[name] != runs[0][name]]
+        different += [
+            name for name in run["config"]
+            if name not in ("seed", "workers") and run["config"][name] != runs[0]["config"][name]
+        ]
+        if different:
+            raise InputError(f"{run['run']} and {runs[0]['run']} differ in {', '.join(different)}, not only in the seed")
+
+    def spread(values):
+        return {"mean": sum(values) / len(values), "spread": max(values) - min(values), "seeds": values}
+
+    content = {name: runs[0][name] for name in common}
+    content |= {
+        "test_items": runs[0]["scores"]["n"],
+        "seeds": [run["seed"] for run in runs],
+        "mean_pose": runs[0]["mean_pose"]["mpjpe"]["frame_mean"],
+        **{metric: spread([run["scores"][metric]["frame_mean"] for run in runs]) for metric in METRICS},
+        "action_mean": spread([run["scores"]["mpjpe"]["action_mean"] for run in runs]),
+        "per_action": {
+            metric: {
+                action: spread([run["scores"][metric]["per_action"][action] for run in runs])
+                for action in runs[0]["scores"][metric]["per_action"]
+            }
+            for metric in METRICS
+        },
+        "minutes": [run["minutes"] for run in runs],
+        "commit": sorted({run["commit"] for run in runs}),
+        "device": sorted({run["device"] for run in runs}),
+    }
+    write_json(path, content)
+    return content
+
+
+README_MARKS = ("<!-- table: made by `python -m ipr_lib report --readme` -->", "<!-- end of table -->")
+
+
+def readme_table(reference):
+    """The README's table for one reference file's content."""
+    r = reference
+    rows = [[
+        f"`{r['profile']}`", r["network"], f"{r['mean_pose']:.0f}",
+        *(f"{r[metric]['mean']:.1f} ± {r[metric]['spread'] / 2:.1f}" for metric in METRICS),
+        f"{sum(sum(m.values()) for m in r['minutes']) / len(r['minutes']):.0f}",
+    ]]
+    table = markdown_table(["profile", "network", "mean pose", *METRICS.values(), "minutes"], rows)
+    note = (
+        f"mm, frame mean ± half the spread over {len(r['seeds'])} seeds; built-in capture, actors S9 and S11 unseen in "
+        f"training, {r['test_items']} pictures; oracle: {'; '.join(r['oracle'])}; {r['device'][0]}; commit "
+        f"{', '.join(r['commit'])}."
+    )
+    return f"{table}\n\n{note}"
+
+
+def update_readme(readme, reference):
+    """Write the table of `reference` (a JSON path) between the marks of `readme`, atomically."""
+    readme = Path(readme)
+    text = readme.read_text()
+    start, end = README_MARKS
+    if start not in text or end not in text:
+        raise InputError(f"{readme} lacks the marks {start} and {end}")
+    head, _, rest = text.partition(start)
+    tail = rest.partition(end)[2]
+    with atomic_path(readme) as temporary:
+        temporary.write_text(f"{head}{start}\n{readme_table(read_json(reference))}\n{end}{tail}")
