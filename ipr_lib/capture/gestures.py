@@ -1,0 +1,201 @@
+"""What arms do: gestures as data, written for the right arm and mirrored for the left, and their playing over time."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .motion import (
+    SIGN,
+    Trunk,
+    apply,
+    blend_arms,
+    ease,
+    pose_arm,
+    reach,
+    shoulder,
+    two_bones,
+    unit,
+)
+
+
+@dataclass(frozen=True)
+class Gesture:
+    """A place for the wrist, a direction for the elbow and an attitude of the hand.
+
+    Attributes:
+        anchor: "arm" (point in arm lengths from the shoulder, chest axes), "chest" (mm from the neck), "head" (mm from
+            the nose), "pelvis" (mm), "thigh" (mm outwards, share of the way to the knee, mm above) or "world" (mm).
+        point: (3,) or (n, 3); x is outwards, y forward, z up; in the world plain coordinates.
+        pole: (3,), chest axes, x outwards: where the elbow points.
+        pronate, palm, wag: rad or (n,), see `motion.Arm`.
+        wander: mm by which the hand drifts about, 0 where it holds on to something.
+        swings: whether the arm swings along with the stride.
+    """
+
+    anchor: str
+    point: object
+    pole: tuple
+    pronate: object = 0.3
+    palm: object = 0.15
+    wag: object = 0.0
+    wander: float = 12.0
+    swings: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a gesture may hold on to.
+
+    Attributes:
+        actor: Actor. t: (n,) s. trunk: Trunk.
+        hips, knees: by side, (n, 3), world, mm.
+        swing: by side, (n,) rad, forward swing of a hanging arm.
+        wander: by side, (n, 3), smooth noise of size 1.
+    """
+
+    actor: object
+    t: np.ndarray
+    trunk: Trunk
+    hips: dict
+    knees: dict
+    swing: dict
+    wander: dict
+
+
+def play(stage, side, gesture):
+    """The Arm of one gesture held over all frames."""
+    actor, trunk = stage.actor, stage.trunk
+    mirror = np.array([SIGN[side], 1.0, 1.0])
+    point = np.broadcast_to(np.asarray(gesture.point, float), trunk.neck.shape)
+    if gesture.anchor == "arm":
+        length = actor.bone_mm["Elbow"] + actor.bone_mm["Wrist"]
+        if gesture.swings:
+            point = _swung(point, stage.swing[side])
+        zero = np.zeros(len(point))
+        wrist = shoulder(actor, side, zero, zero) + length * mirror * point
+    elif gesture.anchor == "chest":
+        wrist = mirror * point
+    else:
+        wrist = apply(np.swapaxes(trunk.R_chest, -1, -2), _in_world(stage, side, gesture.anchor, point) - trunk.neck)
+    wrist = wrist + gesture.wander * stage.wander[side]
+    return reach(actor, side, wrist, mirror * np.asarray(gesture.pole), gesture.pronate, gesture.palm, gesture.wag)
+
+
+def _swung(point, angle):
+    """Turn a hanging arm's point forward by `angle`; the elbow bends more on the way to the front."""
+    c, s = np.cos(angle), np.sin(angle)
+    shorter = 1.0 - 0.05 * ease(angle / 0.6)
+    y, z = point[:, 1], point[:, 2]
+    return np.stack([point[:, 0], c * y - s * z, s * y + c * z], axis=1) * shorter[:, None]
+
+
+def _in_world(stage, side, anchor, point):
+    trunk, s = stage.trunk, SIGN[side]
+    mirrored = point * np.array([s, 1.0, 1.0])
+    if anchor == "head":
+        return trunk.nose + apply(trunk.R_head, mirrored)
+    if anchor == "pelvis":
+        return trunk.pelvis + apply(trunk.R_pelvis, mirrored)
+    if anchor == "thigh":
+        along = stage.hips[side] + point[:, 1:2] * (stage.knees[side] - stage.hips[side])
+        return along + s * point[:, :1] * trunk.R_pelvis[..., 0] + point[:, 2:] * np.array([0.0, 0.0, 1.0])
+    assert anchor == "world", anchor
+    return point
+
+
+def perform_arm(stage, side, first, keys):
+    """Gesture after gesture, each eased into along the shortest turn of shoulder and elbow.
+
+    Args:
+        stage: Stage. side: "r" or "l". first: Gesture.
+        keys: (start, duration, Gesture) in order of start, s.
+    Returns:
+        Arm, kept clear of the trunk.
+    """
+    t = stage.t
+    arm = play(stage, side, first)
+    for start, duration, gesture in keys:
+        if start < t[-1]:
+            arm = blend_arms(arm, play(stage, side, gesture), ease((t - start) / duration))
+    return clear_trunk(stage, side, arm)
+
+
+def clear_trunk(stage, side, arm):
+    """Move the wrist out of the trunk where a blend would take it through."""
+    actor, trunk = stage.actor, stage.trunk
+    start, elbow, wrist, hand = pose_arm(actor, trunk, side, arm)
+    to_chest = np.swapaxes(trunk.R_chest, -1, -2)
+    middle = (wrist + apply(hand, [0.0, 0.0, -0.3 * actor.hand_mm]))
+    local = apply(to_chest, middle - trunk.neck)
+    size = np.array([0.80 * actor.bone_mm["Shoulder"] + 25.0 * actor.girth, 105.0 * actor.girth + 25.0])
+    inside = np.linalg.norm(local[:, :2] / size, axis=1)
+    push = 0.5 * (1.0 - inside + np.sqrt((1.0 - inside) ** 2 + 0.01)) * ease(-local[:, 2] / 120.0)
+    if push.max() < 0.02:
+        return arm
+    out = unit(local[:, :2] / size**2 + np.array([SIGN[side] * 1e-3, 1e-3]))
+    shift = np.concatenate([out * (push * size.min())[:, None], np.zeros((len(push), 1))], axis=1)
+    target = apply(to_chest, wrist - trunk.neck) + shift
+    pole = apply(to_chest, elbow - (start + wrist) / 2)
+    neck_start = apply(to_chest, start - trunk.neck)
+    bone = actor.bone_mm
+    elbow, end = two_bones(neck_start, target, pole, bone["Elbow"], bone["Wrist"], 0.996)
+    first, second = unit(elbow - neck_start), unit(end - elbow)
+    x = unit(np.cross(first, second))
+    upper = np.stack([x, np.cross(-first, x), -first], axis=-1)
+    return replace(arm, upper=upper, flex=np.arccos(np.clip((first * second).sum(-1), -1.0, 1.0)))
+
+
+# ---------------------------------------------------------------- the vocabulary
+
+_DOWN_OUT = (0.7, -0.3, -1.0)
+HANG = Gesture("arm", (0.13, 0.03, -0.965), (0.25, -1.0, 0.0), 0.35, 0.2, wander=7.0, swings=True)
+BENT = Gesture("arm", (0.02, 0.42, -0.62), (0.5, -1.0, -0.4), 0.7, 0.1, wander=16.0)
+OPEN = Gesture("arm", (0.30, 0.55, -0.38), (0.5, -0.6, -1.0), -0.7, -0.1, wander=26.0)
+BEFORE_CHEST = Gesture("arm", (-0.14, 0.50, -0.22), (0.8, -0.3, -0.8), 0.6, 0.3, wander=28.0)
+CROSSED_UNDER = Gesture("chest", (-95.0, 195.0, -235.0), (0.9, 0.1, -0.7), 0.9, 0.3, wander=3.0)
+CROSSED_OVER = Gesture("chest", (-85.0, 240.0, -190.0), (0.9, 0.1, -0.7), 0.5, 0.5, wander=3.0)
+OVERHEAD = Gesture("arm", (0.22, 0.08, 0.93), (1.0, 0.2, 0.0), 0.0, 0.0, wander=14.0)
+SIDEWAYS = Gesture("arm", (0.95, 0.12, 0.08), (0.0, -0.5, -1.0), 0.9, 0.0, wander=14.0)
+STRONG = Gesture("arm", (0.62, 0.16, 0.36), (0.9, 0.0, -0.8), 0.0, 0.5, wander=6.0)
+CHIN = Gesture("head", (25.0, 85.0, -160.0), (0.5, 0.2, -1.0), -0.2, 0.5, wander=4.0)
+SCRATCH = Gesture("head", (120.0, -15.0, 95.0), (1.0, 0.5, 0.1), 0.3, 0.9, wander=5.0)
+BROW = Gesture("head", (70.0, 75.0, 45.0), (1.0, 0.3, -0.3), 0.9, 0.2, wander=4.0)
+PHONE = Gesture("head", (105.0, 5.0, -65.0), (0.55, 0.75, -1.0), 0.05, 0.15, wander=3.0)
+MOUTH = Gesture("head", (60.0, 125.0, -95.0), (0.8, 0.1, -1.0), 0.3, 0.75, wander=3.0)
+WATCH = Gesture("chest", (-45.0, 300.0, -150.0), (1.0, -0.1, -0.5), 1.3, -0.05, wander=4.0)
+CAMERA_UP = Gesture("head", (85.0, 175.0, -75.0), (0.7, 0.0, -1.0), 0.3, 0.2, wander=2.0)
+CAMERA_DOWN = Gesture("arm", (-0.16, 0.52, -0.45), (0.7, -0.4, -1.0), 0.3, 0.2, wander=5.0)
+SHAKE_HAND = Gesture("arm", (-0.05, 0.74, -0.36), (0.6, -0.5, -1.0), 0.0, 0.0, wander=8.0)
+HEART = Gesture("chest", (-60.0, 190.0, -120.0), (1.0, 0.2, -0.6), 0.8, 0.3, wander=5.0)
+LAP = Gesture("thigh", (10.0, 0.42, 105.0), (1.0, -0.6, 0.1), 1.3, 0.1, wander=3.0)
+KNEE = Gesture("thigh", (5.0, 0.76, 95.0), (0.9, -0.6, 0.0), 1.3, 0.15, wander=3.0)
+POCKET = Gesture("pelvis", (175.0, 25.0, 30.0), (0.6, -1.0, 0.0), 0.4, 0.1, wander=2.0)
+
+
+def on_hip(actor):
+    """Hand on the hip, elbow out."""
+    return Gesture("pelvis", (actor.bone_mm["Hip"] + 62.0 * actor.girth, 0.0, 130.0), (1.0, -0.7, 0.1), 0.9, 0.9,
+                   wander=2.0)
+
+
+def behind_back(actor):
+    """Hand in the small of the back."""
+    return Gesture("pelvis", (35.0, -165.0 * actor.girth, 80.0), (1.0, -0.6, 0.2), 1.2, 0.1, wander=3.0)
+
+
+def point_at(azimuth, height, stretch=0.97):
+    """Stretched arm; azimuth from the front outwards, height over the horizon, rad."""
+    aim = stretch * np.array([np.sin(azimuth) * np.cos(height), np.cos(azimuth) * np.cos(height), np.sin(height)])
+    return Gesture("arm", tuple(aim), (0.7, -0.3, -1.0), 0.9, 0.0, wander=10.0)
+
+
+def moving(gesture, t, offset, rate, phase=0.0, **attitude):
+    """A gesture whose point oscillates by `offset` (3,), in its own units, `rate` times a second."""
+    wave = np.sin(2 * np.pi * rate * t + phase)[:, None]
+    return replace(gesture, point=np.asarray(gesture.point) + wave * np.asarray(offset, float), **attitude)
+
+
+def waving(t, rate=1.7, height=0.42):
+    """The raised hand waves from side to side."""
+    return moving(Gesture("arm", (0.42, 0.28, height), (0.9, -0.1, -1.0), 0.9, 0.0, wander=8.0), t,
+                  (0.13, 0.0, -0.03), rate, wag=0.25 * np.sin(2 * np.pi * rate * t))
