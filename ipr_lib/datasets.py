@@ -150,9 +150,11 @@ def normalise(crops, colour=None):
         crops: (B, S, S, 3) uint8 RGB.
         colour: (B, 3) channel factors, or None.
     Returns:
-        (B, 3, S, S) float32, channels-last in memory.
+        (B, 3, S, S) float32; channels-last in memory on a GPU, as its convolutions like it.
     """
     pixels = crops.permute(0, 3, 1, 2).float() / 255
+    if not crops.is_cuda:
+        pixels = pixels.contiguous()
     if colour is not None:
         pixels = (pixels * colour[:, :, None, None]).clamp(0, 1)
     mean, std = (pixels.new_tensor(values)[:, None, None] for values in (MEAN, STD))

@@ -75,7 +75,9 @@ def train(cfg, store, run_dir, device=None):
     keys = BatchKeys(len(store), cfg.batch_size, cfg.epochs, cfg.seed)
     if keys.steps == 0:
         raise InputError(f"{store.path} holds {len(store)} items, fewer than one batch of {cfg.batch_size}")
-    model = build_model(cfg).to(device, memory_format=torch.channels_last)
+    # Channels-last pays on a GPU; on a CPU the volume is summed faster as it is.
+    memory_format = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+    model = build_model(cfg).to(device, memory_format=memory_format)
     optimizer = torch.optim.AdamW(model.parameters(), lr=cfg.learning_rate, weight_decay=cfg.weight_decay)
     state = {"step": 0, "seconds": 0.0, "log": []}
     path = run_dir / CHECKPOINT

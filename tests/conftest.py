@@ -1,0 +1,45 @@
+"""Shared fixtures: a small prepared set and its crop store, with made-up pictures and poses."""
+
+import cv2
+import numpy as np
+import pytest
+
+from ipr_lib import layout
+from ipr_lib.camera import look_at
+from ipr_lib.store import build_store
+
+
+def make_pose(rng, n):
+    """(n, 17, 3) random but pose-sized joints round (0, 0, 900) mm, pelvis first."""
+    joints = rng.normal(0, 250, (n, 17, 3)) + [0, 0, 900]
+    joints[:, 0] = [0, 0, 900]
+    return joints
+
+
+def write_sequence(root, subject=1, action=2, subaction=1, camera_id=1, n=7, step=3, width=200, height=202, seed=0):
+    """Write one folder of the prepared layout, with smooth random pictures; returns the folder."""
+    rng = np.random.default_rng([seed, subject, action, subaction, camera_id])
+    camera = look_at([4000, 900, 1500], [0, 0, 900], f=(231, 229), c=(99.3, 101.1), width=width, height=height)
+    folder = root / layout.folder_name(subject, action, subaction, camera_id)
+    folder.mkdir(parents=True)
+    for frame in range(0, n, step):
+        small = rng.integers(0, 255, (9, 9, 3), np.uint8)
+        picture = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(folder / layout.picture_name(folder.name, frame)), picture)
+    layout.write_meta(folder / layout.META_NAME, camera, make_pose(rng, n))
+    return folder
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """A prepared set: S1 with two actions, S9 with one; pictures of frames 0, 3, 6."""
+    root = tmp_path / "prepared"
+    for subject, action in ((1, 2), (1, 3), (9, 2)):
+        write_sequence(root, subject, action)
+    return root
+
+
+@pytest.fixture
+def store(prepared, tmp_path):
+    """The crop store of S1: 6 items, crops of 64 px."""
+    return build_store(prepared, tmp_path / "s1.crops", subjects=(1,), step=3, crop_px=64)

@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+import scipy.io
+
+from ipr_lib import layout
+from ipr_lib.files import InputError
+from ipr_lib.store import build_store
+from tests.conftest import write_sequence
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_sequence(tmp_path / "set")
+
+
+def rewrite_meta(folder, **changes):
+    path = folder / layout.META_NAME
+    content = {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
+    content |= changes
+    scipy.io.savemat(path, {name: value for name, value in content.items() if value is not None})
+    return content
+
+
+def test_names_by_hand():
+    assert layout.folder_name(1, 2, 1, 4) == "s_01_act_02_subact_01_ca_04"
+    assert layout.picture_name("s_01_act_02_subact_01_ca_04", 0) == "s_01_act_02_subact_01_ca_04_000001.jpg"
+    assert layout.parse_folder_name("s_11_act_16_subact_02_ca_03") == (11, 16, 2, 3)
+    assert layout.parse_folder_name("s_11_act_16_subact_02_ca_03_old") is None
+    assert (layout.action_name(2), layout.action_name(16)) == ("Directions", "WalkTogether")
+
+
+def test_meta_is_matlab_5_and_round_trips(folder):
+    assert (folder / layout.META_NAME).read_bytes()[:19] == b"MATLAB 5.0 MAT-file"
+    sequence = layout.read_sequence(folder)
+    path = folder / "again.mat"
+    layout.write_meta(path, sequence.camera, sequence.joints_world)
+    first, second = scipy.io.loadmat(folder / layout.META_NAME), scipy.io.loadmat(path)
+    for name in ("pose3d_world", "R", "T", "f", "c", "img_height", "img_width"):
+        assert first[name].shape == second[name].shape and (first[name] == second[name]).all()
+    assert first["T"].shape == (1, 3) and first["img_height"].shape == (7, 1)
+    assert (sequence.subject, sequence.action, sequence.camera.height) == (1, 2, 202)
+
+
+def test_frames_in_use(folder):
+    sequence = layout.read_sequence(folder)
+    assert layout.frames_in_use(sequence, 3).tolist() == [0, 3, 6]
+    assert layout.frames_in_use(sequence, 6).tolist() == [0, 6]
+
+
+def test_missing_picture_names_it(folder):
+    sequence = layout.read_sequence(folder)
+    with pytest.raises(InputError, match=r"_000002\.jpg is missing \(4 of the 7"):
+        layout.frames_in_use(sequence, 1)
+
+
+def test_more_pictures_than_poses(folder):
+    meta = scipy.io.loadmat(folder / layout.META_NAME)
+    rewrite_meta(folder, **{name: meta[name][:6] for name in ("pose3d_world", "img_height", "img_width")})
+    with pytest.raises(InputError, match=r"_000007\.jpg: picture without a pose \(h36m_meta.mat holds 6"):
+        layout.frames_in_use(layout.read_sequence(folder), 3)
+
+
+def test_non_finite_pose(folder):
+    pose = scipy.io.loadmat(folder / layout.META_NAME)["pose3d_world"]
+    pose[4, 2, 1] = np.nan
+    rewrite_meta(folder, pose3d_world=pose)
+    with pytest.raises(InputError, match=r"h36m_meta.mat: pose3d_world is not finite at index \(4, 2, 1\)"):
+        layout.read_sequence(folder)
+
+
+def test_joint_behind_the_camera(folder):
+    pose = scipy.io.loadmat(folder / layout.META_NAME)["pose3d_world"]
+    pose[3, 5] = [9000, 2000, 900]  # the camera stands at x = 4000 and looks towards the origin
+    rewrite_meta(folder, pose3d_world=pose)
+    with pytest.raises(InputError, match="joint 5 of pose 3 lies behind the camera"):
+        layout.read_sequence(folder)
+
+
+@pytest.mark.parametrize("changes, message", [
+    (dict(R=None), "lacks R"),
+    (dict(pose3d_world=np.zeros((7, 16, 3))), "pose3d_world has shape"),
+    (dict(img_height=np.full((5, 1), 202.0)), "img_height has shape"),
+    (dict(img_width=np.arange(7.0)[:, None] + 200), "one picture size"),
+    (dict(f="wide"), "should hold numbers"),
+])
+def test_wrong_fields(folder, changes, message):
+    rewrite_meta(folder, **changes)
+    with pytest.raises(InputError, match=message):
+        layout.read_sequence(folder)
+
+
+@pytest.mark.parametrize("keep", [0, 50, 128, 300, -20])
+def test_truncated_meta(folder, keep):
+    path = folder / layout.META_NAME
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(InputError, match="h36m_meta.mat"):
+        layout.read_sequence(folder)
+
+
+def test_missing_meta_and_irregular_names(folder):
+    (folder / layout.META_NAME).unlink()
+    with pytest.raises(InputError, match="is missing"):
+        layout.read_sequence(folder)
+    with pytest.raises(InputError, match="folder name like"):
+        layout.read_sequence(folder.parent)
+
+
+def test_missing_sets(tmp_path, folder):
+    with pytest.raises(InputError, match="no such folder"):
+        layout.list_folders(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="no sequence of S9, S11"):
+        layout.list_folders(folder.parent, (9, 11))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "another size"])
+def test_unreadable_pictures_stop_the_store_and_leave_nothing(tmp_path, folder, damage):
+    path = folder / layout.picture_name(folder.name, 3)
+    data = path.read_bytes()
+    if damage == "another size":
+        other = write_sequence(tmp_path / "other", width=198)
+        data = (other / path.name).read_bytes()
+    path.write_bytes({"truncated": data[:-300], "empty": b"", "text": b"not a picture" * 50}.get(damage, data))
+    target = tmp_path / "out" / "crops"
+    with pytest.raises(InputError, match=path.name):
+        build_store(folder.parent, target, subjects=(1,), step=3, crop_px=64)
+    assert not target.exists()
