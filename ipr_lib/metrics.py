@@ -110,3 +110,60 @@ def score(pred, target, actions, scored_joints):
     result["mpjpe_xy"] = float(np.linalg.norm(difference[..., :2], axis=-1).mean())
     result["mpjpe_z"] = float(np.abs(difference[..., 2]).mean())
     return result
+
+
+def head_sizes(head_box):
+    """MPII's unit of length: 0.6 times the diagonal of the head box.
+
+    Args:
+        head_box: (N, 4) x1, y1, x2, y2, px.
+    Returns:
+        (N,) px.
+    """
+    head_box = np.asarray(head_box, float)
+    return 0.6 * np.hypot(head_box[:, 2] - head_box[:, 0], head_box[:, 3] - head_box[:, 1])
+
+
+def pck(errors, visible, threshold):
+    """Share of correct keypoints: known joints whose error is at most `threshold`.
+
+    Args:
+        errors: (N, J), any unit. visible: (N, J) bool, which joints are known. threshold: in the unit of `errors`.
+    Returns:
+        share over all known joints, float; share of each joint (J,). 0 … 1; NaN where nothing is known.
+    """
+    visible = np.asarray(visible, bool)
+    correct = ((np.asarray(errors, float) <= threshold) & visible).sum(0)
+    known = visible.sum(0)
+    per_joint = np.where(known > 0, correct / np.maximum(known, 1), np.nan)
+    return float(correct.sum() / known.sum()) if known.any() else float("nan"), per_joint
+
+
+def pckh(pred, target, visible, head_size, threshold=0.5):
+    """PCK with the head as the unit of length (Andriluka et al. 2014); taught in notebooks/10_evaluation.ipynb.
+
+    MPII's own table leaves Pelvis and Thorax out of its mean: pass the other 14 joints to compare with it.
+
+    Args:
+        pred, target: (N, J, 2), px of the picture.
+        visible: (N, J) bool, which joints are annotated.
+        head_size: (N,) px, as `head_sizes` gives.
+        threshold: in head sizes.
+    Returns:
+        as `pck`.
+    """
+    return pck(joint_errors(pred, target) / np.asarray(head_size, float)[:, None], visible, threshold)
+
+
+def auc(errors, visible, limit, steps=50):
+    """Area under the curve of `pck` over thresholds 0 … limit, as a share of the largest possible area.
+
+    Args:
+        errors, visible: see `pck`. With errors in head sizes and a limit of 0.5 this is MPII's AUC; with mm and 150
+            it is the AUC that goes with 3D PCK.
+        limit: largest threshold. steps: how many equal steps lead there (trapezoids).
+    Returns:
+        float, 0 … 1; NaN where nothing is known.
+    """
+    shares = [pck(errors, visible, threshold)[0] for threshold in np.linspace(0, limit, steps + 1)]
+    return float(np.trapezoid(shares, dx=1 / steps))

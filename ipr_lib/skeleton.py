@@ -95,3 +95,30 @@ HUMAN36M = Skeleton(
 )
 # The first 17 are measured and scored; Thorax (index 17) is their virtual companion.
 SCORED_JOINTS = 17
+
+# Names decide which joints meet on the reference skeleton, as in the published code. Where they meet, how well:
+# limbs and Pelvis are the same points. MPII's Thorax lies between the shoulders, as our virtual Thorax does by
+# definition; Human3.6M's own Neck is close by, at the base of the neck. MPII's Neck is the upper neck, about 8 cm
+# higher, and its Head is the top of the head: they are paired with Neck and Head all the same, by convention, and 2D
+# training pulls Neck up a little. Nobody but Human3.6M annotates Torso.
+MPII = Skeleton(
+    names=(
+        "R_Ankle", "R_Knee", "R_Hip", "L_Hip", "L_Knee", "L_Ankle", "Pelvis", "Thorax", "Neck", "Head",
+        "R_Wrist", "R_Elbow", "R_Shoulder", "L_Shoulder", "L_Elbow", "L_Wrist",
+    ),
+    parents=(1, 2, 6, 6, 3, 4, -1, 6, 7, 8, 11, 12, 7, 7, 13, 14),
+    flip_pairs=((0, 5), (1, 4), (2, 3), (12, 13), (11, 14), (10, 15)),
+    root=6,
+)
+# COCO marks the face and no joint of the trunk but hips and shoulders: its Nose meets Human3.6M's (a marker-set joint
+# at the front of the head), eyes and ears meet nobody. It has no Pelvis; its root serves the tree alone.
+COCO = Skeleton(
+    names=(
+        "Nose", "L_Eye", "R_Eye", "L_Ear", "R_Ear", "L_Shoulder", "R_Shoulder", "L_Elbow", "R_Elbow", "L_Wrist", "R_Wrist",
+        "L_Hip", "R_Hip", "L_Knee", "R_Knee", "L_Ankle", "R_Ankle",
+    ),
+    parents=(-1, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14),
+    flip_pairs=((2, 1), (4, 3), (6, 5), (8, 7), (10, 9), (12, 11), (14, 13), (16, 15)),
+    root=0,
+)
+SKELETONS = {"HUMAN36M": HUMAN36M, "MPII": MPII, "COCO": COCO}

@@ -73,3 +73,29 @@ def test_frame_mean_and_action_mean_differ():
     assert scores["mpjpe"]["action_mean"] == pytest.approx(25)
     assert scores["mpjpe"]["per_joint"] == pytest.approx([0, 30, 30])
     assert scores["mpjpe_xy"] == pytest.approx(20) and scores["mpjpe_z"] == pytest.approx(0)
+
+
+def test_pckh_by_hand():
+    head_size = metrics.head_sizes([[10, 20, 13, 24], [0, 0, 30, 40]])
+    assert head_size.tolist() == [3, 30]
+    target = np.zeros((2, 3, 2))
+    pred = np.array([[[1.5, 0], [0, 1.6], [99, 0]], [[0, 15], [9, 12], [0, 0]]])
+    visible = np.array([[True, True, False], [True, True, False]])
+    share, per_joint = metrics.pckh(pred, target, visible, head_size)
+    assert share == 3 / 4  # 0.5, 0.533, -; 0.5, 0.5, -: the bound itself counts as correct
+    np.testing.assert_array_equal(per_joint, [1, 0.5, np.nan])
+    assert metrics.pckh(pred, target, visible, head_size, 0.49)[0] == 0
+    assert np.isnan(metrics.pckh(pred, target, ~visible & False, head_size)[0])
+
+
+def test_auc_by_hand():
+    visible = np.ones((1, 4), bool)
+    assert metrics.auc(np.zeros((1, 4)), visible, 0.5) == pytest.approx(1)
+    assert metrics.auc(np.full((1, 4), 0.6), visible, 0.5) == 0
+    # Half of the joints right from the start, the rest from a threshold of 0.25 on: 0.5 + 0.5 * 0.5, up to one step.
+    assert metrics.auc(np.array([[0, 0, 0.25, 0.25]]), visible, 0.5) == pytest.approx(0.75, abs=0.01)
+    # Errors spread evenly: the curve is a straight line.
+    even = np.linspace(0, 0.5, 2001)[1:][None]
+    assert metrics.auc(even, np.ones_like(even, bool), 0.5) == pytest.approx(0.5, abs=1e-3)
+    hidden = np.array([[0.0, 9.0]]), np.array([[True, False]])
+    assert metrics.auc(*hidden, 0.5) == 1

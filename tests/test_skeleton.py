@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from ipr_lib.skeleton import HUMAN36M, Skeleton, add_thorax, bone_lengths, convert_joints
+from ipr_lib.skeleton import HUMAN36M, SKELETONS, Skeleton, add_thorax, bone_lengths, convert_joints
 
 
 def test_flip_order_swaps_right_and_left_and_undoes_itself():
@@ -43,3 +44,30 @@ def test_thorax_is_the_middle_of_both_shoulders():
     joints[:, HUMAN36M.index("R_Shoulder")] = [2, 4, 6]
     joints[:, HUMAN36M.index("L_Shoulder")] = [0, 0, 2]
     assert add_thorax(joints)[1, 17].tolist() == [1, 2, 4]
+
+
+@pytest.mark.parametrize("name", ["MPII", "COCO"])
+def test_other_joint_sets_are_trees_with_true_mirror_pairs(name):
+    skeleton = SKELETONS[name]
+    for index, joint in enumerate(skeleton.names):
+        swapped = {"R": "L", "L": "R"}.get(joint[0]) if joint[1] == "_" else None
+        assert skeleton.names[skeleton.flip_order[index]] == (swapped + joint[1:] if swapped else joint)
+    assert [index for index, parent in enumerate(skeleton.parents) if parent < 0] == [skeleton.root]
+    assert len(skeleton.parents) == len(skeleton)
+
+
+@pytest.mark.parametrize(("name", "strangers"), [
+    ("MPII", {"Torso", "Nose"}), ("COCO", {"Pelvis", "Torso", "Neck", "Head", "Thorax"}),
+])
+def test_who_has_no_partner_on_the_reference_skeleton(name, strangers):
+    source = SKELETONS[name]
+    numbered = np.arange(1, len(source) + 1)[:, None]
+    joints, weights = convert_joints(numbered, source, HUMAN36M)
+    assert {HUMAN36M.names[i] for i in np.flatnonzero(weights == 0)} == strangers
+    for joint, number in zip(HUMAN36M.names, joints[:, 0]):
+        assert number == (0 if joint in strangers else source.index(joint) + 1)
+
+
+def test_thorax_of_mpii_meets_the_virtual_joint():
+    joints, _ = convert_joints(np.arange(16)[:, None], SKELETONS["MPII"], HUMAN36M)
+    assert joints[17, 0] == 7 and joints[8, 0] == 8 and joints[10, 0] == 9
