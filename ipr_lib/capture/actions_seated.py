@@ -41,6 +41,9 @@ def play_legs(scene, spot, heading, first, keys):
         pose = first[side]
         ankle = keyed(t, pose.ankle, [key[:2] + (key[2].ankle,) for key in keys[side]])
         pole = keyed(t, pose.pole, [key[:2] + (key[2].pole,) for key in keys[side]])
+        # On the way the knee goes up: that is how legs pass each other, and the knee's side stays defined.
+        for start, duration, _, _ in keys[side]:
+            pole[:, 2] += 0.9 * bump((t - start) / duration)
         foot = np.tile(pose.foot, (n, 1, 1))
         for start, duration, pose, lift in keys[side]:
             if start < t[-1]:
@@ -182,7 +185,7 @@ def sitting(scene, take):
 
 def eating_at_table(scene, take):
     """Sits at a table and eats: one hand between plate and mouth, the other by the plate or at the cup."""
-    t, rng, actor, s = scene.t, scene.rng, scene.actor, scene.hand
+    t, _rng, actor, s = scene.t, scene.rng, scene.actor, scene.hand
     seat, top = 455.0, 730.0
     spot, heading = scene.home * (0.8, 0.7), scene.heading
     legs = play_legs(scene, spot, heading, chair_legs(actor, seat)["flat"], {"r": [], "l": []})
@@ -193,7 +196,7 @@ def eating_at_table(scene, take):
         return np.array([*(spot + SIGN[s] * x * right + y * front), top + z])
 
     at_plate = g.Gesture("world", on_table(115.0, 330.0, 95.0), (0.8, -0.6, -0.5), 0.9, 0.35, wander=5.0)
-    by_plate = g.Gesture("world", on_table(-190.0, 300.0, 45.0), (1.0, -0.6, -0.2), 1.25, 0.1, wander=3.0)
+    by_plate = g.Gesture("world", on_table(-190.0, 300.0, 45.0), (1.0, -0.6, -0.2), wander=3.0, fingers=(-0.5, 1.0, 0.0))
     cup_spot = on_table(-230.0, 430.0, 0.0)
     at_cup = g.Gesture("world", cup_spot - [*(60.0 * front), -60.0], (1.0, -0.6, -0.4), 0.1, 0.2, wander=1.0)
     first, keys = feed(scene, at_plate)
@@ -243,7 +246,7 @@ def floor_legs(actor):
     length, low = thigh + shin, 52.0 * max(actor.girth, 1.0)
 
     def up(s, far=0.44, out=1.0):
-        return planted(actor, s, out * hip, far * length, 0.12, pole=(0.12, 0.35, 1.0))
+        return planted(actor, s, out * hip, far * length, 0.12, pole=(0.12, 1.0, 1.0))
 
     def straight(s, far=0.985):
         height, toe, heel = actor.foot_mm
@@ -326,12 +329,12 @@ def sitting_down(scene, take):
 
 def floor_arms(scene, spot, heading, order, times, down, landed, pace):
     """Gestures on the floor: a hand goes down behind first, then hands on knees, floor or in the air."""
-    actor, rng, t = scene.actor, scene.rng, scene.t
+    _actor, rng, t = scene.actor, scene.rng, scene.t
     front, right = facing_vector(heading), facing_vector(heading - np.pi / 2)
 
     def on_floor(side, x, y):
         place = spot + SIGN[side] * x * right + y * front
-        return g.Gesture("world", np.array([*place, 62.0]), (0.5, -1.0, 0.3), 1.2, -0.9, wander=0.0)
+        return g.Gesture("world", np.array([*place, 45.0]), (0.5, -1.0, 0.3), wander=0.0, fingers=(0.7, -0.7, 0.0))
 
     forward = g.Gesture("arm", (0.05, 0.75, -0.35), (0.6, -0.5, -1.0), 0.9, 0.0)
     arms = {}

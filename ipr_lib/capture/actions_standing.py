@@ -238,7 +238,7 @@ def bag(scene, trunk, arms, side, grasp, heading):
 
 def smoking(scene, take):
     """Stands and smokes: the hand goes to the mouth and sinks again."""
-    t, rng, s = scene.t, scene.rng, scene.hand
+    _t, rng, s = scene.t, scene.rng, scene.hand
     path, heading = wander(scene, gap=(3.0, 5.0), distance=(0, 600))
     moves = at_ease(scene, path, heading)
     moves.arms = {s: smoke(scene, g.HANG), scene.other: (g.HANG, play_beats(
@@ -346,7 +346,7 @@ def waiting(scene, take):
 
 def eating(scene, take):
     """Stands and eats from a plate in one hand (take 1; take 2 sits at a table)."""
-    t, s = scene.t, scene.hand
+    _t, s = scene.t, scene.hand
     path, heading = wander(scene, gap=(3.0, 4.6), distance=(0, 500))
     moves = at_ease(scene, path, heading, glances=0.7)
     plate_hold = g.Gesture("arm", (-0.12, 0.56, -0.34), (0.5, -0.8, -1.0), -1.1, 0.0, wander=4.0)

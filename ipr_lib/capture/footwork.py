@@ -47,8 +47,8 @@ def plan_steps(t, path, heading, width, toe_out, slot, first=0):
     plan = {side: (place[side], []) for side in SIDES}
     for k in range(int(np.ceil(t[0] / slot)), int(t[-1] / slot)):
         side = SIDES[(k + first) % 2]
-        start, end = k * slot, (k + 1.22) * slot
-        goal = under_body(int(round(((k + 1.62) * slot - t[0]) * FPS)), side)
+        start, end = k * slot, (k + 1.28) * slot
+        goal = under_body(int(round(((k + 1.64) * slot - t[0]) * FPS)), side)
         off = goal - place[side]
         if np.hypot(*off[:2]) > 55.0 or abs(off[2]) > 0.22:
             plan[side][1].append(Step(start, end, place[side], goal))
@@ -94,11 +94,11 @@ def walk_legs(actor, t, plan, R_pelvis, spring=1.0, heels=None):
             u = (t[inside] - step.start) / (step.end - step.start)
             stride = np.hypot(*(step.goal - step.origin)[:2])
             size = spring * min(stride / 1000.0, 1.2)
-            place[inside] = step.origin + ease((u - 0.12) / 0.80)[:, None] * (step.goal - step.origin)
+            place[inside] = step.origin + ease((u - 0.10) / 0.84)[:, None] * (step.goal - step.origin)
             place[inside.stop:] = step.goal
             heel_up[inside] = (0.14 + 0.62 * size) * bump(u / 0.76)
             toe_up[inside] = 0.34 * size * bump((u - 0.5) / 0.5)
-            lift[inside] = (18.0 + 22.0 * size) * bump((u - 0.12) / 0.80)
+            lift[inside] = (18.0 + 22.0 * size) * bump((u - 0.10) / 0.84)
         heel_up = heel_up + (heels or {}).get(side, 0.0)
         ankle, foot = foot_pose(actor, place, lift, heel_up, toe_up)
         legs[side] = Leg(ankle, foot, knee_pole(R_pelvis, place[:, 2], side))

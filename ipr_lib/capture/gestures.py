@@ -10,9 +10,12 @@ from .motion import (
     apply,
     blend_arms,
     ease,
+    frame,
+    girdle,
     pose_arm,
     reach,
     shoulder,
+    turn,
     two_bones,
     unit,
 )
@@ -30,6 +33,7 @@ class Gesture:
         pronate, palm, wag: rad or (n,), see `motion.Arm`.
         wander: mm by which the hand drifts about, 0 where it holds on to something.
         swings: whether the arm swings along with the stride.
+        fingers: (3,), pelvis axes, x outwards: the palm lies on something level, fingers pointing there; or None.
     """
 
     anchor: str
@@ -40,6 +44,7 @@ class Gesture:
     wag: object = 0.0
     wander: float = 12.0
     swings: bool = False
+    fingers: object = None
 
 
 @dataclass(frozen=True)
@@ -68,25 +73,45 @@ def play(stage, side, gesture):
     mirror = np.array([SIGN[side], 1.0, 1.0])
     point = np.broadcast_to(np.asarray(gesture.point, float), trunk.neck.shape)
     if gesture.anchor == "arm":
-        length = actor.bone_mm["Elbow"] + actor.bone_mm["Wrist"]
-        if gesture.swings:
-            point = _swung(point, stage.swing[side])
-        zero = np.zeros(len(point))
-        wrist = shoulder(actor, side, zero, zero) + length * mirror * point
+        wrist = _from_shoulder(stage, side, mirror * point, gesture.swings)
     elif gesture.anchor == "chest":
         wrist = mirror * point
     else:
         wrist = apply(np.swapaxes(trunk.R_chest, -1, -2), _in_world(stage, side, gesture.anchor, point) - trunk.neck)
     wrist = wrist + gesture.wander * stage.wander[side]
-    return reach(actor, side, wrist, mirror * np.asarray(gesture.pole), gesture.pronate, gesture.palm, gesture.wag)
+    arm = reach(actor, side, wrist, mirror * np.asarray(gesture.pole), gesture.pronate, gesture.palm, gesture.wag)
+    return arm if gesture.fingers is None else _palm_down(stage, side, arm, mirror * np.asarray(gesture.fingers))
 
 
-def _swung(point, angle):
-    """Turn a hanging arm's point forward by `angle`; the elbow bends more on the way to the front."""
-    c, s = np.cos(angle), np.sin(angle)
-    shorter = 1.0 - 0.05 * ease(angle / 0.6)
-    y, z = point[:, 1], point[:, 2]
-    return np.stack([point[:, 0], c * y - s * z, s * y + c * z], axis=1) * shorter[:, None]
+def _from_shoulder(stage, side, point, swings):
+    """Wrist in the chest frame from a point in arm lengths; a swinging arm hangs down however the chest leans."""
+    actor = stage.actor
+    zero = np.zeros(len(point))
+    if swings:
+        chest = stage.trunk.R_chest
+        c, s = np.cos(stage.swing[side]), np.sin(stage.swing[side])
+        shorter = 1.0 - 0.05 * ease(stage.swing[side] / 0.6)
+        x, y, z = point.T
+        point = np.stack([x, c * y - s * z, s * y + c * z], axis=1) * shorter[:, None]
+        across = unit(chest[..., 0] * [1.0, 1.0, 0.0])
+        upright = frame(z=np.broadcast_to([0.0, 0.0, 1.0], point.shape), x=across)
+        point = apply(np.swapaxes(chest, -1, -2) @ upright, point)
+    start = shoulder(actor, side, *girdle(side, point)) if not swings else shoulder(actor, side, zero, zero)
+    return start + (actor.bone_mm["Elbow"] + actor.bone_mm["Wrist"]) * point
+
+
+def _palm_down(stage, side, arm, fingers):
+    """Turn the hand so that the palm looks to the floor and the fingers along `fingers`, (3,) in the pelvis's axes."""
+    s, trunk = SIGN[side], stage.trunk
+    fore = trunk.R_chest @ arm.upper @ turn("x", arm.flex)
+    along = apply(trunk.R_pelvis, fingers) * [1.0, 1.0, 0.3]
+    hand = frame(z=-along, x=np.broadcast_to([0.0, 0.0, s], along.shape))
+    local = np.swapaxes(fore, -1, -2) @ hand
+    # local = turn z (pronation) · turn y (palm) · turn x (wag)
+    pronate = np.arctan2(local[:, 1, 0], local[:, 0, 0])
+    palm = -np.arcsin(np.clip(local[:, 2, 0], -1.0, 1.0))
+    wag = np.arctan2(local[:, 2, 1], local[:, 2, 2])
+    return replace(arm, pronate=s * pronate, palm=np.clip(s * palm, -1.4, 1.4), wag=np.clip(wag, -0.8, 0.8))
 
 
 def _in_world(stage, side, anchor, point):
@@ -148,7 +173,7 @@ def clear_trunk(stage, side, arm):
 # ---------------------------------------------------------------- the vocabulary
 
 _DOWN_OUT = (0.7, -0.3, -1.0)
-HANG = Gesture("arm", (0.13, 0.03, -0.965), (0.25, -1.0, 0.0), 0.35, 0.2, wander=7.0, swings=True)
+HANG = Gesture("arm", (0.14, 0.04, -0.975), (0.25, -1.0, 0.0), 0.35, 0.2, wander=7.0, swings=True)
 BENT = Gesture("arm", (0.02, 0.42, -0.62), (0.5, -1.0, -0.4), 0.7, 0.1, wander=16.0)
 OPEN = Gesture("arm", (0.30, 0.55, -0.38), (0.5, -0.6, -1.0), -0.7, -0.1, wander=26.0)
 BEFORE_CHEST = Gesture("arm", (-0.14, 0.50, -0.22), (0.8, -0.3, -0.8), 0.6, 0.3, wander=28.0)
@@ -160,15 +185,15 @@ STRONG = Gesture("arm", (0.62, 0.16, 0.36), (0.9, 0.0, -0.8), 0.0, 0.5, wander=6
 CHIN = Gesture("head", (25.0, 85.0, -160.0), (0.5, 0.2, -1.0), -0.2, 0.5, wander=4.0)
 SCRATCH = Gesture("head", (120.0, -15.0, 95.0), (1.0, 0.5, 0.1), 0.3, 0.9, wander=5.0)
 BROW = Gesture("head", (70.0, 75.0, 45.0), (1.0, 0.3, -0.3), 0.9, 0.2, wander=4.0)
-PHONE = Gesture("head", (105.0, 5.0, -65.0), (0.55, 0.75, -1.0), 0.05, 0.15, wander=3.0)
+PHONE = Gesture("head", (105.0, 5.0, -65.0), (0.6, 0.3, -1.0), 0.05, 0.15, wander=3.0)
 MOUTH = Gesture("head", (60.0, 125.0, -95.0), (0.8, 0.1, -1.0), 0.3, 0.75, wander=3.0)
 WATCH = Gesture("chest", (-45.0, 300.0, -150.0), (1.0, -0.1, -0.5), 1.3, -0.05, wander=4.0)
 CAMERA_UP = Gesture("head", (85.0, 175.0, -75.0), (0.7, 0.0, -1.0), 0.3, 0.2, wander=2.0)
 CAMERA_DOWN = Gesture("arm", (-0.16, 0.52, -0.45), (0.7, -0.4, -1.0), 0.3, 0.2, wander=5.0)
 SHAKE_HAND = Gesture("arm", (-0.05, 0.74, -0.36), (0.6, -0.5, -1.0), 0.0, 0.0, wander=8.0)
 HEART = Gesture("chest", (-60.0, 190.0, -120.0), (1.0, 0.2, -0.6), 0.8, 0.3, wander=5.0)
-LAP = Gesture("thigh", (10.0, 0.42, 105.0), (1.0, -0.6, 0.1), 1.3, 0.1, wander=3.0)
-KNEE = Gesture("thigh", (5.0, 0.76, 95.0), (0.9, -0.6, 0.0), 1.3, 0.15, wander=3.0)
+LAP = Gesture("thigh", (0.0, 0.42, 100.0), (0.55, -1.0, -0.2), wander=3.0, fingers=(-0.45, 1.0, 0.0))
+KNEE = Gesture("thigh", (5.0, 0.74, 95.0), (0.6, -1.0, -0.2), wander=3.0, fingers=(-0.15, 1.0, -0.3))
 POCKET = Gesture("pelvis", (175.0, 25.0, 30.0), (0.6, -1.0, 0.0), 0.4, 0.1, wander=2.0)
 
 

@@ -109,9 +109,22 @@ def frame(x=None, y=None, z=None):
 
 
 def blend_rotation(A, B, weight):
-    """Along the shortest turn from A (weight 0) to B (weight 1); (n, 3, 3), (n, 3, 3), (n,) -> (n, 3, 3)."""
-    step = Rotation.from_matrix(np.swapaxes(A, -1, -2) @ B).as_rotvec() * weight[:, None]
-    return A @ Rotation.from_rotvec(step).as_matrix()
+    """From A (weight 0) to B (weight 1) along the turn that is shortest where the blend begins.
+
+    Args:
+        A, B: (n, 3, 3) over time. weight: (n,).
+    Returns:
+        (n, 3, 3).
+    """
+    step = Rotation.from_matrix(np.swapaxes(A, -1, -2) @ B).as_rotvec()
+    angle = np.linalg.norm(step, axis=1)
+    # Past half a turn the shortest way flips to the other side: keep to the side where the blend began.
+    flips = np.concatenate([[False], ((step[1:] * step[:-1]).sum(1) < 0) & (np.minimum(angle[1:], angle[:-1]) > 2.0)])
+    side = np.cumprod(np.where(flips, -1.0, 1.0))
+    begin = int(np.argmax(weight > 0))
+    long_way = side * side[begin] < 0
+    step[long_way] *= (1.0 - 2 * np.pi / np.maximum(angle[long_way], 1.0))[:, None]
+    return A @ Rotation.from_rotvec(step * weight[:, None]).as_matrix()
 
 
 def two_bones(start, target, pole, upper, lower, longest=0.9995):
@@ -194,7 +207,7 @@ class Leg:
     pole: np.ndarray
 
 
-def settle(actor, pelvis, R_pelvis, legs, stretch=0.996):
+def settle(actor, pelvis, R_pelvis, legs, stretch=0.998):
     """Lower the pelvis, smoothly, until both legs reach their ankles.
 
     Args:
@@ -244,6 +257,12 @@ def shoulder(actor, side, shrug, forward):
     return apply(turn("z", s * forward) @ turn("y", -s * shrug), rest)
 
 
+def girdle(side, aim):
+    """How the shoulder follows an arm that reaches along `aim` (n, 3): shrug and forward, (n,) each."""
+    aim = unit(aim)
+    return 0.42 * ease((aim[:, 2] + 0.5) / 1.4), 0.3 * ease(aim[:, 1]) + 0.2 * ease(-SIGN[side] * aim[:, 0])
+
+
 def reach(actor, side, wrist, pole, pronate=0.3, palm=0.0, wag=0.0):
     """Arm whose wrist reaches a point.
 
@@ -254,12 +273,9 @@ def reach(actor, side, wrist, pole, pronate=0.3, palm=0.0, wag=0.0):
     Returns:
         Arm.
     """
-    n, s = len(wrist), SIGN[side]
-    zero = np.zeros(n)
+    zero = np.zeros(len(wrist))
     bone = actor.bone_mm
-    aim = unit(wrist - shoulder(actor, side, zero, zero))
-    shrug = 0.42 * ease((aim[:, 2] + 0.5) / 1.4)
-    forward = 0.3 * ease(aim[:, 1]) + 0.2 * ease(-s * aim[:, 0])
+    shrug, forward = girdle(side, wrist - shoulder(actor, side, zero, zero))
     start = shoulder(actor, side, shrug, forward)
     pole = np.broadcast_to(pole, wrist.shape)
     elbow, end = two_bones(start, wrist, pole, bone["Elbow"], bone["Wrist"], 0.996)
@@ -301,7 +317,6 @@ def assemble(actor, trunk, legs, arms, props=(), companion=None):
     Returns:
         Performance.
     """
-    bone = actor.bone_mm
     joints = np.empty((len(trunk.pelvis), 17, 3))
     joints[:, 0], joints[:, 7], joints[:, 8] = trunk.pelvis, trunk.torso, trunk.neck
     joints[:, 9], joints[:, 10] = trunk.nose, trunk.head

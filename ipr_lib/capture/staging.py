@@ -119,7 +119,7 @@ def at_ease(scene, path=None, heading=None, glances=1.0):
     return Moves(
         path=np.tile(scene.home, (n, 1)) if path is None else path,
         heading=zero + scene.heading if heading is None else heading,
-        drop=zero + 6.0, tilt=0.03 + noise(rng, t, 0.012, 6.0), roll=side * noise(rng, t, 0.022, 7.0),
+        drop=zero + 3.0, tilt=0.03 + noise(rng, t, 0.012, 6.0), roll=side * noise(rng, t, 0.022, 7.0),
         bend=scene.slouch + breath + noise(rng, t, 0.02, 6.0), side=noise(rng, t, 0.022, 7.0),
         twist=noise(rng, t, 0.045, 6.0), look=look, arms={"r": (HANG, []), "l": (HANG, [])},
     )
@@ -166,12 +166,12 @@ def stand_legs(scene, moves):
     upright = facing @ turn("y", moves.roll) @ turn("x", -moves.tilt)
     legs = walk_legs(actor, t, plan, facing, heels=moves.heels)
     lean = moves.tilt + 0.5 * moves.bend
-    back = -210.0 * np.sin(lean - 0.08) - 0.16 * np.maximum(moves.drop - 60.0, 0.0) + 25.0
+    back = -210.0 * np.sin(lean - 0.08) - 0.16 * np.maximum(moves.drop - 60.0, 0.0) + 10.0
     right = moves.shift * weight_shift(t, plan, moves.slot) + noise(scene.rng, t, 14.0, 6.0)
     pelvis = np.zeros((len(t), 3))
     pelvis[:, :2] = moves.path + moves.lean + right[:, None] * facing[:, :2, 0] + back[:, None] * facing[:, :2, 1]
     length = actor.bone_mm["Knee"] + actor.bone_mm["Ankle"]
-    pelvis[:, 2] = actor.foot_mm[0] + 0.992 * length - moves.drop
+    pelvis[:, 2] = actor.foot_mm[0] + 0.998 * length - moves.drop
     return settle(actor, pelvis, upright, legs), upright, legs, stride_signal(legs, moves.heading)
 
 
