@@ -69,10 +69,10 @@ def _trunk(actor, look, joints, frames):
     low, high = torso + chest @ (0, 4, 10), neck + chest @ (0, -6, -112)
     parts.append(cone(low, high, 110 * depth, 116 * depth, look.top, side=right, flat=(1.24 * wide, 0.90), pattern=shirt))
     if g > 1.1:
-        parts.append(ball(torso + hips @ (0, 46, -50), hips, np.array([122, 96, 118]) * g / 1.15, look.top, shirt))
+        parts.append(ball(torso + hips @ (0, 24, -60), hips, np.array([138, 112, 150]) * g / 1.15, look.top, shirt))
     for side in (1, -1):
-        breast = neck + chest @ (side * 62, 52 * depth, -128)
-        parts.append(ball(breast, chest, np.array([68, 52, 62]) * depth, look.top, shirt))
+        breast = neck + chest @ (side * 60, 38 * depth, -126)
+        parts.append(ball(breast, chest, np.array([80, 66, 78]) * depth, look.top, shirt))
     # shoulders: a yoke across and a slope up to the neck on either side
     ends = {side: joints[prefix + "Shoulder"] for prefix, _, side in SIDES}
     for end in ends.values():
@@ -81,6 +81,9 @@ def _trunk(actor, look, joints, frames):
                           pattern=shirt))
         parts.append(cone(neck + 18 * up - 6 * forward, end + 6 * up, 42, 40 * depth, look.top, side=forward,
                           pattern=shirt))
+    # the shirt's hem over the hips
+    parts.append(ball(pelvis + hips @ (0, -8, 52), hips, np.array([172 * wide, 122, 84]) * depth, look.top, shirt))
+    parts = [replace(part, blend=part.paint is look.top) for part in parts]
     # neck and collar
     middle = skull_middle(actor, joints["Head"], frames["head"])
     throat = middle + frames["head"] @ (0, -10, -52)

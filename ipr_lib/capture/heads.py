@@ -11,8 +11,9 @@ from .paint import Layer, Paint
 from .raycast import ball, cone, pattern_frame
 
 # The middle of the skull seen from the joint Head, which lies inside its top.
-_FROM_HEAD_JOINT = np.array([0.0, -8.0, -58.0])
+_FROM_HEAD_JOINT = np.array([0.0, -8.0, -56.0])
 _AVERAGE_HEAD_BONE = 115.0
+_FRIENDLY = 1.07  # heads a little larger than life: faces tell the front even in small pictures
 _I = np.eye(3)
 
 
@@ -30,7 +31,7 @@ def head_parts(actor, look, head_world, rotation_world):
     Returns:
         list of Part.
     """
-    size = actor.bone_mm["Head"] / _AVERAGE_HEAD_BONE
+    size = _FRIENDLY * actor.bone_mm["Head"] / _AVERAGE_HEAD_BONE
     middle = skull_middle(actor, head_world, rotation_world)
     pattern = pattern_frame(middle, rotation_world) / size
     face = face_paint(look)
@@ -80,7 +81,7 @@ def face_paint(look):
 
 
 # Hair painted on the skull, where little or none stands off it: (height over the brow, height at the nape).
-_PAINTED_HAIR = {"fade": (62.0, -20.0), "crown": (-200.0, -200.0), "short": (66.0, -38.0), "bun": (66.0, -44.0),
+_PAINTED_HAIR = {"fade": (62.0, -20.0), "short": (66.0, -38.0), "bun": (66.0, -44.0),
                  "ponytail": (66.0, -44.0)}
 
 

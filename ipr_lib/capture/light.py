@@ -16,8 +16,10 @@ _HALF = 600  # px; the lamp's map can hold things up to 6 m from the middle of t
 _MARGIN = 34  # px about the scene, room for the widest blur
 _SOFT_MM = 28.0  # how fast a shadow sets in behind its caster
 _BIAS_MM = 26.0
-# (lowest height of the caster in mm, blur in mm): feet cast sharp shadows, heads cast soft ones.
-_LAYERS = ((0.0, 16.0), (160.0, 38.0), (700.0, 85.0))
+# (lowest height of the caster in mm, blur in mm, weight): feet cast sharp shadows, heads cast soft ones, and what
+# touches the floor keeps the light from all around away as well.
+_LAYERS = ((0.0, 15.0, 1.45), (150.0, 36.0, 1.0), (700.0, 80.0, 1.0))
+_DARKEST = 1.5  # weight that the floor's map can hold
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class LampMap:
         view: View along the lamp. bounds: (left, top, right, bottom) of the maps in it, px.
         reach: (h, w) float32, blurred exponential of the first depth.
         middle: mm, depth that the exponential is taken about.
-        floor: (h, w) uint8, how much of the floor's key light is missing along each ray, 255 = all.
+        floor: (h, w) uint8, how much of the floor's light is missing along each ray; 255 is _DARKEST times the key lamp.
     """
 
     view: View
@@ -110,11 +112,11 @@ def _floor_shadow(depth, seen, view, bounds):
     ground = (view.R[0, 2] * x[None, :] + view.R[1, 2] * y[:, None]).astype(np.float32)
     height = np.where(seen, ground + np.float32(view.R[2, 2]) * depth, np.float32(-1))
     floor = np.zeros(depth.shape, np.float32)
-    for k, (low, blur) in enumerate(_LAYERS):
+    for k, (low, blur, weight) in enumerate(_LAYERS):
         high = _LAYERS[k + 1][0] if k + 1 < len(_LAYERS) else np.inf
         layer = (seen & (height >= (low if k else -np.inf)) & (height < high)).astype(np.float32)
-        floor += cv2.GaussianBlur(layer, (0, 0), blur * _PX_PER_MM)
-    return (floor.clip(0, 1) * 255).astype(np.uint8)
+        floor += weight * cv2.GaussianBlur(layer, (0, 0), blur * _PX_PER_MM)
+    return (floor.clip(0, _DARKEST) * (255 / _DARKEST)).astype(np.uint8)
 
 
 def lit_share(lamp, points_world):
@@ -168,5 +170,6 @@ def floor_shadow_in_picture(lamp, light, camera):
         return None
     moved = np.array([[1, 0, -low[0]], [0, 1, -low[1]], [0, 0, 1]]) @ H
     missing = cv2.warpPerspective(lamp.floor, moved, tuple(map(int, high - low)), flags=cv2.INTER_LINEAR)
-    table = ((1 - light.shadow * np.arange(256) / 255) ** (1 / 2.2) * 255).round().astype(np.uint8)
+    share = np.arange(256) * (light.shadow * _DARKEST / 255)
+    table = ((1 - share.clip(0, 0.95)) ** (1 / 2.2) * 255).round().astype(np.uint8)
     return cv2.LUT(missing, table), (*low.tolist(), *high.tolist())

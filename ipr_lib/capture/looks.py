@@ -57,7 +57,7 @@ LOOKS = {
     1: Look(
         skin="#8d5a3c", hair="#2a1a14", hair_style="curls", collar="#b5761a", lips="#8a3b3a",
         top=Paint("#e2a32b", (Layer("heart", "#c8374b", 46.0, (-125.0,)),)),
-        arm=Paint("#e2a32b"), sleeve=1.86,
+        arm=Paint("#cf8c1e"), sleeve=1.86,
         bottom=_denim("#31527f", "#5b3a22", "#d9c27a"), leg=Paint("#31527f"), hem=1.93,
         shoe=_shoe("#e9e6df", "#c8374b", "#c8374b"),
     ),
@@ -101,14 +101,14 @@ LOOKS = {
         skin="#e9bfa2", hair="#c9ccd2", hair_style="bun", collar="#fbf8f0", lips="#b34a56", iris="#4a6076",
         top=Paint("#5aa0d8", (Layer("vee", "#fbf8f0", 120.0), Layer("placket", "#3f7fb5", 26.0),
                               Layer("buttons", "#fbf8f0", 60.0, (-130.0, -500.0)))),
-        arm=Paint("#5aa0d8", (Layer("hoops", "#4a8cc2", 20.0, (0.3,)),)), sleeve=1.86,
+        arm=Paint("#4b91cc", (Layer("hoops", "#3f7fb5", 20.0, (0.3,)),)), sleeve=1.86,
         bottom=Paint("#6b3556"), leg=Paint("#6b3556"), hem=1.9,
         shoe=_shoe("#b8352f", "#f4efe4", "#f4efe4"), glasses="#b8352f",
     ),
     # Cap, red shirt with a star, khaki shorts, long socks.
     11: Look(
-        skin="#5f3b28", hair="#15100e", hair_style="fade", collar="#a82c26", lips="#7d3a38",
-        top=Paint("#d8433a", (Layer("star", "#ffd75e", 62.0, (-130.0,)),)), arm=Paint("#d8433a"), sleeve=0.66,
+        skin="#6b4330", hair="#15100e", hair_style="fade", collar="#a82c26", lips="#7d3a38",
+        top=Paint("#d8433a", (Layer("star", "#ffd75e", 62.0, (-130.0,)),)), arm=Paint("#f3e8d6"), sleeve=0.70,
         bottom=_denim("#8c8a5a", "#3c3a2a", "#d8d2b4"), leg=Paint("#8c8a5a", (Layer("outer", "#74724a", 14.0),)),
         hem=0.9, shoe=_shoe("#2c6fae", "#f4f1e8", "#f4f1e8"), sock="#f4f1e8",
         hat=Paint("#2c6fae", (Layer("disc", "#ffd75e", 22.0, (62.0,)),)), beard="stubble",

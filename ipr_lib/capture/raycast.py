@@ -26,6 +26,7 @@ class Part:
         shape: (length, first radius, second radius) of a cone in its own coordinates; (0, 1, 1) otherwise.
         paint: what covers it; only the shading looks at it.
         pattern: (3, 4), from world mm to the coordinates that the paint's pattern lives in, mm.
+        blend: its shading runs smoothly into that of its neighbours that blend as well.
     """
 
     kind: int
@@ -34,6 +35,7 @@ class Part:
     shape: tuple
     paint: object
     pattern: np.ndarray
+    blend: bool = False
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def _room_light(camera, u, v):
     with np.errstate(divide="ignore"):
         limits = np.array([[WALL_X], [WALL_Y], [CEILING]], np.float32)
         planes = np.where(rays > 0, limits, np.where(np.arange(3)[:, None] == 2, 0, -limits))
-        reach = (planes - start) / rays
+        reach = ((planes - start) / rays).clip(1, 1e5)
     which = reach.argmin(axis=0)
     depth = reach.min(axis=0)
     points = start + rays * depth
@@ -83,7 +83,7 @@ def _room_light(camera, u, v):
         chosen = np.flatnonzero(which == surface)
         if len(chosen):
             light[chosen] = draw_surface(points[:, chosen], footprint[chosen])
-    light *= _ambient(points)[:, None]
+    light *= _ambient(points)[:, None].astype(np.float32)
     radius = ((u.ravel() - camera.c[0]) ** 2 + (v.ravel() - camera.c[1]) ** 2) / (camera.width**2 / 2)
     light *= (1 - 0.14 * radius)[:, None].astype(np.float32)  # lenses darken towards the corners
     return light.reshape(*u.shape, 3)
@@ -123,7 +123,19 @@ def _hash(*numbers):
 def _level(p, footprint):
     """Floor or ceiling."""
     floor = _floor(p, footprint)
-    return np.where((p[2] > CEILING / 2)[:, None], linear("#f3f1ea"), floor)
+    return np.where((p[2] > CEILING / 2)[:, None], _ceiling(p, footprint), floor)
+
+
+def _ceiling(p, footprint):
+    """White, with wooden beams across and lamps between them."""
+    beam = np.abs((p[1] + 700) % 1400 - 700)
+    colour = np.broadcast_to(linear("#f3f1ea") * np.float32(0.93), (p.shape[1], 3))
+    colour = _mix(colour, colour * np.float32(0.8), np.exp(-np.maximum(beam - 60, 0) / 50))
+    colour = _mix(colour, "#a87a4c", _in(beam - 75, footprint))
+    x, y = (p[0] + 900) % 1800 - 900, p[1] % 1400 - 700
+    lamp = np.sqrt(x * x + y * y)
+    colour = _mix(colour, "#ffffff", np.exp(-np.maximum(lamp - 160, 0) / 160) * 0.7)
+    return _mix(colour, np.full(3, 1.4, np.float32), _in(lamp - 170, footprint))
 
 
 def _floor(p, footprint):

@@ -37,7 +37,9 @@ def _sofa(make):
 
 
 def _plant(make):
-    """A leafy plant in a pot."""
+    """A leafy plant in a pot on a saucer."""
+    make.ball((0, 0, 14), (165, 165, 15), Paint("#b8623c"))
+    make.cone((0, 0, 90), (0, 0, 130), 88, 112, Paint("#d97f54"))
     make.cone((0, 0, 130), (0, 0, 330), 120, 165, Paint("#d97f54", (Layer("belt", "#f6e7cf", 40.0, (260.0,)),)))
     rng = np.random.default_rng(7)
     for k in range(15):

@@ -10,6 +10,7 @@ from .paint import albedo, display, linear_table
 from .raycast import camera_view, cast_grid, cast_points, place, scene_box, surface
 
 _GAP_MM = 9.0  # neighbouring pixels further apart than this lie on two sides of an edge
+_BLEND_MM = 34.0
 _SUBPIXELS = ((-0.125, -0.375), (0.375, -0.125), (-0.375, 0.125), (0.125, 0.375))  # a grid turned against the pixels
 
 
@@ -121,6 +122,26 @@ def _openness(depth, part, view):
     return openness.clip(0.35, 1.08)
 
 
+def _blend(normals, u, v, px_per_mm):
+    """Average normals with those of nearby pixels, which melts the seams between parts.
+
+    Args:
+        normals: (3, N) float32. u, v: (N,) px. px_per_mm: scale of the picture there.
+    Returns:
+        (3, N) float32 unit normals.
+    """
+    columns, rows = np.rint(u).astype(np.int32), np.rint(v).astype(np.int32)
+    columns -= columns.min()
+    rows -= rows.min()
+    grid = np.zeros((rows.max() + 1, columns.max() + 1, 3), np.float32)
+    grid[rows, columns] = normals.T
+    size = (2 * round(_BLEND_MM * px_per_mm / 2) + 1,) * 2
+    for _ in range(2):
+        grid = cv2.blur(grid, size, borderType=cv2.BORDER_CONSTANT)
+    blended = grid[rows, columns].T
+    return blended / (np.sqrt((blended * blended).sum(axis=0)) + np.float32(1e-12))
+
+
 def shade(staged, view, u, v, depth, part, openness):
     """Light of points on parts.
 
@@ -142,7 +163,7 @@ def shade(staged, view, u, v, depth, part, openness):
     rays = view.R.T.astype(np.float32) @ rays
     points = rays * depth + view.T.astype(np.float32)[:, None]
     normals, colour = np.empty_like(points), np.empty_like(points)
-    shine, glow = np.empty_like(depth), np.zeros_like(depth)
+    shine, glow, blend = np.empty_like(depth), np.empty_like(depth), np.empty(len(depth), bool)
     numbers, starts = np.unique(part, return_index=True)
     for number, start, end in zip(numbers.tolist(), starts.tolist(), [*starts[1:].tolist(), len(part)]):
         shape, span = staged.parts[number], slice(start, end)
@@ -151,7 +172,10 @@ def shade(staged, view, u, v, depth, part, openness):
         layered = bool(shape.paint.layers)
         colour[:, span] = albedo(shape.paint, turn[:, :3] @ points[:, span] + turn[:, 3:] if layered else None)
         shine[span] = shape.paint.shine
+        blend[span] = shape.blend
         glow[span] = shape.paint.glow
+    if blend.any():
+        normals[:, blend] = _blend(normals[:, blend], u[order][blend], v[order][blend], view.f[0] / depth[blend].mean())
     light = staged.light
     key = light.direction.astype(np.float32)
     facing = key @ normals
