@@ -19,13 +19,13 @@ from .camera import Camera
 from .files import InputError, atomic_path
 from .layout import frames_in_use, list_folders, read_sequence
 from .parallel import parallel_map
-from .skeleton import HUMAN36M, add_thorax
-from .transforms import box_at_root, compose_affine, crop_affine, warp_shrinking
+from .pictures import encode_crop, read_picture, shrinkage
+from .skeleton import HUMAN36M, SKELETONS, add_thorax
+from .transforms import box_at_root, crop_affine
 
 MAGIC = b"IPRSTORE"
 VERSION = 1
 MARGIN = 1.5  # a zoom out of 25 % needs 1.33 box sides; the rest serves the corners of turned crops
-JPEG_QUALITY = 93
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ class CropStore:
     def recipe(self):
         """What the store was built from, a dict."""
         return self.header["recipe"]
+
+    @property
+    def skeleton(self):
+        """The joint set of its columns; HUMAN36M unless the recipe names another."""
+        return SKELETONS[self.recipe.get("skeleton", "HUMAN36M")]
 
     def __len__(self):
         return len(self.columns["crc"])
@@ -217,26 +222,5 @@ def _pack_sequence(task):
 
 def _pack_picture(path, camera, affine, stored_px):
     """Read one frame, cut its stored crop, encode it."""
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    shrink = 1 / np.sqrt(abs(np.linalg.det(affine[:, :2])))
-    # JPEG decodes at 1/2 or 1/4 size for a fraction of the time; pixel i then lies over (i + 0.5) * block - 0.5.
-    block = 4 if shrink >= 4 else 2 if shrink >= 2 else 1
-    flags = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}[block]
-    # A truncated JPEG decodes to a half-grey picture without complaint; its end marker tells.
-    whole = len(data) > 2 and data[-2:].tobytes() == b"\xff\xd9"
-    picture = cv2.imdecode(data, flags) if whole else None
-    if picture is None:
-        raise InputError(f"{path} is not a whole JPEG picture ({len(data)} bytes); prepare this set again")
-    expected = -(-camera.height // block), -(-camera.width // block)
-    if picture.shape[:2] != expected:
-        raise InputError(
-            f"{path}: the picture is not of the {camera.width} x {camera.height} px that its labels state; "
-            "prepare this set again"
-        )
-    half = (block - 1) / 2
-    to_picture = np.array([[block, 0, half], [0, block, half]], float)
-    crop = warp_shrinking(picture, compose_affine(affine, to_picture), stored_px)
-    return cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+    picture, to_picture = read_picture(path, camera.width, camera.height, shrinkage(affine))
+    return encode_crop(picture, affine, stored_px, to_picture)
