@@ -109,7 +109,7 @@ PROFILES = {
 }
 
 
-def load_config(profile, **overrides):
+def load_config(profile, /, **overrides):
     """Make a checked Config.
 
     Args:

@@ -1,0 +1,234 @@
+"""From a Config to data, a trained network, scores and executed notebooks; each step is skipped where it is done.
+
+`make reproduce` runs all of it; notebooks call the same steps, so nothing is captured or trained twice.
+"""
+
+import ast
+import contextlib
+import dataclasses
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from . import engine, results
+from .capture.studio import write_capture
+from .config import REPOSITORY, load_config
+from .files import InputError, atomic_path, read_json, write_json
+from .models import count_parameters
+from .store import build_store, open_store
+
+DATA = REPOSITORY / "data"
+NOTEBOOKS = REPOSITORY / "notebooks"
+METRICS, PREDICTIONS, TIMES = "metrics.json", "predictions.npz", "minutes.json"
+
+
+def run_dir(cfg, results_dir=REPOSITORY / "results"):
+    """Folder of everything that the run of `cfg` writes."""
+    return Path(results_dir) / f"{cfg.profile}-{cfg.hash()}"
+
+
+def dataset_dir(cfg):
+    """Folder of the prepared set that `cfg` names."""
+    return DATA / (f"capture-{cfg.profile}" if cfg.dataset == "capture" else cfg.dataset)
+
+
+def capture(cfg, target=None, workers=None):
+    """Write the built-in capture of `cfg`, or what is missing of it; returns its folder."""
+    target = Path(target or dataset_dir(cfg))
+    write_capture(
+        target, subjects=cfg.capture_subjects, actions=cfg.capture_actions, takes=cfg.capture_takes,
+        cameras=cfg.capture_cameras, n_frames=cfg.capture_frames, train_step=cfg.train_step, test_step=cfg.test_step,
+        workers=workers or cfg.workers,
+    )
+    return target
+
+
+def crop_store(cfg, part):
+    """The crop store of `cfg`'s "train" or "test" part, built if it is missing or of another recipe.
+
+    Args:
+        cfg: Config.
+        part: "train" or "test".
+    Returns:
+        CropStore.
+    """
+    source = dataset_dir(cfg)
+    subjects, step = (cfg.train_subjects, cfg.train_step) if part == "train" else (cfg.test_subjects, cfg.test_step)
+    if cfg.dataset == "capture":
+        subjects = tuple(subject for subject in subjects if subject in cfg.capture_subjects)
+    path = DATA / "stores" / f"{source.name}-{part}-{cfg.crop_px}.crops"
+    manifest = source / "capture.json"
+    origin = hashlib.sha256(manifest.read_bytes()).hexdigest()[:16] if manifest.exists() else None
+    wanted = {"source": source.name, "subjects": list(subjects), "step": step, "crop_px": cfg.crop_px, "origin": origin}
+    with contextlib.suppress(InputError):  # missing, damaged or of an older version: build it
+        store = open_store(path)
+        if all(store.recipe.get(name) == value for name, value in wanted.items()):
+            return store
+    return build_store(
+        source, path, subjects=subjects, step=step, crop_px=cfg.crop_px, workers=cfg.workers, origin=origin
+    )
+
+
+def stores(cfg):
+    """(train, test) crop stores of `cfg`; the capture is written first where the data set is the built-in one."""
+    if cfg.dataset == "capture":
+        capture(cfg)
+    return crop_store(cfg, "train"), crop_store(cfg, "test")
+
+
+def trained(cfg, results_dir=REPOSITORY / "results"):
+    """The trained network of `cfg`; trains it, or goes on with its training, where that is not done."""
+    return engine.train(cfg, stores(cfg)[0], run_dir(cfg, results_dir))
+
+
+def evaluated(cfg, results_dir=REPOSITORY / "results"):
+    """Scores of the trained network on the test part.
+
+    Args:
+        cfg: Config.
+        results_dir: where runs lie.
+    Returns:
+        content of the run's `metrics.json`; predictions (pred_cam, target_cam, joints_crop, affine, items) lie beside it in
+        `predictions.npz`.
+    """
+    folder = run_dir(cfg, results_dir)
+    with _timed(folder, "data"):
+        train_store, test_store = stores(cfg)
+    with _timed(folder, "training"):
+        model = engine.train(cfg, train_store, folder)
+    checkpoint = hashlib.sha256((folder / engine.CHECKPOINT).read_bytes()).hexdigest()[:16]
+    path = folder / METRICS
+    if path.exists() and (folder / PREDICTIONS).exists() and read_json(path)["checkpoint"] == checkpoint:
+        return read_json(path)
+    with _timed(folder, "evaluation"):
+        predictions = engine.predict_store(model, test_store, cfg)
+        with atomic_path(folder / PREDICTIONS) as temporary:
+            np.savez(temporary, **predictions)
+    steps = len(train_store) // cfg.batch_size * cfg.epochs
+    content = {
+        "run": folder.name,
+        "profile": cfg.profile,
+        "data": "built-in capture" if cfg.dataset == "capture" else cfg.dataset,
+        "split": f"S{','.join(map(str, train_store.recipe['subjects']))} / "
+                 f"S{','.join(map(str, test_store.recipe['subjects']))}",
+        "test_step": cfg.test_step,
+        "train_items": len(train_store),
+        "samples_seen": steps * cfg.batch_size,
+        "oracle": list(engine.ORACLES),
+        "network": f"{cfg.trunk}{f' (width {cfg.trunk_width})' if cfg.trunk == 'small' else ''}, {cfg.crop_px} px, "
+                   f"{cfg.crop_px // 4} x {cfg.crop_px // 4} x {cfg.depth_bins}",
+        "parameters": count_parameters(model),
+        "seed": cfg.seed,
+        "commit": results.commit(),
+        "device": results.device_name(engine.default_device()),
+        "minutes": read_json(folder / TIMES),
+        "checkpoint": checkpoint,
+        "scores": engine.evaluate(predictions["pred_cam"], test_store),
+        "mean_pose": engine.evaluate(engine.mean_pose(train_store, test_store), test_store),
+        "config": dataclasses.asdict(cfg),
+    }
+    write_json(path, content)
+    with atomic_path(folder / "report.md") as temporary:
+        temporary.write_text(results.report(content))
+    return read_json(path)
+
+
+@contextlib.contextmanager
+def _timed(folder, name):
+    """Add the minutes of a step to the run's `minutes.json`; a step that was done already adds next to nothing."""
+    start = time.perf_counter()
+    yield
+    path = folder / TIMES
+    minutes = read_json(path) if path.exists() else {}
+    minutes[name] = round(minutes.get(name, 0.0) + (time.perf_counter() - start) / 60, 3)
+    write_json(path, minutes)
+
+
+def list_notebooks():
+    """The course's notebooks, in order."""
+    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
+def run_notebook(source, target, parameters):
+    """Execute one notebook with parameters.
+
+    Args:
+        source: the notebook.
+        target: folder for `executed.ipynb` and what the notebook writes itself.
+        parameters: by name; each must stand in the notebook's parameters cell.
+    Raises:
+        InputError: an unknown parameter name; a cell failed (the message shows its error and where the notebook lies).
+    """
+    import nbformat
+    import papermill
+    from jupyter_client.manager import KernelManager
+
+    source, target = Path(source), Path(target)
+    unknown = set(parameters) - parameter_names(nbformat.read(source, as_version=4))
+    if unknown:
+        raise InputError(f"{source.name} has no parameter {', '.join(sorted(unknown))}")
+    KernelManager.transport = "ipc"  # no open port, and no warning about one
+    target.mkdir(parents=True, exist_ok=True)
+    output = target / "executed.ipynb"
+    try:
+        papermill.execute_notebook(
+            source, output, parameters, cwd=source.parent, progress_bar=False, kernel_name="python3", log_output=False
+        )
+    except papermill.PapermillExecutionError as error:
+        raise InputError(
+            f"{source.name}: cell {error.exec_count} failed with {error.ename}: {error.evalue}; see {output}"
+        ) from error
+
+
+def parameter_names(notebook):
+    """Names that the cell tagged `parameters` of a notebook assigns."""
+    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise InputError(f"expected one cell tagged 'parameters', found {len(cells)}")
+    assigned = [node for node in ast.parse(cells[0].source).body if isinstance(node, ast.Assign)]
+    return {target.id for node in assigned for target in node.targets}
+
+
+def reproduce(profile, seed=0, overrides=None, results_dir=REPOSITORY / "results", only=None):
+    """Capture, train, evaluate, run the notebooks, print the table; whatever is valid already is reused.
+
+    Args:
+        profile: a profile's name.
+        seed: of the run.
+        overrides: further fields of Config, by name.
+        results_dir: where runs lie.
+        only: numbers of notebooks ("00", "06") to run; all by default.
+    Returns:
+        content of the run's `metrics.json`.
+    """
+    started = time.perf_counter()
+    overrides = dict(overrides or {})
+    cfg = load_config(profile, seed=seed, **overrides)
+    metrics = evaluated(cfg, results_dir)
+    folder = run_dir(cfg, results_dir)
+    parameters = {
+        "profile": profile, "seed": seed, "overrides": overrides, "results_dir": str(Path(results_dir).resolve())
+    }
+    notebooks = [path for path in list_notebooks() if only is None or path.name[:2] in only]
+    if only is not None and len(notebooks) != len(set(only)):
+        raise InputError(f"no notebook {', '.join(sorted(set(only) - {path.name[:2] for path in notebooks}))}")
+    sources = hashlib.sha256(b"".join(path.read_bytes() for path in sorted((REPOSITORY / "ipr_lib").rglob("*.py"))))
+    for path in (progress := tqdm(notebooks, desc="notebooks", unit="notebook", disable=None)):
+        progress.set_postfix_str(path.stem)
+        target = folder / path.name[:2]
+        stamp = {"sources": sources.hexdigest()[:16], "checkpoint": metrics["checkpoint"], "parameters": parameters}
+        stamp["notebook"] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        done = target / "stamp.json"
+        if done.exists() and (target / "executed.ipynb").exists() and read_json(done)["stamp"] == json.loads(json.dumps(stamp)):
+            continue
+        start = time.perf_counter()
+        run_notebook(path, target, parameters)
+        write_json(done, {"stamp": stamp, "minutes": round((time.perf_counter() - start) / 60, 3)})
+    print(results.report(metrics))
+    print(f"report, figures and executed notebooks: {folder}")
+    print(f"{(time.perf_counter() - started) / 60:.1f} minutes")
+    return metrics

@@ -1,0 +1,81 @@
+import dataclasses
+
+import pytest
+
+from ipr_lib.__main__ import main
+from ipr_lib.config import PROFILES, Config, load_config, parse_overrides
+from ipr_lib.files import InputError
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_loads(profile):
+    cfg = load_config(profile, seed=3)
+    assert (cfg.profile, cfg.seed) == (profile, 3)
+    for name in PROFILES[profile]:
+        assert getattr(cfg, name) == PROFILES[profile][name]
+
+
+def test_full_is_the_papers_recipe():
+    cfg = load_config("full")
+    assert (cfg.trunk, cfg.crop_px, cfg.depth_bins, cfg.batch_size, cfg.learning_rate) == ("resnet50", 256, 64, 32, 1e-3)
+    assert (cfg.epochs, cfg.lr_drops, cfg.train_step, cfg.test_step) == (20, (15, 17), 5, 64)
+
+
+@pytest.mark.parametrize("overrides, message", [
+    (dict(crop_pixels=96), "unknown override 'crop_pixels'"),
+    (dict(batchsize=96), "did you mean 'batch_size'"),
+    (dict(profile="laptop"), "unknown override 'profile'"),
+    (dict(crop_px="96"), "crop_px='96': expected a value of type int"),
+    (dict(crop_px=96.0), "expected a value of type int"),
+    (dict(epochs=True), "epochs=True: expected a value of type int"),
+    (dict(pretrained=1), "expected a value of type bool"),
+    (dict(lr_drops=5), "lr_drops=5: expected a list of whole numbers"),
+    (dict(lr_drops=[1.5]), "expected a list of whole numbers"),
+    (dict(crop_px=100), "multiple of 32"),
+    (dict(epochs=0), "epochs=0: expected a number above 0"),
+    (dict(trunk="resnet51"), "expected one of small, resnet18"),
+    (dict(schedule="linear"), "expected one of steps, cosine"),
+    (dict(test_subjects=[5, 9]), "overlap"),
+    (dict(capture_takes=[]), "capture_takes is empty"),
+    (dict(learning_rate=float("nan")), "expected a number above 0"),
+])
+def test_wrong_overrides(overrides, message):
+    with pytest.raises(InputError, match=message):
+        load_config("smoke", **overrides)
+
+
+@pytest.mark.parametrize("profile", ["labtop", None, 3])
+def test_unknown_profile(profile):
+    with pytest.raises(InputError, match="unknown profile .* choose one of smoke, laptop, gpu, full"):
+        load_config(profile)
+
+
+def test_hash_follows_every_field_but_workers():
+    cfg = load_config("smoke")
+    changed = {int: lambda v: v + 32, float: lambda v: v + 0.1, bool: lambda v: not v, str: None, tuple: lambda v: (*v, 4)}
+    for field in dataclasses.fields(Config):
+        change = changed[type(getattr(cfg, field.name))]
+        if change is None or field.name in ("train_subjects", "test_subjects"):
+            continue
+        other = dataclasses.replace(cfg, **{field.name: change(getattr(cfg, field.name))})
+        assert (other.hash() == cfg.hash()) == (field.name == "workers"), field.name
+    assert load_config("smoke", lr_drops=[15, 17]).hash() == cfg.hash()
+
+
+def test_parse_overrides():
+    assert parse_overrides(["crop_px=96", "trunk=small", "lr_drops=[1, 2]", "pretrained=true"]) == {
+        "crop_px": 96, "trunk": "small", "lr_drops": [1, 2], "pretrained": True
+    }
+    with pytest.raises(InputError, match="expected NAME=VALUE"):
+        parse_overrides(["crop_px"])
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["train", "--profile", "labtop"], "ipr_lib train: unknown profile 'labtop'"),
+    (["train", "--profile", "smoke", "--set", "crop=96"], "ipr_lib train: unknown override 'crop'"),
+    (["capture", "--profile", "smoke", "--set", "capture_takes=two"], "expected a list of whole numbers"),
+])
+def test_command_line_answers_in_one_line_and_exits_with_2(arguments, message, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1

@@ -1,0 +1,287 @@
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ipr_lib import engine, models
+from ipr_lib.config import load_config
+from ipr_lib.datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise
+from ipr_lib.files import InputError
+from ipr_lib.heatmaps import soft_argmax
+from ipr_lib.losses import integral_loss
+from ipr_lib.skeleton import HUMAN36M
+from ipr_lib.transforms import Augmentation, apply_affine
+
+TINY = dict(crop_px=64, depth_bins=8, trunk="small", trunk_width=4, head_width=8, batch_size=2, epochs=4, workers=0)
+
+
+@pytest.fixture
+def cfg():
+    return load_config("smoke", **TINY)
+
+
+# --- batches ---
+
+def test_targets_without_augmentation_are_the_labels(store):
+    dataset = CropDataset(store, 64, 2000.0)
+    batch = dataset[0, 0, np.array([4, 1])]
+    columns = store.columns
+    x, y, side = columns["box"][1]
+    expected = (columns["joints_img"][1] - [x, y]) * 64 / side + 31.5
+    np.testing.assert_allclose(batch["joints"][1, :, :2], expected, atol=1e-3)
+    depth = columns["joints_cam"][1, :, 2] - columns["joints_cam"][1, 0, 2]
+    np.testing.assert_allclose(batch["joints"][1, :, 2], depth, atol=1e-3)
+    assert batch["crops"].shape == (2, 64, 64, 3) and batch["crops"].dtype == torch.uint8
+    assert batch["weights"].shape == (2, 18, 3) and set(batch["weights"].unique().tolist()) <= {0.0, 1.0}
+
+
+def test_targets_outside_the_volume_weigh_nothing(store):
+    dataset = CropDataset(store, 64, 300.0)
+    joints, weights = (dataset[0, 0, np.arange(6)][name] for name in ("joints", "weights"))
+    outside = (joints[..., 2].abs() > 150)
+    assert outside.any() and not outside.all()
+    assert (weights[..., 2][outside] == 0).all() and (weights[..., 2][~outside] == 1).all()
+
+
+def test_augmented_crop_and_joints_agree(store):
+    """The augmented crop, taken back by its affine, shows what the stored crop shows at the same place."""
+    dataset = CropDataset(store, 64, 2000.0, Augmentation(scale=0.1, rotation=20, colour=0), seed=1)
+    plain = CropDataset(store, 64, 2000.0)[0, 0, np.arange(6)]
+    batch = dataset[0, 0, np.arange(6)]
+    flipped = batch["joints"][:, :, 0].numpy() != 0
+    assert flipped.any()
+    for i in range(6):
+        affine = batch["affine"][i].numpy()
+        mirrored = np.linalg.det(affine[:, :2]) < 0
+        order = HUMAN36M.flip_order if mirrored else np.arange(18)
+        expected = apply_affine(affine, store.columns["joints_img"][i].astype(float))[order]
+        np.testing.assert_allclose(batch["joints"][i, :, :2], expected, atol=1e-3)
+        zoom = np.sqrt(abs(np.linalg.det(affine[:, :2]))) * store.columns["box"][i, 2] / 64
+        np.testing.assert_allclose(batch["joints"][i, :, 2], plain["joints"][i, order, 2] * zoom, rtol=1e-4, atol=1e-2)
+        centre = apply_affine(affine, store.columns["box"][i, None, :2])[0].round().astype(int)
+        np.testing.assert_allclose(
+            batch["crops"][i, centre[1], centre[0]].int(), plain["crops"][i, 31:33, 31:33].int().reshape(4, 3).float().mean(0),
+            atol=25)
+
+
+def test_batches_depend_on_seed_epoch_and_step_alone(store):
+    dataset = CropDataset(store, 64, 2000.0, Augmentation(), seed=5)
+    whole = list(batches(dataset, BatchKeys(6, 2, epochs=3, seed=5)))
+    resumed = list(batches(dataset, BatchKeys(6, 2, epochs=3, seed=5, start=4), workers=2))
+    assert len(whole) == 9 and len(resumed) == 5
+    for first, second in zip(whole[4:], resumed):
+        for name in first:
+            assert torch.equal(first[name], second[name]), name
+
+
+def test_every_item_once_an_epoch_in_a_new_order():
+    keys = list(BatchKeys(7, 3, epochs=2, seed=0))
+    assert [(epoch, step) for epoch, step, _ in keys] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    for epoch in (0, 1):
+        assert len(set(np.concatenate([items for e, _, items in keys if e == epoch]))) == 6
+    assert not np.array_equal(keys[0][2], keys[2][2])
+    ordered = [items.tolist() for _, _, items in BatchKeys(7, 3, shuffle=False)]
+    assert ordered == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+def test_normalise_by_hand():
+    crops = torch.tensor([255, 51, 0], dtype=torch.uint8).expand(2, 4, 5, 3)
+    pixels = normalise(crops, torch.tensor([[1.2, 0.5, 1], [0.5, 2, 1]]))
+    expected = torch.tensor([[(1 - 0.485) / 0.229, (0.1 - 0.456) / 0.224, -0.406 / 0.225],
+                             [(0.5 - 0.485) / 0.229, (0.4 - 0.456) / 0.224, -0.406 / 0.225]])
+    assert pixels.shape == (2, 3, 4, 5)
+    torch.testing.assert_close(pixels[:, :, 2, 3], expected)
+
+
+def test_crop_to_camera_undoes_the_targets(store):
+    batch = CropDataset(store, 64, 2000.0)[0, 0, np.arange(6)]
+    target = store.columns["joints_cam"].astype(float)
+    cam = crop_to_camera(batch["joints"], batch["affine"].numpy(), store.cameras(np.arange(6)), target[:, 0, 2])
+    np.testing.assert_allclose(cam, target, atol=0.05)
+
+
+# --- networks ---
+
+@pytest.mark.parametrize("name, width", [("small", 4), ("small", 6), ("resnet18", 64), ("resnet50", 64)])
+def test_every_trunk_gives_a_volume(name, width):
+    model = models.PoseNet(models.build_trunk(name, width), joints=3, depth_bins=5, head_width=7).eval()
+    volume = model(torch.randn(2, 3, 64, 96))
+    assert volume.shape == (2, 3, 5, 16, 24)
+    # Almost-zero logits: training starts at the middle of the crop.
+    torch.testing.assert_close(soft_argmax(volume), torch.tensor([11.5, 7.5, 2]).expand(2, 3, 3), atol=0.05, rtol=0)
+
+
+def test_full_network_has_the_published_number_of_parameters():
+    model = models.PoseNet(models.build_trunk("resnet50"), joints=18, depth_bins=64)
+    assert models.count_parameters(model) == 34_291_392 - 0
+    assert "backbone.layer1.0.conv1.weight" in model.state_dict()
+
+
+def test_missing_imagenet_weights_say_where_to_put_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+
+    def offline(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    with pytest.raises(InputError, match=rf"resnet18-\w+\.pth could not be downloaded .*{tmp_path}/checkpoints/resnet18"):
+        models.build_trunk("resnet18", pretrained=True)
+    with pytest.raises(InputError, match="unknown trunk"):
+        models.build_trunk("resnet19")
+
+
+# --- training ---
+
+def test_overfits_a_few_crops(store):
+    cfg = load_config("smoke", **TINY | dict(trunk_width=8, head_width=32, learning_rate=5e-3))
+    model = engine.build_model(cfg)
+    batch = CropDataset(store, 64, 2000.0)[0, 0, np.arange(6)]
+    optimizer = torch.optim.Adam(model.parameters(), lr=cfg.learning_rate)
+    losses = []
+    for _ in range(250):
+        joints = engine.decode(model(normalise(batch["crops"])), 64, 2000.0)
+        loss = integral_loss(joints, batch["joints"], batch["weights"], (64, 64, 2000.0))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.2 * losses[0]
+
+
+def weights(run_dir):
+    return torch.load(run_dir / engine.CHECKPOINT, weights_only=True)["network"]
+
+
+def assert_same_weights(first, second):
+    first, second = weights(first), weights(second)
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def test_finished_run_is_not_trained_again(cfg, store, tmp_path):
+    first = engine.train(cfg, store, tmp_path)
+    stamp = (tmp_path / engine.CHECKPOINT).stat().st_mtime_ns
+    second = engine.train(dataclasses.replace(cfg, workers=3), store, tmp_path)
+    assert (tmp_path / engine.CHECKPOINT).stat().st_mtime_ns == stamp and not second.training
+    for a, b in zip(first.state_dict().values(), second.state_dict().values()):
+        assert torch.equal(a, b)
+
+
+def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(cfg, store, tmp_path):
+    """Kill -9 at several moments, checkpoint writing included; the run goes on and ends bit for bit the same."""
+    cfg = dataclasses.replace(cfg, epochs=40)
+    engine.train(cfg, store, tmp_path / "calm")
+    script = (
+        "import sys; from ipr_lib import engine; from ipr_lib.config import load_config; from ipr_lib.store import open_store;"
+        "engine.SECONDS_BETWEEN_CHECKPOINTS = 0; print('go', flush=True);"
+        f"engine.train(load_config('smoke', **{TINY | dict(epochs=40)!r}), open_store(sys.argv[1]), sys.argv[2])"
+    )
+    command = [sys.executable, "-c", script, str(store.path), str(tmp_path / "killed")]
+    rng = np.random.default_rng(0)
+    kills = 0
+    for delay in rng.uniform(0.2, 1.2, 3):
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1], env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
+        process.stdout.readline()
+        time.sleep(delay)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills > 0
+    engine.train(cfg, store, tmp_path / "killed")
+    assert_same_weights(tmp_path / "calm", tmp_path / "killed")
+
+
+def test_checkpoint_of_another_config_or_architecture_is_refused(cfg, store, tmp_path):
+    engine.train(cfg, store, tmp_path)
+    before = (tmp_path / engine.CHECKPOINT).read_bytes()
+    with pytest.raises(InputError, match="trained with trunk_width=4, this run asks for trunk_width=6"):
+        engine.train(dataclasses.replace(cfg, trunk_width=6), store, tmp_path)
+    content = torch.load(tmp_path / engine.CHECKPOINT, weights_only=True)
+    content["network"].pop("final.bias")
+    torch.save(content, tmp_path / "odd.pt")
+    with pytest.raises(InputError, match="odd.pt holds another architecture"):
+        engine.load_checkpoint(tmp_path / "odd.pt", cfg, engine.build_model(cfg))
+    assert (tmp_path / engine.CHECKPOINT).read_bytes() == before
+
+
+@pytest.mark.parametrize("keep", [0, 100, 4000])
+def test_damaged_checkpoints_are_refused(cfg, store, tmp_path, keep):
+    engine.train(cfg, store, tmp_path)
+    path = tmp_path / engine.CHECKPOINT
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(InputError, match="checkpoint.pt is not a whole checkpoint"):
+        engine.train(cfg, store, tmp_path)
+    with pytest.raises(InputError, match="none.pt is missing"):
+        engine.load_checkpoint(tmp_path / "none.pt", cfg, engine.build_model(cfg))
+
+
+def test_exploding_loss_stops_with_advice(cfg, store, tmp_path):
+    with pytest.raises(InputError, match="loss is not finite at step .* Try learning_rate="):
+        engine.train(dataclasses.replace(cfg, learning_rate=1e30, warmup_steps=0, schedule="steps"), store, tmp_path)
+
+
+def test_too_few_items_for_a_batch(cfg, store, tmp_path):
+    with pytest.raises(InputError, match="holds 6 items, fewer than one batch of 7"):
+        engine.train(dataclasses.replace(cfg, batch_size=7), store, tmp_path)
+
+
+def test_schedules_by_hand(cfg):
+    steps = dataclasses.replace(cfg, schedule="steps", epochs=20, lr_drops=(15, 17), learning_rate=1.0, warmup_steps=0)
+    rates = [engine.learning_rate(steps, epoch * 10 + 9, 10) for epoch in range(20)]
+    np.testing.assert_allclose(rates, [1] * 15 + [0.1] * 2 + [0.01] * 3)
+    cosine = dataclasses.replace(steps, schedule="cosine", warmup_steps=3)
+    assert engine.learning_rate(cosine, 100, 10) == pytest.approx(0.5)
+    assert [engine.learning_rate(cosine, step, 1000) for step in range(3)] == pytest.approx([0.25, 0.5, 0.75], rel=1e-3)
+
+
+# --- prediction ---
+
+class Ruler(torch.nn.Module):
+    """A "network" whose volume peaks where the picture is brightest, for all joints alike, but for joint 0's partner."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.tensor(300.0))
+
+    def forward(self, pixels):
+        small = torch.nn.functional.avg_pool2d(pixels.mean(1), 4) * self.gain
+        return small[:, None, None].expand(-1, 18, 8, -1, -1)
+
+
+def test_prediction_and_flip_test_find_the_bright_spot(cfg):
+    crops = torch.zeros(2, 64, 64, 3, dtype=torch.uint8)
+    crops[0, 8:12, 20:24] = 255  # cell (5, 2)
+    crops[1, 40:44, 60:64] = 255  # cell (15, 10)
+    for flip_test in (False, True):
+        joints = engine.predict(Ruler(), crops, cfg, flip_test)
+        np.testing.assert_allclose(joints[0, 3], [5.5 * 4 - 0.5, 2.5 * 4 - 0.5, 0], atol=1e-3)
+        np.testing.assert_allclose(joints[1, 17], [15.5 * 4 - 0.5, 10.5 * 4 - 0.5, 0], atol=1e-3)
+
+
+def test_scores_of_a_perfect_and_of_the_mean_pose(cfg, store):
+    perfect = engine.evaluate(store.columns["joints_cam"] + [100.0, 0, 50], store)
+    assert perfect["n"] == 6 and perfect["mpjpe"]["frame_mean"] < 1e-3
+    baseline = engine.evaluate(engine.mean_pose(store, store), store)
+    joints = store.columns["joints_cam"][:, :17].astype(float)
+    joints -= joints[:, :1]
+    expected = np.linalg.norm(joints - joints.mean(0), axis=-1).mean()
+    assert baseline["mpjpe"]["frame_mean"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_predict_store_keeps_order_and_frames(cfg, store):
+    result = engine.predict_store(engine.build_model(cfg).eval(), store, cfg)
+    assert result["items"].tolist() == list(range(6)) and result["pred_cam"].shape == (6, 18, 3)
+    np.testing.assert_allclose(result["target_cam"], store.columns["joints_cam"])
+    # An untrained network says "the middle of the crop, at the root's depth": the box centre, seen from the camera.
+    np.testing.assert_allclose(result["pred_cam"][:, 5], result["target_cam"][:, 0], atol=60)
