@@ -7,7 +7,21 @@ import numpy as np
 from . import gestures as g
 from .actions_standing import bites, cigarette, feed, play_beats, puffs, smoke
 from .footwork import foot_along
-from .motion import SIDES, SIGN, Leg, apply, assemble, blend_rotation, bump, ease, keyed, noise, pose_trunk, turn
+from .motion import (
+    SIDES,
+    SIGN,
+    Leg,
+    apply,
+    assemble,
+    blend_rotation,
+    bump,
+    ease,
+    keyed,
+    noise,
+    pose_trunk,
+    softly_positive,
+    turn,
+)
 from .performance import Prop
 from .staging import at_ease, beats, facing_vector, furniture, move_arms
 
@@ -35,20 +49,28 @@ def play_legs(scene, spot, heading, first, keys):
         Leg by side, world.
     """
     t, n = scene.t, len(scene.t)
+    height, toe, heel = scene.actor.foot_mm
+    reach = scene.actor.bone_mm["Knee"] + scene.actor.bone_mm["Ankle"]
     R = turn("z", heading)
     legs = {}
     for side in SIDES:
         pose = first[side]
         ankle = keyed(t, pose.ankle, [key[:2] + (key[2].ankle,) for key in keys[side]])
         pole = keyed(t, pose.pole, [key[:2] + (key[2].pole,) for key in keys[side]])
-        # On the way the knee goes up: that is how legs pass each other, and the knee's side stays defined.
-        for start, duration, _, _ in keys[side]:
-            pole[:, 2] += 0.9 * bump((t - start) / duration)
         foot = np.tile(pose.foot, (n, 1, 1))
-        for start, duration, pose, lift in keys[side]:
-            if start < t[-1]:
-                foot = blend_rotation(foot, np.tile(pose.foot, (n, 1, 1)), ease((t - start) / duration))
-                ankle[:, 2] += lift * bump((t - start) / duration)
+        for start, duration, after, lift in keys[side]:
+            if start >= t[-1]:
+                break
+            way = bump((t - start) / duration)
+            foot = blend_rotation(foot, np.tile(after.foot, (n, 1, 1)), ease((t - start) / duration))
+            ankle[:, 2] += lift * way
+            # On the way the knee goes up: that is how legs pass each other, and the knee's side stays defined.
+            pole[:, 2] += 0.9 * way
+            if min(pose.ankle[1], after.ankle[1]) < 0.0:  # a foot from behind comes round the front
+                ankle[:, 1] += max(0.42 * reach - (pose.ankle[1] + after.ankle[1]) / 2, 0.0) * way
+            pose = after
+        sole = foot @ np.array([[0.0, 0.0], [toe, -heel], [-height, -height]])
+        ankle[:, 2] += softly_positive(-(ankle[:, 2] + sole[:, 2].min(1)), 6.0)
         legs[side] = Leg(apply(R, ankle) + [*spot, 0.0], R @ foot, apply(R, pole))
     return legs
 
@@ -65,11 +87,15 @@ def planted(actor, side, x, y, yaw=0.0, heel_up=0.0, toe_up=0.0, pole=(0.0, 0.6,
     return LegPose(flat, yaw @ turn("x", toe_up - heel_up)[0], np.array([s * pole[0], pole[1], pole[2]]))
 
 
-def lying(side, ankle, pole, toes, instep):
-    """A foot that lies or hangs; every vector with x outwards."""
+def lying(actor, side, ankle, pole, toes, instep):
+    """A foot that lies or hangs, above the floor; every vector with x outwards."""
     mirror = np.array([SIGN[side], 1.0, 1.0])
     foot = foot_along(mirror * np.array(toes, float), mirror * np.array(instep, float))
-    return LegPose(mirror * np.array(ankle, float), foot, mirror * np.array(pole, float))
+    ankle = mirror * np.array(ankle, float)
+    height, toe, heel = actor.foot_mm
+    sole = foot @ np.array([[0.0, 0.0], [toe, -heel], [-height, -height]])
+    ankle[2] = max(ankle[2], 3.0 - sole[2].min())
+    return LegPose(ankle, foot, mirror * np.array(pole, float))
 
 
 # ---------------------------------------------------------------- on a chair
@@ -94,9 +120,9 @@ def chair_legs(actor, seat):
         under = planted(actor, o, hip * 0.75, knee + 10.0, 0.0)
         # The ankle lies on the other thigh, just behind its knee.
         on_knee = (-hip * 0.75, 0.80 * knee, pelvis + 85.0 + 55.0 * actor.girth)
-        four = lying(s, on_knee, (1.0, 0.25, -0.05), (-0.75, 0.35, -0.5), (0.3, 0.7, 0.6))
+        four = lying(actor, s, on_knee, (1.0, 0.25, -0.05), (-0.75, 0.35, -0.5), (0.3, 0.7, 0.6))
         # Knee over knee: the shin hangs in front of the other one.
-        over = lying(s, (-hip * 0.95, knee + 130.0, pelvis - 0.72 * shin + 40.0), (-0.25, 0.6, 1.0), (-0.15, 0.9, -0.45),
+        over = lying(actor, s, (-hip * 0.95, knee + 130.0, pelvis - 0.72 * shin + 40.0), (-0.25, 0.6, 1.0), (-0.15, 0.9, -0.45),
                      (0.0, 0.45, 0.9))
         poses[f"four_{s}"], poses[f"over_{s}"] = {s: four, o: under}, {s: over, o: under}
     return poses
@@ -251,14 +277,14 @@ def floor_legs(actor):
     def straight(s, far=0.985):
         height, toe, heel = actor.foot_mm
         ankle = (hip * 0.85, far * length - 4.0, heel + 4.0)
-        return lying(s, ankle, (0.15, 0.1, 1.0), (0.12, 0.25, 0.97), (0.0, -0.97, 0.25))
+        return lying(actor, s, ankle, (0.15, 0.1, 1.0), (0.12, 0.25, 0.97), (0.0, -0.97, 0.25))
 
     def tailor(s, ahead):
-        return lying(s, (-0.62 * hip, ahead, low), (1.0, 0.42, 0.30), (-0.86, 0.42, -0.12), (0.2, 0.75, 0.55))
+        return lying(actor, s, (-0.62 * hip, ahead, low), (1.0, 0.42, 0.30), (-0.86, 0.42, -0.12), (0.2, 0.75, 0.55))
 
     def swept(s):
         """Thigh to the front, shin folded back on the outside."""
-        return lying(s, (1.0 * hip + 225.0, -90.0, low), (0.25, 1.0, 0.02), (0.5, -0.85, -0.1), (0.8, 0.5, 0.1))
+        return lying(actor, s, (1.0 * hip + 225.0, -90.0, low), (0.25, 1.0, 0.02), (0.5, -0.85, -0.1), (0.8, 0.5, 0.1))
 
     poses = {
         "up": {s: up(s) for s in SIDES}, "straight": {s: straight(s) for s in SIDES},
@@ -301,9 +327,11 @@ def sitting_down(scene, take):
         order.append(str(rng.choice(options)))
     keys = {s: [] for s in SIDES}
     body_keys = []
-    for name, now in zip(order[1:], times):
+    for before, name, now in zip(order, order[1:], times):
         for s in SIDES:
-            late = 0.35 if (s == side) else 0.0
+            # Crossed ankles: the nearer foot comes in first and goes out last.
+            last = "l" if name == "tailor" else "r" if before == "tailor" else side
+            late = 0.45 if s == last else 0.0
             keys[s].append((now + late, 0.95 * pace, poses[name][s], 60.0))
         tilt, bend, lean, twist, roll = _FLOOR_BODY[name.split("_")[0] if name != "far_up" else name]
         turned = 1.0 if name.endswith("_r") else -1.0
@@ -334,16 +362,17 @@ def floor_arms(scene, spot, heading, order, times, down, landed, pace):
 
     def on_floor(side, x, y):
         place = spot + SIGN[side] * x * right + y * front
-        return g.Gesture("world", np.array([*place, 45.0]), (0.5, -1.0, 0.3), wander=0.0, fingers=(0.7, -0.7, 0.0))
+        return g.Gesture("world", np.array([*place, 45.0]), None, wander=0.0, fingers=(0.7, -0.7, 0.0))
 
     forward = g.Gesture("arm", (0.05, 0.75, -0.35), (0.6, -0.5, -1.0), 0.9, 0.0)
     arms = {}
     for side in SIDES:
         behind = on_floor(side, 250.0, -230.0)
-        keys = [(down, 0.9 * pace, forward), (down + 0.95 * pace, 0.85 * pace, behind if side == scene.hand else g.KNEE)]
+        keys = [(down, 0.9 * pace, forward), (down + 0.95 * pace, 0.85 * pace, behind if side == scene.hand else g.EMBRACE)]
         for name, now in zip(order[1:], times):
             kind = name.split("_")[0]
-            leaning = [behind, g.KNEE, g.LAP]
+            raised = kind in ("up", "far") or name in (f"half_{side}", f"lotus_{side}")
+            leaning = [behind, g.EMBRACE if raised else g.KNEE, g.EMBRACE if raised else g.LAP]
             share = {"straight": (0.65, 0.25, 0.1), "far": (0.8, 0.2, 0.0), "side": (0.6, 0.3, 0.1)}.get(kind, (0.25, 0.5, 0.25))
             chosen = leaning[rng.choice(3, p=share)]
             if name == f"side_{side}":

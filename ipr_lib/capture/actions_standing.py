@@ -43,7 +43,7 @@ def directions(scene, take):
         azimuth, height = rng.uniform(-0.5, 1.45), rng.uniform(-0.15, 0.55)
         hold = rng.uniform(0.9, 1.5) / scene.tempo
         swift = rng.uniform(0.65, 0.8) / scene.tempo
-        keys[side] += [(now, swift, g.point_at(azimuth, height, rng.uniform(0.9, 0.98))),
+        keys[side] += [(now, swift, g.point_at(azimuth, height, rng.uniform(0.95, 0.985))),
                        (now + hold, swift, g.BENT if rng.uniform() < 0.4 else g.HANG)]
         turn_to = -SIGN[side] * azimuth
         looks.append((now - 0.1, 0.6, (0.55 * turn_to, -0.15 * height, 0.0)))

@@ -84,25 +84,45 @@ def walk_legs(actor, t, plan, R_pelvis, spring=1.0, heels=None):
     Returns:
         {"r": Leg, "l": Leg}.
     """
+    swings = {side: _swing(t, *plan[side], spring) for side in SIDES}
     legs = {}
-    for side in SIDES:
-        first, steps = plan[side]
-        place = np.tile(first, (len(t), 1))
-        lift, heel_up, toe_up = np.zeros((3, len(t)))
-        for step in steps:
-            inside = slice(*np.searchsorted(t, [step.start, step.end]))
-            u = (t[inside] - step.start) / (step.end - step.start)
-            stride = np.hypot(*(step.goal - step.origin)[:2])
-            size = spring * min(stride / 1000.0, 1.2)
-            place[inside] = step.origin + ease((u - 0.10) / 0.84)[:, None] * (step.goal - step.origin)
-            place[inside.stop:] = step.goal
-            heel_up[inside] = (0.14 + 0.62 * size) * bump(u / 0.76)
-            toe_up[inside] = 0.34 * size * bump((u - 0.5) / 0.5)
-            lift[inside] = (18.0 + 22.0 * size) * bump((u - 0.10) / 0.84)
+    for side, other in (("r", "l"), ("l", "r")):
+        place, lift, heel_up, toe_up, moving = swings[side]
+        place = _pass_by(place, swings[other][0], moving, SIGN[side] * R_pelvis[..., 0], R_pelvis[..., 1])
         heel_up = heel_up + (heels or {}).get(side, 0.0)
         ankle, foot = foot_pose(actor, place, lift, heel_up, toe_up)
         legs[side] = Leg(ankle, foot, knee_pole(R_pelvis, place[:, 2], side))
     return legs
+
+
+def _swing(t, first, steps, spring):
+    """Place (n, 3), lift, rise of heel, rise of toes and share of swing (n,) of one foot."""
+    place = np.tile(first, (len(t), 1))
+    lift, heel_up, toe_up, moving = np.zeros((4, len(t)))
+    for step in steps:
+        inside = slice(*np.searchsorted(t, [step.start, step.end]))
+        u = (t[inside] - step.start) / (step.end - step.start)
+        stride = np.hypot(*(step.goal - step.origin)[:2])
+        size = spring * min(stride / 1000.0, 1.2)
+        place[inside] = step.origin + ease((u - 0.10) / 0.84)[:, None] * (step.goal - step.origin)
+        place[inside.stop:] = step.goal
+        heel_up[inside] = (0.14 + 0.62 * size) * bump(u / 0.76)
+        toe_up[inside] = 0.34 * size * bump((u - 0.5) / 0.5)
+        moving[inside] = bump((u - 0.10) / 0.84)
+        lift[inside] = (18.0 + 22.0 * size) * moving[inside]
+    return place, lift, heel_up, toe_up, moving
+
+
+def _pass_by(place, other, moving, outward, forward, room=115.0):
+    """Bend a swinging foot's way outwards where it would pass through the standing one; (n, 3) -> (n, 3)."""
+    gap = place[:, :2] - other[:, :2]
+    aside = (gap * outward[:, :2]).sum(1)
+    ahead = (gap * forward[:, :2]).sum(1)
+    lacking = 0.5 * (room - aside + np.sqrt((room - aside) ** 2 + 25.0**2)) * np.exp(-((ahead / 260.0) ** 2))
+    place = place.copy()
+    lacking = 70.0 * np.tanh(lacking / 70.0)
+    place[:, :2] += (moving * lacking)[:, None] * outward[:, :2]
+    return place
 
 
 def knee_pole(R_pelvis, yaw, side, outward=0.06):

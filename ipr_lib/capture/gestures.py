@@ -15,6 +15,7 @@ from .motion import (
     pose_arm,
     reach,
     shoulder,
+    softly_positive,
     turn,
     two_bones,
     unit,
@@ -27,9 +28,9 @@ class Gesture:
 
     Attributes:
         anchor: "arm" (point in arm lengths from the shoulder, chest axes), "chest" (mm from the neck), "head" (mm from
-            the nose), "pelvis" (mm), "thigh" (mm outwards, share of the way to the knee, mm above) or "world" (mm).
+            the nose), "pelvis" (mm), "knee" (mm), "thigh" (mm outwards, share of the way to the knee, mm above) or "world" (mm).
         point: (3,) or (n, 3); x is outwards, y forward, z up; in the world plain coordinates.
-        pole: (3,), chest axes, x outwards: where the elbow points.
+        pole: (3,), chest axes, x outwards: where the elbow points; None leaves it at ease.
         pronate, palm, wag: rad or (n,), see `motion.Arm`.
         wander: mm by which the hand drifts about, 0 where it holds on to something.
         swings: whether the arm swings along with the stride.
@@ -38,13 +39,18 @@ class Gesture:
 
     anchor: str
     point: object
-    pole: tuple
+    pole: object
     pronate: object = 0.3
     palm: object = 0.15
     wag: object = 0.0
     wander: float = 12.0
     swings: bool = False
     fingers: object = None
+
+    @property
+    def behind(self):
+        """Whether the hand is behind the back."""
+        return self.anchor == "pelvis" and np.ndim(self.point) == 1 and self.point[1] < -80.0
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,8 @@ def play(stage, side, gesture):
     else:
         wrist = apply(np.swapaxes(trunk.R_chest, -1, -2), _in_world(stage, side, gesture.anchor, point) - trunk.neck)
     wrist = wrist + gesture.wander * stage.wander[side]
-    arm = reach(actor, side, wrist, mirror * np.asarray(gesture.pole), gesture.pronate, gesture.palm, gesture.wag)
+    pole = None if gesture.pole is None else mirror * np.asarray(gesture.pole)
+    arm = reach(actor, side, wrist, pole, gesture.pronate, gesture.palm, gesture.wag)
     return arm if gesture.fingers is None else _palm_down(stage, side, arm, mirror * np.asarray(gesture.fingers))
 
 
@@ -103,15 +110,20 @@ def _from_shoulder(stage, side, point, swings):
 def _palm_down(stage, side, arm, fingers):
     """Turn the hand so that the palm looks to the floor and the fingers along `fingers`, (3,) in the pelvis's axes."""
     s, trunk = SIGN[side], stage.trunk
-    fore = trunk.R_chest @ arm.upper @ turn("x", arm.flex)
     along = apply(trunk.R_pelvis, fingers) * [1.0, 1.0, 0.3]
     hand = frame(z=-along, x=np.broadcast_to([0.0, 0.0, s], along.shape))
+    return _turn_hand(side, arm, trunk.R_chest @ arm.upper @ turn("x", arm.flex), hand)
+
+
+def _turn_hand(side, arm, fore, hand):
+    """Give the hand a rotation in the world, (n, 3, 3), as far as a wrist can; `fore` is the forearm's."""
+    s = SIGN[side]
     local = np.swapaxes(fore, -1, -2) @ hand
     # local = turn z (pronation) · turn y (palm) · turn x (wag)
-    pronate = np.arctan2(local[:, 1, 0], local[:, 0, 0])
-    palm = -np.arcsin(np.clip(local[:, 2, 0], -1.0, 1.0))
+    pronate = s * np.arctan2(local[:, 1, 0], local[:, 0, 0])
+    palm = -s * np.arcsin(np.clip(local[:, 2, 0], -1.0, 1.0))
     wag = np.arctan2(local[:, 2, 1], local[:, 2, 2])
-    return replace(arm, pronate=s * pronate, palm=np.clip(s * palm, -1.4, 1.4), wag=np.clip(wag, -0.8, 0.8))
+    return replace(arm, pronate=pronate, palm=np.clip(palm, -1.5, 1.5), wag=np.clip(wag, -1.0, 1.0))
 
 
 def _in_world(stage, side, anchor, point):
@@ -121,6 +133,8 @@ def _in_world(stage, side, anchor, point):
         return trunk.nose + apply(trunk.R_head, mirrored)
     if anchor == "pelvis":
         return trunk.pelvis + apply(trunk.R_pelvis, mirrored)
+    if anchor == "knee":
+        return stage.knees[side] + apply(trunk.R_pelvis, mirrored)
     if anchor == "thigh":
         along = stage.hips[side] + point[:, 1:2] * (stage.knees[side] - stage.hips[side])
         return along + s * point[:, :1] * trunk.R_pelvis[..., 0] + point[:, 2:] * np.array([0.0, 0.0, 1.0])
@@ -135,39 +149,58 @@ def perform_arm(stage, side, first, keys):
         stage: Stage. side: "r" or "l". first: Gesture.
         keys: (start, duration, Gesture) in order of start, s.
     Returns:
-        Arm, kept clear of the trunk.
+        Arm, kept clear of the trunk and the floor.
     """
     t = stage.t
     arm = play(stage, side, first)
+    before = first
     for start, duration, gesture in keys:
-        if start < t[-1]:
-            arm = blend_arms(arm, play(stage, side, gesture), ease((t - start) / duration))
-    return clear_trunk(stage, side, arm)
+        if start >= t[-1]:
+            break
+        if gesture.behind != before.behind:  # round the hip, not through it
+            arm = blend_arms(arm, play(stage, side, HANG), ease((t - start) / duration))
+            start, duration = start + 0.5 * duration, 1.15 * duration
+        arm = blend_arms(arm, play(stage, side, gesture), ease((t - start) / duration))
+        before = gesture
+    return lift_fingers(stage, side, keep_clear(stage, side, arm))
 
 
-def clear_trunk(stage, side, arm):
-    """Move the wrist out of the trunk where a blend would take it through."""
+def keep_clear(stage, side, arm):
+    """Move the wrist out of the trunk and off the floor, where a blend would take it through."""
     actor, trunk = stage.actor, stage.trunk
     start, elbow, wrist, hand = pose_arm(actor, trunk, side, arm)
     to_chest = np.swapaxes(trunk.R_chest, -1, -2)
-    middle = (wrist + apply(hand, [0.0, 0.0, -0.3 * actor.hand_mm]))
-    local = apply(to_chest, middle - trunk.neck)
+    local = apply(to_chest, wrist - 0.3 * actor.hand_mm * hand[..., 2] - trunk.neck)
     size = np.array([0.80 * actor.bone_mm["Shoulder"] + 25.0 * actor.girth, 105.0 * actor.girth + 25.0])
     inside = np.linalg.norm(local[:, :2] / size, axis=1)
-    push = 0.5 * (1.0 - inside + np.sqrt((1.0 - inside) ** 2 + 0.01)) * ease(-local[:, 2] / 120.0)
-    if push.max() < 0.02:
+    push = softly_positive(1.0 - inside, 0.3) * ease(-local[:, 2] / 120.0)
+    up = softly_positive(50.0 - wrist[:, 2], 30.0)
+    if push.max() == 0.0 and up.max() == 0.0:
         return arm
-    out = unit(local[:, :2] / size**2 + np.array([SIGN[side] * 1e-3, 1e-3]))
+    # Rather outwards and to the front than straight away from the middle, where "away" would change from frame to frame.
+    out = unit(local[:, :2] / size + np.array([0.6 * SIGN[side], 0.45]))
     shift = np.concatenate([out * (push * size.min())[:, None], np.zeros((len(push), 1))], axis=1)
-    target = apply(to_chest, wrist - trunk.neck) + shift
-    pole = apply(to_chest, elbow - (start + wrist) / 2)
-    neck_start = apply(to_chest, start - trunk.neck)
-    bone = actor.bone_mm
-    elbow, end = two_bones(neck_start, target, pole, bone["Elbow"], bone["Wrist"], 0.996)
-    first, second = unit(elbow - neck_start), unit(end - elbow)
-    x = unit(np.cross(first, second))
-    upper = np.stack([x, np.cross(-first, x), -first], axis=-1)
+    target = wrist + apply(trunk.R_chest, shift) + up[:, None] * np.array([0.0, 0.0, 1.0])
+    elbow, end = two_bones(start, target, elbow - (start + wrist) / 2, actor.bone_mm["Elbow"], actor.bone_mm["Wrist"], 0.996)
+    first, second = unit(elbow - start), unit(end - elbow)
+    upper = np.swapaxes(trunk.R_chest, -1, -2) @ frame(z=-first, x=np.cross(first, second))
     return replace(arm, upper=upper, flex=np.arccos(np.clip((first * second).sum(-1), -1.0, 1.0)))
+
+
+def lift_fingers(stage, side, arm):
+    """Bend the hand back where its fingers would go through the floor."""
+    actor = stage.actor
+    _, _, wrist, hand = pose_arm(actor, stage.trunk, side, arm)
+    along, back_of_hand = -hand[..., 2], SIGN[side] * hand[..., 0]
+    lift = softly_positive((12.0 - wrist[:, 2]) / actor.hand_mm - along[:, 2], 0.15)
+    if lift.max() == 0.0:
+        return arm
+    slope = np.clip(along[:, 2] + lift, -0.99, 0.99)
+    flat = unit(along[:, :2] + 0.3 * lift[:, None] * back_of_hand[:, :2]) * np.sqrt(1.0 - slope**2)[:, None]
+    palm_down = hand[..., 0] + 3.0 * lift[:, None] * np.array([0.0, 0.0, SIGN[side]])
+    raised = frame(z=-np.concatenate([flat, slope[:, None]], axis=1), x=palm_down)
+    hand = np.where((lift > 0)[:, None, None], raised, hand)
+    return _turn_hand(side, arm, stage.trunk.R_chest @ arm.upper @ turn("x", arm.flex), hand)
 
 
 # ---------------------------------------------------------------- the vocabulary
@@ -177,8 +210,8 @@ HANG = Gesture("arm", (0.14, 0.04, -0.975), (0.25, -1.0, 0.0), 0.35, 0.2, wander
 BENT = Gesture("arm", (0.02, 0.42, -0.62), (0.5, -1.0, -0.4), 0.7, 0.1, wander=16.0)
 OPEN = Gesture("arm", (0.30, 0.55, -0.38), (0.5, -0.6, -1.0), -0.7, -0.1, wander=26.0)
 BEFORE_CHEST = Gesture("arm", (-0.14, 0.50, -0.22), (0.8, -0.3, -0.8), 0.6, 0.3, wander=28.0)
-CROSSED_UNDER = Gesture("chest", (-95.0, 195.0, -235.0), (0.9, 0.1, -0.7), 0.9, 0.3, wander=3.0)
-CROSSED_OVER = Gesture("chest", (-85.0, 240.0, -190.0), (0.9, 0.1, -0.7), 0.5, 0.5, wander=3.0)
+CROSSED_UNDER = Gesture("chest", (-45.0, 190.0, -235.0), (0.9, 0.1, -0.7), 0.9, 0.3, wander=3.0)
+CROSSED_OVER = Gesture("chest", (-35.0, 235.0, -190.0), (0.9, 0.1, -0.7), 0.5, 0.5, wander=3.0)
 OVERHEAD = Gesture("arm", (0.22, 0.08, 0.93), (1.0, 0.2, 0.0), 0.0, 0.0, wander=14.0)
 SIDEWAYS = Gesture("arm", (0.95, 0.12, 0.08), (0.0, -0.5, -1.0), 0.9, 0.0, wander=14.0)
 STRONG = Gesture("arm", (0.62, 0.16, 0.36), (0.9, 0.0, -0.8), 0.0, 0.5, wander=6.0)
@@ -192,8 +225,9 @@ CAMERA_UP = Gesture("head", (85.0, 175.0, -75.0), (0.7, 0.0, -1.0), 0.3, 0.2, wa
 CAMERA_DOWN = Gesture("arm", (-0.16, 0.52, -0.45), (0.7, -0.4, -1.0), 0.3, 0.2, wander=5.0)
 SHAKE_HAND = Gesture("arm", (-0.05, 0.74, -0.36), (0.6, -0.5, -1.0), 0.0, 0.0, wander=8.0)
 HEART = Gesture("chest", (-60.0, 190.0, -120.0), (1.0, 0.2, -0.6), 0.8, 0.3, wander=5.0)
-LAP = Gesture("thigh", (0.0, 0.42, 100.0), (0.55, -1.0, -0.2), wander=3.0, fingers=(-0.45, 1.0, 0.0))
-KNEE = Gesture("thigh", (5.0, 0.74, 95.0), (0.6, -1.0, -0.2), wander=3.0, fingers=(-0.15, 1.0, -0.3))
+LAP = Gesture("thigh", (0.0, 0.42, 100.0), None, wander=3.0, fingers=(-0.45, 1.0, 0.0))
+KNEE = Gesture("thigh", (5.0, 0.74, 95.0), None, wander=3.0, fingers=(-0.15, 1.0, -0.3))
+EMBRACE = Gesture("knee", (-5.0, 85.0, -70.0), None, 0.6, 0.7, wander=3.0)
 POCKET = Gesture("pelvis", (175.0, 25.0, 30.0), (0.6, -1.0, 0.0), 0.4, 0.1, wander=2.0)
 
 

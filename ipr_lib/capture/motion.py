@@ -34,6 +34,11 @@ def bump(x):
     return (4.0 * x * (1.0 - x)) ** 2
 
 
+def softly_positive(x, width):
+    """max(x, 0) with a rounded corner of that width: exactly 0 for x <= 0, x - width / 2 from x >= width on."""
+    return np.where(x < width, np.maximum(x, 0.0) ** 2 / (2.0 * width), x - width / 2.0)
+
+
 def keyed(t, first, keys):
     """Hold a value, then ease to the next at each key; overlapping keys add up smoothly.
 
@@ -263,12 +268,23 @@ def girdle(side, aim):
     return 0.42 * ease((aim[:, 2] + 0.5) / 1.4), 0.3 * ease(aim[:, 1]) + 0.2 * ease(-SIGN[side] * aim[:, 0])
 
 
+def easy_pole(side, aim):
+    """Where the elbow points of itself: to the back and outwards on a hanging arm, carried along as the arm is raised.
+
+    It is undefined only for an arm straight up, so a wrist may travel through everything else.
+    """
+    d = unit(aim)
+    rest = np.array([0.5 * SIGN[side], -0.87, 0.0])
+    share = (d @ rest) / np.maximum(1.0 - d[:, 2], 0.02)
+    return rest - share[:, None] * (d - np.array([0.0, 0.0, 1.0]))
+
+
 def reach(actor, side, wrist, pole, pronate=0.3, palm=0.0, wag=0.0):
     """Arm whose wrist reaches a point.
 
     Args:
         actor: Actor. side: "r" or "l".
-        wrist: (n, 3) mm, chest frame about the neck. pole: (n, 3) or (3,), chest frame, where the elbow points.
+        wrist: (n, 3) mm, chest frame about the neck. pole: (3,), chest frame, where the elbow points; None leaves it at ease.
         pronate, palm, wag: see `Arm`.
     Returns:
         Arm.
@@ -277,7 +293,7 @@ def reach(actor, side, wrist, pole, pronate=0.3, palm=0.0, wag=0.0):
     bone = actor.bone_mm
     shrug, forward = girdle(side, wrist - shoulder(actor, side, zero, zero))
     start = shoulder(actor, side, shrug, forward)
-    pole = np.broadcast_to(pole, wrist.shape)
+    pole = easy_pole(side, wrist - start) if pole is None else np.broadcast_to(pole, wrist.shape)
     elbow, end = two_bones(start, wrist, pole, bone["Elbow"], bone["Wrist"], 0.996)
     first, second = unit(elbow - start), unit(end - elbow)
     upper = frame(z=-first, x=np.cross(first, second))

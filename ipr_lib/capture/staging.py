@@ -65,7 +65,7 @@ def make_scene(subject, action, take, n_frames, seed):
         actor=actor, rng=rng, t=np.arange(-BEFORE, n_frames + AHEAD) / FPS,
         hand=SIDES[left_handed], other=SIDES[not left_handed],
         tempo=habits.uniform(0.88, 1.14) * rng.uniform(0.95, 1.05), size=habits.uniform(0.85, 1.15),
-        slouch=habits.uniform(-0.02, 0.12), toe_out=habits.uniform(0.06, 0.22),
+        slouch=habits.uniform(0.02, 0.14), toe_out=habits.uniform(0.06, 0.22),
         width=actor.bone_mm["Hip"] * habits.uniform(0.72, 1.02),
         home=rng.uniform(-1.0, 1.0, 2) * (700.0, 1000.0), heading=rng.uniform(0.0, 2 * np.pi),
     )
@@ -96,7 +96,7 @@ class Moves:
     look: np.ndarray
     arms: dict
     heels: dict = field(default_factory=dict)
-    slot: float = 0.42
+    slot: float = 0.40
     shift: float = 34.0
     lean: object = 0.0
 
@@ -153,7 +153,7 @@ def wander(scene, gap=(3.0, 5.5), distance=(0.0, 700.0), turning=1.9, box=(1050.
         goal = np.clip(goal, -np.array(box), box)
         swing = rng.choice([-1.0, 1.0]) * rng.uniform(0.4, turning)
         spots.append((now, 1.0 + np.hypot(*(goal - spot)) / 480.0, goal))
-        headings.append((now, 0.8 + abs(swing) / 1.15, heading + swing))
+        headings.append((now, 0.8 + abs(swing) / 1.0, heading + swing))
         spot, heading = goal, heading + swing
     return keyed(scene.t, scene.home, spots), keyed(scene.t, scene.heading, headings)
 
