@@ -18,7 +18,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     write_json(path, {"a": 1})
     with pytest.raises(ZeroDivisionError), atomic_path(path) as temporary:
         temporary.write_text("half")
-        1 / 0
+        raise ZeroDivisionError
     assert read_json(path) == {"a": 1} and leftovers(tmp_path) == ["value.json"]
 
 
