@@ -84,6 +84,7 @@ def play(stage, side, gesture):
         wrist = mirror * point
     else:
         wrist = apply(np.swapaxes(trunk.R_chest, -1, -2), _in_world(stage, side, gesture.anchor, point) - trunk.neck)
+        wrist = _not_too_near(actor, side, wrist) if gesture.anchor in ("knee", "thigh") else wrist
     wrist = wrist + gesture.wander * stage.wander[side]
     pole = None if gesture.pole is None else mirror * np.asarray(gesture.pole)
     arm = reach(actor, side, wrist, pole, gesture.pronate, gesture.palm, gesture.wag)
@@ -124,6 +125,14 @@ def _turn_hand(side, arm, fore, hand):
     palm = -s * np.arcsin(np.clip(local[:, 2, 0], -1.0, 1.0))
     wag = np.arctan2(local[:, 2, 1], local[:, 2, 2])
     return replace(arm, pronate=pronate, palm=np.clip(palm, -1.5, 1.5), wag=np.clip(wag, -1.0, 1.0))
+
+
+def _not_too_near(actor, side, wrist):
+    """Draw a wrist that would come close to its own shoulder, on a knee being raised, to the front."""
+    zero = np.zeros(len(wrist))
+    gap = np.linalg.norm(wrist - shoulder(actor, side, zero, zero), axis=1)
+    lacking = softly_positive(0.62 * (actor.bone_mm["Elbow"] + actor.bone_mm["Wrist"]) - gap, 120.0)
+    return wrist + lacking[:, None] * np.array([0.15 * SIGN[side], 0.9, -0.35])
 
 
 def _in_world(stage, side, anchor, point):
