@@ -1,0 +1,123 @@
+"""What waits for a GPU: run it in order within a time budget, go on where the last call stopped, print a table last.
+
+    python benchmarks/gpu_queue.py --minutes 9 --out DIR      on a machine with a GPU, as often as it takes
+    python benchmarks/gpu_queue.py --toy --minutes 9          the same jobs at smoke size, on any machine
+    python benchmarks/gpu_queue.py --list
+
+A job is a command that goes on by itself when it is started again, and the JSON that it leaves when it is done.
+Results are copied to --out; those that are kept go to results/reference/ in a commit.
+"""
+
+import argparse
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))  # a machine without a registry has the folder, not the package
+
+from ipr_lib.config import load_config  # noqa: E402
+from ipr_lib.pipeline import run_dir  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to run.
+
+    Attributes:
+        name: short, unique.
+        why: what its result is for.
+        command: arguments for this Python.
+        result: the JSON that exists when it is done.
+        headline: keys that lead from the JSON's top to the number shown in the table.
+        unit: of that number.
+    """
+
+    name: str
+    why: str
+    command: tuple[str, ...]
+    result: Path
+    headline: tuple[str, ...]
+    unit: str
+
+
+def queue(toy):
+    """All jobs, in order; at smoke size if `toy`."""
+    profile = "smoke" if toy else "gpu"
+    jobs = []
+    for seed in (0, 1):
+        jobs.append(Job(
+            f"{profile}-seed{seed}",
+            "capture, training and scores of the gpu profile: results/reference/gpu.json",
+            ("-m", "ipr_lib", "test", "--profile", profile, "--seed", str(seed)),
+            run_dir(load_config(profile, seed=seed)) / "metrics.json",
+            ("scores", "mpjpe", "frame_mean"),
+            "mm",
+        ))
+    return jobs
+
+
+def run_job(job, seconds, log):
+    """Run one job for at most `seconds`; it is interrupted as by Ctrl-C then. Returns its state in words."""
+    if job.result.exists():
+        return "done before"
+    with open(log, "a") as file:
+        process = subprocess.Popen(
+            [sys.executable, *job.command], cwd=REPOSITORY, stdout=file, stderr=subprocess.STDOUT
+        )
+        try:
+            code = process.wait(max(1.0, seconds))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            return "stopped at the budget, goes on next time"
+    return "done" if code == 0 and job.result.exists() else f"failed with exit code {code}, see {log.name}"
+
+
+def number(job):
+    """The job's headline, or a dash."""
+    if not job.result.exists():
+        return "–"
+    value = json.loads(job.result.read_text())
+    for key in job.headline:
+        value = value[key]
+    return f"{value:.1f} {job.unit}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=9.0, help="budget of this call")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "results" / "gpu_queue", help="where results are copied")
+    parser.add_argument("--toy", action="store_true", help="smoke size")
+    parser.add_argument("--list", action="store_true", help="only print what waits")
+    options = parser.parse_args()
+    deadline = time.monotonic() + 60 * options.minutes
+    options.out.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for job in queue(options.toy):
+        start = time.monotonic()
+        if options.list or start > deadline:
+            state = "done before" if job.result.exists() else "waits"
+        else:
+            state = run_job(job, deadline - start, options.out / f"{job.name}.log")
+        if job.result.exists():
+            shutil.copy(job.result, options.out / f"{job.name}.json")
+        rows.append((job.name, state, f"{(time.monotonic() - start) / 60:.1f}", number(job), job.why))
+    header = ("job", "state", "minutes now", "result", "for")
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    for row in (header, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    return any("failed" in row[1] for row in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
