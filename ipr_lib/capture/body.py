@@ -9,7 +9,7 @@ from .heads import head_parts, skull_middle
 from .looks import LOOKS
 from .paint import Layer, Paint
 from .props import prop_parts
-from .raycast import ball, cone, pattern_frame
+from .shapes import ball, cone, pattern_frame
 
 SIDES = (("R_", "r_", 1.0), ("L_", "l_", -1.0))
 

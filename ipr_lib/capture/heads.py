@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from .paint import Layer, Paint
-from .raycast import ball, cone, pattern_frame
+from .shapes import ball, cone, pattern_frame
 
 # The middle of the skull seen from the joint Head, which lies inside its top.
 _FROM_HEAD_JOINT = np.array([0.0, -8.0, -56.0])

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .paint import Layer, Paint
-from .raycast import ball, box, cone, pattern_frame
+from .shapes import ball, box, cone, pattern_frame
 
 WOOD = Paint("#9c6a3c", (Layer("hoops", "#8a5a31", 34.0, (0.3,), 0.5),), shine=0.12)
 WOOD_DARK = Paint("#6f4526", shine=0.12)
@@ -60,6 +60,12 @@ def _legs(make, x, y, top, radius, paint, splay=1.08):
             make.cone((sx * x, sy * y, top), (sx * x * splay, sy * y * splay, radius * 0.7), radius, radius * 0.7, paint)
 
 
+def _longest(width, depth, height):
+    """From the middle of a box to the end of its longest side, (3,) mm."""
+    size = np.array([width, depth, height])
+    return np.where(np.arange(3) == size.argmax(), size / 2, 0.0)
+
+
 def _chair(make, width, depth, height, **extra):
     """A wooden chair with a cushion; its back stands at -y."""
     x, y = width / 2 - 24, depth / 2 - 24
@@ -93,11 +99,11 @@ def _phone(make, width, depth, height, **extra):
 
 
 def _cigarette(make, width, depth, height, **extra):
-    """A cigarette along y, lit at its far end."""
-    radius = max(5.0, min(width, depth, height) / 2)
-    half = max(width, depth, height) / 2
-    make.cone((0, -half, 0), (0, half, 0), radius, radius, Paint("#f6f2e6"))
-    make.ball((0, half, 0), (radius * 1.15, radius * 1.15, radius * 1.15), Paint("#ff7a2e", glow=0.9))
+    """A cigarette along its longest side, lit at its far end; a little thicker than life, to be seen at all."""
+    radius = max(5.5, min(width, depth, height) / 2)
+    end = _longest(width, depth, height)
+    make.cone(-end, end, radius, radius, Paint("#fbf8f0"))
+    make.ball(end, (radius * 1.2,) * 3, Paint("#ff7a2e", glow=0.9))
 
 
 def _camera(make, width, depth, height, **extra):
@@ -110,8 +116,9 @@ def _camera(make, width, depth, height, **extra):
 
 
 def _bag(make, width, depth, height, **extra):
-    """A shopping bag that hangs from the grip, greens on top."""
-    drop = 110.0
+    """A shopping bag that hangs from the grip, greens on top; its bottom lies `height` below the grip."""
+    drop = 0.27 * height
+    height -= drop
     paper = Paint("#e9d3a4", (Layer("belt", "#d8433a", 60.0, (-drop - height * 0.55,)),))
     make.box((0, 0, -drop - height / 2), (width / 2, depth / 2, height / 2), paper)
     for side in (1, -1):
@@ -153,8 +160,8 @@ def _food(make, width, depth, height, **extra):
 
 
 def _fork(make, width, depth, height, **extra):
-    half = max(width, depth, height) / 2
-    make.cone((0, -half, 0), (0, half, 0), 6, 8, METAL)
+    end = _longest(width, depth, height)
+    make.cone(-end, end, 6, 8, METAL)
 
 
 def _dog(make, width, depth, height, phase=0.0, **extra):

@@ -1,41 +1,18 @@
 """Analytic ray casting of balls, rounded cones and boxes: closed forms, one depth buffer, NumPy alone.
 
-Every part is a simple shape in its own coordinates (unit ball; rounded cone along z; cube of half side 1), placed in
-the world by an affine map. Affine maps keep the ray parameter, so flattened trunks cost no more than round limbs.
-Along a ray the parameter is the depth Z in mm, which makes depth buffers of all parts comparable.
+Affine maps keep the ray parameter, so flattened trunks cost no more than round limbs. Along a ray the parameter is the
+depth Z in mm, which makes depth buffers of all parts comparable.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-BALL, CONE, BOX = range(3)
+from .shapes import BALL, BOX, CONE
+
 NOTHING = -1  # part index where a ray hits no part
 _NEAR = 50.0  # mm; parts that reach closer to the view than this are left out
 _CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
-
-
-@dataclass(frozen=True)
-class Part:
-    """One shape of the scene.
-
-    Attributes:
-        kind: BALL, CONE or BOX.
-        origin_world: (3,) mm; centre, or the middle of a cone's first end.
-        axes_world: (3, 3); columns are the shape's own axes in the world, mm per unit of its own coordinates.
-        shape: (length, first radius, second radius) of a cone in its own coordinates; (0, 1, 1) otherwise.
-        paint: what covers it; only the shading looks at it.
-        pattern: (3, 4), from world mm to the coordinates that the paint's pattern lives in, mm.
-        blend: its shading runs smoothly into that of its neighbours that blend as well.
-    """
-
-    kind: int
-    origin_world: np.ndarray
-    axes_world: np.ndarray
-    shape: tuple
-    paint: object
-    pattern: np.ndarray
-    blend: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,68 +39,18 @@ class Placed:
 
     Attributes:
         kinds, shapes: as in Part.
-        to_local: (P, 3, 3), view axes to the part's own.
-        centre: (P, 3), the part's middle in view axes, mm.
-        shift: (P, 3), origin of the part's own coordinates seen from that middle, own coordinates.
+        to_local: P nested lists (3, 3), view axes to the part's own.
+        offset: P lists (3,), where the view's origin lies in the part's own coordinates.
+        middle: P numbers, depth of the part's middle in the view, mm.
         boxes: (P, 4) int, left, top, right, bottom px, half open, inside the picture; empty if not seen.
     """
 
     kinds: list
     shapes: list
-    to_local: np.ndarray
-    centre: np.ndarray
-    shift: np.ndarray
+    to_local: list
+    offset: list
+    middle: list
     boxes: np.ndarray
-
-
-def pattern_frame(origin_world, rotation_world):
-    """(3, 4) map from world mm to a frame at `origin_world` (3,) whose axes are the columns of (3, 3) `rotation_world`."""
-    turn = np.asarray(rotation_world).T
-    return np.concatenate([turn, -(turn @ origin_world)[:, None]], axis=1)
-
-
-def ball(centre_world, rotation_world, radii_mm, paint, pattern=None):
-    """An ellipsoid: centre (3,) mm, axes as columns (3, 3), half axes (3,) mm."""
-    centre = np.asarray(centre_world, float)
-    pattern = pattern_frame(centre, rotation_world) if pattern is None else pattern
-    return Part(BALL, centre, rotation_world * np.asarray(radii_mm, float), (0.0, 1.0, 1.0), paint, pattern)
-
-
-def box(centre_world, rotation_world, half_mm, paint, pattern=None):
-    """A box: centre (3,) mm, axes as columns (3, 3), half sides (3,) mm."""
-    centre = np.asarray(centre_world, float)
-    pattern = pattern_frame(centre, rotation_world) if pattern is None else pattern
-    return Part(BOX, centre, rotation_world * np.asarray(half_mm, float), (0.0, 1.0, 1.0), paint, pattern)
-
-
-def cone(a_world, b_world, radius_a, radius_b, paint, side=None, flat=(1.0, 1.0), pattern=None):
-    """A rounded cone: the hull of two balls, optionally flattened across its axis.
-
-    Args:
-        a_world, b_world: (3,) mm, middles of the balls.
-        radius_a, radius_b: mm.
-        paint: what covers it.
-        side: (3,) direction that the shape's x axis should follow (any that is not along the axis will do).
-        flat: factors on the radii along x and y.
-        pattern: (3, 4) or None for the cone's own frame.
-    """
-    a, b = np.asarray(a_world, float), np.asarray(b_world, float)
-    along = b - a
-    length = float(np.sqrt(along @ along))
-    z = along / max(length, 1e-9) if length > 1e-6 else np.array([0.0, 0.0, 1.0])
-    x = np.array([1.0, 0.0, 0.0]) if side is None else np.asarray(side, float)
-    x = x - (x @ z) * z
-    if x @ x < 1e-6:
-        x = np.array([0.0, 1.0, 0.0]) - z[1] * z
-        if x @ x < 1e-6:
-            x = np.array([1.0, 0.0, 0.0]) - z[0] * z
-    x /= np.sqrt(x @ x)
-    y = np.array([z[1] * x[2] - z[2] * x[1], z[2] * x[0] - z[0] * x[2], z[0] * x[1] - z[1] * x[0]])
-    rotation = np.stack([x, y, z], axis=1)
-    pattern = pattern_frame(a, rotation) if pattern is None else pattern
-    # Where one ball holds the other there is no cone to speak of; a tiny longer axis keeps the closed form valid.
-    length = max(length, 1.001 * abs(radius_a - radius_b), 1e-2)
-    return Part(CONE, a, rotation * np.array([*flat, 1.0]), (length, float(radius_a), float(radius_b)), paint, pattern)
 
 
 def camera_view(camera):
@@ -147,8 +74,7 @@ def place(parts, view):
     origin = (np.stack([part.origin_world for part in parts]) - view.T) @ view.R.T
     half = axes[:, :, 2] * (length / 2)[:, None]
     to_local = np.linalg.inv(axes)
-    shift = np.zeros_like(origin)
-    shift[:, 2] = length / 2
+    offset = -np.einsum("pij,pj->pi", to_local, origin)
     spread = np.einsum("pik,pjk->pij", axes, axes)
     low_a, high_a = _ball_bounds(origin, spread * (radius_a**2)[:, None, None], view)
     low_b, high_b = _ball_bounds(origin + 2 * half, spread * (radius_b**2)[:, None, None], view)
@@ -161,7 +87,7 @@ def place(parts, view):
     size = (view.width, view.height)
     corners = [np.floor(low).clip(0, size), (np.ceil(high) + 1).clip(0, size)]
     boxes = np.concatenate(corners, axis=1).astype(int)
-    return Placed(kinds, shapes, to_local.astype(np.float32), origin + half, shift, boxes)
+    return Placed(kinds, shapes, to_local.tolist(), offset.tolist(), (origin + half)[:, 2].tolist(), boxes)
 
 
 def _ball_bounds(centre, spread, view):
@@ -238,7 +164,7 @@ def cast_points(placed, view, u, v):
     Args:
         placed: Placed.
         view: View of `placed`.
-        u, v: (N,) px, `v` ascending.
+        u, v: (N,) px, row by row: the rows that `v` rounds to ascend.
     Returns:
         depth (N,) float32, mm; part (N,) int16, as in `cast_grid`.
     """
@@ -247,7 +173,8 @@ def cast_points(placed, view, u, v):
     x = ((u - view.c[0]) / view.f[0]).astype(np.float32)
     y = ((v - view.c[1]) / view.f[1]).astype(np.float32)
     boxes = placed.boxes
-    first, last = np.searchsorted(v, boxes[:, 1] - 1), np.searchsorted(v, boxes[:, 3] + 1)
+    rows = np.floor(v + 0.5)
+    first, last = np.searchsorted(rows, boxes[:, 1] - 1), np.searchsorted(rows, boxes[:, 3] + 1)
     with np.errstate(all="ignore"):
         for i in np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (last > first)).tolist():
             span = u[first[i]:last[i]]
@@ -264,19 +191,15 @@ def cast_points(placed, view, u, v):
 
 def _part_depth(placed, i, x, y, parallel):
     """Depth at which rays (x, y, 1) meet part i, mm; NaN where they miss. x and y broadcast together."""
-    m = placed.to_local[i].tolist()
-    centre = placed.centre[i].tolist()
-    middle = centre[2]
-    shift = placed.shift[i].tolist()
+    middle = placed.middle[i]
     start, ray = [], []
     # Start each ray at the depth of the part's middle: small numbers, so that float32 is exact enough.
-    for k in range(3):
-        offset = shift[k] - sum(m[k][j] * centre[j] for j in range(3))
+    for (m_x, m_y, m_z), offset in zip(placed.to_local[i], placed.offset[i]):
         if parallel:
-            start.append(m[k][0] * x + (m[k][1] * y + (m[k][2] * middle + offset)))
-            ray.append(m[k][2])
+            start.append(m_x * x + (m_y * y + (m_z * middle + offset)))
+            ray.append(m_z)
         else:
-            slope_x, slope_y = m[k][0] * x, m[k][1] * y + m[k][2]
+            slope_x, slope_y = m_x * x, m_y * y + m_z
             ray.append(slope_x + slope_y)
             start.append(middle * slope_x + (middle * slope_y + offset))
     kind = placed.kinds[i]
@@ -342,27 +265,3 @@ def hit_cone(start, ray, length, radius_a, radius_b):
         c = oo + zc * (zc - 2 * oz) - radius * radius
         np.copyto(t, -(b + np.sqrt(b * b - dd * c)) / dd, where=on_end)
     return t
-
-
-def surface(part, points_world):
-    """Normals of points on a part.
-
-    Args:
-        part: Part.
-        points_world: (3, N) float32, mm, on its surface.
-    Returns:
-        (3, N) float32 unit normals, world.
-    """
-    axes = part.axes_world
-    to_local = np.linalg.inv(axes)
-    local = to_local.astype(np.float32) @ (points_world - part.origin_world.astype(np.float32)[:, None])
-    if part.kind == CONE:
-        length, radius_a, radius_b = part.shape
-        slope = (radius_a - radius_b) / length
-        local[2] -= ((local[2] - radius_a * slope) / (1 - slope * slope)).clip(0, length)
-    elif part.kind == BOX:
-        face = np.abs(local).argmax(axis=0)
-        local = np.where(np.arange(3)[:, None] == face, np.sign(local), 0).astype(np.float32)
-    normals = to_local.T.astype(np.float32) @ local
-    normals /= np.sqrt((normals * normals).sum(axis=0)) + np.float32(1e-12)
-    return normals

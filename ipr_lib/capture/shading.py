@@ -7,7 +7,8 @@ import numpy as np
 
 from .light import floor_shadow_in_picture, lamp_map, lit_share
 from .paint import albedo, display, linear_table
-from .raycast import camera_view, cast_grid, cast_points, place, scene_box, surface
+from .raycast import camera_view, cast_grid, cast_points, place, scene_box
+from .shapes import surface
 
 _GAP_MM = 9.0  # neighbouring pixels further apart than this lie on two sides of an edge
 _BLEND_MM = 34.0
@@ -62,28 +63,30 @@ def _fill(region, staged, placed, view, bounds, depth, part):
     edge = _edges(depth, part, _paint_numbers(staged.parts))
     inner = np.flatnonzero((part.ravel() >= 0) & ~edge.ravel())
     edge = np.flatnonzero(edge)
+    if not len(edge) and not len(inner):  # too thin for any pixel's centre
+        return
     rows, columns = np.divmod(edge, width)
-    # Rays must come in ascending rows: each of the four sub-rays on its own does.
-    u = [(left + columns + dx).astype(np.float32) for dx, _ in _SUBPIXELS]
-    v = [(top + rows + dy).astype(np.float32) for _, dy in _SUBPIXELS]
-    finer = [cast_points(placed, view, u[k], v[k]) for k in range(4)]
+    offsets = np.array(_SUBPIXELS, np.float32)
+    fine_u = (left + columns[:, None] + offsets[:, 0]).astype(np.float32).ravel()
+    fine_v = (top + rows[:, None] + offsets[:, 1]).astype(np.float32).ravel()
+    fine_depth, fine_part = cast_points(placed, view, fine_u, fine_v)
     rows, columns = np.divmod(inner, width)
-    sample_u = np.concatenate([left + columns.astype(np.float32), *u])
-    sample_v = np.concatenate([top + rows.astype(np.float32), *v])
-    sample_depth = np.concatenate([depth.ravel()[inner], *(found for found, _ in finer)])
-    sample_part = np.concatenate([part.ravel()[inner], *(number for _, number in finer)])
-    open_sky = _openness(depth, part, view)
-    sample_open = open_sky.ravel()[np.concatenate([inner, edge, edge, edge, edge])]
-    colour = shade(staged, view, sample_u, sample_v, sample_depth, sample_part, sample_open)
+    openness = _openness(depth, part, view).ravel()
+    colour = shade(
+        staged, view,
+        np.concatenate([left + columns.astype(np.float32), fine_u]),
+        np.concatenate([top + rows.astype(np.float32), fine_v]),
+        np.concatenate([depth.ravel()[inner], fine_depth]),
+        np.concatenate([part.ravel()[inner], fine_part]),
+        np.concatenate([openness[inner], openness[edge].repeat(len(_SUBPIXELS))]),
+    )
     pixels = region.reshape(-1, 3)
-    n = len(inner)
-    behind = linear_table()[pixels[edge]]
-    mixed = np.zeros((len(edge), 3), np.float32)
-    for k in range(4):
-        chosen = slice(n + k * len(edge), n + (k + 1) * len(edge))
-        mixed += np.where(sample_part[chosen, None] >= 0, np.minimum(colour[chosen], 1), behind)
-    pixels[inner] = display(colour[:n])
-    pixels[edge] = display(mixed / 4)
+    shape = (len(edge), len(_SUBPIXELS), 1)
+    missed = fine_part.reshape(shape) < 0  # (E, 4, 1)
+    fine = colour[len(inner):].reshape(len(edge), len(_SUBPIXELS), 3).clip(0, 1)
+    mixed = np.where(missed, linear_table()[pixels[edge]][:, None], fine)
+    pixels[inner] = display(colour[:len(inner)])
+    pixels[edge] = display(mixed.mean(axis=1))
 
 
 def _paint_numbers(parts):

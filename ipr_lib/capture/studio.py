@@ -4,6 +4,11 @@ import contextlib
 import itertools
 import json
 import multiprocessing
+import os
+import shutil
+import signal
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +21,12 @@ from ..files import InputError, atomic_path, read_json, write_json
 from ..layout import META_NAME, SPLITS, SUBJECTS, action_name, folder_name, picture_name, write_meta
 from .actions import perform
 from .light import studio_light
-from .render import picture, render_frame, stage
+from .render import picture, stage
 
 CAPTURE_VERSION = 1  # rises whenever the same recipe would give other pictures or poses
 MANIFEST = "capture.json"
 JPEG_QUALITY = 90
-_TRAIN_SUBJECTS, _TEST_SUBJECTS = SPLITS["S1,5,6,7,8 / S9,11"]
+_TRAIN_SUBJECTS, _ = SPLITS["S1,5,6,7,8 / S9,11"]
 # centre (mm), where it looks (mm), focal lengths (px), principal point (px), height (px); all are 1000 px wide
 _CAMERAS = {
     1: ((2330.0, 5290.0, 1560.0), (10.0, 60.0, 870.0), (1146.3, 1144.9), (511.6, 516.2), 1002),
@@ -79,17 +84,19 @@ def write_capture(target, *, subjects, actions, takes, cameras, n_frames, train_
     }
     _check_recipe(recipe, workers)
     _settle_manifest(target, recipe)
-    for leftover in target.glob(".partial-*"):  # of a run that was killed
-        _remove_folder(leftover)
+    _sweep(target)
     tasks = [
         (str(target), recipe, subject, action, take)
         for subject, action, take in itertools.product(recipe["subjects"], recipe["actions"], recipe["takes"])
-        if not all(_complete(target / folder_name(subject, action, take, camera)) for camera in recipe["cameras"])
+        if _missing_cameras(target, recipe, subject, action, take)
     ]
-    counts = [_picture_count(recipe, subject) for _, _, subject, _, _ in tasks]
-    with tqdm(total=sum(counts), desc="capture", unit="picture", disable=None) as bar:
-        for written in _run(tasks, workers):
-            bar.update(written)
+    total = sum(len(_missing_cameras(*task)) * len(_frames(*task[1:3])) for task in tasks)
+    try:
+        with tqdm(total=total, desc="capture", unit="picture", disable=None, smoothing=0.1) as bar:
+            for written in _run(tasks, workers):
+                bar.update(written)
+    finally:
+        _sweep(target)
     return target
 
 
@@ -135,25 +142,28 @@ def _settle_manifest(target, recipe):
         )
 
 
-def _complete(folder):
-    """Whether a sequence is there: folders get their final name only when whole."""
-    return (folder / META_NAME).is_file()
+def _sweep(target):
+    """Remove what takes that were cut short left under temporary names."""
+    for leftover in Path(target).glob(".partial-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _remove_folder(folder):
-    """Remove a folder of one level of folders of files, as far as that goes."""
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _step(recipe, subject):
-    return recipe["train_step"] if subject in _TRAIN_SUBJECTS else recipe["test_step"]
+def _frames(recipe, subject):
+    """0-based frames that are drawn."""
+    step = recipe["train_step"] if subject in _TRAIN_SUBJECTS else recipe["test_step"]
+    return range(0, recipe["n_frames"], step)
 
 
-def _picture_count(recipe, subject):
-    """Pictures that one take of a subject comes to, all cameras."""
-    return len(range(0, recipe["n_frames"], _step(recipe, subject))) * len(recipe["cameras"])
+def _missing_cameras(target, recipe, subject, action, take):
+    """Cameras whose sequence of a take is not there yet, or is no longer whole."""
+    wanted = len(_frames(recipe, subject))
+    missing = []
+    for number in recipe["cameras"]:
+        folder = Path(target) / folder_name(subject, action, take, number)
+        names = os.listdir(folder) if folder.is_dir() else ()
+        if META_NAME not in names or sum(name.endswith(".jpg") for name in names) != wanted:
+            missing.append(number)
+    return missing
 
 
 def _run(tasks, workers):
@@ -161,22 +171,26 @@ def _run(tasks, workers):
     if workers == 1 or len(tasks) <= 1:
         yield from map(_record_take, tasks)
         return
+    others = set(multiprocessing.active_children())
     # Fresh processes: forked ones would inherit whatever threads the caller's libraries run.
     context = multiprocessing.get_context("spawn")
-    pool = context.Pool(min(workers, len(tasks)), initializer=_start_worker)
-    with contextlib.closing(pool):
+    with ProcessPoolExecutor(min(workers, len(tasks)), context, _start_worker) as pool:
+        futures = [pool.submit(_record_take, task) for task in tasks]
         try:
-            yield from pool.imap_unordered(_record_take, tasks)
-        except BaseException:  # Ctrl-C above all: do not wait for takes that nobody wants any more
-            pool.terminate()
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException as error:  # Ctrl-C above all: do not wait for takes that nobody wants any more
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            if isinstance(error, BrokenProcessPool):
+                raise InputError("a worker of the capture ended abruptly (out of memory?); "
+                                 "run again to go on, with fewer workers") from error
             raise
-    pool.join()
 
 
 def _start_worker():
     """One thread per process, and Ctrl-C is the parent's business."""
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
 
@@ -198,11 +212,8 @@ def _write_take(target, recipe, subject, action, take):
     performance = perform(subject, action, take, recipe["n_frames"], seed=recipe["seed"])
     light = studio_light(np.random.default_rng([recipe["seed"], subject, action, take]))
     cameras = studio_cameras(recipe["picture_px"])
-    frames = range(0, recipe["n_frames"], _step(recipe, subject))
-    missing = [
-        number for number in recipe["cameras"]
-        if not _complete(target / folder_name(subject, action, take, number))
-    ]
+    frames = _frames(recipe, subject)
+    missing = _missing_cameras(target, recipe, subject, action, take)
     with contextlib.ExitStack() as stack:
         folders = {}
         for number in missing:
@@ -215,7 +226,7 @@ def _write_take(target, recipe, subject, action, take):
                 _write_jpeg(folder / picture_name(folder.name, frame), picture(staged, cameras[number], noise))
         for number, folder in folders.items():
             write_meta(folder / META_NAME, cameras[number], performance.joints_world)
-    return len(frames) * len(recipe["cameras"])
+    return len(frames) * len(missing)
 
 
 def _write_jpeg(path, rgb):
@@ -224,48 +235,3 @@ def _write_jpeg(path, rgb):
     if not good:
         raise RuntimeError("OpenCV could not encode the picture")
     path.write_bytes(data)
-
-
-def contact_sheet(subjects=SUBJECTS, actions=tuple(range(2, 17)), *, take=1, camera=None, frame=60, cell_px=130,
-                  seed=0):
-    """One picture of every actor in every action: rows are actors, columns actions.
-
-    Args:
-        subjects, actions: numbers. take: 1 or 2.
-        camera: camera number, or None for whichever sees most of the face.
-        frame: 0-based frame shown.
-        cell_px: side of a cell, px.
-        seed: of the motion.
-    Returns:
-        (len(subjects) * cell_px, len(actions) * cell_px, 3) uint8, RGB.
-    """
-    sheet = np.empty((len(subjects) * cell_px, len(actions) * cell_px, 3), np.uint8)
-    cameras = studio_cameras()
-    for i, subject in enumerate(subjects):
-        for j, action in enumerate(actions):
-            performance = perform(subject, action, take, frame + 1, seed=seed)
-            seen_by = cameras[camera or _facing_camera(performance, frame, cameras)]
-            rgb = render_frame(performance, frame, seen_by, seed=(seed, subject, action))
-            cell = _crop_around(rgb, seen_by, performance.joints_world[frame], cell_px)
-            sheet[i * cell_px:(i + 1) * cell_px, j * cell_px:(j + 1) * cell_px] = cell
-    return sheet
-
-
-def _facing_camera(performance, frame, cameras):
-    """Number of the camera that the chest looks at most."""
-    forward = performance.frames_world["chest"][frame][:, 1]
-    pelvis = performance.joints_world[frame, 0]
-    return max(cameras, key=lambda number: forward @ (cameras[number].T - pelvis)
-               / np.linalg.norm(cameras[number].T - pelvis))
-
-
-def _crop_around(rgb, camera, joints_world, side_px):
-    """Square picture around a person, (side_px, side_px, 3)."""
-    joints = camera.world_to_camera(joints_world)
-    points = camera.camera_to_image(joints)
-    middle = (points.min(axis=0) + points.max(axis=0)) / 2
-    half = max(0.5 * np.ptp(points, axis=0).max() * 1.22, 620 * camera.f[0] / joints[0, 2] )
-    scale = side_px / (2 * half)
-    M = np.array([[scale, 0, side_px / 2 - scale * middle[0] - 0.5], [0, scale, side_px / 2 - scale * middle[1] - 0.5]])
-    finer = cv2.GaussianBlur(rgb, (0, 0), max(0.3, 0.35 / scale)) if scale < 0.9 else rgb
-    return cv2.warpAffine(finer, M, (side_px, side_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
