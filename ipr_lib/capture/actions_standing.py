@@ -87,7 +87,7 @@ def greeting(scene, take):
     moves = at_ease(scene, path, heading, glances=0.5)
     arms = {"r": [], "l": []}
     nod, bow = np.zeros_like(t), np.zeros_like(t)
-    order = ["wave", "bow", "shake", "both"] if take == 1 else ["shake", "both", "wave", "bow"]
+    order = ["wave", "bow", "shake", "both"] if take == 1 else ["shake", "wave", "both", "bow"]
     for k, now in enumerate(beats(scene, (2.1, 2.7), 0.0)):
         kind = order[k % 4] if k < 4 else str(rng.choice(order))
         swift = rng.uniform(0.62, 0.75) / scene.tempo
@@ -121,7 +121,7 @@ def phoning(scene, take):
         path, heading = wander(scene, gap=(2.6, 3.6), distance=(700, 1300), turning=2.6)
     else:
         path, heading = wander(scene, gap=(2.8, 4.6), distance=(0, 350))
-    moves = at_ease(scene, path, heading, glances=0.9)
+    moves = at_ease(scene, path, heading, glances=0.45)
     moves.look[:, 2] += SIGN[s] * 0.13
     moves.look[:, 1] += 0.06
     lower = rng.uniform(1.0, 1.5)

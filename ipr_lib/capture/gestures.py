@@ -34,7 +34,8 @@ class Gesture:
         pronate, palm, wag: rad or (n,), see `motion.Arm`.
         wander: mm by which the hand drifts about, 0 where it holds on to something.
         swings: whether the arm swings along with the stride.
-        fingers: (3,), pelvis axes, x outwards: the palm lies on something level, fingers pointing there; or None.
+        fingers, palm_to: (3,), x outwards, axes of the head if that is the anchor, else of the pelvis: where the fingers
+            point and the palm looks, instead of `pronate`, `palm` and `wag`.
     """
 
     anchor: str
@@ -46,6 +47,7 @@ class Gesture:
     wander: float = 12.0
     swings: bool = False
     fingers: object = None
+    palm_to: tuple = (0.0, 0.0, -1.0)
 
     @property
     def behind(self):
@@ -88,7 +90,7 @@ def play(stage, side, gesture):
     wrist = wrist + gesture.wander * stage.wander[side]
     pole = None if gesture.pole is None else mirror * np.asarray(gesture.pole)
     arm = reach(actor, side, wrist, pole, gesture.pronate, gesture.palm, gesture.wag)
-    return arm if gesture.fingers is None else _palm_down(stage, side, arm, mirror * np.asarray(gesture.fingers))
+    return arm if gesture.fingers is None else _lay_hand(stage, side, arm, gesture)
 
 
 def _from_shoulder(stage, side, point, swings):
@@ -108,11 +110,13 @@ def _from_shoulder(stage, side, point, swings):
     return start + (actor.bone_mm["Elbow"] + actor.bone_mm["Wrist"]) * point
 
 
-def _palm_down(stage, side, arm, fingers):
-    """Turn the hand so that the palm looks to the floor and the fingers along `fingers`, (3,) in the pelvis's axes."""
+def _lay_hand(stage, side, arm, gesture):
+    """Turn the hand to where the gesture's fingers point and its palm looks."""
     s, trunk = SIGN[side], stage.trunk
-    along = apply(trunk.R_pelvis, fingers) * [1.0, 1.0, 0.3]
-    hand = frame(z=-along, x=np.broadcast_to([0.0, 0.0, s], along.shape))
+    mirror = np.array([s, 1.0, 1.0])
+    axes = trunk.R_head if gesture.anchor == "head" else trunk.R_pelvis
+    fingers, palm = apply(axes, mirror * gesture.fingers), apply(axes, mirror * gesture.palm_to)
+    hand = frame(z=-fingers, x=-s * palm)
     return _turn_hand(side, arm, trunk.R_chest @ arm.upper @ turn("x", arm.flex), hand)
 
 
@@ -227,7 +231,8 @@ STRONG = Gesture("arm", (0.62, 0.16, 0.36), (0.9, 0.0, -0.8), 0.0, 0.5, wander=6
 CHIN = Gesture("head", (25.0, 85.0, -160.0), (0.5, 0.2, -1.0), -0.2, 0.5, wander=4.0)
 SCRATCH = Gesture("head", (120.0, -15.0, 95.0), (1.0, 0.5, 0.1), 0.3, 0.9, wander=5.0)
 BROW = Gesture("head", (70.0, 75.0, 45.0), (1.0, 0.3, -0.3), 0.9, 0.2, wander=4.0)
-PHONE = Gesture("head", (105.0, 5.0, -65.0), (0.6, 0.3, -1.0), 0.05, 0.15, wander=3.0)
+PHONE = Gesture("head", (138.0, 112.0, -38.0), (0.6, 0.3, -1.0), wander=2.0, fingers=(-0.26, -0.82, 0.5),
+                palm_to=(-1.0, 0.0, -0.1))
 MOUTH = Gesture("head", (60.0, 125.0, -95.0), (0.8, 0.1, -1.0), 0.3, 0.75, wander=3.0)
 WATCH = Gesture("chest", (-45.0, 300.0, -150.0), (1.0, -0.1, -0.5), 1.3, -0.05, wander=4.0)
 CAMERA_UP = Gesture("head", (85.0, 175.0, -75.0), (0.7, 0.0, -1.0), 0.3, 0.2, wander=2.0)
