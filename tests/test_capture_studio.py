@@ -129,7 +129,7 @@ def test_damaged_sequences_are_written_again(tmp_path):
 
 
 def test_a_killed_run_is_carried_on(tmp_path):
-    recipe = SMALL | {"subjects": (1,), "actions": (2, 3, 4), "n_frames": 120}
+    recipe = SMALL | {"subjects": (1,), "actions": (2, 3, 4), "n_frames": 60}
     target = tmp_path / "killed"
     code = f"from ipr_lib.capture.studio import write_capture; write_capture({str(target)!r}, **{recipe!r})"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
@@ -209,6 +209,6 @@ def test_wrong_numbers_are_refused(tmp_path, change, message):
 
 
 def test_contact_sheet():
-    sheet = contact_sheet((1, 11), (2,), frame=3, cell_px=40)
+    sheet = contact_sheet((1, 11), (2,), frame=3, cell_px=40, camera=2)
     assert sheet.shape == (80, 40, 3) and sheet.dtype == np.uint8
     assert sheet.std() > 20

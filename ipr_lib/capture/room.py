@@ -59,13 +59,15 @@ def _bare_room(camera):
         rows = np.arange(top, min(top + 50, camera.height))
         v = (rows[:, None] + offsets).ravel().astype(np.float32)
         light = _room_light(camera, *np.meshgrid(u, v))
-        light = light.reshape(len(rows), _FINER, camera.width, _FINER, 3).mean(axis=(1, 3))
-        canvas[rows] = display(light)
+        light = light.reshape(3, len(rows), _FINER, camera.width, _FINER)
+        # Slices rather than one mean over two short axes, which NumPy is slow at.
+        light = sum(light[:, :, i, :, j] for i in range(_FINER) for j in range(_FINER)) / _FINER**2
+        canvas[rows] = display(light).transpose(1, 2, 0)
     return canvas
 
 
 def _room_light(camera, u, v):
-    """Light that comes from the room along rays, (..., 3) float32."""
+    """Light that comes from the room along rays, (3, N) float32; u, v: N px in all."""
     rays = np.stack([(u.ravel() - camera.c[0]) / camera.f[0], (v.ravel() - camera.c[1]) / camera.f[1],
                      np.ones(u.size)]).astype(np.float32)
     rays = camera.R.T.astype(np.float32) @ rays
@@ -78,29 +80,34 @@ def _room_light(camera, u, v):
     depth = reach.min(axis=0)
     points = start + rays * depth
     footprint = np.maximum(depth / camera.f[0], 1.0)  # mm per px
-    light = np.empty((u.size, 3), np.float32)
+    light = np.empty((3, u.size), np.float32)
     for surface, draw_surface in enumerate((_wall_x, _wall_y, _level)):
         chosen = np.flatnonzero(which == surface)
         if len(chosen):
-            light[chosen] = draw_surface(points[:, chosen], footprint[chosen])
-    light *= _ambient(points)[:, None].astype(np.float32)
+            light[:, chosen] = draw_surface(points[:, chosen], footprint[chosen])
+    light *= _ambient(points).astype(np.float32)
     radius = ((u.ravel() - camera.c[0]) ** 2 + (v.ravel() - camera.c[1]) ** 2) / (camera.width**2 / 2)
-    light *= (1 - 0.14 * radius)[:, None].astype(np.float32)  # lenses darken towards the corners
-    return light.reshape(*u.shape, 3)
+    light *= (1 - 0.14 * radius).astype(np.float32)  # lenses darken towards the corners
+    return light
 
 
 def _ambient(p):
     """Darker towards the room's edges, brighter in its middle, (N,)."""
     gaps = np.stack([WALL_X - np.abs(p[0]), WALL_Y - np.abs(p[1]), p[2], CEILING - p[2]])
-    gaps.sort(axis=0)
+    second = np.partition(gaps, 1, axis=0)[1]  # the nearest surface is the point's own
     pool = np.exp(-(p[0] ** 2 + p[1] ** 2) / np.float32(2 * 3600**2))
-    return (1 - 0.34 * np.exp(-gaps[1] / 260)) * (0.80 + 0.26 * pool)
+    return (1 - 0.34 * np.exp(-second / 260)) * (0.80 + 0.26 * pool)
 
 
 def _mix(colour, over, cover):
-    """Lay `over` ("#rrggbb" or (3,)) on (N, 3) where `cover` (N,) is 1."""
-    over = linear(over) if isinstance(over, str) else over
-    return colour + (over - colour) * cover[:, None]
+    """Lay `over` ("#rrggbb" or (3, N)) on (3, N) where `cover` (N,) is 1."""
+    over = _plain(over) if isinstance(over, str) else over
+    return colour + (over - colour) * cover.astype(np.float32)
+
+
+def _plain(colour):
+    """(3, 1) light of "#rrggbb"."""
+    return linear(colour)[:, None]
 
 
 def _in(distance, footprint):
@@ -123,19 +130,19 @@ def _hash(*numbers):
 def _level(p, footprint):
     """Floor or ceiling."""
     floor = _floor(p, footprint)
-    return np.where((p[2] > CEILING / 2)[:, None], _ceiling(p, footprint), floor)
+    return np.where(p[2] > CEILING / 2, _ceiling(p, footprint), floor)
 
 
 def _ceiling(p, footprint):
     """White, with wooden beams across and lamps between them."""
     beam = np.abs((p[1] + 700) % 1400 - 700)
-    colour = np.broadcast_to(linear("#f3f1ea") * np.float32(0.93), (p.shape[1], 3))
+    colour = _plain("#f3f1ea") * np.float32(0.93)
     colour = _mix(colour, colour * np.float32(0.8), np.exp(-np.maximum(beam - 60, 0) / 50))
     colour = _mix(colour, "#a87a4c", _in(beam - 75, footprint))
     x, y = (p[0] + 900) % 1800 - 900, p[1] % 1400 - 700
     lamp = np.sqrt(x * x + y * y)
     colour = _mix(colour, "#ffffff", np.exp(-np.maximum(lamp - 160, 0) / 160) * 0.7)
-    return _mix(colour, np.full(3, 1.4, np.float32), _in(lamp - 170, footprint))
+    return _mix(colour, np.full((3, 1), 1.4, np.float32), _in(lamp - 170, footprint))
 
 
 def _floor(p, footprint):
@@ -146,20 +153,20 @@ def _floor(p, footprint):
     cell = np.floor(along / length)
     tone = 0.86 + 0.28 * _hash(row, cell)
     grain = np.sin(p[0] * 0.33 + 1.7 * np.sin(p[1] * 0.004 + row) + row * 3) * np.clip(1.6 - footprint / 8, 0, 1)
-    colour = linear("#b98a5a") * (tone + 0.035 * grain)[:, None]
+    colour = _plain("#b98a5a") * (tone + 0.035 * grain).astype(np.float32)
     seams = np.maximum(_line((p[0] + width / 2) % width - width / 2, 5.0, footprint),
                        _line((along + length / 2) % length - length / 2, 5.0, footprint))
     colour = _mix(colour, "#5f3f25", 0.7 * seams)
     edge = np.maximum(np.abs(p[0]) - CARPET[0], np.abs(p[1]) - CARPET[1])
     shade = np.exp(-np.maximum(edge, 0) / 40) * (edge > 0)
-    colour = colour * (1 - 0.35 * shade)[:, None]
+    colour = colour * (1 - 0.35 * shade).astype(np.float32)
     weave = 1 + 0.10 * (_hash(np.floor(p[0] / 14), np.floor(p[1] / 14)) - 0.5) * np.clip(14 / footprint - 0.6, 0, 1)
-    carpet = linear("#d3cbbd") * weave[:, None].astype(np.float32)
+    carpet = _plain("#d3cbbd") * weave.astype(np.float32)
     lattice = _line((p[0] + p[1] + 250) % 500 - 250, 13.0, footprint) + _line((p[0] - p[1] + 250) % 500 - 250, 13.0, footprint)
     carpet = _mix(carpet, "#b9ad9a", 0.6 * np.minimum(lattice, 1) * _in(edge + 230, footprint))
     carpet = _mix(carpet, "#4d7f86", _in(np.abs(edge + 150) - 45, footprint))
     carpet = _mix(carpet, "#d98a5b", _in(np.abs(edge + 225) - 10, footprint))
-    return colour + (carpet - colour) * _in(edge, footprint)[:, None]
+    return _mix(colour, carpet, _in(edge, footprint))
 
 
 def _wall_x(p, footprint):
@@ -167,7 +174,7 @@ def _wall_x(p, footprint):
     colour = _wall(p[1], p[2], footprint, "#dfe3d6", "#a9bdb2") * np.float32(0.94)
     right = p[0] > 0
     with_pictures = _pictures(colour, p[1], p[2], footprint, ((-2700, 0), (-1500, 1), (1500, 2), (2700, 3)))
-    return np.where(right[:, None], with_pictures, _window(colour, p[1], p[2], footprint))
+    return np.where(right, with_pictures, _window(colour, p[1], p[2], footprint))
 
 
 def _wall_y(p, footprint):
@@ -175,12 +182,12 @@ def _wall_y(p, footprint):
     colour = _wall(p[0], p[2], footprint, "#eadfce", "#c98f72")
     far = p[1] > 0
     door = _door(_pictures(colour, p[0], p[2], footprint, ((-1500, 4),)), p[0] - 1300, p[2], footprint)
-    return np.where(far[:, None], door, _pictures(colour, p[0], p[2], footprint, ((-1750, 5), (0, 6), (1750, 7))))
+    return np.where(far, door, _pictures(colour, p[0], p[2], footprint, ((-1750, 5), (0, 6), (1750, 7))))
 
 
 def _wall(along, z, footprint, upper, lower):
-    """Two-coloured wall with a rail and a skirting board, (N, 3)."""
-    colour = _mix(np.broadcast_to(linear(upper), (len(z), 3)), lower, _in(z - 950, footprint))
+    """Two-coloured wall with a rail and a skirting board, (3, N)."""
+    colour = _mix(_plain(upper), lower, _in(z - 950, footprint))
     panels = _line((along + 300) % 600 - 300, 12.0, footprint) * _in(z - 920, footprint) * _in(160 - z, footprint)
     colour = _mix(colour, colour * np.float32(0.75), panels)
     colour = _mix(colour, "#f7f4ec", _in(np.abs(z - 960) - 28, footprint))
@@ -203,14 +210,14 @@ def _pictures(colour, along, z, footprint, places):
         if not near.any():
             continue
         colour = _mix(colour, colour * np.float32(0.72), np.exp(-np.maximum(frame + 12, 0) / 40) * 0.7 * (y < 440))
-        art = np.broadcast_to(linear(paper), colour.shape)
+        art = _plain(paper)
         hills = y + 110 - 70 * np.sin(x / (90 + 12 * number) + number)
-        art = _mix(art, linear(ink), _in(np.sqrt((x - 60 + 20 * number) ** 2 + (y - 130) ** 2) - 105, footprint))
-        art = _mix(art, linear(ink) * 0.5 + linear(paper) * 0.3, _in(hills, footprint))
-        art = _mix(art, linear(ink) * 0.35, _in(hills + 120 + 50 * np.sin(x / 60.0), footprint))
+        art = _mix(art, ink, _in(np.sqrt((x - 60 + 20 * number) ** 2 + (y - 130) ** 2) - 105, footprint))
+        art = _mix(art, _plain(ink) * 0.5 + _plain(paper) * 0.3, _in(hills, footprint))
+        art = _mix(art, _plain(ink) * 0.35, _in(hills + 120 + 50 * np.sin(x / 60.0), footprint))
         art = _mix(art, "#fbf8f0", _in(-(frame + 75), footprint))
         art = _mix(art, "#4a3424", _in(-(frame + 24), footprint))
-        colour = colour + (art - colour) * _in(frame, footprint)[:, None]
+        colour = _mix(colour, art, _in(frame, footprint))
     return colour
 
 
@@ -229,13 +236,13 @@ def _door(colour, x, z, footprint):
 def _window(colour, y, z, footprint):
     """A wide window with sky, a hill, glazing bars and curtains."""
     pane = np.maximum(np.abs(y) - 1100, np.abs(z - 1750) - 700)
-    sky = linear("#9cc9ea") + (linear("#eef6fb") - linear("#9cc9ea")) * np.clip((2400 - z) / 1300, 0, 1)[:, None]
+    sky = _mix(_plain("#9cc9ea"), "#eef6fb", np.clip((2400 - z) / 1300, 0, 1))
     view = _mix(sky, "#8db36c", _in(z - 1330 - 60 * np.sin(y / 420.0), footprint))
     view = _mix(view, "#fbfdff", 0.8 * _in(np.sqrt(((y - 420) / 2.4) ** 2 + (z - 2120) ** 2) - 90, footprint))
     bars = np.minimum(np.abs(np.abs(y) - 366.0), np.abs(z - 1900))
     view = _mix(view, "#f7f4ec", _in(bars - 22, footprint))
-    colour = colour + (view - colour) * _in(pane, footprint)[:, None]
+    colour = _mix(colour, view, _in(pane, footprint))
     colour = _mix(colour, "#f7f4ec", _in(np.abs(pane - 30) - 30, footprint))
     fold = 0.86 + 0.14 * np.sin(y / 34.0)
     curtain = np.maximum(np.abs(np.abs(y) - 1260) - 230, np.abs(z - 1520) - 1080)
-    return _mix(colour, linear("#e0a08a") * fold[:, None].astype(np.float32), _in(curtain, footprint))
+    return _mix(colour, _plain("#e0a08a") * fold.astype(np.float32), _in(curtain, footprint))
