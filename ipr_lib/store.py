@@ -38,8 +38,9 @@ class CropStore:
             column lies with its checksum.
         columns: by name: joints_cam (n, J, 3) float32 mm; joints_img (n, J, 2) float32 px of the whole picture;
             visible (n, J) and has_depth (n,) bool; box (n, 3) centre x, y, side, px; affine (n, 2, 3) picture px ->
-            stored px; subject, action, subaction, camera_id int16; frame int32; R, T, f, c of each item's camera;
-            picture_size (n, 2) width, height; start (n + 1,) byte offsets of the JPEGs, crc (n,) their checksums.
+            stored px; subject, action, subaction, camera_id int16; frame int32; R, T, f, c of each item's camera, and
+            k, p where any has a lens; picture_size (n, 2) width, height; start (n + 1,) byte offsets of the JPEGs, crc
+            (n,) their checksums.
     """
 
     path: Path
@@ -75,9 +76,10 @@ class CropStore:
     def cameras(self, items):
         """Camera whose leading axes batch over `items` ((m,) indices): joints (m, J, 3) each meet their own."""
         columns = self.columns
-        R, T, f, c = (np.asarray(columns[name][items], float)[:, None] for name in ("R", "T", "f", "c"))
+        names = ("R", "T", "f", "c") + (("k", "p") if "k" in columns else ())
+        R, T, f, c, *lens = (np.asarray(columns[name][items], float)[:, None] for name in names)
         width, height = columns["picture_size"][items].T
-        return Camera(R, T, f, c, width, height)
+        return Camera(R, T, f, c, width, height, *lens)
 
 
 def open_store(path):
@@ -149,13 +151,21 @@ def build_store(root, target, *, subjects, step, crop_px, workers=1, origin=None
     for columns, encoded in tqdm(results, total=len(tasks), desc="crop store", unit="folder", disable=None):
         rows.append(columns)
         jpegs.extend(encoded)
-    columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    columns = _join(rows)
     recipe = {
         "source": Path(root).name, "subjects": list(subjects), "step": step, "crop_px": crop_px, "stored_px": stored_px,
         "origin": origin,
     }
     write_store(target, columns, jpegs, recipe)
     return open_store(target)
+
+
+def _join(rows):
+    """Columns of several sequences, one below the other; without the lens where all cameras are pinholes."""
+    columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    if not (columns["k"].any() or columns["p"].any()):
+        del columns["k"], columns["p"]
+    return columns
 
 
 def write_store(target, columns, jpegs, recipe):
@@ -195,29 +205,43 @@ def _pack_sequence(task):
     cv2.setNumThreads(1)
     sequence = read_sequence(folder)
     frames = frames_in_use(sequence, step)
+    columns = label_columns(sequence, frames, stored_px)
+    jpegs = [
+        _pack_picture(sequence.picture_path(frame), sequence.camera, affine, stored_px)
+        for frame, affine in zip(frames, columns["affine"])
+    ]
+    return columns, jpegs
+
+
+def label_columns(sequence, frames, stored_px):
+    """The columns of a store for some frames of one sequence.
+
+    Args:
+        sequence: Sequence.
+        frames: (m,) 0-based.
+        stored_px: side of the stored crops, px.
+    Returns:
+        dict of arrays with m rows, see CropStore; k and p are there even where they are 0, for a pinhole.
+    """
     camera, n = sequence.camera, len(frames)
     joints_cam = add_thorax(camera.world_to_camera(sequence.joints_world[frames]))
     box = box_at_root(joints_cam[:, HUMAN36M.root], camera)
-    wide = box * [1, 1, MARGIN]
-    affine = crop_affine(wide, stored_px)
-    jpegs = [
-        _pack_picture(sequence.picture_path(frame), camera, a, stored_px) for frame, a in zip(frames, affine)
-    ]
     columns = {
         "joints_cam": joints_cam.astype(np.float32),
         "joints_img": camera.camera_to_image(joints_cam).astype(np.float32),
         "visible": np.ones(joints_cam.shape[:2], bool),
         "has_depth": np.ones(n, bool),
         "box": box,
-        "affine": affine,
-        "frame": frames.astype(np.int32),
+        "affine": crop_affine(box * [1, 1, MARGIN], stored_px),
+        "frame": np.asarray(frames, np.int32),
         "picture_size": np.full((n, 2), (camera.width, camera.height), np.int32),
     }
     for name in ("subject", "action", "subaction", "camera_id"):
         columns[name] = np.full(n, getattr(sequence, name), np.int16)
-    for name in ("R", "T", "f", "c"):
-        columns[name] = np.repeat(getattr(camera, name)[None].astype(np.float64), n, axis=0)
-    return columns, jpegs
+    lens = {"k": np.zeros(3), "p": np.zeros(2)} if camera.k is None else {"k": camera.k, "p": camera.p}
+    for name, value in {"R": camera.R, "T": camera.T, "f": camera.f, "c": camera.c, **lens}.items():
+        columns[name] = np.repeat(value[None].astype(np.float64), n, axis=0)
+    return columns
 
 
 def _pack_picture(path, camera, affine, stored_px):

@@ -2,10 +2,16 @@ import dataclasses
 
 import cv2
 import numpy as np
+import pytest
+import scipy.io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ipr_lib import layout
 from ipr_lib.camera import Camera, distort, look_at, undistort
+from ipr_lib.files import InputError
+from ipr_lib.store import build_store
+from tests.conftest import write_sequence
 
 F, C = np.array([1145.0, 1143.0]), np.array([512.5, 515.4])
 K, P = np.array([-0.2, 0.24, -0.002]), np.array([-0.0009, -0.0014])
@@ -82,3 +88,37 @@ def test_leading_axes_give_each_pose_its_own_lens():
     for i, camera in enumerate(cameras):
         np.testing.assert_allclose(image[i], camera.camera_to_image(cam[i]), rtol=1e-14)
         np.testing.assert_allclose(back[i], cam[i], atol=1e-8)
+
+
+def test_the_lens_survives_layout_and_store(tmp_path):
+    folder = write_sequence(tmp_path / "set", subject=1)
+    pinhole = write_sequence(tmp_path / "set", subject=5)
+    sequence = layout.read_sequence(folder)
+    assert sequence.camera.k is None and "k" not in scipy.io.loadmat(folder / layout.META_NAME)
+    camera = dataclasses.replace(sequence.camera, k=K, p=P)
+    layout.write_meta(folder / layout.META_NAME, camera, sequence.joints_world)
+    back = layout.read_sequence(folder).camera
+    assert (back.k == K).all() and (back.p == P).all()
+
+    store = build_store(tmp_path / "set", tmp_path / "crops", subjects=(1, 5), step=3, crop_px=64)
+    items = np.array([0, 2, 4])
+    cam = store.columns["joints_cam"][items].astype(float)
+    np.testing.assert_allclose(store.cameras(items).camera_to_image(cam), store.columns["joints_img"][items], atol=1e-3)
+    bent = camera.camera_to_image(cam[0])
+    np.testing.assert_allclose(store.columns["joints_img"][0], bent, atol=1e-3)
+    assert np.abs(bent - sequence.camera.camera_to_image(cam[0])).max() > 0.01
+    without = build_store(tmp_path / "set", tmp_path / "pinhole", subjects=(5,), step=3, crop_px=64)
+    assert "k" not in without.columns and layout.read_sequence(pinhole).camera.k is None
+    np.testing.assert_array_equal(without.columns["joints_img"], store.columns["joints_img"][3:])
+
+
+def test_half_a_lens_is_an_error(tmp_path):
+    folder = write_sequence(tmp_path / "set")
+    path = folder / layout.META_NAME
+    content = {name: value for name, value in scipy.io.loadmat(path).items() if name[0] != "_"}
+    scipy.io.savemat(path, content | {"k": K[None]})
+    with pytest.raises(InputError, match="lacks p"):
+        layout.read_sequence(folder)
+    scipy.io.savemat(path, content | {"k": K[None] * np.nan, "p": P[None]})
+    with pytest.raises(InputError, match="k is not finite"):
+        layout.read_sequence(folder)
