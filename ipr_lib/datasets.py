@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from .mixing import MixedKeys, StoreMix
 from .skeleton import HUMAN36M
 from .transforms import (
     apply_affine,
@@ -34,13 +35,14 @@ class CropDataset(Dataset):
     def __init__(self, store, crop_px, depth_mm, augmentation=None, seed=0):
         """
         Args:
-            store: CropStore.
+            store: CropStore or StoreMix; joints of another joint set are brought to HUMAN36M by name.
             crop_px: side of the crops, px.
             depth_mm: depth range of the volume, mm; joints outside get weight 0.
             augmentation: Augmentation, or None for the plain box.
             seed: of the augmentation.
         """
-        self.store, self.crop_px, self.depth_mm = store, crop_px, depth_mm
+        self.store = store if store.skeleton == HUMAN36M else StoreMix([store])
+        self.crop_px, self.depth_mm = crop_px, depth_mm
         self.augmentation, self.seed = augmentation, seed
 
     def __len__(self):
@@ -123,6 +125,13 @@ class BatchKeys(Sampler):
                 order = np.random.default_rng([self.seed, epoch, 2**32 - 1]).permutation(self.n)
             step = global_step % self.steps_per_epoch
             yield epoch or 0, step, order[step * self.batch_size:(step + 1) * self.batch_size]
+
+
+def training_keys(store, batch_size, epochs, seed):
+    """Shuffled keys for a CropStore, or mixed ones for a StoreMix."""
+    if isinstance(store, StoreMix):
+        return MixedKeys([len(part) for part in store.stores], batch_size, store.ratio, epochs, seed)
+    return BatchKeys(len(store), batch_size, epochs, seed)
 
 
 def batches(dataset, keys, workers=0):

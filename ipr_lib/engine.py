@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from .datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise
+from .datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise, training_keys
 from .files import InputError, atomic_path
 from .heatmaps import cells_to_joints, soft_argmax
 from .losses import integral_loss
@@ -59,7 +59,7 @@ def train(cfg, store, run_dir, device=None):
 
     Args:
         cfg: Config.
-        store: CropStore of the training subjects.
+        store: CropStore of the training subjects, or a StoreMix of it and 2D stores.
         run_dir: folder for `checkpoint.pt` and `training.csv` (step, epoch, loss, learning_rate, images_per_second).
         device: torch device; by default the GPU where there is one.
     Returns:
@@ -72,7 +72,7 @@ def train(cfg, store, run_dir, device=None):
     run_dir = Path(run_dir)
     augmentation = Augmentation(cfg.scale, cfg.rotation, cfg.shift, cfg.flip, cfg.colour)
     dataset = CropDataset(store, cfg.crop_px, cfg.depth_mm, augmentation, cfg.seed)
-    keys = BatchKeys(len(store), cfg.batch_size, cfg.epochs, cfg.seed)
+    keys = training_keys(store, cfg.batch_size, cfg.epochs, cfg.seed)
     if keys.steps == 0:
         raise InputError(f"{store.path} holds {len(store)} items, fewer than one batch of {cfg.batch_size}")
     # Channels-last pays on a GPU; on a CPU the volume is summed faster as it is.
