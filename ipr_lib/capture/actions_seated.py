@@ -67,7 +67,8 @@ def play_legs(scene, spot, heading, first, keys):
             # On the way the knee goes up: that is how legs pass each other, and the knee's side stays defined.
             pole[:, 2] += 0.9 * way
             if min(pose.ankle[1], after.ankle[1]) < 0.0:  # a foot from behind comes round the front
-                ankle[:, 1] += max(0.42 * reach - (pose.ankle[1] + after.ankle[1]) / 2, 0.0) * way
+                ankle[:, 1] += max(0.50 * reach - (pose.ankle[1] + after.ankle[1]) / 2, 0.0) * way
+                ankle[:, 2] += 110.0 * way
             pose = after
         sole = foot @ np.array([[0.0, 0.0], [toe, -heel], [-height, -height]])
         ankle[:, 2] += softly_positive(-(ankle[:, 2] + sole[:, 2].min(1)), 6.0)
@@ -122,7 +123,7 @@ def chair_legs(actor, seat):
         on_knee = (-hip * 0.75, 0.80 * knee, pelvis + 85.0 + 55.0 * actor.girth)
         four = lying(actor, s, on_knee, (1.0, 0.25, -0.05), (-0.75, 0.35, -0.5), (0.3, 0.7, 0.6))
         # Knee over knee: the shin hangs in front of the other one.
-        over = lying(actor, s, (-hip * 0.95, knee + 130.0, pelvis - 0.72 * shin + 40.0), (-0.25, 0.6, 1.0), (-0.15, 0.9, -0.45),
+        over = lying(actor, s, (-hip * 0.85, knee + 215.0, pelvis - 0.60 * shin + 40.0), (-0.25, 0.6, 1.0), (-0.15, 0.9, -0.45),
                      (0.0, 0.45, 0.9))
         poses[f"four_{s}"], poses[f"over_{s}"] = {s: four, o: under}, {s: over, o: under}
     return poses
@@ -288,7 +289,7 @@ def floor_legs(actor):
 
     poses = {
         "up": {s: up(s) for s in SIDES}, "straight": {s: straight(s) for s in SIDES},
-        "tailor": {"r": tailor("r", 0.30 * length), "l": tailor("l", 0.41 * length)},
+        "tailor": {"r": tailor("r", 0.285 * length), "l": tailor("l", 0.42 * length)},
         "far_up": {s: up(s, 0.62, 1.3) for s in SIDES},
     }
     for s, o in (("r", "l"), ("l", "r")):
@@ -332,7 +333,8 @@ def sitting_down(scene, take):
             # Crossed ankles: the nearer foot comes in first and goes out last.
             last = "l" if name == "tailor" else "r" if before == "tailor" else side
             late = 0.45 if s == last else 0.0
-            keys[s].append((now + late, 0.95 * pace, poses[name][s], 60.0))
+            slow = 1.3 if "side" in name + before else 0.95
+            keys[s].append((now + late, slow * pace, poses[name][s], 60.0))
         tilt, bend, lean, twist, roll = _FLOOR_BODY[name.split("_")[0] if name != "far_up" else name]
         turned = 1.0 if name.endswith("_r") else -1.0
         body_keys.append((now, 1.1 * pace, (tilt, bend, turned * lean, turned * twist, turned * roll)))

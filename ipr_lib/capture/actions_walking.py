@@ -61,11 +61,12 @@ def walking(scene, take):
     """Walks round and round; the second take the other way, for some a figure of eight."""
     rng = scene.rng
     eight = take == 2 and rng.uniform() < 0.5
-    radii = rng.uniform(0.85, 1.0, 2) * (1150.0, 1500.0)
+    # An eight that is slim bends no tighter at its sides than at its ends.
+    radii = rng.uniform(0.88, 1.0, 2) * ((640.0, 1550.0) if eight else (1150.0, 1500.0))
     speed = rng.uniform(880.0, 1120.0) * scene.tempo
     way = loop(rng.uniform(-1, 1, 2) * (250.0, 300.0), radii, rng.choice([-1, 1]) if eight else 3 - 2 * take, eight)
-    path, heading = way(rng.uniform(0, 8000.0) + gone_by(scene, speed * (0.88 if eight else 1.0)))
-    scene = replace(scene, width=0.75 * scene.width)
+    path, heading = way(rng.uniform(0, 8000.0) + gone_by(scene, speed * (0.9 if eight else 1.0)))
+    scene = replace(scene, width=0.9 * scene.width)
     moves = stride(scene, at_ease(scene, path, heading, glances=0.7), speed)
     moves.look[:, 0] += 0.25 * _bend_of(heading)
     trunk, legs, arms = on_feet(scene, moves)
@@ -90,7 +91,7 @@ def walk_dog(scene, take):
     dog_path = dog_path + SIGN[s] * (330.0 + noise(rng, t, 30.0, 3.5))[:, None] * facing_vector(dog_heading - np.pi / 2)
     tall = rng.uniform(430.0, 600.0)
     dog_size = (0.42 * tall, 1.35 * tall, tall)
-    scene = replace(scene, width=0.8 * scene.width)
+    scene = replace(scene, width=0.92 * scene.width)
     moves = stride(scene, at_ease(scene, path, heading, glances=0.6), speed)
     to_dog = dog_path - path
     aside = np.arctan2(-to_dog[:, 0], to_dog[:, 1]) - heading
@@ -137,11 +138,11 @@ def walk_together(scene, take):
     others = [subject for subject in ACTORS if subject != scene.actor.subject]
     subject = int(rng.choice(others))
     turned = int(rng.choice([-1, 1])) * (3 - 2 * take)
-    speed = rng.uniform(760.0, 900.0)
-    centre = rng.uniform(-1, 1, 2) * (100.0, 200.0)
-    start, beside = rng.uniform(0, 8000.0), rng.uniform(740.0, 860.0)
+    speed = rng.uniform(750.0, 870.0)
+    centre = rng.uniform(-1, 1, 2) * (40.0, 180.0)
+    start, beside = rng.uniform(0, 8000.0), rng.uniform(740.0, 830.0)
     inner = 1.0 if rng.uniform() < 0.5 else -1.0
-    way = loop(centre, np.array([1020.0, 1330.0]), turned)
+    way = loop(centre, np.array([1120.0, 1320.0]), turned)
     path, heading = way(start + gone_by(scene, speed))
     left = facing_vector(heading + np.pi / 2)
     partner = make_scene(subject, 16, take, 0, int(rng.integers(2**31)))
@@ -154,7 +155,7 @@ def walk_together(scene, take):
 def _walk_beside(scene, path, heading, speed, to_left):
     """One of two who walk side by side, the other one to the left (+1) or to the right (-1)."""
     t, rng = scene.t, scene.rng
-    scene = replace(scene, width=0.75 * scene.width)
+    scene = replace(scene, width=0.9 * scene.width)
     moves = stride(scene, at_ease(scene, path, heading, glances=0.3), speed)
     moves.slot = moves.slot * rng.uniform(0.97, 1.06)
     talk, arms = [], []

@@ -113,14 +113,14 @@ def _swing(t, first, steps, spring):
     return place, lift, heel_up, toe_up, moving
 
 
-def _pass_by(place, other, moving, outward, forward, room=115.0):
+def _pass_by(place, other, moving, outward, forward, room=140.0):
     """Bend a swinging foot's way outwards where it would pass through the standing one; (n, 3) -> (n, 3)."""
     gap = place[:, :2] - other[:, :2]
     aside = (gap * outward[:, :2]).sum(1)
     ahead = (gap * forward[:, :2]).sum(1)
     lacking = 0.5 * (room - aside + np.sqrt((room - aside) ** 2 + 25.0**2)) * np.exp(-((ahead / 260.0) ** 2))
     place = place.copy()
-    lacking = 70.0 * np.tanh(lacking / 70.0)
+    lacking = 85.0 * np.tanh(lacking / 85.0)
     place[:, :2] += (moving * lacking)[:, None] * outward[:, :2]
     return place
 

@@ -135,7 +135,7 @@ def _not_too_near(actor, side, wrist):
     """Draw a wrist that would come close to its own shoulder, on a knee being raised, to the front."""
     zero = np.zeros(len(wrist))
     gap = np.linalg.norm(wrist - shoulder(actor, side, zero, zero), axis=1)
-    lacking = softly_positive(0.62 * (actor.bone_mm["Elbow"] + actor.bone_mm["Wrist"]) - gap, 120.0)
+    lacking = softly_positive(0.72 * (actor.bone_mm["Elbow"] + actor.bone_mm["Wrist"]) - gap, 120.0)
     return wrist + lacking[:, None] * np.array([0.15 * SIGN[side], 0.9, -0.35])
 
 

@@ -66,7 +66,7 @@ def make_scene(subject, action, take, n_frames, seed):
         hand=SIDES[left_handed], other=SIDES[not left_handed],
         tempo=habits.uniform(0.88, 1.14) * rng.uniform(0.95, 1.05), size=habits.uniform(0.85, 1.15),
         slouch=habits.uniform(0.02, 0.14), toe_out=habits.uniform(0.06, 0.22),
-        width=actor.bone_mm["Hip"] * habits.uniform(0.72, 1.02),
+        width=actor.bone_mm["Hip"] * habits.uniform(0.80, 1.04),
         home=rng.uniform(-1.0, 1.0, 2) * (700.0, 1000.0), heading=rng.uniform(0.0, 2 * np.pi),
     )
 
