@@ -1,0 +1,250 @@
+"""COCO people from a small json of the official form, with made-up values."""
+
+import copy
+import json
+import re
+
+import cv2
+import numpy as np
+import pytest
+
+from ipr_lib.annotations import read_people
+from ipr_lib.files import InputError
+from ipr_lib.people_store import build_people_store, square_boxes
+from ipr_lib.prepare import coco
+from ipr_lib.prepare.people import prepare_coco
+from ipr_lib.skeleton import COCO, SKELETONS
+from ipr_lib.store import open_store
+from tests.fuzzing import corruptions
+
+NAMES = [
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
+    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
+]
+SIZES = {7: (120, 91), 12: (64, 101), 30: (75, 60), 31: (83, 59)}
+
+
+def person(identity, picture, known, **fields):
+    """An annotation: joint j at (30 + j, 20 + 2 j), visibility 2 for even joints and 1 for odd ones among `known`."""
+    keypoints = []
+    for j in range(17):
+        keypoints += [30 + j, 20 + 2 * j, 2 - j % 2] if j in known else [0, 0, 0]
+    return {
+        "id": identity, "image_id": picture, "category_id": 1, "iscrowd": 0, "area": 800.5, "segmentation": [[1, 2, 3, 4, 5, 6]],
+        "bbox": [25.5, 15.0, 30.0, 44.25], "keypoints": keypoints, "num_keypoints": len(known), **fields,
+    }
+
+
+def content():
+    return {
+        "info": {"year": 2017}, "licenses": [],
+        "images": [
+            {"id": i, "file_name": f"{i:012d}.jpg", "width": width, "height": height, "license": 1}
+            for i, (width, height) in SIZES.items()
+        ],
+        "annotations": [
+            person(500, 12, range(17)), person(501, 7, [0, 5, 6]), person(502, 7, []),
+            person(503, 7, [5, 6], iscrowd=1, segmentation={"counts": [1], "size": [91, 120]}),
+            person(504, 30, [0], bbox=[28.0, 18.0, 9.0, 6.5]),
+        ],
+        "categories": [{"id": 1, "name": "person", "supercategory": "person", "keypoints": NAMES, "skeleton": [[16, 14]]}],
+    }
+
+
+def write_coco(root, part="train2017", data=None):
+    (root / "annotations").mkdir(parents=True, exist_ok=True)
+    (root / "annotations" / f"person_keypoints_{part}.json").write_text(json.dumps(data or content()))
+    folder = root / part
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    for i, size in SIZES.items():
+        cv2.imwrite(str(folder / f"{i:012d}.jpg"), cv2.resize(rng.integers(0, 255, (4, 4, 3), np.uint8), size))
+    return root / "annotations" / f"person_keypoints_{part}.json", folder
+
+
+def test_people_by_hand(tmp_path, capsys):
+    people, skipped, problems = coco.read_coco(*write_coco(tmp_path))
+    assert problems == [] and skipped == {"crowd": 1, "no keypoints": 1}
+    assert people.skeleton == COCO and people.person_id.tolist() == [500, 501, 504]
+    assert people.picture_id.tolist() == [7, 12, 30]  # nobody is in 31
+    assert people.picture_name[0] == "train2017/000000000007.jpg" and people.picture_size[1].tolist() == [64, 101]
+    assert people.picture.tolist() == [1, 0, 2]
+    assert people.joints_img[0, COCO.index("L_Eye")].tolist() == [31, 22]
+    assert people.joints_img[0, COCO.index("R_Ankle")].tolist() == [46, 52]
+    assert people.visibility[0].tolist() == [2, 1] * 8 + [2]
+    assert np.flatnonzero(people.visibility[1]).tolist() == [COCO.index(n) for n in ("Nose", "L_Shoulder", "R_Shoulder")]
+    assert np.isnan(people.head_box).all()
+    assert capsys.readouterr().out == ""  # pycocotools is silenced
+
+
+def test_joint_names_are_coco_s_in_its_order():
+    assert [name.replace("left_", "l_").replace("right_", "r_") for name in NAMES] == [name.lower() for name in COCO.names]
+
+
+@pytest.mark.parametrize(("options", "kept", "reasons"), [
+    ({"min_keypoints": 2}, [500, 501], {"fewer than 2 keypoints": 1}),
+    ({"min_keypoints": 4}, [500], {"fewer than 4 keypoints": 2}),
+    ({"min_box_px": 9}, [500, 501, 504], {}),
+    ({"min_box_px": 9.5}, [500, 501], {"box smaller than 9.5 px": 1}),
+])
+def test_filters(tmp_path, options, kept, reasons):
+    people, skipped, _ = coco.read_coco(*write_coco(tmp_path), **options)
+    assert people.person_id.tolist() == kept
+    assert skipped == {"crowd": 1, "no keypoints": 1, **reasons}
+
+
+def test_boxes_are_squares_about_the_person():
+    boxes = square_boxes([[25.5, 15, 30, 44.25], [0, 0, 8, 4]])
+    np.testing.assert_allclose(boxes, [[40.5, 37.125, 44.25 * 1.25], [4, 2, 10]])
+    np.testing.assert_allclose(square_boxes([[0, 0, 8, 4]], 2.0), [[4, 2, 16]])
+
+
+def test_whole_preparation_with_stores(tmp_path):
+    write_coco(tmp_path / "raw")
+    smaller = content()
+    smaller["annotations"] = smaller["annotations"][:1]
+    write_coco(tmp_path / "raw", "val2017", smaller)
+    lines = prepare_coco(tmp_path / "raw", tmp_path / "data/coco", store_px=32)
+    people, _, problems = read_people(tmp_path / "data/coco/annotations/train.json")
+    assert problems == [] and people.person_id.tolist() == [500, 501, 504]
+    store = open_store(tmp_path / "data/stores/coco-train-32.crops")
+    assert len(store) == 3 and store.skeleton == COCO and store.recipe["box_scale"] == 1.25
+    assert len(open_store(tmp_path / "data/stores/coco-validation-32.crops")) == 1
+    # Rows follow the pictures: 501 is in the first one.
+    assert store.columns["person"].tolist() == [501, 500, 504] and store.columns["frame"].tolist() == [7, 12, 30]
+    assert store.columns["visible"].sum(1).tolist() == [3, 17, 1]
+    assert any("3 people in 3 pictures" in line for line in lines)
+
+
+def test_pictures_may_lie_in_a_folder_images(tmp_path):
+    path, folder = write_coco(tmp_path)
+    (tmp_path / "images").mkdir()
+    folder.rename(tmp_path / "images/train2017")
+    assert coco.find_source(tmp_path, "train") == (path, tmp_path / "images/train2017")
+    prepare_coco(tmp_path, tmp_path / "out", parts=("train",), store_px=32)
+
+
+def test_missing_parts_of_the_download(tmp_path):
+    with pytest.raises(InputError, match="annotations_trainval2017.zip"):
+        coco.find_source(tmp_path, "train")
+    _, folder = write_coco(tmp_path)
+    for picture in folder.iterdir():
+        picture.unlink()
+    folder.rmdir()
+    with pytest.raises(InputError, match="extract train2017.zip"):
+        coco.find_source(tmp_path, "train")
+
+
+def test_missing_pictures_are_listed_and_the_rest_is_done(tmp_path):
+    _, folder = write_coco(tmp_path)
+    (folder / "000000000012.jpg").unlink()
+    (folder / "000000000031.jpg").unlink()  # nobody is in it: not missed
+    with pytest.raises(InputError) as caught:
+        prepare_coco(tmp_path, tmp_path / "out", parts=("train",))
+    assert "1 problems" in str(caught.value) and "000000000012.jpg is missing" in str(caught.value)
+    assert read_people(tmp_path / "out/annotations/train.json")[0].person_id.tolist() == [501, 504]
+
+
+# ---------------------------------------------------------------- bad input
+
+def damaged(change):
+    data = copy.deepcopy(content())
+    change(data)
+    return data
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda d: d["annotations"][0].update(image_id=99), "annotation 500 is left out: image_id 99 is none of the pictures"),
+    (lambda d: d["annotations"][0].update(image_id=[1]), "TypeError"),
+    (lambda d: d["annotations"][0].update(bbox=[200, 15, 30, 44]), "500 is left out: the box .* lies outside its 64 x 101"),
+    (lambda d: d["annotations"][0].update(bbox=[25, 15, 0, 44]), "the box is empty"),
+    (lambda d: d["annotations"][0].update(bbox=[25, 15, 500, 44]), "far larger than its"),
+    (lambda d: d["annotations"][0].update(bbox=[25, 15, "30", 44]), "4 finite numbers as bbox"),
+    (lambda d: d["annotations"][0].update(bbox=[25, 15, 1e999, 44]), "4 finite numbers as bbox"),
+    (lambda d: d["annotations"][0].update(keypoints=[1, 2, 2]), "expected 51 finite numbers"),
+    (lambda d: d["annotations"][0]["keypoints"].__setitem__(2, 3), "visibility is not 0, 1 or 2"),
+    (lambda d: d["annotations"][0]["keypoints"].__setitem__(2, 0), "num_keypoints is 17, but 16"),
+    (lambda d: d["annotations"][0]["keypoints"].__setitem__(3, 9000), "a joint lies far outside"),
+    (lambda d: d["annotations"][0]["keypoints"].__setitem__(3, 10**400), "expected 51 finite numbers"),
+    (lambda d: d["annotations"][0].update(id=501), "its id is missing or used twice"),
+    (lambda d: d["annotations"][0].update(iscrowd=7), "iscrowd is 7"),
+    (lambda d: d["images"][1].update(width=-64), "picture 12 is left out: width and height"),
+    (lambda d: d["images"][1].update(file_name="../../etc/x.jpg"), "leads out of the picture folder"),
+    (lambda d: d["images"][1].update(file_name="/etc/x.jpg"), "leads out of the picture folder"),
+    (lambda d: d["images"][1].pop("file_name"), "has no file_name"),
+    (lambda d: d["images"][1].update(id=7), "its id is used twice"),
+    (lambda d: d.pop("images"), "no list called images"),
+    (lambda d: d.update(annotations={}), "no list called annotations"),
+    (lambda d: d["categories"][0].pop("keypoints"), "no category lists its keypoints"),
+    (lambda d: d["categories"][0]["keypoints"].reverse(), "are no joint set of"),
+    (lambda d: d.update(annotations=[]), "holds no usable person"),
+    (lambda d: d.update(annotations=d["annotations"][2:4]), "holds no usable person"),
+])
+def test_bad_annotations_are_named(tmp_path, change, message):
+    path, _ = write_coco(tmp_path, data=damaged(change))
+    try:
+        people, _, problems = read_people(path)
+    except InputError as error:
+        text = str(error)
+    else:
+        text = problems[0]
+        assert 500 not in people.person_id[:1] or "used twice" in text
+    assert str(path) in text
+    assert re.search(message, text), text
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"images": 3}', "\x00", '{"images": [], "annotations": [[]], "categories": []}'])
+def test_other_json_is_refused(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(InputError, match="x.json"):
+        read_people(tmp_path / "x.json")
+    with pytest.raises(InputError, match="missing"):
+        read_people(tmp_path / "none.json")
+
+
+def test_another_joint_set_is_refused(tmp_path):
+    data = content()
+    data["categories"][0]["keypoints"] = list(SKELETONS["MPII"].names)
+    for annotation in data["annotations"]:
+        annotation["keypoints"] = annotation["keypoints"][:48]
+        annotation["num_keypoints"] = sum(v > 0 for v in annotation["keypoints"][2::3])
+    path, folder = write_coco(tmp_path, data=data)
+    with pytest.raises(InputError, match="another joint set"):
+        coco.read_coco(path, folder)
+
+
+def test_damaged_json_gives_an_error_or_checked_people(tmp_path):
+    """A changed digit is a digit; whatever is read must hold together and lie where pictures are."""
+    path, folder = write_coco(tmp_path)
+    refused = 0
+    for what, broken in corruptions(path.read_bytes(), 240, seed=17):
+        print(what)
+        path.write_bytes(broken)
+        try:
+            people, _, _ = coco.read_coco(path, folder)
+        except InputError as error:
+            refused += 1
+            assert "\n" not in str(error)
+            continue
+        assert "truncated" not in what
+        size = people.picture_size[people.picture][:, None]
+        assert np.isfinite(people.joints_img).all() and (np.abs(people.joints_img) <= 2 * size).all()
+        assert (people.bbox[:, 2:] > 0).all() and len(set(people.person_id.tolist())) == len(people)
+        assert set(people.picture_name) <= {f"train2017/{i:012d}.jpg" for i in SIZES}
+    assert refused >= 80
+
+
+def test_damaged_jpegs_end_in_whole_crops_or_a_line(tmp_path):
+    path, folder = write_coco(tmp_path)
+    people, _, _ = coco.read_coco(path, folder)
+    jpeg = folder / "000000000012.jpg"
+    built = 0
+    for what, broken in corruptions(jpeg.read_bytes(), 200, seed=19):
+        print(what)
+        jpeg.write_bytes(broken)
+        (tmp_path / "c.crops").unlink(missing_ok=True)
+        store, problems = build_people_store(people, tmp_path, tmp_path / "c.crops", crop_px=32)
+        assert len(store) + len(problems) == 3 and all(str(jpeg) in line for line in problems)
+        built += len(store) == 3
+        assert store.picture(0).shape == (48, 48, 3) and store.columns["person"][0] == 501
+    assert 20 < built < 180
