@@ -4,11 +4,8 @@ The capture and the preparation of the real set both write it through this modul
 Taught in notebooks/02_prepare_human36m.ipynb.
 """
 
-import io
 import os
 import re
-import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +14,7 @@ import scipy.io
 
 from .camera import Camera
 from .files import InputError, atomic_path
+from .matlab import load_mat
 from .skeleton import SCORED_JOINTS
 
 SUBJECTS = (1, 5, 6, 7, 8, 9, 11)
@@ -166,14 +164,10 @@ def _load_meta(path):
     """The numeric fields of one `h36m_meta.mat`, as float64 arrays; k and p only where it holds a lens."""
     names = ("pose3d_world", "R", "T", "f", "c", "img_height", "img_width")
     lens = ("k", "p")
-    if not path.is_file():
-        raise InputError(f"{path} is missing; prepare this set again")
     try:
-        data = path.read_bytes()
-        _check_mat(data)
-        content = scipy.io.loadmat(io.BytesIO(data), variable_names=names + lens)
-    except Exception as error:  # scipy raises a dozen kinds for damaged files; each means the same to a user
-        raise InputError(f"{path} is damaged or truncated ({error}); prepare this set again") from error
+        content = load_mat(path, names + lens)
+    except InputError as error:
+        raise InputError(f"{error}; prepare this set again") from error
     if any(name in content for name in lens):
         names += lens
     missing = [name for name in names if name not in content]
@@ -183,41 +177,6 @@ def _load_meta(path):
     if wrong:
         raise InputError(f"{path}: {', '.join(wrong)} should hold numbers; prepare this set again")
     return {name: np.asarray(content[name], np.float64) for name in names}
-
-
-def _check_mat(data):
-    """Raise unless every variable of a MATLAB v5 file is sound, as far as the file itself can tell.
-
-    scipy trusts the tags of an uncompressed variable, to the point of a crash, and stops short of the checksum of a
-    compressed one.
-    """
-    order = {b"IM": "<", b"MI": ">"}[data[126:128]]
-
-    def elements(start, end):
-        while start + 8 <= end:
-            kind, size = struct.unpack_from(f"{order}II", data, start)
-            small = kind >> 16  # up to four bytes lie in the tag itself
-            if small:
-                yield kind & 0xFFFF, start + 4, small if small <= 4 else end
-                start += 8
-            else:
-                yield kind, start + 8, size
-                start += 8 + (size if kind == 15 else -(-size // 8) * 8)
-
-    for kind, start, size in elements(128, len(data)):
-        if kind not in (14, 15) or start + size > len(data):
-            raise ValueError("a variable's tag is damaged")
-        if kind == 15:
-            zlib.decompress(data[start:start + size])
-        else:
-            (flags, begin, _), dims, name, values = elements(start, start + size)
-            number = struct.unpack_from(f"{order}I", data, begin)[0]
-            if number & 0xFF not in (4, *range(6, 16)) or number & 0x800 or (flags, dims[0], name[0]) != (6, 5, 1):
-                raise ValueError("a variable is neither text nor a plain array of real numbers")
-            if values[0] not in (1, 2, 3, 4, 5, 6, 7, 9, 12, 13) + (16, 17, 18) * (number & 0xFF == 4):
-                raise ValueError("the type of a variable is damaged")
-            if any(begin + length > start + size for _, begin, length in (dims, name, values)):
-                raise ValueError("a part of a variable is damaged")
 
 
 def list_folders(root, subjects=SUBJECTS):

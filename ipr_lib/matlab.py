@@ -1,5 +1,6 @@
 """MATLAB v5 files, read by scipy after their structure has been checked: scipy crashes on some damaged files."""
 
+import io
 import struct
 import zlib
 from math import prod
@@ -32,8 +33,9 @@ def load_mat(path, names):
     """
     path = Path(path)
     try:
-        _check_file(path.read_bytes())
-        return scipy.io.loadmat(path, variable_names=list(names))
+        data = path.read_bytes()
+        _check_file(data)
+        return scipy.io.loadmat(io.BytesIO(data), variable_names=list(names))
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing") from error
     except Exception as error:  # scipy raises a dozen kinds; each means the same to a user
