@@ -63,10 +63,10 @@ def walking(scene, take):
     eight = take == 2 and rng.uniform() < 0.5
     # An eight that is slim bends no tighter at its sides than at its ends.
     radii = rng.uniform(0.88, 1.0, 2) * ((640.0, 1550.0) if eight else (1150.0, 1500.0))
-    speed = rng.uniform(880.0, 1120.0) * scene.tempo
+    speed = rng.uniform(860.0, 1080.0) * scene.tempo
     way = loop(rng.uniform(-1, 1, 2) * (250.0, 300.0), radii, rng.choice([-1, 1]) if eight else 3 - 2 * take, eight)
-    path, heading = way(rng.uniform(0, 8000.0) + gone_by(scene, speed * (0.9 if eight else 1.0)))
-    scene = replace(scene, width=0.9 * scene.width)
+    path, heading = way(rng.uniform(0, 8000.0) + gone_by(scene, speed * (0.85 if eight else 1.0)))
+    scene = replace(scene, width=(1.12 if eight else 0.9) * scene.width)
     moves = stride(scene, at_ease(scene, path, heading, glances=0.7), speed)
     moves.look[:, 0] += 0.25 * _bend_of(heading)
     trunk, legs, arms = on_feet(scene, moves)
