@@ -8,7 +8,7 @@ from .light import studio_light
 from .room import lit_background
 from .shading import draw, stage_parts
 
-_NOISE_SIGMA = 2.0  # display values
+_NOISE_SIGMA = 1.7  # display values
 _NOISE_TILE = 1280  # px; larger than a picture by enough for many different cuts
 _noise_tiles = []
 
