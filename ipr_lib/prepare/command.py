@@ -1,0 +1,69 @@
+"""`python -m ipr_lib prepare …`: arguments in, library calls out."""
+
+from pathlib import Path
+
+from ..config import REPOSITORY
+from ..files import InputError
+from ..layout import SUBJECTS, TEST_STEP, TRAIN_STEP
+from . import check, human36m
+from .metadata import read_metadata
+from .raw import READERS
+
+
+def add_commands(kinds):
+    """Add `prepare human36m` and `prepare check` to the sub-commands `kinds` of argparse."""
+    for name, add, run, text in (
+        ("human36m", _add_human36m, _human36m, "Human3.6M: raw download -> prepared layout"),
+        ("check", _add_check, _check, "is a prepared set whole and plausible? The exit code tells"),
+    ):
+        kind = kinds.add_parser(name, help=text, description=text)
+        add(kind)
+        kind.set_defaults(run=run)
+
+
+def _add_human36m(parser):
+    parser.add_argument("--source", type=Path, required=True, metavar="DIR",
+                        help="the download: S1, S5 … extracted, or .tgz archives, and metadata.xml")
+    parser.add_argument("--target", type=Path, metavar="DIR", help="default: data/human36m")
+    parser.add_argument("--subjects", type=int, nargs="+", choices=SUBJECTS, default=SUBJECTS, metavar="N")
+    parser.add_argument("--actions", type=int, nargs="+", choices=human36m.ALL_ACTIONS, default=human36m.ALL_ACTIONS,
+                        metavar="N", help="2 is Directions; default: all")
+    parser.add_argument("--step", type=int, default=TRAIN_STEP, metavar="N",
+                        help=f"use every N-th frame of training subjects; default {TRAIN_STEP}")
+    parser.add_argument("--test-step", type=int, default=TEST_STEP, metavar="N",
+                        help=f"use every N-th frame of S9 and S11; default {TEST_STEP}")
+    parser.add_argument("--all-frames", action="store_true", help="use every frame")
+    parser.add_argument("--lens", action="store_true", help="keep the full lens model; default: the customary pinhole")
+    parser.add_argument("--metadata", type=Path, metavar="FILE", help="metadata.xml, if it is not in --source")
+    parser.add_argument("--reader", choices=READERS, default=READERS[0], help="of the videos")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
+
+
+def _human36m(options):
+    step, test_step = (1, 1) if options.all_frames else (options.step, options.test_step)
+    for name, value in (("--step", step), ("--test-step", test_step), ("--workers", options.workers)):
+        if value < 1:
+            raise InputError(f"{name} {value}: expected 1 or more")
+    target = options.target or REPOSITORY / "data" / "human36m"
+    report = human36m.prepare(
+        options.source, target, subjects=tuple(sorted(set(options.subjects))),
+        actions=tuple(sorted(set(options.actions))), step=step, test_step=test_step, lens=options.lens, reader=options.reader,
+        metadata=options.metadata, workers=options.workers,
+    )
+    print(*report, target, sep="\n")
+
+
+def _add_check(parser):
+    parser.add_argument("root", type=Path, metavar="DIR", help="a prepared set, or the built-in capture")
+    parser.add_argument("--metadata", type=Path, metavar="FILE", help="metadata.xml, to compare the counts with")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
+
+
+def _check(options):
+    metadata = read_metadata(options.metadata) if options.metadata else None
+    report, problems = check.check(options.root, metadata, options.workers)
+    print(report)
+    if problems:
+        print(*problems, sep="\n")
+        raise InputError(f"{options.root} is not usable as it is: {len(problems)} problems, listed above")
+    print(f"{options.root} is usable")
