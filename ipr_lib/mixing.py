@@ -3,9 +3,9 @@
 import numpy as np
 from torch.utils.data import Sampler
 
-from .camera import Camera
 from .files import InputError
 from .skeleton import HUMAN36M, convert_joints
+from .store import CropStore
 
 
 class StoreMix:
@@ -30,7 +30,9 @@ class StoreMix:
         self.stores = tuple(stores)
         self.ratio = (1,) * len(self.stores) if ratio is None else tuple(ratio)
         self.starts = np.concatenate([[0], np.cumsum([len(store) for store in self.stores])])
-        self.columns = {name: _MixedColumn(self, name) for name in self.stores[0].columns if name not in ("start", "crc")}
+        shared = set.intersection(*(set(store.columns) for store in self.stores)) - {"start", "crc"}
+        lens = {"k", "p"} if any("k" in store.columns for store in self.stores) else set()
+        self.columns = {name: _MixedColumn(self, name) for name in shared | lens}
 
     @property
     def path(self):
@@ -49,11 +51,7 @@ class StoreMix:
         source = self.sources(item)
         return self.stores[source].picture(int(item - self.starts[source]))
 
-    def cameras(self, items):
-        """As `CropStore.cameras`; made up for 2D items."""
-        R, T, f, c = (self.columns[name][items].astype(float)[:, None] for name in ("R", "T", "f", "c"))
-        width, height = self.columns["picture_size"][items].T
-        return Camera(R, T, f, c, width, height)
+    cameras = CropStore.cameras  # it asks for columns alone; made up for 2D items
 
 
 class _MixedColumn:
@@ -67,7 +65,10 @@ class _MixedColumn:
         sources, values = self.mix.sources(items), None
         for source in np.unique(sources):
             store, mine = self.mix.stores[source], sources == source
-            rows = store.columns[self.name][items[mine] - self.mix.starts[source]]
+            if self.name in store.columns:
+                rows = store.columns[self.name][items[mine] - self.mix.starts[source]]
+            else:  # a pinhole among lenses
+                rows = np.zeros((mine.sum(), {"k": 3, "p": 2}[self.name]))
             if self.name in ("joints_cam", "joints_img"):
                 rows = convert_joints(rows, store.skeleton, self.mix.skeleton)[0]
             elif self.name == "visible":

@@ -1,5 +1,7 @@
 """3D and 2D stores in one batch: names, ratio, coverage, depth."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -133,6 +135,14 @@ def test_joints_meet_by_name(store, mpii, tmp_path):
     np.testing.assert_array_equal(mix.picture(7), mpii.picture(1))
     np.testing.assert_array_equal(mix.picture(5), store.picture(5))
     np.testing.assert_allclose(mix.cameras(items).R[1, 0], store.cameras(np.array([0])).R[0, 0])
+
+
+def test_a_lens_in_one_store_leaves_the_others_pinholes(store, mpii):
+    lens = {"k": np.full((6, 3), 0.1), "p": np.full((6, 2), 0.02)}
+    mix = StoreMix([dataclasses.replace(store, columns=store.columns | lens), mpii])
+    camera = mix.cameras(np.array([8, 2]))
+    assert camera.k[:, 0].tolist() == [[0, 0, 0], [0.1, 0.1, 0.1]] and camera.p[:, 0].tolist() == [[0, 0], [0.02, 0.02]]
+    assert StoreMix([store, mpii]).cameras(np.array([8, 2])).k is None
 
 
 def test_people_on_their_own_are_brought_to_the_reference_skeleton(mpii):
