@@ -47,6 +47,7 @@ def _parser():
     command = add("reproduce", _reproduce, "capture, train, evaluate, run the notebooks, print the table")
     add_config(command)
     command.add_argument("--only", nargs="+", metavar="NN", help="run these notebooks alone, e.g. 00 06")
+    command.add_argument("--fresh", action="store_true", help="run notebooks again though nothing has changed for them")
     _add_prepare(commands)
     command = add("report", _report, "condense runs into results/reference and the README's table")
     command.add_argument("runs", nargs="*", type=Path, help="run folders that differ in their seed alone")
@@ -119,7 +120,7 @@ def _test(options):
 
 def _reproduce(options):
     overrides = config.parse_overrides(options.set)
-    pipeline.reproduce(options.profile, options.seed, overrides, options.results_dir, options.only)
+    pipeline.reproduce(options.profile, options.seed, overrides, options.results_dir, options.only, options.fresh)
 
 
 def _report(options):
