@@ -121,7 +121,8 @@ def draw_training(ax, steps, values, label=None, colour=PREDICTION, smooth=15):
     ax.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
     width = min(smooth, len(values))
     mean = np.convolve(values, np.ones(width) / width, mode="valid")
-    ax.plot(steps[width - 1:], mean, color=colour, label=label)
+    middle = (width - 1) // 2  # each mean stands at the middle of its values
+    ax.plot(steps[middle:middle + len(mean)], mean, color=colour, label=label)
     return ax
 
 
