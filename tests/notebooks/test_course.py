@@ -1,0 +1,232 @@
+"""The course without running it: format, anatomy and size of every notebook, its links, and the names it takes from ipr_lib."""
+
+import ast
+import importlib
+import inspect
+import re
+import statistics
+import types
+import urllib.parse
+
+import nbformat
+import pytest
+
+from ipr_lib.config import REPOSITORY
+from ipr_lib.pipeline import list_notebooks, parameter_names
+
+NOTEBOOKS = list_notebooks()
+PARAMETERS = {"profile": "laptop", "seed": 0, "overrides": {}, "results_dir": "../results"}
+MACHINE_PATH = re.compile(r"(?<![\w.])/(home|Users|root|work|tmp|mnt|content)/|\b[A-Z]:\\")
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def notebook(path):
+    return nbformat.read(path, as_version=4)
+
+
+def cells(notebook, kind):
+    return [cell for cell in notebook.cells if cell.cell_type == kind]
+
+
+def code_lines(source):
+    """Lines that are neither empty nor a comment alone."""
+    return [line for line in source.splitlines() if line.strip() and not line.strip().startswith("#")]
+
+
+def prose(notebook):
+    """The words of all prose: no code, formulas, addresses or table rules."""
+    text = "\n".join(cell.source for cell in cells(notebook, "markdown"))
+    text = re.sub(r"```.*?```|\$\$.*?\$\$|\$[^$\n]+\$|<[^>]+>", " ", text, flags=re.DOTALL)
+    text = re.sub(r"\]\([^)]*\)", "]", text)
+    return re.findall(r"[^\W_][\w'’.-]*", text)
+
+
+def tree(cell):
+    """The syntax tree of a code cell; lines of IPython's own (%, !) count as blank."""
+    return ast.parse(re.sub(r"^[ \t]*[%!].*$", "", cell.source, flags=re.MULTILINE))
+
+
+def place(notebook, pattern):
+    """Position in the whole prose of the first match of `pattern`, with the cell's number; (-1, 0) if there is none."""
+    for number, cell in enumerate(notebook.cells):
+        match = re.search(pattern, cell.source, flags=re.MULTILINE) if cell.cell_type == "markdown" else None
+        if match:
+            return number, match.start()
+    return -1, 0
+
+
+def test_the_course_begins_at_00():
+    assert NOTEBOOKS and NOTEBOOKS[0].name == "00_start_here.ipynb"
+    numbers = [path.name[:2] for path in NOTEBOOKS]
+    assert len(set(numbers)) == len(numbers)
+
+
+# --- format ---
+
+def test_format_is_valid_and_clean(notebook):
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    assert notebook.metadata.kernelspec.name == "python3" and notebook.metadata.kernelspec.language == "python"
+    assert set(notebook.metadata) <= {"kernelspec", "language_info"}, "metadata beyond the kernel (widget state?)"
+    assert set(notebook.metadata.get("language_info", {})) <= {"name"}
+    for cell in notebook.cells:
+        assert set(cell.metadata) <= {"tags"}, f"cell {cell.id} holds metadata beyond tags"
+    for cell in cells(notebook, "code"):
+        assert not cell.outputs, f"cell {cell.id} holds outputs"
+        assert cell.execution_count is None, f"cell {cell.id} holds an execution count"
+    assert not cells(notebook, "raw")
+
+
+def test_cell_ids_are_unique_and_short(notebook):
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name) for name in ids)
+
+
+def test_parameters_are_the_four_literals(notebook):
+    assert parameter_names(notebook) == set(PARAMETERS)
+    (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    body = tree(cell).body
+    assert all(isinstance(node, ast.Assign) for node in body), "something other than assignments"
+    assert {node.targets[0].id: ast.literal_eval(node.value) for node in body} == PARAMETERS
+
+
+def test_config_follows_the_parameters(notebook):
+    code = cells(notebook, "code")
+    number = next(i for i, cell in enumerate(code) if "parameters" in cell.metadata.get("tags", []))
+    assert re.search(r"cfg = (config\.)?load_config\(profile, seed=seed, \*\*overrides\)", code[number + 1].source)
+    assert "print(" in code[number + 1].source
+
+
+def test_no_machine_paths(notebook):
+    for cell in notebook.cells:
+        assert not MACHINE_PATH.search(cell.source), f"cell {cell.id} names a path of one machine"
+
+
+# --- anatomy and bands ---
+
+def test_anatomy(path, notebook):
+    first = notebook.cells[0]
+    assert first.cell_type == "markdown"
+    title = re.match(r"# (\d\d) · \S.*\n", first.source)
+    assert title and title[1] == path.name[:2], "the first line is not '# NN · Title'"
+    order = {
+        "title": place(notebook, r"^# "),
+        "You will": place(notebook, r"^(#+ |\*\*)You will"),
+        "reading time": place(notebook, r"(?i)\breading\b.*\bmin"),
+        "Summary": place(notebook, r"^#+ .*Summary"),
+        "Exercises": place(notebook, r"^#+ .*Exercises"),
+        "previous / next": place(notebook, r"(?i)(previous|next): \[|←|→"),
+        "References": place(notebook, r"^#+ .*References"),
+    }
+    missing = [name for name, found in order.items() if found[0] < 0]
+    assert not missing, f"missing: {', '.join(missing)}"
+    names = list(order)
+    assert sorted(names, key=order.get) == names, f"order: {', '.join(sorted(names, key=order.get))}"
+    assert order["Summary"][0] >= len(notebook.cells) - 8
+
+
+def test_verbs_and_exercises_are_three_to_six(notebook):
+    text = "\n\n".join(cell.source for cell in cells(notebook, "markdown"))
+    verbs = re.search(r"You will.*?\n((?:\s*[-*] .+\n?)+)", text)[1]
+    assert 3 <= len(re.findall(r"^\s*[-*] ", verbs, flags=re.MULTILINE)) <= 6
+    exercises = re.search(r"^#+ .*Exercises\s*\n(.*?)(?=^#+ |^---|\Z)", text, flags=re.DOTALL | re.MULTILINE)[1]
+    assert 3 <= len(re.findall(r"^(?:\d+\.|[-*]|#+) ", exercises, flags=re.MULTILINE)) <= 5
+
+
+def test_bands(notebook):
+    assert 25 <= len(notebook.cells) <= 60, f"{len(notebook.cells)} cells"
+    words = len(prose(notebook))
+    assert 900 <= words <= 1800, f"{words} words of prose"
+    lengths = [len(code_lines(cell.source)) for cell in cells(notebook, "code")]
+    assert statistics.median(lengths) <= 6, f"the median code cell has {statistics.median(lengths)} lines"
+    longest = max(cells(notebook, "code"), key=lambda cell: len(code_lines(cell.source)))
+    assert len(code_lines(longest.source)) <= 30, f"cell {longest.id} has {len(code_lines(longest.source))} lines"
+    kinds = "".join("c" if cell.cell_type == "code" else " " for cell in notebook.cells)
+    assert max(map(len, kinds.split())) <= 3, "more than three code cells in a row"
+
+
+def test_an_idea_comes_early(notebook):
+    """At most 20 lines of code stand before the map is drawn or the first section begins."""
+    before = 0
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            if re.search(r"^## (?!You will)", cell.source, flags=re.MULTILINE):
+                break
+        elif re.search(r"\b(subplots|subplot_mosaic|figure)\(", cell.source):
+            break
+        else:
+            before += len(code_lines(cell.source))
+    assert before <= 20
+
+
+# --- what a notebook leans on ---
+
+def test_relative_links_resolve(path, notebook):
+    for cell in cells(notebook, "markdown"):
+        text = re.sub(r"```.*?```|`[^`\n]*`", "", cell.source, flags=re.DOTALL)
+        links = re.findall(r"\]\(([^)\s]+)[^)]*\)|(?:src|href)=[\"']([^\"']+)", text)
+        for link in filter(None, (target for pair in links for target in pair)):
+            if re.match(r"[a-z]+:|#|//", link):
+                continue
+            target = path.parent / urllib.parse.unquote(link.partition("#")[0])
+            assert target.exists(), f"cell {cell.id} links to {link}, which is not there"
+            assert target.resolve().is_relative_to(REPOSITORY), f"cell {cell.id} links out of the repository: {link}"
+
+
+def imported(node):
+    """(name in the notebook, object) of everything that an import statement takes from ipr_lib."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            if alias.name.split(".")[0] == "ipr_lib":
+                module = importlib.import_module(alias.name)
+                yield (alias.asname, module) if alias.asname else ("ipr_lib", importlib.import_module("ipr_lib"))
+    elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ipr_lib":
+        module = importlib.import_module(node.module)
+        for alias in node.names:
+            assert alias.name != "*", "import * hides where names come from"
+            assert not alias.name.startswith("_"), f"{node.module}.{alias.name} is private"
+            if not hasattr(module, alias.name):  # a submodule that nobody has imported yet
+                importlib.import_module(f"{node.module}.{alias.name}")
+            yield alias.asname or alias.name, getattr(module, alias.name)
+
+
+def resolve(node, names):
+    """The object of ipr_lib that an expression a.b.c stands for, or None; AttributeError where it does not exist."""
+    if isinstance(node, ast.Name):
+        return names.get(node.id)
+    if isinstance(node, ast.Attribute):
+        base = resolve(node.value, names)
+        if isinstance(base, types.ModuleType):
+            assert not node.attr.startswith("_") or node.attr.startswith("__"), f"{base.__name__}.{node.attr} is private"
+            return getattr(base, node.attr)
+    return None
+
+
+def test_names_of_the_library_exist(notebook):
+    """Every name imported from ipr_lib, every attribute of its modules, and the arguments of every call of theirs."""
+    trees = [tree(cell) for cell in cells(notebook, "code")]
+    names = dict(pair for parsed in trees for node in ast.walk(parsed) for pair in imported(node))
+    assert names, "the notebook does not use the library"
+    assigned = {
+        node.id for parsed in trees for node in ast.walk(parsed) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    } | {node.arg for parsed in trees for node in ast.walk(parsed) if isinstance(node, ast.arg)}
+    assert not assigned & set(names), f"{assigned & set(names)} hides a name of the library"
+    for parsed in trees:
+        for node in ast.walk(parsed):
+            if isinstance(node, ast.Attribute):
+                resolve(node, names)
+            if not isinstance(node, ast.Call) or not callable(function := resolve(node.func, names)):
+                continue
+            starred = any(isinstance(argument, ast.Starred) for argument in node.args)
+            if starred or any(keyword.arg is None for keyword in node.keywords):
+                continue
+            try:
+                inspect.signature(function).bind(*node.args, **{keyword.arg: None for keyword in node.keywords})
+            except TypeError as error:
+                pytest.fail(f"line {node.lineno}: {ast.unparse(node)}: {error}")
