@@ -8,10 +8,12 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from . import engine, results
@@ -23,7 +25,7 @@ from .store import build_store, open_store
 
 DATA = REPOSITORY / "data"
 NOTEBOOKS = REPOSITORY / "notebooks"
-METRICS, PREDICTIONS, TIMES = "metrics.json", "predictions.npz", "minutes.json"
+METRICS, PREDICTIONS, TIMES, ORIGIN = "metrics.json", "predictions.npz", "minutes.json", "origin.json"
 
 
 def run_dir(cfg, results_dir=REPOSITORY / "results"):
@@ -82,7 +84,19 @@ def stores(cfg):
 
 def trained(cfg, results_dir=REPOSITORY / "results"):
     """The trained network of `cfg`; trains it, or goes on with its training, where that is not done."""
-    return engine.train(cfg, stores(cfg)[0], run_dir(cfg, results_dir))
+    return _train(cfg, stores(cfg)[0], run_dir(cfg, results_dir))
+
+
+def _train(cfg, store, folder):
+    """Train on `store`; a network of other data, which the config does not tell apart, is refused."""
+    path, origin = folder / ORIGIN, store.recipe["origin"]
+    if (folder / engine.CHECKPOINT).exists() and path.exists() and read_json(path) != origin:
+        raise InputError(
+            f"{folder} holds a network trained on another version of {store.recipe['source']}; delete that folder to "
+            "train anew"
+        )
+    write_json(path, origin)
+    return engine.train(cfg, store, folder)
 
 
 def evaluated(cfg, results_dir=REPOSITORY / "results"):
@@ -98,8 +112,7 @@ def evaluated(cfg, results_dir=REPOSITORY / "results"):
     folder = run_dir(cfg, results_dir)
     with _timed(folder, "data"):
         train_store, test_store = stores(cfg)
-    with _timed(folder, "training"):
-        model = engine.train(cfg, train_store, folder)
+    model = _train(cfg, train_store, folder)
     checkpoint = hashlib.sha256((folder / engine.CHECKPOINT).read_bytes()).hexdigest()[:16]
     path = folder / METRICS
     if path.exists() and (folder / PREDICTIONS).exists() and read_json(path)["checkpoint"] == checkpoint:
@@ -109,6 +122,9 @@ def evaluated(cfg, results_dir=REPOSITORY / "results"):
         with atomic_path(folder / PREDICTIONS) as temporary:
             np.savez(temporary, **predictions)
     steps = len(train_store) // cfg.batch_size * cfg.epochs
+    minutes = read_json(folder / TIMES)
+    # The checkpoint counts the seconds of every step, those before an interruption too.
+    seconds = torch.load(folder / engine.CHECKPOINT, map_location="cpu", weights_only=True)["seconds"]
     content = {
         "run": folder.name,
         "profile": cfg.profile,
@@ -125,7 +141,9 @@ def evaluated(cfg, results_dir=REPOSITORY / "results"):
         "seed": cfg.seed,
         "commit": results.commit(),
         "device": results.device_name(engine.default_device()),
-        "minutes": read_json(folder / TIMES),
+        "minutes": {
+            "data": minutes["data"], "training": round(seconds / 60, 3), "evaluation": minutes["evaluation"]
+        },
         "checkpoint": checkpoint,
         "scores": engine.evaluate(predictions["pred_cam"], test_store),
         "mean_pose": engine.evaluate(engine.mean_pose(train_store, test_store), test_store),
@@ -171,7 +189,8 @@ def run_notebook(source, target, parameters):
     unknown = set(parameters) - parameter_names(nbformat.read(source, as_version=4))
     if unknown:
         raise InputError(f"{source.name} has no parameter {', '.join(sorted(unknown))}")
-    KernelManager.transport = "ipc"  # no open port, and no warning about one
+    if os.name == "posix":
+        KernelManager.transport = "ipc"  # no open port, and no warning about one
     target.mkdir(parents=True, exist_ok=True)
     output = target / "executed.ipynb"
     try:
@@ -193,7 +212,7 @@ def parameter_names(notebook):
     return {target.id for node in assigned for target in node.targets}
 
 
-def reproduce(profile, seed=0, overrides=None, results_dir=REPOSITORY / "results", only=None):
+def reproduce(profile, seed=0, overrides=None, results_dir=REPOSITORY / "results", only=None, fresh=False):
     """Capture, train, evaluate, run the notebooks, print the table; whatever is valid already is reused.
 
     Args:
@@ -202,20 +221,21 @@ def reproduce(profile, seed=0, overrides=None, results_dir=REPOSITORY / "results
         overrides: further fields of Config, by name.
         results_dir: where runs lie.
         only: numbers of notebooks ("00", "06") to run; all by default.
+        fresh: execute notebooks again though nothing has changed for them.
     Returns:
         content of the run's `metrics.json`.
     """
     started = time.perf_counter()
     overrides = dict(overrides or {})
     cfg = load_config(profile, seed=seed, **overrides)
+    notebooks = [path for path in list_notebooks() if only is None or path.name[:2] in only]
+    if only is not None and len(notebooks) != len(set(only)):
+        raise InputError(f"no notebook {', '.join(sorted(set(only) - {path.name[:2] for path in notebooks}))}")
     metrics = evaluated(cfg, results_dir)
     folder = run_dir(cfg, results_dir)
     parameters = {
         "profile": profile, "seed": seed, "overrides": overrides, "results_dir": str(Path(results_dir).resolve())
     }
-    notebooks = [path for path in list_notebooks() if only is None or path.name[:2] in only]
-    if only is not None and len(notebooks) != len(set(only)):
-        raise InputError(f"no notebook {', '.join(sorted(set(only) - {path.name[:2] for path in notebooks}))}")
     sources = hashlib.sha256(b"".join(path.read_bytes() for path in sorted((REPOSITORY / "ipr_lib").rglob("*.py"))))
     for path in (progress := tqdm(notebooks, desc="notebooks", unit="notebook", disable=None)):
         progress.set_postfix_str(path.stem)
@@ -223,7 +243,8 @@ def reproduce(profile, seed=0, overrides=None, results_dir=REPOSITORY / "results
         stamp = {"sources": sources.hexdigest()[:16], "checkpoint": metrics["checkpoint"], "parameters": parameters}
         stamp["notebook"] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
         done = target / "stamp.json"
-        if done.exists() and (target / "executed.ipynb").exists() and read_json(done)["stamp"] == json.loads(json.dumps(stamp)):
+        same = done.exists() and read_json(done)["stamp"] == json.loads(json.dumps(stamp))
+        if same and (target / "executed.ipynb").exists() and not fresh:
             continue
         start = time.perf_counter()
         run_notebook(path, target, parameters)

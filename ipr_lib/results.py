@@ -201,9 +201,9 @@ def update_readme(readme, reference):
     readme = Path(readme)
     text = readme.read_text()
     start, end = README_MARKS
-    if start not in text or end not in text:
-        raise InputError(f"{readme} lacks the marks {start} and {end}")
     head, _, rest = text.partition(start)
+    if end not in rest:
+        raise InputError(f"{readme} lacks the marks {start} and, after it, {end}")
     tail = rest.partition(end)[2]
     with atomic_path(readme) as temporary:
         temporary.write_text(f"{head}{start}\n{readme_table(read_json(reference))}\n{end}{tail}")
