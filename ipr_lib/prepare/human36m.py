@@ -126,6 +126,12 @@ def read_frames(task, wanted, joints_world):
     first = next(frames)
     height, width = first[1].shape[:2]
     camera = read_camera(task.metadata, task.subject, task.camera_id, width, height, task.lens)
+    if (np.abs(camera.c / (width, height) - 0.5) > 0.1).any():
+        x, y = camera.c
+        raise InputError(
+            f"{task.raw_path('Videos')} is {width} x {height} px, but its camera's centre is at ({x:.0f}, {y:.0f}); is it "
+            "scaled or cut? Download it again"
+        )
 
     def rest():
         yield first

@@ -1,0 +1,158 @@
+"""Damaged files of Human3.6M end in an InputError or a right result: never in another error, a hang or a wrong label."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ipr_lib import layout
+from ipr_lib.files import InputError
+from ipr_lib.prepare import raw
+from ipr_lib.prepare.human36m import Task, read_frames, read_labels
+from ipr_lib.prepare.metadata import read_camera, read_metadata
+from ipr_lib.prepare.raw import extract
+from tests import human36m_raw
+from tests.conftest import write_sequence
+from tests.fuzzing import corruptions
+
+SEQUENCES = (((1, 12, 1), 5), ((1, 12, 2), 4))
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    root = tmp_path_factory.mktemp("raw")
+    human36m_raw.write_tree(root, SEQUENCES, cameras=(1, 3))
+    return root
+
+
+@pytest.fixture
+def tasks(tree, monkeypatch):
+    """One task a sequence and camera of the tree."""
+    monkeypatch.setattr(raw, "_READ_SECONDS", 0.5)
+    metadata = read_metadata(tree / "metadata.xml")
+    folders = {kind: tree / "S1" / "MyPoseFeatures" / kind for kind in raw.KINDS if kind != "Videos"}
+    return [
+        Task(tree, *key, camera_id, 5, True, "opencv", metadata, folders | {"Videos": tree / "S1" / "Videos"})
+        for key, _ in SEQUENCES for camera_id in (1, 3)
+    ]
+
+
+def labels(task):
+    joints_world, checked = read_labels(task)
+    assert checked
+    camera = read_camera(task.metadata, task.subject, task.camera_id, 64, 48, lens=True)
+    joints_cam = camera.world_to_camera(joints_world)
+    return joints_world, joints_cam, camera.camera_to_image(joints_cam)
+
+
+def judge(damaged_files, path, read, same):
+    """Put each damaged version in the place of `path`; `read` has to raise InputError or to give what is the `same`."""
+    outcomes, whole = Counter(), path.read_bytes()
+    try:
+        for description, data in damaged_files:
+            path.write_bytes(data)
+            try:
+                result = read()
+            except InputError as error:
+                assert str(error).count("\n") == 0, description
+                outcomes["refused"] += 1
+            except BaseException as error:
+                raise AssertionError(f"{path.name}, {description}: {error!r}") from error
+            else:
+                assert same(result), f"{path.name}, {description}: accepted with another content"
+                outcomes["right"] += 1
+    finally:
+        path.write_bytes(whole)
+    print(path.name, dict(outcomes))
+    return outcomes
+
+
+def close(result, expected):
+    """Alike within what the cross-checks tolerate."""
+    return all(
+        len(one) == len(other) and np.abs(one - other).max() <= limit
+        for one, other, limit in zip(result, expected, (2.1, 1.1, 0.6))
+    )
+
+
+def test_metadata(tasks):
+    expected = [labels(task) for task in tasks]
+    path = tasks[0].metadata.path
+
+    def read():
+        metadata = read_metadata(path)
+        return [labels(replace(task, metadata=metadata)) for task in tasks]
+
+    outcomes = judge(
+        corruptions(path.read_bytes(), 300, seed=1), path, read,
+        lambda result: all(close(one, other) for one, other in zip(result, expected)),
+    )
+    assert outcomes["refused"] > 100
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_poses(tasks, compress):
+    task = tasks[0]
+    path = task.raw_path("D3_Positions")
+    if compress:
+        whole = path.read_bytes()
+        human36m_raw.write_pose(path, raw.read_pose(path, 96), compress=True)
+    try:
+        expected = labels(task)
+        outcomes = judge(
+            corruptions(path.read_bytes(), 200, seed=2), path, lambda: labels(task), lambda result: close(result, expected)
+        )
+    finally:
+        if compress:
+            path.write_bytes(whole)
+    assert outcomes["refused"] > 100
+
+
+def test_labels_of_the_prepared_layout(tmp_path):
+    folder = write_sequence(tmp_path / "set")
+    expected = layout.read_sequence(folder)
+
+    def same(result):
+        one, other = vars(result.camera), vars(expected.camera)
+        return (result.joints_world == expected.joints_world).all() and all(
+            np.array_equal(one[name], other[name]) for name in ("R", "T", "f", "c", "width", "height")
+        )
+
+    path = folder / layout.META_NAME
+    outcomes = judge(corruptions(path.read_bytes(), 300, seed=3), path, lambda: layout.read_sequence(folder), same)
+    assert outcomes["refused"] > 200
+
+
+@pytest.mark.parametrize("reader", raw.READERS)
+def test_videos(tree, tasks, reader):
+    """What can be told of a damaged video: frames are there in number, in time and in a fitting size, or it is refused."""
+    task = replace(tasks[0], reader=reader)
+    path, joints_world = task.raw_path("Videos"), read_labels(task)[0]
+    wanted = [0, 2, 4]
+
+    def read():
+        camera, frames = read_frames(task, wanted, joints_world)
+        return camera, list(frames)
+
+    def same(result):
+        camera, frames = result
+        size = (camera.height, camera.width, 3)
+        fits = np.abs(np.divide(size, (human36m_raw.HEIGHT, human36m_raw.WIDTH, 3)) - 1).max() < 0.3
+        return fits and [frame for frame, _ in frames] == wanted and {p.shape for _, p in frames} == {size}
+
+    judge(corruptions(path.read_bytes(), 200, seed=4), path, read, same)
+
+
+def test_archives(tree, tmp_path):
+    path = tmp_path / "Videos_S1.tgz"
+    human36m_raw.pack(tree, 1, "Videos", path, drop=False)
+    name = "TakingPhoto.54138969.mp4"
+    expected = (tree / "S1" / "Videos" / name).read_bytes()
+
+    def read():
+        extract(path, 1, {name}, tmp_path / "out")
+        return (tmp_path / "out" / name).read_bytes()
+
+    outcomes = judge(corruptions(path.read_bytes(), 200, seed=5), path, read, lambda result: result == expected)
+    assert outcomes["refused"] > 150

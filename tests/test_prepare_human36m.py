@@ -1,0 +1,475 @@
+"""Human3.6M from raw trees in the official form, written by tests/human36m_raw.py with made-up values."""
+
+import io
+import shutil
+import tarfile
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from ipr_lib import layout
+from ipr_lib.__main__ import main
+from ipr_lib.files import InputError
+from ipr_lib.prepare.check import check
+from ipr_lib.prepare.human36m import JOINTS, prepare
+from ipr_lib.prepare.metadata import read_camera, read_metadata
+from ipr_lib.prepare.raw import READERS, read_pose, video_frames
+from tests import human36m_raw as raw
+
+PHOTO = dict(subjects=(1,), actions=(12,))
+PHONING = dict(subjects=(11,), actions=(6,))
+
+
+@pytest.fixture(scope="module")
+def download(tmp_path_factory):
+    """A raw tree, to be left as it is, and its poses."""
+    root = tmp_path_factory.mktemp("download")
+    return root, raw.write_tree(root)
+
+
+@pytest.fixture
+def tree(download, tmp_path):
+    """A copy of the raw tree, free to be damaged."""
+    shutil.copytree(download[0], tmp_path / "raw")
+    return tmp_path / "raw"
+
+
+def contents(root):
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*.jpg"))}
+
+
+def names(root):
+    return sorted(path.name for path in root.iterdir())
+
+
+def raw_file(tree, subject, kind, name):
+    folder = tree / f"S{subject}" / (kind if kind == "Videos" else f"MyPoseFeatures/{kind}")
+    return next(folder.glob(name))
+
+
+def test_pictures_and_labels_are_those_of_the_raw_files(download, tmp_path):
+    root, poses = download
+    report = prepare(root, tmp_path / "set", **PHOTO)
+    assert names(tmp_path / "set") == [layout.folder_name(1, 12, s, c) for s in (1, 2) for c in (1, 2, 3, 4)]
+    assert report == ["0 of 8 sequences and cameras were there already, 8 were worked on"]
+    w0 = raw.make_w0()
+    for subaction, frames in ((1, [0, 5, 10, 15, 20]), (2, [0, 5])):
+        for camera_id in (1, 2, 3, 4):
+            folder = tmp_path / "set" / layout.folder_name(1, 12, subaction, camera_id)
+            sequence = layout.read_sequence(folder)
+            truth = poses[1, 12, subaction][:, JOINTS]
+            np.testing.assert_allclose(sequence.joints_world, truth, atol=1e-3)  # float32
+            cam, _ = raw.project(w0, 1, camera_id, truth)
+            np.testing.assert_allclose(sequence.camera.world_to_camera(truth), cam, atol=1e-6)
+            assert sequence.camera.f.tolist() == [69 + camera_id, 71] and sequence.camera.k is None
+            assert (sequence.camera.width, sequence.camera.height) == (raw.WIDTH, raw.HEIGHT)
+            assert sorted(path.name for path in folder.glob("*.jpg")) == [
+                layout.picture_name(folder.name, frame) for frame in frames
+            ]
+            for frame in frames:
+                picture = cv2.imread(str(sequence.picture_path(frame)))
+                assert picture.shape == (raw.HEIGHT, raw.WIDTH, 3)
+                assert abs(picture.mean() - raw.shade(frame)) < 3  # neighbours differ by 7
+    assert contents(tmp_path / "set")  # and nothing else lies about:
+    assert names(tmp_path) == ["set"]
+
+
+def test_test_subjects_have_a_step_of_their_own(download, tmp_path):
+    prepare(download[0], tmp_path / "set", **PHONING, step=2)
+    folder = tmp_path / "set" / layout.folder_name(11, 6, 1, 2)
+    assert names(folder) == [layout.META_NAME] + [layout.picture_name(folder.name, frame) for frame in (0, 64)]
+    assert len(layout.read_sequence(folder).joints_world) == 66
+
+
+def test_the_damaged_video_is_left_out_by_name(tmp_path):
+    raw.write_tree(tmp_path / "raw", (((11, 2, 1), 3), ((11, 2, 2), 4)))
+    report = prepare(tmp_path / "raw", tmp_path / "set", subjects=(11,), actions=(2,))
+    assert report[0].startswith("s_11_act_02_subact_02_ca_01 is left out") and len(names(tmp_path / "set")) == 7
+
+
+@pytest.mark.parametrize("form", ["Poses", "archives", "archives in folders"])
+def test_other_forms_of_the_download_give_the_same(download, tmp_path, form):
+    prepare(download[0], tmp_path / "expected", **PHOTO)
+    root = tmp_path / "raw"
+    raw.write_tree(root, folders="Poses" if form == "Poses" else "MyPoseFeatures")
+    if form != "Poses":
+        for kind in ("D3_Positions", "D3_Positions_mono", "D2_Positions", "Videos"):
+            name = f"{'' if kind == 'Videos' else 'Poses_'}{kind}_S1.tgz"
+            raw.pack(root, 1, kind, name)
+            if form == "archives in folders":
+                (root / "archives").mkdir(exist_ok=True)
+                (root / name).rename(root / "archives" / name)
+    prepare(root, tmp_path / "set", **PHOTO)
+    assert contents(tmp_path / "set") == contents(tmp_path / "expected")
+    assert names(tmp_path) == ["expected", "raw", "set"]
+
+
+def test_workers_and_readers_change_nothing(download, tmp_path):
+    prepare(download[0], tmp_path / "one", **PHOTO)
+    prepare(download[0], tmp_path / "two", **PHOTO, workers=2)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    prepare(download[0], tmp_path / "pyav", **PHOTO, reader="pyav")
+    for first, second in zip(contents(tmp_path / "one").values(), contents(tmp_path / "pyav").values()):
+        first, second = (cv2.imdecode(np.frombuffer(data, np.uint8), 1).astype(int) for data in (first, second))
+        assert np.abs(first - second).max() <= 3
+
+
+def test_a_second_run_does_only_what_is_missing(tree, tmp_path):
+    target = tmp_path / "set"
+    prepare(tree, target, **PHOTO)
+    before = {path: path.stat().st_mtime_ns for path in target.rglob("*.jpg")}
+    lost = target / layout.folder_name(1, 12, 1, 3)
+    (lost / layout.picture_name(lost.name, 10)).unlink()
+    whole = layout.folder_name(1, 12, 2, 1)
+    (target / whole / layout.META_NAME).write_bytes(b"")
+    assert "6 of 8" in prepare(tree, target, **PHOTO)[0]
+    after = {path: path.stat().st_mtime_ns for path in target.rglob("*.jpg")}
+    assert {path.parent.name for path in before if before[path] != after[path]} == {lost.name, whole}
+    assert "8 of 8" in prepare(tree, target, **PHOTO)[0]
+
+
+def test_another_step_keeps_the_pictures_that_are_there(download, tmp_path):
+    for step in (5, 3):
+        prepare(download[0], tmp_path / "set", **PHOTO, step=step)
+    folder = tmp_path / "set" / layout.folder_name(1, 12, 1, 1)
+    frames = sorted({*range(0, 23, 5), *range(0, 23, 3)})
+    assert names(folder)[1:] == [layout.picture_name(folder.name, frame) for frame in frames]
+
+
+def test_a_failed_run_leaves_the_old_set_alone(tree, tmp_path):
+    prepare(tree, tmp_path / "set", **PHOTO)
+    before = contents(tmp_path / "set")
+    for path in (tree / "S1" / "Videos").iterdir():
+        path.write_bytes(path.read_bytes()[:-400])
+    with pytest.raises(InputError):
+        prepare(tree, tmp_path / "set", **PHOTO, step=1)
+    assert contents(tmp_path / "set") == before
+    assert check(tmp_path / "set")[1] == []
+    assert names(tmp_path) == ["raw", "set"]
+
+
+def test_lens_on_request_without_touching_the_videos_again(tree, tmp_path):
+    prepare(tree, tmp_path / "set", **PHOTO)
+    shutil.rmtree(tree / "S1" / "Videos")
+    (tree / "S1" / "Videos").mkdir()
+    prepare(tree, tmp_path / "set", **PHOTO, lens=True)
+    w0 = raw.make_w0()
+    for camera_id in (1, 4):
+        sequence = layout.read_sequence(tmp_path / "set" / layout.folder_name(1, 12, 1, camera_id))
+        assert sequence.camera.k.tolist() == [-0.2, 0.24, -0.002] and sequence.camera.p.tolist() == [-0.0009, -0.0014]
+        _, img = raw.project(w0, 1, camera_id, sequence.joints_world)
+        ours = sequence.camera.camera_to_image(sequence.camera.world_to_camera(sequence.joints_world))
+        np.testing.assert_allclose(ours, img, atol=1e-9)
+
+
+def test_check_table_of_a_good_set(download, tmp_path):
+    prepare(download[0], tmp_path / "set", **PHOTO)
+    report, problems = check(tmp_path / "set")
+    assert problems == []
+    lines = [line.split() for line in report.splitlines()]
+    # 4 cameras: 23 poses give 5 pictures of step 5, 7 poses give 2.
+    assert lines[1][:9] == ["S1", "8", "120", "5", "28", "7", "7", "7", "7"] and "64x48" in lines[1]
+    assert ["Photo", "28", "28"] in lines and ["all", "28", "28"] in lines
+
+
+# Bad input: what is damaged, what the message must say, and how many of the eight folders are written all the same.
+
+
+def drop_videos(tree):
+    shutil.rmtree(tree / "S1" / "Videos")
+
+
+def short_video(tree):
+    raw.write_video(raw_file(tree, 1, "Videos", "TakingPhoto 1.58860488.mp4"), 22)
+
+
+def garbage_video(tree):
+    raw_file(tree, 1, "Videos", "TakingPhoto 1.58860488.mp4").write_bytes(b"no video" * 99)
+
+
+def truncated_video(tree):
+    path = raw_file(tree, 1, "Videos", "TakingPhoto 1.58860488.mp4")
+    path.write_bytes(path.read_bytes()[:800])
+
+
+def scaled_video(tree):
+    raw.write_video(raw_file(tree, 1, "Videos", "TakingPhoto 1.58860488.mp4"), 25, width=128, height=96)
+
+
+def missing_video(tree):
+    raw_file(tree, 1, "Videos", "TakingPhoto 1.58860488.mp4").unlink()
+
+
+def no_pose(tree):
+    path = raw_file(tree, 1, "D3_Positions", "TakingPhoto 1.cdf")
+    raw.write_pose(path, np.zeros((23, 96)), name="Angles")
+
+
+def other_width(tree):
+    raw.write_pose(raw_file(tree, 1, "D3_Positions", "TakingPhoto 1.cdf"), np.zeros((23, 78)))
+
+
+def not_finite(tree):
+    path = raw_file(tree, 1, "D3_Positions", "TakingPhoto 1.cdf")
+    pose = read_pose(path, 96)
+    pose[4, 3 * 25 + 1] = np.nan
+    raw.write_pose(path, pose)
+
+
+def empty_pose(tree):
+    raw_file(tree, 1, "D3_Positions", "TakingPhoto 1.cdf").write_bytes(b"")
+
+
+def other_camera(tree):
+    mono = tree / "S1" / "MyPoseFeatures" / "D3_Positions_mono"
+    shutil.copy(mono / "TakingPhoto 1.54138969.cdf", mono / "TakingPhoto 1.58860488.cdf")
+
+
+def other_pixels(tree):
+    path = raw_file(tree, 1, "D2_Positions", "TakingPhoto 1.58860488.cdf")
+    raw.write_pose(path, read_pose(path, 64) + 1)
+
+
+def other_count(tree):
+    path = raw_file(tree, 1, "D3_Positions_mono", "TakingPhoto 1.58860488.cdf")
+    raw.write_pose(path, read_pose(path, 96)[:-1])
+
+
+def no_camera(tree):
+    w0 = raw.make_w0()
+    w0[6 * (2 * 11):][:6] = 0
+    raw.write_metadata(tree / "metadata.xml", w0=w0)
+
+
+@pytest.mark.parametrize("damage, message, written", [
+    (drop_videos, "S1: .*neither a folder S1/MyPoseFeatures/Videos nor .* such as Videos_S1.tgz; download it", 0),
+    (short_video, r"camera 3: .*TakingPhoto 1.58860488.mp4 has 22 frames, but there are 23 poses", 7),
+    (garbage_video, r"TakingPhoto 1.58860488.mp4 is no readable video", 7),
+    (truncated_video, r"TakingPhoto 1.58860488.mp4 is no readable video", 7),
+    (scaled_video, r"TakingPhoto 1.58860488.mp4 is 128 x 96 px, but its camera's centre is at \(32, 24\)", 7),
+    (missing_video, r"TakingPhoto 1.58860488.mp4 is missing", 7),
+    (no_pose, r"camera 1, 2, 3, 4: .*TakingPhoto 1.cdf has no variable Pose", 4),
+    (other_width, r"TakingPhoto 1.cdf: Pose has .*78.* expected n poses of 96", 4),
+    (not_finite, r"TakingPhoto 1.cdf: joint 25 of pose 4 is not finite", 4),
+    (empty_pose, r"TakingPhoto 1.cdf is no whole CDF file", 4),
+    (other_camera, r"camera 3: .*D3_Positions_mono/TakingPhoto 1.58860488.cdf .*differ by .* mm at pose", 7),
+    (other_pixels, r"camera 3: .*D2_Positions/TakingPhoto 1.58860488.cdf .*differ by 1 px", 7),
+    (other_count, r"TakingPhoto 1.58860488.cdf has 22 poses, .* has 23", 7),
+    (no_camera, r"w0 holds no camera 3 for S1", 6),
+])
+def test_bad_input_is_named_and_the_rest_is_done(tree, tmp_path, damage, message, written):
+    damage(tree)
+    with pytest.raises(InputError, match=message) as caught:
+        prepare(tree, tmp_path / "set", **PHOTO)
+    assert "1 failures, the rest is done" in str(caught.value) or damage is no_camera
+    there = names(tmp_path / "set") if (tmp_path / "set").exists() else []
+    assert len(there) == written and not [name for name in there if layout.parse_folder_name(name) is None]
+    shutil.rmtree(tree)  # mended, the same command does what is left
+    raw.write_tree(tree)
+    assert f"{written} of 8" in prepare(tree, tmp_path / "set", **PHOTO)[0]
+    assert check(tmp_path / "set")[1] == []
+
+
+def test_one_subject_without_files_does_not_stop_the_other(tree, tmp_path):
+    shutil.rmtree(tree / "S1" / "MyPoseFeatures")
+    with pytest.raises(InputError, match="Poses_D3_Positions_S1.tgz"):
+        prepare(tree, tmp_path / "set", subjects=(1, 11), actions=(6,))
+    assert len(names(tmp_path / "set")) == 8
+
+
+def test_cameras_that_cannot_be_checked_are_counted(tree, tmp_path):
+    shutil.rmtree(tree / "S1" / "MyPoseFeatures" / "D3_Positions_mono")
+    assert len(prepare(tree, tmp_path / "one", **PHOTO)) == 1  # the pixels still tell
+    shutil.rmtree(tree / "S1" / "MyPoseFeatures" / "D2_Positions")
+    assert prepare(tree, tmp_path / "two", **PHOTO)[1].startswith("8 cameras could not be checked")
+
+
+def test_known_damaged_labels_are_no_reason_to_stop(tmp_path):
+    raw.write_tree(tmp_path / "raw", (((9, 5, 1), 3), ((9, 5, 2), 3)))
+    for take in ("Greeting 1", "Greeting"):
+        path = raw_file(tmp_path / "raw", 9, "D2_Positions", f"{take}.54138969.cdf")
+        raw.write_pose(path, read_pose(path, 64) + 30)
+    with pytest.raises(InputError, match="S9 Greeting 1") as caught:
+        prepare(tmp_path / "raw", tmp_path / "set", subjects=(9,), actions=(5,))
+    assert "1 failures" in str(caught.value)
+
+
+# metadata.xml
+
+
+def test_names_come_from_the_mapping(download):
+    metadata = read_metadata(download[0] / "metadata.xml")
+    assert metadata.names[11, 6, 1] == "Phoning 3" and metadata.names[5, 3, 2] == "Discussion 3"
+    assert metadata.camera_names == raw.CAMERA_NAMES
+    assert metadata.counts[1, 12, 1] == 23 and metadata.counts[7, 16, 2] == 8
+
+
+def test_camera_by_hand(tmp_path):
+    """A quarter turn about x: camera y is world -z, camera z is world y."""
+    w0 = raw.make_w0()
+    w0[6 * (1 * 11 + 4):][:6] = [np.pi / 2, 0, 0, 100, -5000, 1500]
+    w0[264 + 9:][:4] = [1145, 1144, 512, 515]
+    raw.write_metadata(tmp_path / "metadata.xml", w0=w0)
+    camera = read_camera(read_metadata(tmp_path / "metadata.xml"), 5, 2, 1000, 1002)
+    cam = camera.world_to_camera(np.array([300.0, -1000, 1700]))
+    np.testing.assert_allclose(cam, [200, -200, 4000], atol=1e-9)
+    np.testing.assert_allclose(camera.camera_to_image(cam), [512 + 1145 / 20, 515 - 1144 / 20])
+
+
+@pytest.mark.parametrize("old, new, message", [
+    ("</w0></a>", "", "no whole XML"),
+    ("<w0>[", "<w0>[1 ", "w0 holds 301 numbers, expected 300"),
+    ("<w0>[", "<w0>[wide ", "could not convert"),
+    ("<td>12</td><td>2</td>", "<td>12</td><td>3</td>", "not action 12, take 2"),
+    ("<td>16</td><td>2</td>", "<td>17</td><td>2</td>", "not action 16, take 2"),
+    ("<td>S7</td>", "<td>S12</td>", "first row of mapping"),
+    ("<td>TakingPhoto 1</td>", "<td>../../TakingPhoto 1</td>", "mapping calls action 12, take 1 of S1"),
+    ("<td>TakingPhoto 1</td>", "<td>TakingPhoto</td>", "two sequences of S1 one name"),
+    ("<item>54138969</item>", "", "expected four numbers"),
+    ("<index2id>", "<ids>", "no whole XML"),
+    ("dbcameras", "cameras", "there is no dbcameras/index2id"),
+])
+def test_another_metadata_is_refused(tmp_path, old, new, message):
+    path = tmp_path / "metadata.xml"
+    raw.write_metadata(path)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(InputError, match=f"metadata.xml.*{message}"):
+        read_metadata(path)
+
+
+# Archives
+
+
+def member(name, kind=tarfile.REGTYPE, link=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, link, 4 if kind == tarfile.REGTYPE else 0
+    return info
+
+
+@pytest.mark.parametrize("info, message", [
+    (member("../../outside.mp4"), "leads outside"),
+    (member("S1/Videos/../../../outside.mp4"), "leads outside"),
+    (member("/tmp/outside.mp4"), "leads outside"),
+    (member("S1\\..\\outside.mp4"), "leads outside"),
+    (member("S1/Videos/TakingPhoto.54138969.mp4", tarfile.SYMTYPE, "/etc/passwd"), "a link or a device"),
+    (member("S1/Videos/TakingPhoto.54138969.mp4", tarfile.LNKTYPE, "S1/other"), "a link or a device"),
+    (member("S1/Videos/device", tarfile.CHRTYPE), "a link or a device"),
+    (member("S1/Videos/pipe", tarfile.FIFOTYPE), "a link or a device"),
+    (member("S5/Videos/TakingPhoto 1.54138969.mp4"), "belongs to S5, expected S1"),
+])
+def test_harmful_archives_write_nothing(tree, tmp_path, info, message):
+    raw.pack(tree, 1, "Videos", "good.tgz")
+    with tarfile.open(tree / "good.tgz") as good, tarfile.open(tree / "Videos_S1.tgz", "w:gz") as bad:
+        for each in good.getmembers():  # the bad member comes last, after many good ones
+            bad.addfile(each, good.extractfile(each) if each.isreg() else None)
+        bad.addfile(info, io.BytesIO(b"data"))
+    before = names(tmp_path)
+    with pytest.raises(InputError, match=f"Videos_S1.tgz.*{message}"):
+        prepare(tree, tmp_path / "set", **PHOTO)
+    assert names(tmp_path) == before and not (tmp_path.parent / "outside.mp4").exists()
+
+
+def test_truncated_archive(tree, tmp_path):
+    raw.pack(tree, 1, "Videos", "Videos_S1.tgz")
+    data = (tree / "Videos_S1.tgz").read_bytes()
+    for keep in (0, 10, len(data) // 2, len(data) - 20):
+        (tree / "Videos_S1.tgz").write_bytes(data[:keep])
+        with pytest.raises(InputError, match="Videos_S1.tgz is truncated or damaged"):
+            prepare(tree, tmp_path / "set", **PHOTO)
+        assert names(tmp_path) == ["raw"]
+
+
+# check
+
+
+def test_check_finds_what_is_wrong(tree, tmp_path):
+    prepare(tree, tmp_path / "good", **PHOTO)
+
+    def problems(damage):
+        shutil.rmtree(tmp_path / "set", ignore_errors=True)
+        shutil.copytree(tmp_path / "good", tmp_path / "set")
+        folder = tmp_path / "set" / layout.folder_name(1, 12, 1, 3)
+        damage(folder, layout.read_sequence(folder))
+        return "\n".join(check(tmp_path / "set")[1])
+
+    def relabel(change, **camera):
+        def damage(folder, sequence):
+            joints = sequence.joints_world.copy()
+            change(joints)
+            layout.write_meta(folder / layout.META_NAME, sequence.camera, joints)
+        return damage
+
+    def stretch(joints):
+        joints[3, 16] += (joints[3, 16] - joints[3, 15]) * 0.1
+
+    def longer_arm(joints):
+        joints[:, 16] += (joints[:, 16] - joints[:, 15]) * 0.1
+
+    def away(joints):
+        joints += [0, 0, 4000]
+
+    def other_size(folder, sequence):
+        cv2.imwrite(str(sequence.picture_path(5)), np.zeros((40, 64, 3), np.uint8))
+
+    def cut(folder, sequence):
+        path = sequence.picture_path(5)
+        path.write_bytes(path.read_bytes()[:-9])
+
+    assert problems(lambda *_: None) == ""
+    assert problems(lambda folder, _: shutil.rmtree(folder)) == "s_01_act_12_subact_01_ca_03 is missing"
+    assert "1 pictures of step 5 are missing, the first is s_01_act_12_subact_01_ca_03_000011.jpg" in problems(
+        lambda _, sequence: sequence.picture_path(10).unlink())
+    assert "the bone above R_Wrist is" in problems(relabel(stretch))
+    assert "see s_01_act_12_subact_01_ca_03" in problems(relabel(stretch))
+    assert "left and right should be alike" in problems(relabel(longer_arm))
+    assert "ca_03: 100% of the joints lie outside" in problems(relabel(away))
+    assert "000006.jpg is of 64 x 40 px, its label says 64 x 48" in problems(other_size)
+    assert "000006.jpg is truncated" in problems(cut)
+    assert "h36m_meta.mat is missing" in problems(lambda folder, _: (folder / layout.META_NAME).unlink())
+
+
+def test_check_against_metadata(download, tmp_path):
+    prepare(download[0], tmp_path / "set", **PHOTO)
+    path = tmp_path / "metadata.xml"
+    raw.write_metadata(path, counts={(1, 12, 1): 24, (1, 12, 2): 7})
+    problems = check(tmp_path / "set", read_metadata(path))[1]
+    assert sum("23 poses" in line and line.endswith("implies 24") for line in problems) == 4
+    assert sum(line.endswith("is missing") for line in problems) == 14 * 2 * 4 and len(problems) == 4 + 14 * 2 * 4
+
+
+def test_commands_and_exit_codes(tree, tmp_path, capsys):
+    arguments = ["prepare", "human36m", "--source", str(tree), "--target", str(tmp_path / "set"), "--subjects", "1",
+                 "--actions", "12", "--step", "6"]
+    assert main(arguments) == 0
+    assert main(["prepare", "check", str(tmp_path / "set")]) == 0
+    output = capsys.readouterr()
+    assert "is usable" in output.out and "24" in output.out  # 4 cameras x (4 + 2) pictures
+    shutil.rmtree(tmp_path / "set" / layout.folder_name(1, 12, 1, 3))
+    assert main(["prepare", "check", str(tmp_path / "set")]) == 2
+    assert "1 problems, listed above" in capsys.readouterr().err
+    (tree / "metadata.xml").unlink()
+    assert main(arguments) == 2 and "holds no metadata.xml" in capsys.readouterr().err
+    assert main(["prepare", "human36m", "--source", str(tmp_path / "nowhere")]) == 2
+    assert main([*arguments, "--step", "0"]) == 2 and "--step 0: expected 1 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_damaged_frame_is_told_not_stepped_over(tmp_path, reader):
+    """OpenCV drops a frame that it cannot decode; every later picture would take its neighbour's place."""
+    path = tmp_path / "video.mp4"
+    raw.write_video(path, 40)
+    assert [frame for frame, _ in video_frames(path, [3, 39], 40, reader)] == [3, 39]
+    with pytest.raises(InputError, match="has 40 frames, but there are 41 poses"):
+        list(video_frames(path, [3, 39], 41, reader))
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    start, size = packets[20]
+    data[start:start + size] = bytes(size)
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="damaged at frame 20: its time jumps|frames, but|no whole readable"):
+        list(video_frames(path, range(40), 39, reader))
