@@ -1,6 +1,9 @@
 """How the seven actors look, as data. Nothing here knows left from right: a look is the same in a mirror."""
 
-from dataclasses import dataclass
+import colorsys
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from .paint import Layer, Paint
 
@@ -114,3 +117,48 @@ LOOKS = {
         hat=Paint("#2c6fae", (Layer("disc", "#ffd75e", 22.0, (62.0,)),)), beard="stubble",
     ),
 }
+
+
+# What hangs on the costume rack: the clothes of the training actors. Those of S9 and S11 stay unseen in training.
+RACK = (1, 5, 6, 7, 8)
+OWN_CLOTHES = 0.2  # share of takes in which actors wear their own
+
+
+def outfit(subject, action, take, seed=0):
+    """What an actor wears in one take: now and then the own look, else top, trousers and shoes off the rack, dyed.
+
+    Five training actors in five outfits would teach a network shirts rather than shapes. Skin, hair and face stay.
+
+    Args:
+        subject, action, take: Human3.6M's numbers.
+        seed: of the capture.
+    Returns:
+        Look.
+    """
+    rng = np.random.default_rng([seed, subject, action, take, 3])  # 3 keeps it apart from motion and light
+    own = LOOKS[subject]
+    if rng.random() < OWN_CLOTHES:
+        return own
+    top, bottom, shoe = (LOOKS[owner] for owner in rng.choice(RACK, 3))
+    dyes = list(zip(rng.uniform(0, 1, 4), rng.uniform(-0.15, 0.15, 4), rng.uniform(0, 0.5, 4)))
+    return replace(
+        own,
+        top=_dyed(top.top, dyes[0]), arm=_dyed(top.arm, dyes[0]), collar=_other_colour(top.collar, *dyes[0]),
+        sleeve=top.sleeve, bottom=_dyed(bottom.bottom, dyes[1]), leg=_dyed(bottom.leg, dyes[1]), hem=bottom.hem,
+        sock=bottom.sock, shoe=_dyed(shoe.shoe, dyes[2]), hat=own.hat and _dyed(own.hat, dyes[3]),
+    )
+
+
+def _dyed(paint, change):
+    """A Paint with all of its colours changed alike."""
+    layers = tuple(replace(layer, colour=_other_colour(layer.colour, *change)) for layer in paint.layers)
+    return replace(paint, colour=_other_colour(paint.colour, *change), layers=layers)
+
+
+def _other_colour(colour, turn, lighter, saturation):
+    """A "#rrggbb" with its hue turned (in turns), lighter by so much, and at least so saturated, but never glaring."""
+    hue, lightness, saturated = colorsys.rgb_to_hls(*(int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)))
+    values = colorsys.hls_to_rgb(
+        (hue + turn) % 1, min(max(lightness + lighter, 0.08), 0.95), min(max(saturated, saturation), 0.75)
+    )
+    return "#" + "".join(f"{round(255 * value):02x}" for value in values)

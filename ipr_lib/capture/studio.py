@@ -21,9 +21,10 @@ from ..files import InputError, atomic_path, read_json, write_json
 from ..layout import META_NAME, SPLITS, SUBJECTS, action_name, folder_name, picture_name, write_meta
 from .actions import perform
 from .light import studio_light
+from .looks import outfit
 from .render import picture, stage
 
-CAPTURE_VERSION = 1  # rises whenever the same recipe would give other pictures or poses
+CAPTURE_VERSION = 2  # rises whenever the same recipe would give other pictures or poses
 MANIFEST = "capture.json"
 JPEG_QUALITY = 90
 _TRAIN_SUBJECTS, _ = SPLITS["S1,5,6,7,8 / S9,11"]
@@ -212,6 +213,7 @@ def _record_take(task):
 def _write_take(target, recipe, subject, action, take):
     performance = perform(subject, action, take, recipe["n_frames"], seed=recipe["seed"])
     light = studio_light(np.random.default_rng([recipe["seed"], subject, action, take]))
+    look = outfit(subject, action, take, recipe["seed"])
     cameras = studio_cameras(recipe["picture_px"])
     frames = _frames(recipe, subject)
     missing = _missing_cameras(target, recipe, subject, action, take)
@@ -221,7 +223,7 @@ def _write_take(target, recipe, subject, action, take):
             folders[number] = stack.enter_context(atomic_path(target / folder_name(subject, action, take, number)))
             folders[number].mkdir()
         for frame in frames:
-            staged = stage(performance, frame, light=light)
+            staged = stage(performance, frame, look, light)
             for number, folder in folders.items():
                 noise = (recipe["seed"], subject, action, take, number, frame)
                 _write_jpeg(folder / picture_name(folder.name, frame), picture(staged, cameras[number], noise))
