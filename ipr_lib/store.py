@@ -179,6 +179,30 @@ def write_store(target, columns, jpegs, recipe):
     """
     start = np.concatenate([[0], np.cumsum([len(jpeg) for jpeg in jpegs])]).astype(np.int64)
     columns = columns | {"start": start, "crc": np.array([zlib.crc32(jpeg) for jpeg in jpegs], np.uint32)}
+    _write(target, columns, jpegs, recipe)
+
+
+def merge_stores(target, parts, recipe):
+    """Join stores of single sequences into one, without holding their pictures in memory; atomically.
+
+    Args:
+        target: the file.
+        parts: paths of stores, in the order that their items will have.
+        recipe: of the result, a JSON-able dict.
+    Raises:
+        InputError: a part is missing or damaged, or `target` cannot be written.
+    """
+    # No part stays open: there are hundreds.
+    rows = [{name: np.array(column) for name, column in open_store(part).columns.items()} for part in parts]
+    ends = np.cumsum([row["start"][-1] for row in rows])
+    starts = [row.pop("start")[1:] + before for row, before in zip(rows, np.concatenate([[0], ends]))]
+    columns = _join(rows) | {"start": np.concatenate([[0], *starts]).astype(np.int64)}
+    _write(target, columns, (open_store(part)._pictures for part in parts), recipe)
+
+
+def _write(target, columns, blocks, recipe):
+    """Write a store file out of all its columns and of blocks of bytes that follow each other."""
+    start = columns["start"]
     columns = {name: np.ascontiguousarray(column) for name, column in columns.items()}
     header = {"version": VERSION, "recipe": recipe, "columns": {}, "pictures": 0, "size": 0}
     offset = 1 << 14  # room for the header, so that offsets do not depend on its length
@@ -196,7 +220,7 @@ def write_store(target, columns, jpegs, recipe):
             file.seek(header["columns"][name]["offset"])
             file.write(column.data)
         file.seek(header["pictures"])
-        file.writelines(jpegs)
+        file.writelines(blocks)
 
 
 def _pack_sequence(task):

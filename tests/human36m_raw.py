@@ -13,7 +13,8 @@ from ipr_lib.skeleton import HUMAN36M
 
 CAMERA_NAMES = ("54138969", "55011271", "58860488", "60457274")
 WIDTH, HEIGHT = 64, 48
-SMALL = (((1, 10, 1), 23), ((1, 12, 1), 7), ((11, 6, 1), 9))  # sequences of a tree, and their numbers of poses
+# Sequences of a tree, and their numbers of poses.
+SMALL = (((1, 12, 1), 23), ((1, 12, 2), 7), ((11, 6, 1), 66), ((11, 6, 2), 9))
 # The digits of these follow no rule, as in the real file.
 IRREGULAR = {
     (1, 10, 1): "SittingDown 2", (1, 12, 1): "TakingPhoto 1", (1, 12, 2): "TakingPhoto", (5, 3, 1): "Discussion 2",
@@ -119,15 +120,17 @@ def shade(frame):
     return 30 + 7 * frame % 200
 
 
-def write_video(path, n, width=WIDTH, height=HEIGHT):
-    """Write `n` frames at 50 a second; each is plain grey and tells its number."""
+def write_video(path, n, width=WIDTH, height=HEIGHT, picture=None):
+    """Write `n` frames at 50 a second; each is plain grey and tells its number, or all are `picture`."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if picture is not None:
+        height, width = picture.shape[:2]
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=50)
         stream.width, stream.height, stream.pix_fmt, stream.bit_rate = width, height, "yuv420p", 800_000
         for i in range(n):
-            picture = np.full((height, width, 3), shade(i), np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            rgb = np.full((height, width, 3), shade(i), np.uint8) if picture is None else picture
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
         container.mux(stream.encode())
 
 

@@ -11,11 +11,14 @@ import pytest
 
 from ipr_lib import layout
 from ipr_lib.__main__ import main
+from ipr_lib.capture.studio import write_capture
 from ipr_lib.files import InputError
 from ipr_lib.prepare.check import check
 from ipr_lib.prepare.human36m import JOINTS, prepare
+from ipr_lib.prepare.human36m_store import prepare_stores
 from ipr_lib.prepare.metadata import read_camera, read_metadata
 from ipr_lib.prepare.raw import READERS, read_pose, video_frames
+from ipr_lib.store import build_store, open_store, verify_store
 from tests import human36m_raw as raw
 
 PHOTO = dict(subjects=(1,), actions=(12,))
@@ -162,6 +165,52 @@ def test_lens_on_request_without_touching_the_videos_again(tree, tmp_path):
         _, img = raw.project(w0, 1, camera_id, sequence.joints_world)
         ours = sequence.camera.camera_to_image(sequence.camera.world_to_camera(sequence.joints_world))
         np.testing.assert_allclose(ours, img, atol=1e-9)
+
+
+def test_stores_without_pictures_in_between_hold_the_same_crops(tmp_path):
+    """Straight from the video, and by way of whole JPEGs: alike up to JPEG noise, labels up to rounding."""
+    root = tmp_path / "raw"
+    sequences = [((subject, 12, take), 9) for subject in (1, 5, 9) for take in (1, 2)]
+    raw.write_tree(root, sequences)
+    small = np.random.default_rng(0).integers(20, 235, (12, 16), np.uint8)
+    tint = np.array([1, 0.9, 0.8])  # as in a room: JPEG keeps colours at half the resolution
+    scene = (cv2.resize(small, (640, 480), interpolation=cv2.INTER_CUBIC)[..., None] * tint).astype(np.uint8)
+    w0 = raw.make_w0()
+    for camera in range(4):  # ten times the picture: crops are shrunk, so the JPEG way decodes at a part of its size
+        w0[264 + 9 * camera:][:4] *= 10
+    for path in root.rglob("*.mp4"):
+        raw.write_video(path, 9, picture=scene)
+    raw.write_metadata(root / "metadata.xml", w0=w0)
+    for path in root.rglob("D2_Positions"):  # of the smaller picture
+        shutil.rmtree(path)
+    choices = dict(subjects=(1, 5, 9), actions=(12,), step=4, test_step=5)
+    prepare(root, tmp_path / "set", **choices)
+    report = prepare_stores(root, tmp_path / "stores", "human36m", crop_px=64, **choices)
+    assert report[-1].endswith("human36m-test-64.crops: 16 items") and names(tmp_path / "stores") == [
+        "human36m-test-64.crops", "human36m-train-64.crops"
+    ]
+    for part, subjects, step in (("train", (1, 5), 4), ("test", (9,), 5)):
+        expected = build_store(tmp_path / "set", tmp_path / part, subjects=subjects, step=step, crop_px=64)
+        store = open_store(tmp_path / "stores" / f"human36m-{part}-64.crops")
+        verify_store(store)
+        assert len(store) == len(expected) and store.recipe["subjects"] == list(subjects)
+        for name in set(expected.columns) - {"start", "crc"}:
+            np.testing.assert_allclose(store.columns[name], expected.columns[name], rtol=1e-6, atol=1e-9, err_msg=name)
+        for i in range(len(store)):
+            one, other = store.picture(i).astype(int), expected.picture(i).astype(int)
+            assert np.abs(one - other).mean() < 2 < 6 < np.abs(one[:, 1:] - other[:, :-1]).mean()  # a px of shift would show
+
+
+def test_interrupted_stores_go_on(tree, tmp_path, capsys):
+    short_video(tree)
+    arguments = ["prepare", "human36m", "--source", str(tree), "--target", str(tmp_path / "set"), "--subjects", "1",
+                 "--actions", "12", "--store", "64"]
+    assert main(arguments) == 2 and not list(tmp_path.glob("stores/*.crops"))
+    raw.write_video(raw_file(tree, 1, "Videos", "TakingPhoto 1.58860488.mp4"), 23)
+    assert main(arguments) == 0
+    assert "7 of 8 sequences and cameras were there already" in capsys.readouterr().out
+    assert len(open_store(tmp_path / "stores" / "set-train-64.crops")) == 4 * (5 + 2)
+    assert names(tmp_path / "stores") == ["set-train-64.crops"]
 
 
 def test_check_table_of_a_good_set(download, tmp_path):
@@ -439,6 +488,16 @@ def test_check_against_metadata(download, tmp_path):
     problems = check(tmp_path / "set", read_metadata(path))[1]
     assert sum("23 poses" in line and line.endswith("implies 24") for line in problems) == 4
     assert sum(line.endswith("is missing") for line in problems) == 14 * 2 * 4 and len(problems) == 4 + 14 * 2 * 4
+
+
+def test_the_built_in_capture_passes(tmp_path):
+    write_capture(tmp_path / "capture", subjects=(1, 9), actions=(2, 14), takes=(1,), cameras=(1, 3), n_frames=7,
+                  train_step=3, test_step=5, picture_px=64)
+    report, problems = check(tmp_path / "capture")
+    assert problems == []
+    lines = [line.split() for line in report.splitlines()]
+    assert [line[:5] for line in lines[1:3]] == [["S1", "4", "28", "3", "12"], ["S9", "4", "28", "5", "8"]]
+    assert "drift" not in report  # those are labels of the real S9
 
 
 def test_commands_and_exit_codes(tree, tmp_path, capsys):

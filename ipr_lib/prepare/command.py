@@ -5,7 +5,7 @@ from pathlib import Path
 from ..config import REPOSITORY
 from ..files import InputError
 from ..layout import SUBJECTS, TEST_STEP, TRAIN_STEP
-from . import check, human36m
+from . import check, human36m, human36m_store
 from .metadata import read_metadata
 from .raw import READERS
 
@@ -34,6 +34,8 @@ def _add_human36m(parser):
                         help=f"use every N-th frame of S9 and S11; default {TEST_STEP}")
     parser.add_argument("--all-frames", action="store_true", help="use every frame")
     parser.add_argument("--lens", action="store_true", help="keep the full lens model; default: the customary pinhole")
+    parser.add_argument("--store", type=int, metavar="PX",
+                        help="write crop stores for training crops of PX px into TARGET/../stores, and no whole pictures")
     parser.add_argument("--metadata", type=Path, metavar="FILE", help="metadata.xml, if it is not in --source")
     parser.add_argument("--reader", choices=READERS, default=READERS[0], help="of the videos")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
@@ -45,12 +47,19 @@ def _human36m(options):
         if value < 1:
             raise InputError(f"{name} {value}: expected 1 or more")
     target = options.target or REPOSITORY / "data" / "human36m"
-    report = human36m.prepare(
-        options.source, target, subjects=tuple(sorted(set(options.subjects))),
-        actions=tuple(sorted(set(options.actions))), step=step, test_step=test_step, lens=options.lens, reader=options.reader,
-        metadata=options.metadata, workers=options.workers,
-    )
-    print(*report, target, sep="\n")
+    choices = {
+        "subjects": tuple(sorted(set(options.subjects))), "actions": tuple(sorted(set(options.actions))), "step": step,
+        "test_step": test_step, "lens": options.lens, "reader": options.reader, "metadata": options.metadata,
+        "workers": options.workers,
+    }
+    if options.store is None:
+        report = [*human36m.prepare(options.source, target, **choices), target]
+    elif options.store < 1:
+        raise InputError(f"--store {options.store}: expected the side of the training crops, px, such as 256")
+    else:
+        stores = target.parent / "stores"  # where training looks for them
+        report = human36m_store.prepare_stores(options.source, stores, target.name, crop_px=options.store, **choices)
+    print(*report, sep="\n")
 
 
 def _add_check(parser):

@@ -93,20 +93,17 @@ def read_labels(task):
     for kind in _FOR_CHECKS:
         if kind not in task.folders or not task.raw_path(kind).is_file():
             continue
-        size = ours[kind].shape[-1]
-        theirs = read_pose(task.raw_path(kind), RAW_JOINTS * size).reshape(-1, RAW_JOINTS, size)[:, JOINTS]
+        other, size = task.raw_path(kind), ours[kind].shape[-1]
+        theirs = read_pose(other, RAW_JOINTS * size).reshape(-1, RAW_JOINTS, size)[:, JOINTS]
         if len(theirs) != len(joints_world):
-            raise InputError(
-                f"{task.raw_path(kind)} has {len(theirs)} poses, {path} has {len(joints_world)}; download both again"
-            )
+            raise InputError(f"{other} has {len(theirs)} poses, {path} has {len(joints_world)}; download both again")
         errors = np.abs(theirs - ours[kind]).max((1, 2))
         (limit, unit), worst = limits[kind], int(np.argmax(errors))
         # The labels of these are known to be off; whether they are so alike in all files, nobody states.
         if not errors[worst] <= limit and task.key not in DAMAGED_SEQUENCES:
             raise InputError(
-                f"{task.raw_path(kind)} and {path}, moved by the camera of {task.metadata.path}, differ by "
-                f"{errors[worst]:.3g} {unit} at pose {worst}, expected at most {limit} {unit}; one of the three is damaged "
-                "or of another version, get them again"
+                f"{other} and {path}, moved by the camera of {task.metadata.path}, differ by {errors[worst]:.3g} {unit} at "
+                f"pose {worst}, expected at most {limit} {unit}; one of the three is damaged or of another version"
             )
         checked = True
     return joints_world, checked
@@ -259,8 +256,8 @@ def run(source, scratch, steps, actions, place, is_done, work, lens, reader, met
     if failures:
         for (title, error), cameras in failures.items():
             report.append(f"{title} {', '.join(map(str, cameras))}".rstrip() + f": {error}")
-        lines = "\n  ".join(report)
-        raise InputError(f"{len(failures)} failures, the rest is done; mend them and run the same command again:\n  {lines}")
+        head = f"{len(failures)} failures, the rest is done; mend them and run the same command again:"
+        raise InputError("\n  ".join([head, *report]))
     return report
 
 

@@ -134,7 +134,7 @@ def read_pose(path, width):
 
 @contextmanager
 def _time_limit(seconds):
-    """Raise TimeoutError in the block after `seconds`: a damaged count sends cdflib through billions of rounds.
+    """Raise TimeoutError in the block after `seconds` of work: a damaged count sends cdflib through billions of rounds.
 
     Only where signals work, that is in a main thread and not on Windows; elsewhere there is no limit.
     """
@@ -145,13 +145,13 @@ def _time_limit(seconds):
     def stop(*_):
         raise TimeoutError(f"not read within {seconds:g} s")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def video_frames(path, wanted, n_frames, reader="opencv"):

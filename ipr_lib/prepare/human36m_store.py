@@ -1,0 +1,88 @@
+"""Human3.6M from its raw download straight into crop stores, without whole pictures in between.
+
+Taught in notebooks/04_crops_and_augmentation.ipynb.
+"""
+
+import contextlib
+import shutil
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..files import InputError
+from ..layout import SUBJECTS, TEST_STEP, TRAIN_STEP, Sequence
+from ..pictures import encode_crop
+from ..store import MARGIN, label_columns, merge_stores, open_store, write_store
+from .human36m import ALL_ACTIONS, TEST_SUBJECTS, read_frames, read_labels, run
+
+
+def prepare_stores(source, target, name, *, crop_px, subjects=SUBJECTS, actions=ALL_ACTIONS, step=TRAIN_STEP,
+                   test_step=TEST_STEP, lens=False, reader="opencv", metadata=None, workers=1):
+    """Write the crop stores of training and test subjects from the raw download.
+
+    Each sequence and camera becomes a small store of its own first, so an interrupted run goes on where it was; they are
+    joined, and removed, when all are there. Meanwhile they need as much room again as the result.
+
+    Args:
+        source, subjects, actions, step, test_step, lens, reader, metadata, workers: see `human36m.prepare`.
+        target: folder of the stores.
+        name: of the set; the stores are called NAME-train-PX.crops and NAME-test-PX.crops.
+        crop_px: side of the crops that training will cut, px; stored crops are `store.MARGIN` times as wide.
+    Returns:
+        list of lines that say what was done.
+    Raises:
+        InputError: as `human36m.prepare`; no store is written before all sequences are there.
+    """
+    target = Path(target)
+    parts, stored_px = target / f".parts-{name}-{crop_px}", round(crop_px * MARGIN)
+    steps = {subject: test_step if subject in TEST_SUBJECTS else step for subject in subjects}
+    places = {}
+
+    def place(folder):
+        places[folder] = parts / f"{folder}.crops"
+        return places[folder]
+
+    def is_done(task):
+        with contextlib.suppress(InputError):
+            return open_store(task.target).recipe == _recipe(task, stored_px)
+        return False
+
+    report = run(source, target, steps, actions, place, is_done, partial(_write_part, stored_px), lens, reader, metadata,
+                 workers)
+    for part in ("train", "test"):
+        own = [subject for subject in subjects if (subject in TEST_SUBJECTS) == (part == "test")]
+        paths = [path for folder, path in places.items() if int(folder[2:4]) in own]
+        if not paths:
+            continue
+        path = target / f"{name}-{part}-{crop_px}.crops"
+        merge_stores(path, sorted(paths), {
+            "source": name, "subjects": own, "step": steps[own[0]], "crop_px": crop_px, "stored_px": stored_px,
+            "origin": None, "lens": lens,
+        })
+        report.append(f"{path}: {len(open_store(path))} items")
+    shutil.rmtree(parts, ignore_errors=True)
+    return report
+
+
+def _recipe(task, stored_px):
+    return {"source": task.target.stem, "step": task.step, "stored_px": stored_px, "lens": task.lens}
+
+
+def _write_part(stored_px, task):
+    """Write the store of one sequence and camera; runs in a worker. Returns (error line or None, checked)."""
+    cv2.setNumThreads(1)
+    try:
+        joints_world, checked = read_labels(task)
+        wanted = np.arange(0, len(joints_world), task.step)
+        camera, frames = read_frames(task, wanted, joints_world)
+        sequence = Sequence(task.target, *task.key, task.camera_id, camera, joints_world)
+        columns = label_columns(sequence, wanted, stored_px)
+        jpegs = [
+            encode_crop(picture, affine, stored_px) for (_, picture), affine in zip(frames, columns["affine"], strict=True)
+        ]
+        write_store(task.target, columns, jpegs, _recipe(task, stored_px))
+    except InputError as error:
+        return str(error), False
+    return None, checked
