@@ -1,0 +1,248 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from nbformat.v4 import new_code_cell, new_notebook
+
+from ipr_lib import engine, pipeline
+from ipr_lib.config import REPOSITORY, load_config
+from ipr_lib.files import InputError, read_json, write_json
+
+from .conftest import write_sequence
+
+TINY = {
+    "dataset": "made-up", "train_subjects": [1], "test_subjects": [9], "train_step": 3, "test_step": 3, "batch_size": 2,
+    "epochs": 2, "trunk_width": 4, "head_width": 8, "workers": 1,
+}
+PARAMETERS = 'profile = "laptop"\nseed = 0\noverrides = {}\nresults_dir = "../results"'
+KERNEL = {"kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}}
+# Each run of a notebook leaves a line; `tally` is what the notebook appends to.
+COUNT = 'open(results_dir + "/tally", "a").write("{} " + profile + str(seed) + str(len(overrides)) + chr(10));'
+
+
+def write_notebook(path, *cells, tags=("parameters",)):
+    cells = [new_code_cell(PARAMETERS, metadata={"tags": list(tags)}), *map(new_code_cell, cells)]
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(new_notebook(cells=cells, metadata=KERNEL), path)
+    return path
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A folder with a prepared set (S1 twice, S9 once), two notebooks and a place for results."""
+    monkeypatch.setattr(pipeline, "DATA", tmp_path / "data")
+    monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(pipeline, "REPOSITORY", tmp_path)  # notebooks run again when the library in it changes
+    (tmp_path / "ipr_lib").mkdir()
+    (tmp_path / "ipr_lib" / "module.py").write_text("a = 1")
+    for subject, action in ((1, 2), (1, 3), (9, 2)):
+        write_sequence(tmp_path / "data" / "made-up", subject, action)
+    write_json(tmp_path / "data" / "made-up" / "capture.json", {"version": 1})
+    for name in ("00_first", "01_second"):
+        write_notebook(tmp_path / "notebooks" / f"{name}.ipynb", COUNT.format(name))
+    return tmp_path
+
+
+@pytest.fixture
+def cfg():
+    return load_config("smoke", **TINY)
+
+
+# --- parameters and failures of notebooks ---
+
+def test_parameter_names(tmp_path):
+    notebook = nbformat.read(write_notebook(tmp_path / "a.ipynb", "other = 1"), as_version=4)
+    assert pipeline.parameter_names(notebook) == {"profile", "seed", "overrides", "results_dir"}
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_parameters_stand_in_one_cell(count):
+    cells = [new_code_cell("seed = 0", metadata={"tags": ["parameters"]}) for _ in range(count)] + [new_code_cell("1")]
+    with pytest.raises(InputError, match=f"expected one cell tagged 'parameters', found {count}"):
+        pipeline.parameter_names(new_notebook(cells=cells))
+
+
+def test_unknown_parameter_is_refused_before_anything_runs(tmp_path):
+    source = write_notebook(tmp_path / "00_first.ipynb", COUNT.format("first"))
+    with pytest.raises(InputError, match="00_first.ipynb has no parameter profil, sed$"):
+        pipeline.run_notebook(source, tmp_path / "out", {"sed": 1, "profil": "smoke", "results_dir": str(tmp_path)})
+    assert not (tmp_path / "tally").exists() and not (tmp_path / "out").exists()
+
+
+def test_failing_notebook_names_itself_and_its_cell(tmp_path):
+    source = write_notebook(tmp_path / "07_broken.ipynb", "x = 1", "raise ValueError('no such joint')", COUNT.format("late"))
+    with pytest.raises(InputError, match=r"07_broken\.ipynb: cell \d+ failed with ValueError: no such joint; see (.*)") as caught:
+        pipeline.run_notebook(source, tmp_path / "out", {"results_dir": str(tmp_path)})
+    assert str(caught.value).endswith(str(tmp_path / "out" / "executed.ipynb"))
+    executed = nbformat.read(tmp_path / "out" / "executed.ipynb", as_version=4)
+    number = int(str(caught.value).partition("cell ")[2].partition(" ")[0])
+    (failed,) = [cell for cell in executed.cells if cell.cell_type == "code" and cell.execution_count == number]
+    assert "no such joint" in failed.source
+    assert not (tmp_path / "tally").exists(), "cells after the failed one must not run"
+
+
+# --- stores ---
+
+def test_store_is_kept_while_nothing_changes(home, cfg):
+    first = pipeline.crop_store(cfg, "train")
+    assert len(first) == 6 and first.recipe["subjects"] == [1]
+    assert len(pipeline.crop_store(cfg, "test")) == 3
+    before = first.path.stat()
+    again = pipeline.crop_store(cfg, "train").path.stat()
+    assert (again.st_ino, again.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize("spoil", ["manifest", "recipe", "truncated"])
+def test_stale_or_damaged_store_is_built_again(home, cfg, spoil):
+    store = pipeline.crop_store(cfg, "train")
+    path, inode = store.path, store.path.stat().st_ino
+    if spoil == "manifest":
+        write_json(home / "data" / "made-up" / "capture.json", {"version": 2})
+    elif spoil == "recipe":
+        cfg = load_config("smoke", **TINY | {"train_step": 6})
+    else:
+        path.write_bytes(path.read_bytes()[:-100])
+    del store
+    rebuilt = pipeline.crop_store(cfg, "train")
+    assert rebuilt.path == path and path.stat().st_ino != inode
+    assert rebuilt.recipe["origin"] and len(rebuilt) == (4 if spoil == "recipe" else 6)
+
+
+def test_a_network_of_other_data_is_refused(home, cfg):
+    pipeline.trained(cfg, home / "results")
+    pipeline.trained(cfg, home / "results")
+    write_json(home / "data" / "made-up" / "capture.json", {"version": 2})
+    with pytest.raises(InputError, match="trained on another version of made-up; delete that folder"):
+        pipeline.trained(cfg, home / "results")
+    with pytest.raises(InputError, match="trained on another version of made-up"):
+        pipeline.evaluated(cfg, home / "results")
+
+
+def test_missing_data_is_named(home):
+    cfg = load_config("smoke", **TINY | {"dataset": "human36m"})
+    with pytest.raises(InputError, match="human36m: no such folder"):
+        pipeline.evaluated(cfg, home / "results")
+
+
+# --- the whole run ---
+
+def reproduce(home, **arguments):
+    results_dir = home / "results"
+    results_dir.mkdir(exist_ok=True)
+    return pipeline.reproduce("smoke", overrides=TINY, results_dir=results_dir, **arguments)
+
+
+def tally(home):
+    path = home / "results" / "tally"
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def test_reproduce_then_reuse_then_change(home, cfg, capsys):
+    metrics = reproduce(home)
+    folder = pipeline.run_dir(cfg, home / "results")
+    ran = [f"{name} smoke0{len(TINY)}" for name in ("00_first", "01_second")]
+    assert tally(home) == ran
+    assert metrics == read_json(folder / "metrics.json") and metrics["scores"]["n"] == 3
+    assert (folder / "report.md").read_text() in capsys.readouterr().out
+    predictions = np.load(folder / "predictions.npz")
+    assert predictions["pred_cam"].shape == predictions["target_cam"].shape == (3, 18, 3)
+    seconds = torch.load(folder / engine.CHECKPOINT, weights_only=True)["seconds"]
+    assert metrics["minutes"]["training"] == pytest.approx(seconds / 60, abs=1e-3)
+    for name in ("00", "01"):
+        executed = nbformat.read(folder / name / "executed.ipynb", as_version=4)
+        assert all(cell.execution_count for cell in executed.cells)
+
+    written = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != "minutes.json"}
+    written = {path: time for path, time in written.items() if path.name != "origin.json"}
+    assert reproduce(home) == metrics
+    assert tally(home) == ran, "a second run executes no notebook again"
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+
+    write_notebook(home / "notebooks" / "01_second.ipynb", "changed = True", COUNT.format("01_second"))
+    reproduce(home)
+    assert tally(home) == [*ran, ran[1]], "the changed notebook runs again, and it alone"
+    reproduce(home, only=["00"], fresh=True)
+    assert tally(home) == [*ran, ran[1], ran[0]]
+    (home / "ipr_lib" / "module.py").write_text("a = 2")
+    reproduce(home, only=["01"])
+    assert tally(home) == [*ran, ran[1], ran[0], ran[1]], "notebooks run again on a changed library"
+
+
+def test_unknown_notebook_is_refused_before_anything_is_done(home):
+    with pytest.raises(InputError, match="no notebook 07, 99"):
+        reproduce(home, only=["00", "99", "07"])
+    assert not list((home / "results").iterdir())
+
+
+def test_scores_follow_their_checkpoint(home, cfg):
+    first = pipeline.evaluated(cfg, home / "results")
+    folder = pipeline.run_dir(cfg, home / "results")
+    (folder / engine.CHECKPOINT).unlink()
+    (folder / "predictions.npz").unlink()
+    again = pipeline.evaluated(cfg, home / "results")
+    assert (folder / "predictions.npz").exists()
+    assert again["checkpoint"] != first["checkpoint"], "the new file holds other times, so it is another file"
+    assert again["scores"]["mpjpe"]["frame_mean"] == pytest.approx(first["scores"]["mpjpe"]["frame_mean"])
+    assert read_json(folder / "metrics.json") == again
+
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from ipr_lib import pipeline
+home, overrides = Path(sys.argv[1]), json.loads(sys.argv[2])
+pipeline.DATA, pipeline.NOTEBOOKS, pipeline.REPOSITORY = home / "data", home / "notebooks", home
+pipeline.reproduce("smoke", overrides=overrides, results_dir=home / "results")
+"""
+
+
+def test_killed_run_goes_on(home, cfg):
+    """kill -9 while the second notebook runs: the next call trains nothing again and runs the second notebook alone."""
+    (home / "results").mkdir()
+    wait = 'import pathlib, time; pathlib.Path(results_dir, "begun").touch()\n'
+    wait += 'while not pathlib.Path(results_dir, "go").exists(): time.sleep(0.05)'
+    write_notebook(home / "notebooks" / "01_second.ipynb", wait, COUNT.format("01_second"))
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(home), json.dumps(TINY)], cwd=REPOSITORY, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 200
+    while not (home / "results" / "begun").exists():
+        assert process.poll() is None and time.monotonic() < deadline, "the run did not reach its second notebook"
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)  # its kernel, too
+    process.wait()
+
+    folder = pipeline.run_dir(cfg, home / "results")
+    assert (folder / "00" / "stamp.json").exists() and not (folder / "01" / "stamp.json").exists()
+    trained, metrics = (folder / engine.CHECKPOINT).stat().st_mtime_ns, read_json(folder / "metrics.json")
+    (home / "results" / "go").touch()
+    assert reproduce(home) == metrics
+    assert [line.split()[0] for line in tally(home)] == ["00_first", "01_second"]
+    assert (folder / engine.CHECKPOINT).stat().st_mtime_ns == trained
+    assert (folder / "01" / "stamp.json").exists()
+
+
+# --- the built-in capture as the data ---
+
+def test_capture_is_written_once_and_scored(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "DATA", tmp_path / "data")
+    small = {name: TINY[name] for name in ("batch_size", "epochs", "trunk_width", "head_width", "workers")}
+    cfg = load_config(
+        "smoke", **small, capture_subjects=[1, 9], capture_actions=[2], capture_cameras=[1], capture_frames=81, train_step=40
+    )
+    train, test = pipeline.stores(cfg)
+    assert (len(train), len(test)) == (3, 2)
+    assert train.recipe["subjects"] == [1] and test.recipe["subjects"] == [9], "actors that were not captured are left out"
+    pictures = {path: path.stat().st_mtime_ns for path in (tmp_path / "data" / "capture-smoke").rglob("*.jpg")}
+    assert len(pictures) == 5
+    metrics = pipeline.evaluated(cfg, tmp_path / "results")
+    assert metrics["data"] == "built-in capture" and metrics["split"] == "S1 / S9" and metrics["train_items"] == 3
+    assert {path: path.stat().st_mtime_ns for path in pictures} == pictures
