@@ -106,7 +106,10 @@ def read_pose(path, width):
     Raises:
         InputError: the file is missing, truncated or damaged, has no `Pose`, or one of another width.
     """
-    import cdflib
+    try:
+        import cdflib
+    except ImportError as error:
+        raise InputError("reading poses needs the package cdflib: pip install cdflib") from error
 
     path = Path(path)
     if not path.is_file():
