@@ -186,16 +186,22 @@ def pose_trunk(actor, pelvis, R_pelvis, bend, side, twist, look):
     Returns:
         Trunk.
     """
-    bone = actor.bone_mm
     lower = R_pelvis @ turn("z", twist / 2) @ turn("y", side / 2) @ turn("x", -bend / 2)
     chest = R_pelvis @ turn("z", twist) @ turn("y", side) @ turn("x", -bend)
     throat = chest @ turn("z", look[:, 0] / 2) @ turn("y", look[:, 2] / 2) @ turn("x", -look[:, 1] / 2)
     head_R = chest @ turn("z", look[:, 0]) @ turn("y", look[:, 2]) @ turn("x", -look[:, 1])
-    torso = pelvis + bone["Torso"] * apply(lower, unit(np.array([0.0, -0.04, 1.0])))
-    neck = torso + bone["Neck"] * apply(chest, unit(np.array([0.0, 0.05, 1.0])))
-    nose = neck + bone["Nose"] * apply(throat, unit(np.array([0.0, 0.48, 0.88])))
-    head = nose + bone["Head"] * apply(head_R, unit(np.array([0.0, -0.38, 0.92])))
-    return Trunk(pelvis, torso, neck, nose, head, R_pelvis, chest, head_R)
+    return trunk_from_rotations(actor, pelvis, R_pelvis, lower, chest, throat, head_R)
+
+
+def trunk_from_rotations(actor, pelvis, R_pelvis, R_lower, R_chest, R_throat, R_head):
+    """Spine and head from the rotation of each part, (n, 3, 3); lower lies between pelvis and chest, throat between
+    chest and head. Returns: Trunk."""
+    bone = actor.bone_mm
+    torso = pelvis + bone["Torso"] * apply(R_lower, unit(np.array([0.0, -0.04, 1.0])))
+    neck = torso + bone["Neck"] * apply(R_chest, unit(np.array([0.0, 0.05, 1.0])))
+    nose = neck + bone["Nose"] * apply(R_throat, unit(np.array([0.0, 0.48, 0.88])))
+    head = nose + bone["Head"] * apply(R_head, unit(np.array([0.0, -0.38, 0.92])))
+    return Trunk(pelvis, torso, neck, nose, head, R_pelvis, R_chest, R_head)
 
 
 def hip(actor, pelvis, R_pelvis, side):

@@ -7,9 +7,11 @@ import multiprocessing
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -36,6 +38,23 @@ _CAMERAS = {
     3: ((-2470.0, 5210.0, 1475.0), (270.0, 60.0, 860.0), (1151.7, 1150.2), (497.3, 507.9), 1000),
     4: ((-2290.0, -5330.0, 1705.0), (200.0, -90.0, 890.0), (1144.5, 1145.6), (503.8, 492.7), 1002),
 }
+
+
+@dataclass(frozen=True)
+class Take:
+    """One take to record.
+
+    Attributes:
+        subject, action, number: of the take; they name its folders.
+        n_frames: poses.
+        play: gives the Performance when called; travels to other processes.
+    """
+
+    subject: int
+    action: int
+    number: int
+    n_frames: int
+    play: Callable
 
 
 def studio_cameras(picture_px=None):
@@ -84,34 +103,48 @@ def write_capture(target, *, subjects, actions, takes, cameras, n_frames, train_
         "cameras": sorted(cameras), "n_frames": n_frames, "train_step": train_step, "test_step": test_step,
         "seed": seed, "picture_px": picture_px, "jpeg_quality": JPEG_QUALITY,
     }
-    _check_recipe(recipe, workers)
+    check_recipe(recipe, workers)
+    record_takes(target, recipe, [
+        Take(*numbers, n_frames, partial(perform, *numbers, n_frames, seed=seed))
+        for numbers in itertools.product(recipe["subjects"], recipe["actions"], recipe["takes"])
+    ], workers)
+    return target
+
+
+def record_takes(target, recipe, takes, workers=1):
+    """Record what is missing of some takes.
+
+    Args:
+        target: folder to write to. recipe: JSON-able dict that is kept with the capture, checked.
+        takes: list of Take. workers: processes.
+    Raises:
+        InputError: as `write_capture`.
+    """
+    target = Path(target)
     _settle_manifest(target, recipe)
     _sweep(target)
-    tasks = [
-        (str(target), recipe, subject, action, take)
-        for subject, action, take in itertools.product(recipe["subjects"], recipe["actions"], recipe["takes"])
-        if _missing_cameras(target, recipe, subject, action, take)
-    ]
-    total = sum(len(_missing_cameras(*task)) * len(_frames(*task[1:3])) for task in tasks)
+    tasks = [(str(target), recipe, take) for take in takes if _missing_cameras(target, recipe, take)]
+    total = sum(len(_missing_cameras(*task)) * len(_frames(*task[1:])) for task in tasks)
     try:
         with tqdm(total=total, desc="capture", unit="picture", disable=None, smoothing=0.1) as bar:
             for written in _run(tasks, workers):
                 bar.update(written)
     finally:
         _sweep(target)
-    return target
 
 
-def _check_recipe(recipe, workers):
-    """InputError for numbers that name nothing."""
+def check_recipe(recipe, workers):
+    """InputError for numbers that name nothing; what a recipe does not hold is not checked."""
     known = {"subjects": set(SUBJECTS), "actions": set(range(2, 17)), "takes": {1, 2}, "cameras": set(_CAMERAS)}
     for name, values in known.items():
+        if name not in recipe:
+            continue
         wrong = sorted(set(recipe[name]) - values)
         if wrong or not recipe[name]:
             raise InputError(f"{name}: {wrong or 'nothing'} asked for, expected some of {sorted(values)}")
     least = {"n_frames": 1, "train_step": 1, "test_step": 1, "seed": 0, "picture_px": 16}
     for name, low in least.items():
-        value = recipe[name]
+        value = recipe.get(name, low)
         if value is None and name == "picture_px":
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < low:
@@ -150,18 +183,18 @@ def _sweep(target):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _frames(recipe, subject):
+def _frames(recipe, take):
     """0-based frames that are drawn."""
-    step = recipe["train_step"] if subject in _TRAIN_SUBJECTS else recipe["test_step"]
-    return range(0, recipe["n_frames"], step)
+    step = recipe["train_step"] if take.subject in _TRAIN_SUBJECTS else recipe["test_step"]
+    return range(0, take.n_frames, step)
 
 
-def _missing_cameras(target, recipe, subject, action, take):
+def _missing_cameras(target, recipe, take):
     """Cameras whose sequence of a take is not there yet, or is no longer whole."""
-    wanted = len(_frames(recipe, subject))
+    wanted = len(_frames(recipe, take))
     missing = []
     for number in recipe["cameras"]:
-        folder = Path(target) / folder_name(subject, action, take, number)
+        folder = Path(target) / folder_name(take.subject, take.action, take.number, number)
         names = os.listdir(folder) if folder.is_dir() else ()
         if META_NAME not in names or sum(name.endswith(".jpg") for name in names) != wanted:
             missing.append(number)
@@ -199,33 +232,34 @@ def _start_worker():
 
 def _record_take(task):
     """Record one take with all its cameras; returns the number of pictures written."""
-    target, recipe, subject, action, take = task
+    target, recipe, take = task
     try:
-        return _write_take(Path(target), recipe, subject, action, take)
+        return _write_take(Path(target), recipe, take)
     except InputError:
         raise
     except Exception as error:
         raise InputError(
-            f"S{subject} {action_name(action)} take {take} could not be recorded ({type(error).__name__}: {error})"
+            f"S{take.subject} {action_name(take.action)} take {take.number} could not be recorded ({type(error).__name__}: {error})"
         ) from error
 
 
-def _write_take(target, recipe, subject, action, take):
-    performance = perform(subject, action, take, recipe["n_frames"], seed=recipe["seed"])
-    light = studio_light(np.random.default_rng([recipe["seed"], subject, action, take]))
-    look = outfit(subject, action, take, recipe["seed"])
+def _write_take(target, recipe, take):
+    performance = take.play()
+    numbers = take.subject, take.action, take.number
+    light = studio_light(np.random.default_rng([recipe["seed"], *numbers]))
+    look = outfit(*numbers, recipe["seed"])
     cameras = studio_cameras(recipe["picture_px"])
-    frames = _frames(recipe, subject)
-    missing = _missing_cameras(target, recipe, subject, action, take)
+    frames = _frames(recipe, take)
+    missing = _missing_cameras(target, recipe, take)
     with contextlib.ExitStack() as stack:
         folders = {}
         for number in missing:
-            folders[number] = stack.enter_context(atomic_path(target / folder_name(subject, action, take, number)))
+            folders[number] = stack.enter_context(atomic_path(target / folder_name(*numbers, number)))
             folders[number].mkdir()
         for frame in frames:
             staged = stage(performance, frame, look, light)
             for number, folder in folders.items():
-                noise = (recipe["seed"], subject, action, take, number, frame)
+                noise = (recipe["seed"], *numbers, number, frame)
                 _write_jpeg(folder / picture_name(folder.name, frame), picture(staged, cameras[number], noise))
         for number, folder in folders.items():
             write_meta(folder / META_NAME, cameras[number], performance.joints_world)
