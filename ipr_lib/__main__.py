@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from . import config, pipeline, results
+from .capture import own_motion
 from .files import InputError
 from .prepare import command as human36m
 
@@ -40,8 +41,11 @@ def _parser():
 
     command = add("capture", _capture, "write the built-in capture in the prepared Human3.6M layout")
     add_config(command)
-    command.add_argument("--target", type=Path, metavar="DIR", help="default: data/capture-PROFILE")
+    command.add_argument("--target", type=Path, metavar="DIR", help="default: data/capture-PROFILE, or data/motion-NAME")
     command.add_argument("--workers", type=int, help="processes; default: the profile's")
+    command.add_argument("--motion", type=Path, metavar="DIR", help="play the .bvh files of this folder instead")
+    command.add_argument("--unit", type=float, metavar="MM", help="mm per unit of these files; default: found from the leg")
+    command.add_argument("--up", choices=("x", "y", "z"), help="upward axis of these files; default: found")
     add_config(add("train", _train, "train the network of a profile, or go on with its training"))
     add_config(add("test", _test, "score a profile's trained network and print its table"))
     command = add("reproduce", _reproduce, "capture, train, evaluate, run the notebooks, print the table")
@@ -91,7 +95,18 @@ def _load(options):
 
 
 def _capture(options):
-    print(pipeline.capture(_load(options), options.target, options.workers))
+    cfg = _load(options)
+    if options.motion is None:
+        print(pipeline.capture(cfg, options.target, options.workers))
+        return
+    target = options.target or pipeline.DATA / f"motion-{options.motion.resolve().name}"
+    plan = own_motion.write_motion(
+        target, options.motion, subjects=cfg.capture_subjects, cameras=cfg.capture_cameras, train_step=cfg.train_step,
+        test_step=cfg.test_step, unit_mm=options.unit, up=options.up, workers=options.workers or cfg.workers,
+    )
+    for take in plan:
+        print(f"{take['file']}: S{take['subject']}, action {take['action']}, take {take['take']}, {take['n_frames']} poses")
+    print(target)
 
 
 def _prepare_people(options):
