@@ -43,6 +43,7 @@ class Config:
     trunk: str = "resnet50"
     trunk_width: int = 64  # of trunk "small" only
     head_width: int = 256
+    deconvolutions: int = 3
     pretrained: bool = False
 
     batch_size: int = 32
@@ -57,6 +58,8 @@ class Config:
     shift: float = 0.0
     flip: float = 0.5
     colour: float = 0.2
+    hue: float = 0.0  # degrees
+    contrast: float = 0.0
     precision: str = "float32"  # of the network; the integral is always float32
     workers: int = 2  # processes for capture, store and, on a GPU, batches
 
@@ -67,7 +70,7 @@ class Config:
                 raise InputError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}")
         positive = (
             "capture_frames", "train_step", "test_step", "crop_px", "depth_bins", "depth_mm", "trunk_width", "head_width",
-            "batch_size", "epochs", "learning_rate",
+            "deconvolutions", "batch_size", "epochs", "learning_rate",
         )
         for name in positive:
             if not getattr(self, name) > 0:
@@ -75,10 +78,18 @@ class Config:
         for name in ("capture_subjects", "capture_actions", "capture_takes", "capture_cameras"):
             if not getattr(self, name):
                 raise InputError(f"{name} is empty: expected at least one number")
-        if self.crop_px % 32:
-            raise InputError(f"crop_px={self.crop_px}: expected a multiple of 32, the trunk's stride")
+        if self.crop_px % TRUNKS[self.trunk]:
+            raise InputError(
+                f"crop_px={self.crop_px}: expected a multiple of {TRUNKS[self.trunk]}, the stride of trunk {self.trunk}"
+            )
         if set(self.train_subjects) & set(self.test_subjects):
             raise InputError(f"train_subjects {self.train_subjects} and test_subjects {self.test_subjects} overlap")
+
+    @property
+    def volume_shape(self):
+        """(D, H, W) of each joint's volume, cells."""
+        side = self.crop_px // TRUNKS[self.trunk] * 2**self.deconvolutions
+        return self.depth_bins, side, side
 
     def hash(self):
         """8 hex digits that name this config: equal configs, equal hash. `workers` does not change results."""
@@ -95,11 +106,13 @@ PROFILES = {
     "smoke": {
         "capture_subjects": (1, 5, 9, 11), "capture_takes": (1,), "capture_cameras": (1, 3), "capture_frames": 130,
         "train_step": 40, "crop_px": 64, "depth_bins": 8, "trunk": "small", "trunk_width": 8, "head_width": 16,
+        "deconvolutions": 1,
         "batch_size": 16, "epochs": 3, "learning_rate": 3e-3, "schedule": "cosine",
     },
     "laptop": {
-        "train_step": 50, "crop_px": 64, "depth_bins": 16, "trunk": "small", "trunk_width": 24, "head_width": 64,
-        "batch_size": 32, "epochs": 60, "learning_rate": 2e-3, "warmup_steps": 200, "schedule": "cosine",
+        "train_step": 16, "crop_px": 128, "depth_bins": 16, "trunk": "small", "trunk_width": 32, "head_width": 64,
+        "deconvolutions": 1, "batch_size": 32, "epochs": 24, "learning_rate": 3e-3, "warmup_steps": 300,
+        "schedule": "cosine", "scale": 0.15, "rotation": 15.0, "hue": 60.0, "contrast": 0.3,
     },
     "gpu": {
         "capture_frames": 1500, "train_step": 25, "batch_size": 64, "schedule": "cosine", "warmup_steps": 500,

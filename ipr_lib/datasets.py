@@ -28,7 +28,7 @@ class CropDataset(Dataset):
         crops (B, S, S, 3) uint8 RGB;
         joints (B, J, 3) float32: x, y in crop px, z in mm behind the root times the zoom;
         weights (B, J, 3) float32: 1 where the coordinate is known and inside the volume, else 0;
-        colour (B, 3) float32 factors, to be applied with `normalise`;
+        colour (B, 3, 4) float32 affine maps of RGB, to be applied by `normalise`;
         affine (B, 2, 3) float64, picture px -> crop px; items (B,) int64.
     """
 
@@ -54,7 +54,7 @@ class CropDataset(Dataset):
         box = columns["box"][items]
         if self.augmentation is None:
             draw = {"scale": np.ones(len(items)), "flip": np.zeros(len(items), bool)}
-            colour = np.ones((len(items), 3), np.float32)
+            colour = np.repeat(np.eye(3, 4, dtype=np.float32)[None], len(items), axis=0)
         else:
             draw = draw_augmentation(self.augmentation, np.random.default_rng([self.seed, epoch, step]), len(items))
             colour = draw.pop("colour")
@@ -152,22 +152,34 @@ def batches(dataset, keys, workers=0):
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+def tint(crops, colour):
+    """uint8 crops -> RGB in 0 … 1, each under its own affine colour map, on the crops' device.
+
+    Args:
+        crops: (B, S, S, 3) uint8 RGB.
+        colour: (B, 3, 4) maps of RGB in 0 … 1, as `draw_augmentation` draws them.
+    Returns:
+        (B, 3, S, S) float32, clipped to 0 … 1.
+    """
+    B, S = crops.shape[:2]
+    pixels = crops.reshape(B, S * crops.shape[2], 3).transpose(1, 2).float()
+    pixels = torch.baddbmm(colour[..., 3:], colour[..., :3] / 255, pixels)
+    return pixels.clamp_(0, 1).view(B, 3, S, crops.shape[2])
+
+
 def normalise(crops, colour=None):
     """uint8 crops -> network input, on the crops' device.
 
     Args:
         crops: (B, S, S, 3) uint8 RGB.
-        colour: (B, 3) channel factors, or None.
+        colour: (B, 3, 4) affine colour maps, see `tint`; or None.
     Returns:
         (B, 3, S, S) float32; channels-last in memory on a GPU, as its convolutions like it.
     """
-    pixels = crops.permute(0, 3, 1, 2).float() / 255
-    if not crops.is_cuda:
-        pixels = pixels.contiguous()
-    if colour is not None:
-        pixels = (pixels * colour[:, :, None, None]).clamp(0, 1)
+    pixels = crops.permute(0, 3, 1, 2).float() / 255 if colour is None else tint(crops, colour)
+    memory_format = torch.channels_last if crops.is_cuda else torch.contiguous_format
     mean, std = (pixels.new_tensor(values)[:, None, None] for values in (MEAN, STD))
-    return (pixels - mean) / std
+    return ((pixels - mean) / std).contiguous(memory_format=memory_format)
 
 
 def crop_to_camera(joints, affine, cameras, root_depth):

@@ -33,7 +33,12 @@ def build_model(cfg):
     with torch.random.fork_rng():
         torch.manual_seed(cfg.seed)
         trunk = build_trunk(cfg.trunk, cfg.trunk_width, cfg.pretrained)
-        return PoseNet(trunk, len(HUMAN36M), cfg.depth_bins, cfg.head_width)
+        return PoseNet(trunk, len(HUMAN36M), cfg.depth_bins, cfg.head_width, cfg.deconvolutions)
+
+
+def build_augmentation(cfg):
+    """The Augmentation that `cfg` describes."""
+    return Augmentation(cfg.scale, cfg.rotation, cfg.shift, cfg.flip, cfg.colour, cfg.hue, cfg.contrast)
 
 
 def decode(volume, crop_px, depth_mm):
@@ -70,8 +75,7 @@ def train(cfg, store, run_dir, device=None):
     """
     device = device or default_device()
     run_dir = Path(run_dir)
-    augmentation = Augmentation(cfg.scale, cfg.rotation, cfg.shift, cfg.flip, cfg.colour)
-    dataset = CropDataset(store, cfg.crop_px, cfg.depth_mm, augmentation, cfg.seed)
+    dataset = CropDataset(store, cfg.crop_px, cfg.depth_mm, build_augmentation(cfg), cfg.seed)
     keys = training_keys(store, cfg.batch_size, cfg.epochs, cfg.seed)
     if keys.steps == 0:
         raise InputError(f"{store.path} holds {len(store)} items, fewer than one batch of {cfg.batch_size}")

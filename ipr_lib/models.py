@@ -10,32 +10,34 @@ from torchvision.models.resnet import BasicBlock
 
 from .files import InputError
 
-DECONVOLUTIONS = 3
-
 
 class SmallResNet(nn.Module):
-    """ResNet-18's plan at a smaller width, for machines without a GPU.
+    """A small residual trunk for machines without a GPU: eight basic blocks, stride 16.
 
-    The stem is a 4 x 4 convolution with stride 4 in place of 7 x 7, pool: it sees each pixel once, at a tenth of the
-    cost. Four stages of basic blocks follow, widths w, 2w, 4w, 8w; stride 32 in all.
+    The stem takes an eighth of the crop's resolution in two cheap steps, for most of the pixels are room; the last two
+    stages keep theirs, for a map of 4 x 4 cells or fewer would leave the head to redraw what the trunk had seen.
     """
 
-    def __init__(self, width, blocks=(2, 2, 2, 2)):
+    stride = 16
+
+    def __init__(self, width):
         """
         Args:
-            width: channels of the first stage.
-            blocks: basic blocks a stage.
+            width: channels of the first stage; the others have two, three and three times as many.
         """
         super().__init__()
-        stem = [nn.Conv2d(3, width, 4, 4, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-        layers, channels = stem, width
-        for stage, count in enumerate(blocks):
-            for block in range(count):
-                out, stride = width * 2**stage, 2 if stage and not block else 1
+        half = max(1, width // 2)
+        layers = [
+            nn.Conv2d(3, half, 4, 4, bias=False), nn.BatchNorm2d(half), nn.ReLU(inplace=True),
+            nn.Conv2d(half, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+        ]
+        channels = width
+        for out, stride in ((width, 1), (2 * width, 2), (3 * width, 1), (3 * width, 1)):
+            for block_stride in (stride, 1):
                 shortcut = None
-                if stride != 1 or channels != out:
-                    shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
-                layers.append(BasicBlock(channels, out, stride, shortcut))
+                if block_stride != 1 or channels != out:
+                    shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, block_stride, bias=False), nn.BatchNorm2d(out))
+                layers.append(BasicBlock(channels, out, block_stride, shortcut))
                 channels = out
         self.layers = nn.Sequential(*layers)
         self.channels = channels
@@ -45,7 +47,9 @@ class SmallResNet(nn.Module):
 
 
 class TorchvisionTrunk(nn.Module):
-    """A torchvision ResNet up to its last stage: no pool, no classifier; stride 32."""
+    """A torchvision ResNet up to its last stage: no pool, no classifier."""
+
+    stride = 32
 
     def __init__(self, name, weights=None):
         super().__init__()
@@ -61,7 +65,11 @@ class TorchvisionTrunk(nn.Module):
         return crops
 
 
-TRUNKS = ("small", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+# Each trunk with its stride: crop px a feature cell.
+TRUNKS = {
+    "small": SmallResNet.stride,
+    **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"), TorchvisionTrunk.stride),
+}
 
 
 def build_trunk(name, width=64, pretrained=False):
@@ -72,7 +80,7 @@ def build_trunk(name, width=64, pretrained=False):
         width: channels of the first stage of "small"; the others have their own.
         pretrained: start from torchvision's ImageNet weights.
     Returns:
-        module (B, 3, S, S) -> (B, trunk.channels, S / 32, S / 32).
+        module (B, 3, S, S) -> (B, trunk.channels, S / stride, S / stride), with attributes channels and stride.
     Raises:
         InputError: unknown name, or the ImageNet weights are neither here nor to be had.
     """
@@ -97,21 +105,22 @@ def build_trunk(name, width=64, pretrained=False):
 
 
 class PoseNet(nn.Module):
-    """Trunk, three deconvolutions, 1 x 1 convolution: a volume of logits for each joint.
+    """Trunk, deconvolutions, 1 x 1 convolution: a volume of logits for each joint.
 
     Args:
         trunk: a module with `channels`, as `build_trunk` makes.
         joints: number of joints J.
         depth_bins: number of depth cells D.
         head_width: channels of the deconvolutions.
+        deconvolutions: how many, each doubling the map's sides; three after a ResNet, as in the paper.
     """
 
-    def __init__(self, trunk, joints, depth_bins, head_width=256):
+    def __init__(self, trunk, joints, depth_bins, head_width=256, deconvolutions=3):
         super().__init__()
         self.joints, self.depth_bins = joints, depth_bins
         self.backbone = trunk
         layers, channels = [], trunk.channels
-        for _ in range(DECONVOLUTIONS):
+        for _ in range(deconvolutions):
             layers += [
                 nn.ConvTranspose2d(channels, head_width, 4, 2, 1, bias=False),
                 nn.BatchNorm2d(head_width),
@@ -130,9 +139,9 @@ class PoseNet(nn.Module):
     def forward(self, crops):
         """
         Args:
-            crops: (B, 3, S, S) normalised, S a multiple of 32.
+            crops: (B, 3, S, S) normalised, S a multiple of the trunk's stride.
         Returns:
-            volume of logits (B, J, D, S / 4, S / 4).
+            volume of logits (B, J, D, H, W), H = W = S / stride * 2**deconvolutions; S / 4 in the paper.
         """
         maps = self.final(self.deconvolutions(self.backbone(crops)))
         return maps.unflatten(1, (self.joints, self.depth_bins))

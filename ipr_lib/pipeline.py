@@ -136,7 +136,7 @@ def evaluated(cfg, results_dir=REPOSITORY / "results"):
         "samples_seen": steps * cfg.batch_size,
         "oracle": list(engine.ORACLES),
         "network": f"{cfg.trunk}{f' (width {cfg.trunk_width})' if cfg.trunk == 'small' else ''}, {cfg.crop_px} px, "
-                   f"{cfg.crop_px // 4} x {cfg.crop_px // 4} x {cfg.depth_bins}",
+                   f"volume {' x '.join(map(str, cfg.volume_shape))}",
         "parameters": count_parameters(model),
         "seed": cfg.seed,
         "commit": results.commit(),

@@ -37,6 +37,9 @@ class Augmentation:
         shift: the box centre moves by up to this share of its side, along x and y.
         flip: probability of a mirrored crop.
         colour: each channel is multiplied by 1 - colour … 1 + colour.
+        hue: colours turn by -hue … +hue, degrees; greys stay.
+        contrast: saturation and contrast are multiplied by 1 - contrast … 1 + contrast, and up to half of it is added
+            to the brightness (of 1) or taken away.
     """
 
     scale: float = 0.25
@@ -44,6 +47,8 @@ class Augmentation:
     shift: float = 0.0
     flip: float = 0.5
     colour: float = 0.2
+    hue: float = 0.0
+    contrast: float = 0.0
 
 
 def draw_augmentation(augmentation, rng, n):
@@ -54,8 +59,8 @@ def draw_augmentation(augmentation, rng, n):
         rng: numpy Generator.
         n: how many.
     Returns:
-        dict of arrays: scale (n,), rotation (n,) degrees, shift (n, 2) in box sides, flip (n,) bool, colour (n, 3)
-        float32.
+        dict of arrays: scale (n,), rotation (n,) degrees, shift (n, 2) in box sides, flip (n,) bool, colour (n, 3, 4)
+        float32: affine maps of RGB in 0 … 1, for `datasets.normalise`.
     """
     a = augmentation
     return {
@@ -63,8 +68,22 @@ def draw_augmentation(augmentation, rng, n):
         "rotation": rng.uniform(-a.rotation, a.rotation, n),
         "shift": rng.uniform(-a.shift, a.shift, (n, 2)),
         "flip": rng.random(n) < a.flip,
-        "colour": rng.uniform(1 - a.colour, 1 + a.colour, (n, 3)).astype(np.float32),
+        "colour": _colour_maps(a, rng, n),
     }
+
+
+def _colour_maps(a, rng, n):
+    """(n, 3, 4) float32 maps: turn and saturate colours about the grey axis, scale channels, then contrast."""
+    turn = np.deg2rad(rng.uniform(-a.hue, a.hue, n))
+    saturation, contrast = rng.uniform(1 - a.contrast, 1 + a.contrast, (2, n))
+    brightness = rng.uniform(-a.contrast / 2, a.contrast / 2, n)
+    gain = rng.uniform(1 - a.colour, 1 + a.colour, (n, 3, 1))
+    grey = np.full((3, 3), 1 / 3)  # projects on the grey axis; what is left of a colour turns round that axis
+    across = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
+    cos, sin = (saturation * np.cos(turn))[:, None, None], (saturation * np.sin(turn))[:, None, None]
+    linear = contrast[:, None, None] * gain * (grey + cos * (np.eye(3) - grey) + sin * across)
+    offset = np.broadcast_to((0.5 * (1 - contrast) + brightness)[:, None, None], (n, 3, 1))
+    return np.concatenate([linear, offset], axis=2).astype(np.float32)
 
 
 def crop_affine(box, crop_px, scale=1.0, rotation=0.0, shift=(0.0, 0.0), flip=False):

@@ -12,14 +12,15 @@ import torch
 
 from ipr_lib import engine, models
 from ipr_lib.config import load_config
-from ipr_lib.datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise
+from ipr_lib.datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise, tint
 from ipr_lib.files import InputError
 from ipr_lib.heatmaps import soft_argmax
 from ipr_lib.losses import integral_loss
 from ipr_lib.skeleton import HUMAN36M
-from ipr_lib.transforms import Augmentation, apply_affine
+from ipr_lib.transforms import Augmentation, apply_affine, draw_augmentation
 
-TINY = dict(crop_px=64, depth_bins=8, trunk="small", trunk_width=4, head_width=8, batch_size=2, epochs=4, workers=0)
+TINY = dict(crop_px=64, depth_bins=8, trunk="small", trunk_width=4, head_width=8,
+            deconvolutions=2, batch_size=2, epochs=4, workers=0)
 
 
 @pytest.fixture
@@ -93,11 +94,26 @@ def test_every_item_once_an_epoch_in_a_new_order():
 
 def test_normalise_by_hand():
     crops = torch.tensor([255, 51, 0], dtype=torch.uint8).expand(2, 4, 5, 3)
-    pixels = normalise(crops, torch.tensor([[1.2, 0.5, 1], [0.5, 2, 1]]))
+    gains = torch.tensor([[1.2, 0.5, 1], [0.5, 2, 1]])
+    pixels = normalise(crops, torch.cat([torch.diag_embed(gains), torch.zeros(2, 3, 1)], dim=2))
     expected = torch.tensor([[(1 - 0.485) / 0.229, (0.1 - 0.456) / 0.224, -0.406 / 0.225],
                              [(0.5 - 0.485) / 0.229, (0.4 - 0.456) / 0.224, -0.406 / 0.225]])
     assert pixels.shape == (2, 3, 4, 5)
     torch.testing.assert_close(pixels[:, :, 2, 3], expected)
+
+
+def test_colour_maps_turn_colours_round_the_grey_axis():
+    pictures = torch.tensor([[200, 40, 40], [90, 90, 90]], dtype=torch.uint8).view(1, 2, 1, 3).expand(50, 2, 2, 3)
+    rng = np.random.default_rng(0)
+    still = draw_augmentation(Augmentation(colour=0), rng, 50)["colour"]
+    np.testing.assert_allclose(tint(pictures, torch.from_numpy(still)), pictures.permute(0, 3, 1, 2) / 255, atol=1e-6)
+    turned = tint(pictures, torch.from_numpy(draw_augmentation(Augmentation(colour=0, hue=30), rng, 50)["colour"]))
+    np.testing.assert_allclose(turned[:, :, 1], 90 / 255, atol=1e-5)  # greys stay
+    red = turned[:, :, 0, 0] - 280 / 3 / 255
+    angle = torch.atan2((red[:, 1] - red[:, 2]) * 3**0.5, 2 * red[:, 0] - red[:, 1] - red[:, 2]).rad2deg()
+    assert 20 < angle.abs().max() <= 30.1 and angle.abs().min() < 5
+    strong = tint(pictures, torch.from_numpy(draw_augmentation(Augmentation(contrast=0.9), rng, 50)["colour"]))
+    assert strong.min() == 0 and strong.max() == 1 and strong[:, :, 1].std() > 0.1
 
 
 def test_crop_to_camera_undoes_the_targets(store):
@@ -109,13 +125,25 @@ def test_crop_to_camera_undoes_the_targets(store):
 
 # --- networks ---
 
-@pytest.mark.parametrize("name, width", [("small", 4), ("small", 6), ("resnet18", 64), ("resnet50", 64)])
-def test_every_trunk_gives_a_volume(name, width):
-    model = models.PoseNet(models.build_trunk(name, width), joints=3, depth_bins=5, head_width=7).eval()
+@pytest.mark.parametrize("name, width, deconvolutions", [
+    ("small", 4, 1), ("small", 6, 2), ("small", 5, 3), ("resnet18", 64, 3), ("resnet50", 64, 2)
+])
+def test_every_trunk_gives_a_volume(name, width, deconvolutions):
+    trunk = models.build_trunk(name, width)
+    model = models.PoseNet(trunk, joints=3, depth_bins=5, head_width=7, deconvolutions=deconvolutions).eval()
     volume = model(torch.randn(2, 3, 64, 96))
-    assert volume.shape == (2, 3, 5, 16, 24)
+    H, W = (side // models.TRUNKS[name] * 2**deconvolutions for side in (64, 96))
+    assert volume.shape == (2, 3, 5, H, W)
     # Almost-zero logits: training starts at the middle of the crop.
-    torch.testing.assert_close(soft_argmax(volume), torch.tensor([11.5, 7.5, 2]).expand(2, 3, 3), atol=0.05, rtol=0)
+    middle = torch.tensor([(W - 1) / 2, (H - 1) / 2, 2])
+    torch.testing.assert_close(soft_argmax(volume), middle.expand(2, 3, 3), atol=0.05, rtol=0)
+
+
+def test_config_knows_the_shape_of_the_volume(cfg):
+    for changes in (dict(), dict(trunk="resnet18", deconvolutions=3, crop_px=96), dict(deconvolutions=2)):
+        other = dataclasses.replace(cfg, **changes)
+        volume = engine.build_model(other).eval()(torch.zeros(1, 3, other.crop_px, other.crop_px))
+        assert volume.shape[2:] == other.volume_shape
 
 
 def test_full_network_has_the_published_number_of_parameters():
