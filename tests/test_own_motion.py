@@ -1,6 +1,7 @@
 """BVH files onto the capture's actors, with small files that the tests write."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from ipr_lib.capture.retarget import check_unit, find_joints, perform_bvh
 from ipr_lib.capture.studio import MANIFEST, studio_cameras
 from ipr_lib.files import InputError
 from ipr_lib.layout import folder_name, frames_in_use, list_folders, read_sequence
+from ipr_lib.prepare.check import check
 from ipr_lib.skeleton import HUMAN36M, Skeleton, bone_lengths
 from tests.fuzzing import corruptions
 
@@ -344,6 +346,11 @@ def test_capture_writes_the_prepared_layout(motion, tmp_path):
     manifest = json.loads((target / MANIFEST).read_text())
     assert [take["file"] for take in manifest["motion"]] == ["a_stand.BVH", "b_walk.bvh", "c_far.bvh"]
     assert str(tmp_path) not in (target / MANIFEST).read_text()
+    # The check knows that own motion is no full grid of takes, and misses what the plan names.
+    report, problems = check(target)
+    assert problems == [] and "S9" in report
+    shutil.rmtree(folders[2])
+    assert check(target)[1] == [f"{folders[2].name} is missing"]
 
 
 def test_capture_resumes_and_refuses_changed_motion(motion, tmp_path):

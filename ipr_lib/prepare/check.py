@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..files import InputError
+from ..files import InputError, read_json
 from ..layout import (
     ACTIONS,
     CAMERAS,
@@ -62,7 +62,8 @@ def check(root, metadata=None, workers=1):
                     f"{row['name']}: {len(lost)} pictures of step {steps[subject]} are missing, the first is "
                     f"{picture_name(row['name'], lost[0])}"
                 )
-    problems += _missing(sequences, subjects, metadata, {parse_folder_name(folder.name) for folder in folders})
+    there = {parse_folder_name(folder.name) for folder in folders}
+    problems += _missing(sequences, subjects, metadata, there, _own_takes(root))
     problems += _bones(sequences, subjects)
     table = _table(sequences, subjects, steps)
     if not (root / "capture.json").exists():
@@ -120,14 +121,25 @@ def _step(row):
     return next(fits, row["n"])
 
 
-def _missing(sequences, subjects, metadata, there):
+def _own_takes(root):
+    """(subject, action, take, camera) of each folder of a capture of own motion, where `root` is one; else nothing."""
+    path = root / "capture.json"
+    manifest = read_json(path) if path.exists() else {}
+    try:
+        takes = [(take["subject"], take["action"], take["take"]) for take in manifest.get("motion", ())]
+        return {(*take, camera) for take in takes for camera in manifest["cameras"]}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not a capture's recipe ({error!r}); write the capture again") from error
+
+
+def _missing(sequences, subjects, metadata, there, own):
     """Lines on sequences that should be there, and on numbers of poses that should be others."""
     keys = [row["key"] for row in sequences]
     if metadata is None:  # every subject should have what any of them has
         actions, takes, cameras = ({key[i] for key in keys} for i in (1, 2, 3))
     else:
         actions, takes, cameras = range(FIRST_ACTION, FIRST_ACTION + len(ACTIONS)), (1, 2), CAMERAS
-    wanted = {(s, a, t, c) for s in subjects for a in actions for t in takes for c in cameras}
+    wanted = own or {(s, a, t, c) for s in subjects for a in actions for t in takes for c in cameras}
     lines = [f"{name} is missing" for key in sorted(wanted - there) if (name := folder_name(*key)) not in SKIPPED_FOLDERS]
     counts = metadata.counts if metadata else {}
     return lines + [
