@@ -1,8 +1,13 @@
 """One way to spread independent tasks over processes."""
 
+import os
+import signal
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import active_children, connection, get_context, parent_process
+
+import cv2
 
 from .files import InputError
 
@@ -16,16 +21,34 @@ def parallel_map(function, tasks, workers):
         workers: number of processes; 1 works in this process.
     Raises:
         InputError: a worker was killed from outside. Errors of `function` come through as they are; what has not
-            started by then is dropped.
+            started by then is dropped, and so is what is under way. So it is after Ctrl-C.
     """
-    if workers <= 1:
+    if workers <= 1 or len(tasks) <= 1:
         yield from map(function, tasks)
         return
+    others = set(active_children())
     # Forked workers would inherit the threads of torch and OpenCV in an unknown state.
-    pool = ProcessPoolExecutor(min(workers, max(1, len(tasks))), mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), get_context("spawn"), _start_worker)
     try:
         yield from pool.map(function, tasks)
-    except BrokenProcessPool as error:
-        raise InputError("a worker process was killed; out of memory? Run again with fewer workers") from error
+    except BaseException as error:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in set(active_children()) - others:
+            process.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise InputError("a worker process was killed; out of memory? Run again with fewer workers") from error
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _start_worker():
+    """One thread a process; Ctrl-C is the parent's business, and without a parent there is nothing left to do."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent():
+    connection.wait([parent_process().sentinel])
+    os._exit(1)

@@ -3,13 +3,9 @@
 import contextlib
 import itertools
 import json
-import multiprocessing
 import os
 import shutil
-import signal
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +17,7 @@ from tqdm.auto import tqdm
 from ..camera import look_at
 from ..files import InputError, atomic_path, read_json, write_json
 from ..layout import META_NAME, SPLITS, SUBJECTS, action_name, folder_name, picture_name, write_meta
+from ..parallel import parallel_map
 from .actions import perform
 from .light import studio_light
 from .looks import outfit
@@ -127,7 +124,7 @@ def record_takes(target, recipe, takes, workers=1):
     total = sum(len(_missing_cameras(*task)) * len(_frames(*task[1:])) for task in tasks)
     try:
         with tqdm(total=total, desc="capture", unit="picture", disable=None, smoothing=0.1) as bar:
-            for written in _run(tasks, workers):
+            for written in parallel_map(_record_take, tasks, workers):
                 bar.update(written)
     finally:
         _sweep(target)
@@ -199,35 +196,6 @@ def _missing_cameras(target, recipe, take):
         if META_NAME not in names or sum(name.endswith(".jpg") for name in names) != wanted:
             missing.append(number)
     return missing
-
-
-def _run(tasks, workers):
-    """Record all tasks; yields the number of pictures of each finished one."""
-    if workers == 1 or len(tasks) <= 1:
-        yield from map(_record_take, tasks)
-        return
-    others = set(multiprocessing.active_children())
-    # Fresh processes: forked ones would inherit whatever threads the caller's libraries run.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(tasks)), context, _start_worker) as pool:
-        futures = [pool.submit(_record_take, task) for task in tasks]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException as error:  # Ctrl-C above all: do not wait for takes that nobody wants any more
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in set(multiprocessing.active_children()) - others:
-                process.terminate()
-            if isinstance(error, BrokenProcessPool):
-                raise InputError("a worker of the capture ended abruptly (out of memory?); "
-                                 "run again to go on, with fewer workers") from error
-            raise
-
-
-def _start_worker():
-    """One thread per process, and Ctrl-C is the parent's business."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
 
 
 def _record_take(task):
