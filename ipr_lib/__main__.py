@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from . import config, pipeline, results
-from .capture import own_motion
+from .capture import own_motion, sheet
 from .files import InputError
 from .prepare import command as human36m
 
@@ -43,6 +43,7 @@ def _parser():
     add_config(command)
     command.add_argument("--target", type=Path, metavar="DIR", help="default: data/capture-PROFILE, or data/motion-NAME")
     command.add_argument("--workers", type=int, help="processes; default: the profile's")
+    command.add_argument("--sheet", type=Path, metavar="FILE", help="only draw everybody doing everything into one picture")
     command.add_argument("--motion", type=Path, metavar="DIR", help="play the .bvh files of this folder instead")
     command.add_argument("--unit", type=float, metavar="MM", help="mm per unit of these files; default: found from the leg")
     command.add_argument("--up", choices=("x", "y", "z"), help="upward axis of these files; default: found")
@@ -96,6 +97,10 @@ def _load(options):
 
 def _capture(options):
     cfg = _load(options)
+    if options.sheet:
+        sheet.write_sheet(options.sheet, cfg.capture_subjects, cfg.capture_actions)
+        print(options.sheet)
+        return
     if options.motion is None:
         print(pipeline.capture(cfg, options.target, options.workers))
         return

@@ -1,7 +1,11 @@
 from collections import Counter
-from itertools import product
+from itertools import combinations, product
+
+import cv2
+import numpy as np
 
 from ipr_lib.capture.looks import LOOKS, RACK, outfit
+from ipr_lib.capture.sheet import write_sheet
 
 TAKES = list(product(LOOKS, range(2, 17), (1, 2)))
 OUTFITS = {take: outfit(*take) for take in TAKES}
@@ -42,3 +46,11 @@ def test_dyes_are_colours_and_never_glaring():
         for colour in (look.top.colour, look.bottom.colour, look.shoe.colour, look.collar):
             values = [int(colour[i:i + 2], 16) for i in (1, 3, 5)]
             assert len(colour) == 7 and max(values) - min(values) < 240
+
+
+def test_sheet_is_written_whole(tmp_path):
+    write_sheet(tmp_path / "sheet.jpg", subjects=(1, 9), actions=(2, 9, 14), cell_px=40)
+    picture = cv2.imread(str(tmp_path / "sheet.jpg"))
+    assert picture.shape == (80, 120, 3)
+    cells = picture.reshape(2, 40, 3, 40, 3).transpose(0, 2, 1, 3, 4).reshape(6, -1).astype(float)
+    assert all(np.abs(a - b).mean() > 10 for a, b in combinations(cells, 2))  # everyone does something else

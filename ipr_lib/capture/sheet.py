@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 
+from ..files import atomic_path
 from ..layout import SUBJECTS
 from .actions import perform
 from .render import render_frame
@@ -32,6 +33,15 @@ def contact_sheet(subjects=SUBJECTS, actions=tuple(range(2, 17)), *, take=1, cam
             cell = _crop_around(rgb, seen_by, performance.joints_world[frame], cell_px)
             sheet[i * cell_px:(i + 1) * cell_px, j * cell_px:(j + 1) * cell_px] = cell
     return sheet
+
+
+def write_sheet(path, subjects=SUBJECTS, actions=tuple(range(2, 17)), cell_px=110):
+    """Write `contact_sheet` as a JPEG, atomically; the arguments are its own."""
+    rgb = contact_sheet(subjects, actions, cell_px=cell_px)
+    good, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+    assert good, "OpenCV could not encode the sheet"
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def _facing_camera(performance, frame, cameras):
