@@ -161,10 +161,13 @@ def tint(crops, colour):
     Returns:
         (B, 3, S, S) float32, clipped to 0 … 1.
     """
-    B, S = crops.shape[:2]
-    pixels = crops.reshape(B, S * crops.shape[2], 3).transpose(1, 2).float()
-    pixels = torch.baddbmm(colour[..., 3:], colour[..., :3] / 255, pixels)
-    return pixels.clamp_(0, 1).view(B, 3, S, crops.shape[2])
+    pixels = _planes(crops)
+    return torch.baddbmm(colour[..., 3:], colour[..., :3] / 255, pixels.flatten(2)).clamp_(0, 1).view(pixels.shape)
+
+
+def _planes(crops):
+    """(B, S, S, 3) uint8 -> (B, 3, S, S) float32, each channel in one piece: several times faster to work on."""
+    return crops.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
 
 
 def normalise(crops, colour=None):
@@ -176,7 +179,7 @@ def normalise(crops, colour=None):
     Returns:
         (B, 3, S, S) float32; channels-last in memory on a GPU, as its convolutions like it.
     """
-    pixels = crops.permute(0, 3, 1, 2).float() / 255 if colour is None else tint(crops, colour)
+    pixels = _planes(crops) / 255 if colour is None else tint(crops, colour)
     memory_format = torch.channels_last if crops.is_cuda else torch.contiguous_format
     mean, std = (pixels.new_tensor(values)[:, None, None] for values in (MEAN, STD))
     return ((pixels - mean) / std).contiguous(memory_format=memory_format)
