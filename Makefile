@@ -6,6 +6,8 @@ TORCH   ?= registry
 BIN     := .venv/bin
 STAMP   := .venv/installed-$(TORCH).lock
 export UV_PYTHON_DOWNLOADS := never
+# Threads that wait asleep, not spinning, leave shared machines usable.
+export OMP_WAIT_POLICY ?= PASSIVE
 export JUPYTER_PLATFORM_DIRS := 1
 
 .DEFAULT_GOAL := help

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -34,8 +35,17 @@ def run_dir(cfg, results_dir=REPOSITORY / "results"):
 
 
 def dataset_dir(cfg):
-    """Folder of the prepared set that `cfg` names."""
-    return DATA / (f"capture-{cfg.profile}" if cfg.dataset == "capture" else cfg.dataset)
+    """Folder of the prepared set that `cfg` names; a capture that overrides changed has a folder of its own."""
+    if cfg.dataset != "capture":
+        return DATA / cfg.dataset
+
+    def recipe(config):
+        fields = dataclasses.asdict(config).items()
+        return [value for name, value in fields if name.startswith("capture_") or name in ("train_step", "test_step")]
+
+    mine = recipe(cfg)
+    suffix = "" if mine == recipe(load_config(cfg.profile)) else f"-{hashlib.sha256(repr(mine).encode()).hexdigest()[:6]}"
+    return DATA / f"capture-{cfg.profile}{suffix}"
 
 
 def capture(cfg, target=None, workers=None):
@@ -183,20 +193,21 @@ def run_notebook(source, target, parameters):
     """
     import nbformat
     import papermill
-    from jupyter_client.manager import KernelManager
+    from traitlets.config import Config as KernelConfig
 
     source, target = Path(source), Path(target)
     unknown = set(parameters) - parameter_names(nbformat.read(source, as_version=4))
     if unknown:
         raise InputError(f"{source.name} has no parameter {', '.join(sorted(unknown))}")
-    if os.name == "posix":
-        KernelManager.transport = "ipc"  # no open port, and no warning about one
     target.mkdir(parents=True, exist_ok=True)
     output = target / "executed.ipynb"
     try:
-        papermill.execute_notebook(
-            source, output, parameters, cwd=source.parent, progress_bar=False, kernel_name="python3", log_output=False
-        )
+        with tempfile.TemporaryDirectory(prefix="ipr-") as sockets:  # no open port, and no warning about one
+            ipc = {"transport": "ipc", "ip": f"{sockets}/kernel"} if os.name == "posix" else {}
+            papermill.execute_notebook(
+                source, output, parameters, cwd=source.parent, progress_bar=False, kernel_name="python3",
+                start_timeout=600, config=KernelConfig(KernelManager=ipc),
+            )
     except papermill.PapermillExecutionError as error:
         raise InputError(
             f"{source.name}: cell {error.exec_count} failed with {error.ename}: {error.evalue}; see {output}"

@@ -104,7 +104,7 @@ def report(metrics):
     minutes = ", ".join(f"{name} {value:.1f}" for name, value in metrics["minutes"].items())
     facts = [
         ["data", metrics["data"]],
-        ["split (train / test), test step", f"{metrics['split']}, every {metrics['test_step']}th frame"],
+        ["split (train / test), test step", f"{metrics['split']}, {metrics['test_step']} frames"],
         ["training items, samples seen", f"{metrics['train_items']}, {metrics['samples_seen']}"],
         ["test items", metrics["scores"]["n"]],
         ["oracle inputs", "; ".join(metrics["oracle"])],

@@ -55,6 +55,23 @@ def cfg():
     return load_config("smoke", **TINY)
 
 
+# --- folders ---
+
+def test_a_changed_capture_has_a_folder_of_its_own():
+    plain, seeded = load_config("smoke"), load_config("smoke", seed=3, epochs=1)
+    assert pipeline.dataset_dir(plain) == pipeline.dataset_dir(seeded) == pipeline.DATA / "capture-smoke"
+    changed = {pipeline.dataset_dir(load_config("smoke", **change)).name for change in (
+        {"capture_frames": 77}, {"train_step": 7}, {"capture_cameras": [2]})}
+    assert len(changed) == 3 and all(name.startswith("capture-smoke-") for name in changed)
+    assert pipeline.dataset_dir(load_config("full")) == pipeline.DATA / "human36m"
+
+
+def test_notebooks_leave_nothing_beside_them(tmp_path):
+    source = write_notebook(tmp_path / "notebooks" / "00_a.ipynb", "print(profile)")
+    pipeline.run_notebook(source, tmp_path / "out", {"profile": "smoke"})
+    assert os.listdir(source.parent) == ["00_a.ipynb"] and os.listdir(tmp_path / "out") == ["executed.ipynb"]
+
+
 # --- parameters and failures of notebooks ---
 
 def test_parameter_names(tmp_path):
