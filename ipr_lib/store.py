@@ -2,7 +2,7 @@
 
 Taught in notebooks/04_crops_and_augmentation.ipynb. Training never meets a whole frame again: the crop is the person
 box, widened for augmentation, at the size that training needs. File: 16 bytes magic and header length, a JSON header
-with its checksum, the columns, the JPEGs end to end.
+with its checksum, the JPEGs end to end, the columns.
 """
 
 import json
@@ -25,6 +25,7 @@ from .transforms import box_at_root, crop_affine
 
 MAGIC = b"IPRSTORE"
 VERSION = 1
+_HEADER_ROOM = 1 << 14  # so that what follows need not wait for the header's length
 MARGIN = 1.5  # a zoom out of 25 % needs 1.33 box sides; the rest serves the corners of turned crops
 
 
@@ -64,14 +65,17 @@ class CropStore:
     def __reduce__(self):  # a mapped file does not travel to other processes, its path does
         return open_store, (self.path,)
 
+    def jpeg(self, i):
+        """The bytes of crop `i`, a memoryview. InputError if they are damaged."""
+        start, end = self.columns["start"][i:i + 2]
+        data = self._pictures[start:end]
+        if zlib.crc32(data) != self.columns["crc"][i]:
+            raise InputError(f"{self.path}: crop {i} is damaged; delete the store and build it again")
+        return data
+
     def picture(self, i):
         """Decode crop `i`: (stored_px, stored_px, 3) uint8 RGB. InputError if its bytes are damaged."""
-        start, end = self.columns["start"][i:i + 2]
-        data = np.frombuffer(self._pictures[start:end], np.uint8)
-        picture = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if zlib.crc32(data) == self.columns["crc"][i] else None
-        if picture is None:
-            raise InputError(f"{self.path}: crop {i} is damaged; delete the store and build it again")
-        return picture
+        return cv2.imdecode(np.frombuffer(self.jpeg(i), np.uint8), cv2.IMREAD_COLOR_RGB)
 
     def cameras(self, items):
         """Camera whose leading axes batch over `items` ((m,) indices): joints (m, J, 3) each meet their own."""
@@ -83,7 +87,7 @@ class CropStore:
 
 
 def open_store(path):
-    """Open a crop store.
+    """Open a crop store. Header and labels are verified now, each crop when it is read.
 
     Args:
         path: the file.
@@ -98,31 +102,40 @@ def open_store(path):
         raise InputError(f"{path} is missing; build it first, e.g. with `python -m ipr_lib train`")
     if path.stat().st_size < 16:
         raise InputError(f"{path} is truncated; {mend}")
-    with open(path, "rb") as file:
+    with open(path, "rb", buffering=0) as file:
         content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    if content[:8] != MAGIC:
-        raise InputError(f"{path} is not a crop store")
-    length = int.from_bytes(content[8:12], "little")
-    text = bytes(content[16:16 + length])
-    if zlib.crc32(text) != int.from_bytes(content[12:16], "little"):
-        raise InputError(f"{path}: the header is damaged or truncated; {mend}")
-    header = json.loads(text)
-    if header["version"] != VERSION:
-        raise InputError(f"{path} is of version {header['version']}, this library reads version {VERSION}; {mend}")
-    if len(content) != header["size"]:
-        raise InputError(f"{path} has {len(content)} bytes, expected {header['size']}; {mend}")
-    columns = {}
-    for name, column in header["columns"].items():
-        count = int(np.prod(column["shape"]))
-        columns[name] = np.frombuffer(content, column["dtype"], count, column["offset"]).reshape(column["shape"])
-    return CropStore(path, header, columns, content[header["pictures"]:])
+        if content[:8] != MAGIC:
+            raise InputError(f"{path} is not a crop store")
+        length = int.from_bytes(content[8:12], "little")
+        text = bytes(content[16:16 + length])
+        if zlib.crc32(text) != int.from_bytes(content[12:16], "little"):
+            raise InputError(f"{path}: the header is damaged or truncated; {mend}")
+        header = json.loads(text)
+        if header["version"] != VERSION:
+            raise InputError(f"{path} is of version {header['version']}, this library reads version {VERSION}; {mend}")
+        if len(content) != header["size"]:
+            raise InputError(f"{path} has {len(content)} bytes, expected {header['size']}; {mend}")
+        columns = {}
+        for name, column in header["columns"].items():
+            count = int(np.prod(column["shape"]))
+            columns[name] = np.frombuffer(content, column["dtype"], count, column["offset"]).reshape(column["shape"])
+            if _checksum(file, column["offset"], columns[name].nbytes) != column["crc"]:
+                raise InputError(f"{path}: column {name} is damaged; {mend}")
+    pictures = header["pictures"]
+    return CropStore(path, header, columns, content[pictures:pictures + int(columns["start"][-1])])
+
+
+def _checksum(file, offset, size):
+    """CRC of a part of an open file, read piece by piece: read through the map, all of it would count as resident."""
+    piece, crc = memoryview(bytearray(1 << 20)), 0
+    file.seek(offset)
+    while size > 0 and (count := file.readinto(piece[:size])):
+        crc, size = zlib.crc32(piece[:count], crc), size - count
+    return crc
 
 
 def verify_store(store):
-    """Read every byte of an open store and compare its checksums; InputError names the first damaged part."""
-    for name, column in store.header["columns"].items():
-        if zlib.crc32(np.ascontiguousarray(store.columns[name])) != column["crc"]:
-            raise InputError(f"{store.path}: column {name} is damaged; delete the store and build it again")
+    """Read every crop of an open store; InputError names the first damaged one. `open_store` has verified the rest."""
     for i in range(len(store)):
         store.picture(i)
 
@@ -145,23 +158,26 @@ def build_store(root, target, *, subjects, step, crop_px, workers=1, origin=None
     """
     folders = list_folders(root, subjects)
     stored_px = round(crop_px * MARGIN)
-    rows, jpegs = [], []
     tasks = [(folder, step, stored_px) for folder in folders]
-    results = parallel_map(_pack_sequence, tasks, workers)
-    for columns, encoded in tqdm(results, total=len(tasks), desc="crop store", unit="folder", disable=None):
-        rows.append(columns)
-        jpegs.extend(encoded)
-    columns = _join(rows)
+    rows = []
+
+    def jpegs():
+        results = parallel_map(_pack_sequence, tasks, workers)
+        for columns, encoded in tqdm(results, total=len(tasks), desc="crop store", unit="folder", disable=None):
+            rows.append(columns)
+            yield from encoded
+
     recipe = {
         "source": Path(root).name, "subjects": list(subjects), "step": step, "crop_px": crop_px, "stored_px": stored_px,
         "origin": origin,
     }
-    write_store(target, columns, jpegs, recipe)
+    write_store(target, lambda: _join(rows), jpegs(), recipe)
     return open_store(target)
 
 
 def _join(rows):
     """Columns of several sequences, one below the other; without the lens where all cameras are pinholes."""
+    rows = [{"k": np.zeros((len(row["frame"]), 3)), "p": np.zeros((len(row["frame"]), 2))} | row for row in rows]
     columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
     if not (columns["k"].any() or columns["p"].any()):
         del columns["k"], columns["p"]
@@ -169,17 +185,40 @@ def _join(rows):
 
 
 def write_store(target, columns, jpegs, recipe):
-    """Write a store file, atomically.
+    """Write a store file, atomically. Crops go to disk as they come: all of them would not fit into memory.
 
     Args:
         target: the file.
-        columns: by name, arrays with one row an item (see CropStore), without start and crc.
-        jpegs: list of encoded pictures, bytes.
+        columns: by name, arrays with one row an item (see CropStore), without start and crc; or a function that gives
+            them after the last crop has come.
+        jpegs: encoded pictures, bytes; any iterable.
         recipe: JSON-able dict.
+    Raises:
+        InputError: `target` cannot be written. Nothing is left behind then, nor if `jpegs` or `columns` raise.
     """
-    start = np.concatenate([[0], np.cumsum([len(jpeg) for jpeg in jpegs])]).astype(np.int64)
-    columns = columns | {"start": start, "crc": np.array([zlib.crc32(jpeg) for jpeg in jpegs], np.uint32)}
-    _write(target, columns, jpegs, recipe)
+    sizes, crcs = [0], []
+    with atomic_path(target) as temporary, open(temporary, "wb") as file:
+        file.seek(_HEADER_ROOM)
+        for jpeg in jpegs:
+            file.write(jpeg)
+            sizes.append(len(jpeg))
+            crcs.append(zlib.crc32(jpeg))
+        columns = dict(columns() if callable(columns) else columns)
+        assert all(len(column) == len(crcs) for column in columns.values()), "one row an item"
+        columns |= {"start": np.cumsum(sizes, dtype=np.int64), "crc": np.array(crcs, np.uint32)}
+        header = {"version": VERSION, "recipe": recipe, "columns": {}, "pictures": _HEADER_ROOM}
+        for name, column in columns.items():
+            column, offset = np.ascontiguousarray(column), -(-file.tell() // 64) * 64
+            header["columns"][name] = {
+                "dtype": column.dtype.str, "shape": column.shape, "offset": offset, "crc": zlib.crc32(column)
+            }
+            file.seek(offset)
+            file.write(column.data)
+        header["size"] = file.tell()
+        text = json.dumps(header).encode()
+        assert 16 + len(text) <= _HEADER_ROOM, "the header outgrew its room"
+        file.seek(0)
+        file.write(MAGIC + len(text).to_bytes(4, "little") + zlib.crc32(text).to_bytes(4, "little") + text)
 
 
 def merge_stores(target, parts, recipe):
@@ -192,35 +231,15 @@ def merge_stores(target, parts, recipe):
     Raises:
         InputError: a part is missing or damaged, or `target` cannot be written.
     """
-    # No part stays open: there are hundreds.
-    rows = [{name: np.array(column) for name, column in open_store(part).columns.items()} for part in parts]
-    ends = np.cumsum([row["start"][-1] for row in rows])
-    starts = [row.pop("start")[1:] + before for row, before in zip(rows, np.concatenate([[0], ends]))]
-    columns = _join(rows) | {"start": np.concatenate([[0], *starts]).astype(np.int64)}
-    _write(target, columns, (open_store(part)._pictures for part in parts), recipe)
+    rows = []
 
+    def jpegs():
+        for part in tqdm(parts, desc="join stores", unit="store", disable=None):
+            store = open_store(part)  # one at a time: there are hundreds
+            rows.append({name: np.array(store.columns[name]) for name in store.columns if name not in ("start", "crc")})
+            yield from map(store.jpeg, range(len(store)))
 
-def _write(target, columns, blocks, recipe):
-    """Write a store file out of all its columns and of blocks of bytes that follow each other."""
-    start = columns["start"]
-    columns = {name: np.ascontiguousarray(column) for name, column in columns.items()}
-    header = {"version": VERSION, "recipe": recipe, "columns": {}, "pictures": 0, "size": 0}
-    offset = 1 << 14  # room for the header, so that offsets do not depend on its length
-    for name, column in columns.items():
-        header["columns"][name] = {
-            "dtype": column.dtype.str, "shape": column.shape, "offset": offset, "crc": zlib.crc32(column)
-        }
-        offset += -(-column.nbytes // 64) * 64
-    header["pictures"], header["size"] = offset, offset + int(start[-1])
-    text = json.dumps(header).encode()
-    assert 16 + len(text) <= 1 << 14, "the header outgrew its room"
-    with atomic_path(target) as temporary, open(temporary, "wb") as file:
-        file.write(MAGIC + len(text).to_bytes(4, "little") + zlib.crc32(text).to_bytes(4, "little") + text)
-        for name, column in columns.items():
-            file.seek(header["columns"][name]["offset"])
-            file.write(column.data)
-        file.seek(header["pictures"])
-        file.writelines(blocks)
+    write_store(target, lambda: _join(rows), jpegs(), recipe)
 
 
 def _pack_sequence(task):

@@ -1,6 +1,10 @@
 """Damage for the tests of readers: truncations and byte flips, the same for the same seed."""
 
+from collections import Counter
+
 import numpy as np
+
+from ipr_lib.files import InputError
 
 
 def corruptions(data, n, seed):
@@ -23,3 +27,25 @@ def corruptions(data, n, seed):
         for j in range(at, min(at + length, len(data))):
             damaged[j] ^= int(rng.integers(1, 256))
         yield f"seed {seed}, case {i}: {length} bytes changed at {at} of {len(data)}", bytes(damaged)
+
+
+def judge(damaged_files, path, read, same):
+    """Put each damaged version in the place of `path`; `read` has to raise InputError or to give what is the `same`."""
+    outcomes, whole = Counter(), path.read_bytes()
+    try:
+        for description, data in damaged_files:
+            path.write_bytes(data)
+            try:
+                result = read()
+            except InputError as error:
+                assert str(error).count("\n") == 0, description
+                outcomes["refused"] += 1
+            except BaseException as error:
+                raise AssertionError(f"{path.name}, {description}: {error!r}") from error
+            else:
+                assert same(result), f"{path.name}, {description}: accepted with another content"
+                outcomes["right"] += 1
+    finally:
+        path.write_bytes(whole)
+    print(path.name, dict(outcomes))
+    return outcomes

@@ -1,20 +1,18 @@
 """Damaged files of Human3.6M end in an InputError or a right result: never in another error, a hang or a wrong label."""
 
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ipr_lib import layout
-from ipr_lib.files import InputError
 from ipr_lib.prepare import raw
 from ipr_lib.prepare.human36m import Task, read_frames, read_labels
 from ipr_lib.prepare.metadata import read_camera, read_metadata
 from ipr_lib.prepare.raw import extract
 from tests import human36m_raw
 from tests.conftest import write_sequence
-from tests.fuzzing import corruptions
+from tests.fuzzing import corruptions, judge
 
 SEQUENCES = (((1, 12, 1), 5), ((1, 12, 2), 4))
 
@@ -44,28 +42,6 @@ def labels(task):
     camera = read_camera(task.metadata, task.subject, task.camera_id, 64, 48, lens=True)
     joints_cam = camera.world_to_camera(joints_world)
     return joints_world, joints_cam, camera.camera_to_image(joints_cam)
-
-
-def judge(damaged_files, path, read, same):
-    """Put each damaged version in the place of `path`; `read` has to raise InputError or to give what is the `same`."""
-    outcomes, whole = Counter(), path.read_bytes()
-    try:
-        for description, data in damaged_files:
-            path.write_bytes(data)
-            try:
-                result = read()
-            except InputError as error:
-                assert str(error).count("\n") == 0, description
-                outcomes["refused"] += 1
-            except BaseException as error:
-                raise AssertionError(f"{path.name}, {description}: {error!r}") from error
-            else:
-                assert same(result), f"{path.name}, {description}: accepted with another content"
-                outcomes["right"] += 1
-    finally:
-        path.write_bytes(whole)
-    print(path.name, dict(outcomes))
-    return outcomes
 
 
 def close(result, expected):

@@ -1,4 +1,6 @@
 import pickle
+from multiprocessing import get_context
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,8 +10,10 @@ from ipr_lib import layout
 from ipr_lib.files import InputError
 from ipr_lib.layout import read_sequence
 from ipr_lib.skeleton import HUMAN36M
-from ipr_lib.store import MARGIN, build_store, open_store, verify_store
+from ipr_lib.store import MARGIN, build_store, merge_stores, open_store, verify_store, write_store
 from ipr_lib.transforms import apply_affine, box_at_root, crop_affine, warp_shrinking
+from tests.fuzzing import corruptions, judge
+from tests.large_store import probe, write_large_store
 
 
 def test_columns_hold_what_the_layout_says(prepared, store):
@@ -93,7 +97,7 @@ def test_damage_is_found(store):
     data[store.header["columns"]["box"]["offset"] + 3] ^= 1
     store.path.write_bytes(data)
     with pytest.raises(InputError, match="column box"):
-        verify_store(open_store(store.path))
+        open_store(store.path)
 
 
 def test_header_damage_and_other_versions_are_refused(store):
@@ -107,3 +111,114 @@ def test_header_damage_and_other_versions_are_refused(store):
 def test_missing_store(tmp_path):
     with pytest.raises(InputError, match="missing"):
         open_store(tmp_path / "none.crops")
+
+
+def content(store):
+    """All labels and crops of a store, copied: the file may change afterwards."""
+    columns = {name: np.array(column) for name, column in store.columns.items()}
+    return columns | {"pictures": np.stack([store.picture(i) for i in range(len(store))]), "recipe": store.recipe}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(("part", "n"), [("whole", 210), ("header", 105), ("columns", 210)])
+def test_random_damage_is_found_or_changes_nothing(store, part, n):
+    path, expected = store.path, content(store)
+    data = path.read_bytes()
+    first, last = store.header["columns"]["joints_cam"]["offset"], len(data)
+    start, end = {"whole": (0, last), "header": (0, 3000), "columns": (first, last)}[part]
+
+    def cases():
+        for what, damaged in corruptions(data[start:end], n, seed=29):
+            yield f"{what} ({part})", data[:start] + damaged + data[end:]
+
+    outcomes = judge(cases(), path, lambda: content(open_store(path)), lambda result: same(result, expected))
+    assert outcomes["refused"] > n // 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads its memory in /proc")
+def test_a_store_of_full_size_opens_in_little_memory(store, tmp_path):
+    n = 312_188
+    tiny = [cv2.imencode(".jpg", store.picture(i)[:8, :8], [cv2.IMWRITE_JPEG_OPTIMIZE, 1])[1].tobytes() for i in range(6)]
+    labels = {name: column for name, column in store.columns.items() if name not in ("start", "crc")}
+    write_store(tmp_path / "tiny.crops", labels, tiny, store.recipe)
+    path = tmp_path / "large.crops"
+    try:
+        write_large_store(path, open_store(tmp_path / "tiny.crops"), n)
+        found = probe(path)
+    finally:
+        path.unlink(missing_ok=True)  # pytest keeps its folders
+    assert found["items"] == n and found["labels"]["frame"] == found["chosen"]
+    np.testing.assert_array_equal(found["labels"]["joints_img"], labels["joints_img"][np.array(found["chosen"]) % 6])
+    assert found["highest"] - found["before"] < 150 and found["opened"] - found["before"] < 150
+
+
+def test_crops_go_to_disk_as_they_come(store, tmp_path):
+    """Whatever their number: when a crop is asked for, those before the last few are on disk."""
+    labels = {name: column[:1].repeat(9, 0) for name, column in store.columns.items() if name not in ("start", "crc")}
+    block, on_disk = bytes(300_000), []
+
+    def jpegs():
+        for _ in range(9):
+            on_disk.append(sum(path.stat().st_size for path in tmp_path.rglob("streamed.crops")))
+            yield block
+
+    write_store(tmp_path / "streamed.crops", labels, jpegs(), {})
+    assert on_disk[8] >= 7 * len(block)
+
+
+def test_an_error_amid_the_crops_leaves_what_was_there(store, tmp_path):
+    before = store.path.read_bytes()
+
+    def jpegs():
+        yield b"one"
+        raise InputError("picture 2 is damaged")
+
+    with pytest.raises(InputError, match="picture 2"):
+        write_store(store.path, {}, jpegs(), {})
+    assert store.path.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["prepared", "s1.crops"]
+
+
+def test_joined_stores_hold_the_items_of_all_and_pass_no_damage_on(prepared, store, tmp_path):
+    other = build_store(prepared, tmp_path / "s9.crops", subjects=(9,), step=3, crop_px=64)
+    merge_stores(tmp_path / "both.crops", [other.path, store.path], {"step": 3})
+    both = open_store(tmp_path / "both.crops")
+    assert both.columns["subject"].tolist() == [9] * 3 + [1] * 6
+    for i in range(9):
+        part, item = (other, i) if i < 3 else (store, i - 3)
+        assert both.jpeg(i) == part.jpeg(item)
+        np.testing.assert_array_equal(both.columns["joints_cam"][i], part.columns["joints_cam"][item])
+    data = bytearray(store.path.read_bytes())
+    data[store.header["pictures"] + int(store.columns["start"][2]) + 50] ^= 1
+    store.path.write_bytes(data)
+    with pytest.raises(InputError, match="s1.crops: crop 2 is damaged"):
+        merge_stores(tmp_path / "again.crops", [other.path, store.path], {"step": 3})
+    assert not (tmp_path / "again.crops").exists()
+
+
+def build_repeatedly(barrier, prepared, target):
+    """Exit code 0 if each store that this process finds after building it is whole."""
+    for _ in range(4):
+        barrier.wait(60)
+        store = build_store(prepared, target, subjects=(1,), step=3, crop_px=64)
+        verify_store(store)
+        verify_store(open_store(target))
+
+
+def test_two_processes_may_build_one_store(prepared, store, tmp_path):
+    folder = tmp_path / "stores"
+    context = get_context("spawn")
+    barrier = context.Barrier(2)
+    processes = [
+        context.Process(target=build_repeatedly, args=(barrier, prepared, folder / "s1.crops")) for _ in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert [path.name for path in folder.iterdir()] == ["s1.crops"]
+    assert (folder / "s1.crops").read_bytes() == store.path.read_bytes()
