@@ -66,28 +66,35 @@ def build_people_store(people, pictures, target, *, crop_px, box_scale=BOX_SCALE
         (str(Path(pictures) / people.picture_name[row]), *people.picture_size[row].tolist(), affine[group], stored_px)
         for row, group in zip(rows, groups)
     ]
-    kept, jpegs, problems = [], [], []
-    results = parallel_map(_pack_people, tasks, workers)
-    for group, result in zip(groups, tqdm(results, total=len(tasks), desc="crop store", unit="picture", disable=None)):
-        if isinstance(result, str):
-            problems.append(result)
-        else:
-            kept.extend(group)
-            jpegs.extend(result)
-    if problems and Path(target).exists():
-        raise InputError(
-            f"{target} is kept as it was, for {len(problems)} of {len(tasks)} pictures are not usable; mend them, or delete "
-            f"it to build it without them. The first: {problems[0]}"
+    kept, problems = [], []
+
+    def jpegs():
+        results = tqdm(
+            parallel_map(_pack_people, tasks, workers), total=len(tasks), desc="crop store", unit="picture", disable=None
         )
-    if not kept:
-        raise InputError(f"{pictures} holds no usable picture of {len(tasks)}; the first: {problems[0]}")
-    columns = _columns(people.select(np.array(kept)), box[kept], affine[kept])
+        for group, result in zip(groups, results):
+            if isinstance(result, str):
+                problems.append(result)
+            else:
+                kept.extend(group)
+                yield from result
+
+    def columns():
+        if problems and Path(target).exists():
+            raise InputError(
+                f"{target} is kept as it was, for {len(problems)} of {len(tasks)} pictures are not usable; mend them, or "
+                f"delete it to build it without them. The first: {problems[0]}"
+            )
+        if not kept:
+            raise InputError(f"{pictures} holds no usable picture of {len(tasks)}; the first: {problems[0]}")
+        return _columns(people.select(np.array(kept)), box[kept], affine[kept])
+
     name = next(name for name, skeleton in SKELETONS.items() if skeleton == people.skeleton)
     recipe = {
         "source": Path(pictures).name, "skeleton": name, "crop_px": crop_px, "stored_px": stored_px,
         "box_scale": box_scale, "origin": origin,
     }
-    write_store(target, columns, jpegs, recipe)
+    write_store(target, columns, jpegs(), recipe)
     return open_store(target), problems
 
 
