@@ -258,7 +258,7 @@ def test_capture_is_written_once_and_scored(tmp_path, monkeypatch):
     train, test = pipeline.stores(cfg)
     assert (len(train), len(test)) == (3, 2)
     assert train.recipe["subjects"] == [1] and test.recipe["subjects"] == [9], "actors that were not captured are left out"
-    pictures = {path: path.stat().st_mtime_ns for path in (tmp_path / "data" / "capture-smoke").rglob("*.jpg")}
+    pictures = {path: path.stat().st_mtime_ns for path in pipeline.dataset_dir(cfg).rglob("*.jpg")}
     assert len(pictures) == 5
     metrics = pipeline.evaluated(cfg, tmp_path / "results")
     assert metrics["data"] == "built-in capture" and metrics["split"] == "S1 / S9" and metrics["train_items"] == 3
