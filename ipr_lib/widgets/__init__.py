@@ -1,0 +1,4 @@
+"""Interactive views for notebooks and saved pages, each one Python file beside its one JavaScript file.
+
+They need anywidget (in the `course` extra); `import ipr_lib` does not.
+"""
