@@ -2,7 +2,17 @@ import numpy as np
 import pytest
 import torch
 
-from ipr_lib.heatmaps import cells_to_joints, hard_argmax, joints_to_cells, soft_argmax
+from ipr_lib.heatmaps import (
+    cells_to_joints,
+    debiased_soft_argmax,
+    gaussian_factors,
+    gaussian_volume,
+    hard_argmax,
+    joints_to_cells,
+    marginals,
+    nearest_cell,
+    soft_argmax,
+)
 
 SHAPE = (2, 3, 4, 5, 6)  # B, J, D, H, W
 
@@ -99,3 +109,90 @@ def test_grid_round_trip(kind):
     cells = kind(np.random.default_rng(0).uniform(0, 5, (2, 3, 3)))
     joints = cells_to_joints(cells, SHAPE[2:], 48, 2000.0)
     np.testing.assert_allclose(joints_to_cells(joints, SHAPE[2:], 48, 2000.0), cells)
+
+
+# --- maximum and targets ---
+
+def test_quarter_shift_by_hand():
+    line = torch.tensor([[[0.0, 3, 9, 5, 0]], [[0, 0, 5, 9, 3]], [[9, 5, 0, 0, 0]], [[0, 0, 0, 5, 9]], [[0, 4, 9, 4, 0]]])
+    assert hard_argmax(line).flatten().tolist() == [2, 3, 0, 4, 2]
+    # towards the higher neighbour; not at the ends; nowhere between equals
+    assert hard_argmax(line, quarter_shift=True).flatten().tolist() == [2.25, 2.75, 0, 4, 2]
+
+
+def test_quarter_shift_looks_along_each_axis_of_a_volume():
+    logits = torch.zeros(1, 1, 4, 5, 6)
+    logits[0, 0, 2, 3, 1] = 9.0
+    logits[0, 0, 2, 3, 2] = 1.0  # x is pulled up
+    logits[0, 0, 2, 2, 1] = 1.0  # y is pulled down
+    assert hard_argmax(logits, quarter_shift=True).tolist() == [[[1.25, 2.75, 2.0]]]
+
+
+def test_quarter_shift_does_not_read_the_next_row():
+    logits = torch.zeros(1, 1, 4, 5, 6)
+    logits[0, 0, 1, 2, 5] = 9.0  # the last of its row
+    logits[0, 0, 1, 3, 0] = 5.0  # lies after it in memory
+    assert hard_argmax(logits, quarter_shift=True).tolist() == [[[5, 2, 1]]]
+
+
+def test_argmax_of_maps_and_lines():
+    plane = volume()[:, :, 0]
+    assert hard_argmax(plane).shape == (2, 3, 2)
+    torch.testing.assert_close(hard_argmax(plane)[..., :2], hard_argmax(plane[:, :, None])[..., :2])
+
+
+def test_nearest_cell_by_hand():
+    cells = torch.tensor([[0.49, 0.5, 1.5], [-0.5, 4.49, 3.49], [-3, 99, torch.inf], [torch.nan, 2, 1]])
+    assert nearest_cell(cells, SHAPE[2:]).tolist() == [[0, 1, 2], [0, 4, 3], [0, 4, 0], [0, 2, 1]]
+
+
+def test_gaussian_by_hand():
+    cells = torch.tensor([[[2.0, 1.0, 3.0]]], dtype=torch.float64)
+    x, y, z = gaussian_factors(cells, (4, 5, 6), sigma=2.0)
+    assert (x.shape, y.shape, z.shape) == ((1, 1, 6), (1, 1, 5), (1, 1, 4))
+    np.testing.assert_allclose(x[0, 0], np.exp([-4 / 8, -1 / 8, 0, -1 / 8, -4 / 8, -9 / 8]))
+    target = gaussian_volume(cells, (4, 5, 6), sigma=2.0)
+    assert target.shape == (1, 1, 4, 5, 6) and target[0, 0, 3, 1, 2] == 1
+    np.testing.assert_allclose(target[0, 0, 2, 3, 5], np.exp(-(1 + 4 + 9) / 8))
+
+
+def test_gaussian_moves_with_its_centre_and_mirrors():
+    cells = torch.tensor([[[2.3, 1.0, 1.7]]], dtype=torch.float64)
+    target = gaussian_volume(cells, (4, 5, 6), 1.0)
+    moved = gaussian_volume(cells + torch.tensor([1, 0, 0]), (4, 5, 6), 1.0)
+    torch.testing.assert_close(moved[..., 1:], target[..., :-1])
+    mirrored = gaussian_volume(torch.tensor([[[5 - 2.3, 1.0, 1.7]]], dtype=torch.float64), (4, 5, 6), 1.0)
+    torch.testing.assert_close(mirrored, target.flip(-1))
+
+
+def test_marginals_are_sums_of_the_softmax():
+    prob = volume().flatten(2).softmax(-1).view(SHAPE)
+    for marginal, axes in zip(marginals(volume()), ((2, 3), (2, 4), (3, 4))):
+        torch.testing.assert_close(marginal, prob.sum(axes))
+    assert marginals(volume(dtype=torch.bfloat16))[0].dtype == torch.float32
+
+
+# --- bias ---
+
+def test_debiasing_by_hand():
+    # One cell of weight 30 among 119 of weight 1: the background's share is 120 of 149.
+    logits = torch.zeros(1, 1, 4, 5, 6, dtype=torch.float64)
+    logits[0, 0, 3, 0, 5] = np.log(30)
+    biased = [(30 * peak + 119 * middle_of_rest) / 149 for peak, middle_of_rest in (
+        (5, (120 * 2.5 - 5) / 119), (0, (120 * 2.0 - 0) / 119), (3, (120 * 1.5 - 3) / 119))]
+    np.testing.assert_allclose(soft_argmax(logits)[0, 0], biased)
+    np.testing.assert_allclose(debiased_soft_argmax(logits)[0, 0], [5, 0, 3], atol=1e-12)
+    np.testing.assert_allclose(debiased_soft_argmax(logits + 7)[0, 0], [5, 0, 3], atol=1e-9)
+    np.testing.assert_allclose(debiased_soft_argmax(logits, background=0.0)[0, 0], [5, 0, 3], atol=1e-12)
+
+
+def test_debiasing_leaves_a_uniform_volume_and_a_sharp_one_alone():
+    torch.testing.assert_close(debiased_soft_argmax(torch.zeros(SHAPE))[1, 2], torch.tensor([2.5, 2, 1.5]))
+    sharp = volume() * 1e4
+    torch.testing.assert_close(debiased_soft_argmax(sharp), soft_argmax(sharp))
+    assert torch.isfinite(debiased_soft_argmax(volume(dtype=torch.bfloat16))).all()
+
+
+def test_debiasing_has_the_right_gradient():
+    logits = (volume() * 2).requires_grad_()
+    assert torch.autograd.gradcheck(lambda v: debiased_soft_argmax(v, background=-1.0), logits)
