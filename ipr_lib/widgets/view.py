@@ -1,0 +1,126 @@
+"""What every view shares: a static picture where scripts do not run, a saved page that stays alive, memory given back."""
+
+import base64
+import html
+import io
+import json
+from pathlib import Path
+
+from ..files import InputError, atomic_path
+
+try:
+    import anywidget
+except ImportError as error:
+    raise InputError("the interactive views need anywidget, which is not installed; run `make env`") from error
+
+# The policy forbids every request, so the page cannot ask for anything even by mistake.
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ margin: 0 auto; padding: 24px 16px; max-width: 1180px; background: #fff; color: #1f2328;
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }}
+h1 {{ font-size: 20px; font-weight: 600; margin: 0 0 16px; }}
+img {{ max-width: 100%; }}
+@media (prefers-color-scheme: dark) {{ body {{ background: #111418; color: #e6e6e6; }} }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+<div id="view"><noscript><img alt="{title}" src="data:image/png;base64,{picture}"></noscript></div>
+<script id="state" type="application/json">{state}</script>
+<script type="module">
+{esm}
+{{
+  // The little that the view asks of a notebook's model: values, and word when one of them changes.
+  const {{ values, buffers }} = JSON.parse(document.getElementById("state").textContent);
+  for (const [name, text] of Object.entries(buffers)) {{
+    values[name] = new DataView(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
+  }}
+  const listeners = {{}};
+  const model = {{
+    get: (name) => values[name],
+    set(name, value) {{
+      if (values[name] === value) return;
+      values[name] = value;
+      for (const tell of listeners["change:" + name] ?? []) tell();
+    }},
+    on: (event, tell) => (listeners[event] ??= []).push(tell),
+    off: (event, tell) => (listeners[event] = (listeners[event] ?? []).filter((other) => other !== tell)),
+    save_changes() {{}},
+  }};
+  render({{ model, el: document.getElementById("view") }});
+}}
+</script>
+</body>
+</html>
+"""
+
+
+class View(anywidget.AnyWidget):
+    """Base of the views. A subclass names its JavaScript file as `_esm`, with a top-level `function render`.
+
+    Its own synchronised traits are all that the JavaScript may ask for; arrays travel as `Bytes`, once.
+    """
+
+    def figure(self):
+        """The view as a static matplotlib Figure."""
+        raise NotImplementedError
+
+    def to_png(self):
+        """The static picture of the view as PNG bytes."""
+        buffer = io.BytesIO()
+        self.figure().savefig(buffer, format="png", dpi=110, facecolor="white")
+        return buffer.getvalue()
+
+    def state(self):
+        """The view's own synchronised traits, {name: value}; arrays as bytes."""
+        own = set(self.trait_names(sync=True)) - set(anywidget.AnyWidget.class_trait_names())
+        return {name: getattr(self, name) for name in sorted(own) if not name.startswith("_")}
+
+    def to_html(self, path, title="Skeletons"):
+        """Save the view as one self-contained page that stays alive and asks the network for nothing.
+
+        Args:
+            path: the .html file to write, atomically.
+            title: of the page.
+        Returns:
+            Path of the page.
+        Raises:
+            InputError: the file cannot be written.
+        """
+        state = self.state()
+        buffers = {name: value for name, value in state.items() if isinstance(value, bytes)}
+        content = {
+            "values": {name: value for name, value in state.items() if name not in buffers},
+            "buffers": {name: base64.b64encode(value).decode() for name, value in buffers.items()},
+        }
+        page = PAGE.format(
+            title=html.escape(title),
+            picture=base64.b64encode(self.to_png()).decode(),
+            state=json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+            esm=str(self._esm).replace("</script", "<\\/script"),
+        )
+        with atomic_path(path) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+        return Path(path)
+
+    def close(self):
+        """Take the view off every page and give its arrays' memory back."""
+        super().close()
+        for name, value in self.state().items():
+            if isinstance(value, bytes):
+                setattr(self, name, b"")
+
+    def _repr_mimebundle_(self, **kwargs):
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is None:  # closed
+            return None
+        data, metadata = bundle
+        return {**data, "image/png": base64.b64encode(self.to_png()).decode()}, metadata
