@@ -1,6 +1,15 @@
-"""Losses, all masked means. Taught in notebooks/07_network_and_losses.ipynb."""
+"""Losses, all masked means. Taught in notebooks/07_network_and_losses.ipynb.
+
+H1, H2 and H3 are the field's customary heat-map losses for volumes; the paper compares with three such losses, whose exact text
+we do not have, so they are our reading. Each takes joints without depth along: the volume is marginalised over depth.
+"""
+
+import math
 
 import torch
+from torch.nn import functional
+
+from .heatmaps import gaussian_factors, marginals, nearest_cell
 
 
 def masked_mean(values, weights):
@@ -32,3 +41,166 @@ def integral_loss(joints, target, weights, extent):
         scalar: masked mean of |joint - target| / extent.
     """
     return masked_mean((joints - target).abs() / joints.new_tensor(extent), weights)
+
+
+def squared_heatmap_loss(volume, cells, weights, sigma=1.0):
+    """H1: squared error against a Gaussian of height 1, summed over the cells of a joint.
+
+    The square is expanded, sum H^2 - 2 sum H G + sum G^2: the Gaussian meets the volume one axis at a time and is never
+    built. Without a known depth the sum over depth is held against the 2D Gaussian times that sum's height.
+
+    Args:
+        volume: heat maps, (B, J, D, H, W), any float dtype.
+        cells: (B, J, 3) true places, order x, y, z; unit: cells; anything where unknown.
+        weights: (B, J, 3), 0 where a coordinate is unknown. A joint without x or y counts for nothing.
+        sigma: of the Gaussian, cells.
+    Returns:
+        scalar: masked mean over joints.
+    """
+    volume, cells, known, planar = _prepare(volume, cells, weights)
+    x, y, z = gaussian_factors(cells, volume.shape[2:], sigma)
+    product = _contract(volume, x, y, z)
+    squares = volume.square().sum(dim=(2, 3, 4))
+    values = squares - 2 * product + x.square().sum(-1) * y.square().sum(-1) * z.square().sum(-1)
+    if planar.any():  # the only loss that has to ask: the plane costs another pass over the volume
+        height = sigma * math.sqrt(2 * math.pi)  # of a column of the Gaussian, summed over depth
+        plane = volume[planar].sum(dim=1) / height
+        x, y = x[planar], y[planar]
+        product = (plane @ x[..., None])[..., 0].mul(y).sum(-1)
+        squares = plane.square().sum(dim=(1, 2))
+        values = values.masked_scatter(planar, squares - 2 * product + x.square().sum(-1) * y.square().sum(-1))
+    return masked_mean(values, known)
+
+
+def softmax_heatmap_loss(volume, cells, weights, sigma=0.0):
+    """H2: cross-entropy between the softmax over a joint's cells and its true cell, or a small Gaussian.
+
+    With p the softmax of H and q the target it is log sum exp H - sum q H: one pass over the volume, then one gathered
+    cell, or a contraction with the Gaussian's factors. Without a known depth, p is summed over depth before: the column of the
+    true cell instead of the cell.
+
+    Args:
+        volume, cells, weights: as for `squared_heatmap_loss`, the volume being logits.
+        sigma: of the Gaussian, cells; 0 for the true cell alone.
+    Returns:
+        scalar: masked mean over joints, nats.
+    """
+    volume, cells, known, planar = _prepare(volume, cells, weights)
+    total = volume.flatten(2).logsumexp(dim=-1)
+    if sigma == 0:
+        x, y, z = nearest_cell(cells, volume.shape[2:]).unbind(-1)
+        column = _columns(volume, x[..., None], y[..., None])[:, :, 0]  # (B, J, D)
+        inside = torch.where(planar, column.logsumexp(-1), column.gather(2, z[..., None])[..., 0])
+        return masked_mean(total - inside, known)
+    x, y, z = (factor / factor.sum(-1, keepdim=True) for factor in gaussian_factors(cells, volume.shape[2:], sigma))
+    inside = _contract(volume, x, y, z)
+    if planar.any():
+        plane = volume[planar].logsumexp(dim=1)
+        inside = inside.masked_scatter(planar, (plane @ x[planar][..., None])[..., 0].mul(y[planar]).sum(-1))
+    return masked_mean(total - inside, known)
+
+
+def binary_heatmap_loss(volume, cells, weights, radius=1.5):
+    """H3: binary cross-entropy of each cell against a small ball round the joint, summed over the cells of a joint.
+
+    With logits H it is the sum of softplus(H) over all cells less the sum of H over the ball's, so the ball's cells
+    alone are gathered. Without a known depth a column holds the joint if any of its cells does, each cell deciding for itself:
+    1 - prod(1 - p), whose logit is log(exp(s) - 1) with s the column's sum of softplus; the target is a disc.
+
+    Args:
+        volume, cells, weights: as for `squared_heatmap_loss`, the volume being logits.
+        radius: of the ball, cells; cells whose centres lie within it belong to the joint. From sqrt(3) / 2 on it holds a
+            cell wherever the joint lies.
+    Returns:
+        scalar: masked mean over joints, nats.
+    """
+    volume, cells, known, planar = _prepare(volume, cells, weights)
+    D, H, W = volume.shape[2:]
+    cells = cells.nan_to_num(0.0, 0.0, 0.0)
+    rest = functional.softplus(volume).sum(dim=(2, 3, 4))
+    disc = _disc_offsets(radius, cells.device)  # (K, 2)
+    whole = nearest_cell(cells, (D, H, W))
+    x, y = (whole[..., None, :2] + disc).unbind(-1)  # (B, J, K)
+    columns = _columns(volume, x.clamp(0, W - 1), y.clamp(0, H - 1))  # (B, J, K, D)
+    away = (x - cells[..., :1]).square() + (y - cells[..., 1:2]).square()
+    away = torch.where((x >= 0) & (x < W) & (y >= 0) & (y < H), away, torch.inf)  # no cell outside of the volume
+    depth = torch.arange(D, device=cells.device) - cells[..., 2:, None]  # (B, J, 1, D)
+    in_ball = away[..., None] + depth.square() <= radius**2
+    ball = torch.where(in_ball, columns, 0).sum(dim=(2, 3))
+    tiny = torch.finfo(columns.dtype).tiny
+    some = functional.softplus(columns).sum(-1).clamp(min=tiny)
+    logit = some + torch.log(-torch.expm1(-some))
+    in_disc = torch.where(away <= radius**2, logit, 0).sum(-1)
+    return masked_mean(rest - torch.where(planar, in_disc, ball), known)
+
+
+def js_prior_loss(volume, cells, weights, sigma=1.0):
+    """Jensen-Shannon divergence of each axis' marginal from a Gaussian about the truth: keeps maps small and single.
+
+    Nibali et al., "Numerical Coordinate Regression with CNNs", 2018 (section 3.3), apply it to 2D maps. Taken axis by axis it
+    needs no volume of targets, and a joint without depth just leaves its z out.
+
+    Args:
+        volume: logits, (B, J, D, H, W).
+        cells: (B, J, 3) true places, order x, y, z; unit: cells.
+        weights: (B, J, 3), 0 where a coordinate is unknown.
+        sigma: of the Gaussian, cells.
+    Returns:
+        scalar: masked mean over coordinates, nats; between 0 and log 2.
+    """
+    values = []
+    for p, factor in zip(marginals(volume), gaussian_factors(cells, volume.shape[2:], sigma)):
+        tiny = torch.finfo(p.dtype).tiny  # log 0 times 0 is 0, but its gradient is not a number
+        p, q = p.clamp(min=tiny), (factor / factor.sum(-1, keepdim=True)).to(p.dtype).clamp(min=tiny)
+        log_m = ((p + q) / 2).log()
+        values.append((p * (p.log() - log_m) + q * (q.log() - log_m)).sum(-1) / 2)
+    return masked_mean(torch.stack(values, -1), weights)
+
+
+def expected_error_loss(volume, cells, weights):
+    """Expected L1 error under the map, in shares of the volume's sides, where `integral_loss` takes the error of the
+    expectation: two bumps left and right of the truth are a large error here, none there.
+
+    Li et al., "Localization with Sampling-Argmax", NeurIPS 2021, estimate it by samples; per axis it is a plain sum.
+
+    Args:
+        volume: logits, (B, J, D, H, W).
+        cells: (B, J, 3) true places, order x, y, z; unit: cells.
+        weights: (B, J, 3), 0 where a coordinate is unknown.
+    Returns:
+        scalar: masked mean over coordinates.
+    """
+    values = []
+    for p, place in zip(marginals(volume), cells.nan_to_num(0.0, 0.0, 0.0).unbind(-1)):
+        axis = torch.arange(p.shape[-1], dtype=p.dtype, device=p.device)
+        values.append((p * (axis - place[..., None]).abs()).sum(-1) / p.shape[-1])
+    return masked_mean(torch.stack(values, -1), weights)
+
+
+def _prepare(volume, cells, weights):
+    """Volume in float32 (float64 stays) and in one piece, cells likewise; (B, J) weight of each joint, and which joints
+    have no depth."""
+    volume = (volume if volume.dtype == torch.float64 else volume.float()).contiguous()
+    known = torch.minimum(weights[..., 0], weights[..., 1]).to(volume.dtype)
+    return volume, cells.to(volume.dtype), known, (weights[..., 2] == 0) & (known > 0)
+
+
+def _contract(volume, x, y, z):
+    """Sum over cells of volume times the outer product of three factors: (B, J)."""
+    rows = (volume.flatten(2, 3) @ x[..., None])[..., 0]  # (B, J, D * H)
+    return (rows.unflatten(-1, volume.shape[2:4]) @ y[..., None])[..., 0].mul(z).sum(-1)
+
+
+def _columns(volume, x, y):
+    """The columns of D cells at (x, y), each (B, J, K) indices: (B, J, K, D)."""
+    D, H, W = volume.shape[2:]
+    depth = torch.arange(D, device=volume.device) * (H * W)
+    index = (y * W + x)[..., None] + depth  # (B, J, K, D)
+    return volume.flatten(2).gather(2, index.flatten(2)).view(index.shape)
+
+
+def _disc_offsets(radius, device):
+    """Offsets (K, 2) from the nearest cell to all cells that can lie within `radius` of a place in it."""
+    reach = torch.arange(-math.floor(radius + 0.5), math.floor(radius + 0.5) + 1, device=device)
+    offsets = torch.cartesian_prod(reach, reach)
+    return offsets[(offsets.abs() - 0.5).clamp(min=0).square().sum(-1) <= radius**2]
