@@ -47,6 +47,7 @@ class Config:
     pretrained: bool = False
 
     batch_size: int = 32
+    micro_batches: int = 1  # parts that a batch is worked through in: for cores of a CPU, or the memory of a GPU
     epochs: int = 20
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
@@ -70,7 +71,7 @@ class Config:
                 raise InputError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}")
         positive = (
             "capture_frames", "train_step", "test_step", "crop_px", "depth_bins", "depth_mm", "trunk_width", "head_width",
-            "deconvolutions", "batch_size", "epochs", "learning_rate",
+            "deconvolutions", "batch_size", "micro_batches", "epochs", "learning_rate",
         )
         for name in positive:
             if not getattr(self, name) > 0:
@@ -82,6 +83,8 @@ class Config:
             raise InputError(
                 f"crop_px={self.crop_px}: expected a multiple of {TRUNKS[self.trunk]}, the stride of trunk {self.trunk}"
             )
+        if self.batch_size % self.micro_batches:
+            raise InputError(f"batch_size={self.batch_size}: expected a multiple of micro_batches={self.micro_batches}")
         if set(self.train_subjects) & set(self.test_subjects):
             raise InputError(f"train_subjects {self.train_subjects} and test_subjects {self.test_subjects} overlap")
 
@@ -107,11 +110,11 @@ PROFILES = {
         "capture_subjects": (1, 5, 9, 11), "capture_takes": (1,), "capture_cameras": (1, 3), "capture_frames": 130,
         "train_step": 40, "crop_px": 64, "depth_bins": 8, "trunk": "small", "trunk_width": 8, "head_width": 16,
         "deconvolutions": 1,
-        "batch_size": 16, "epochs": 3, "learning_rate": 3e-3, "schedule": "cosine",
+        "batch_size": 16, "micro_batches": 2, "epochs": 3, "learning_rate": 3e-3, "schedule": "cosine",
     },
     "laptop": {
         "train_step": 16, "crop_px": 128, "depth_bins": 16, "trunk": "small", "trunk_width": 32, "head_width": 64,
-        "deconvolutions": 1, "batch_size": 32, "epochs": 24, "learning_rate": 3e-3, "warmup_steps": 300,
+        "deconvolutions": 1, "batch_size": 32, "micro_batches": 2, "epochs": 24, "learning_rate": 3e-3, "warmup_steps": 300,
         "schedule": "cosine", "scale": 0.15, "rotation": 15.0, "hue": 60.0, "contrast": 0.3,
     },
     "gpu": {

@@ -4,6 +4,8 @@ What a batch holds follows from (seed, epoch, step) alone, so the number of work
 meets the very batches it would have met.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 import torch
@@ -146,6 +148,16 @@ def batches(dataset, keys, workers=0):
         dataset, batch_size=None, sampler=keys, num_workers=workers, pin_memory=torch.cuda.is_available(),
         multiprocessing_context="spawn" if workers else None, prefetch_factor=4 if workers else None,
     )
+
+
+def prefetched(iterable):
+    """The items of `iterable`, each made in a thread while its forerunner is in use."""
+    iterator, end = iter(iterable), object()
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, iterator, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, iterator, end)
+            yield item
 
 
 # ImageNet's channel statistics, for crops in 0 … 1: the usual input scaling of torchvision's networks.

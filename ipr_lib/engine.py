@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from .datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise, training_keys
+from .datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise, prefetched, training_keys
 from .files import InputError, atomic_path
 from .heatmaps import cells_to_joints, soft_argmax
 from .losses import integral_loss
 from .metrics import score
+from .microbatches import MicroBatches
 from .models import PoseNet, build_trunk
 from .skeleton import HUMAN36M, SCORED_JOINTS
 from .transforms import Augmentation, flip_joints
@@ -82,15 +83,16 @@ def train(cfg, store, run_dir, device=None):
     # Channels-last pays on a GPU; on a CPU the volume is summed faster as it is.
     memory_format = torch.channels_last if device.type == "cuda" else torch.contiguous_format
     model = build_model(cfg).to(device, memory_format=memory_format)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=cfg.learning_rate, weight_decay=cfg.weight_decay)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=cfg.learning_rate, weight_decay=cfg.weight_decay, fused=True)
     state = {"step": 0, "seconds": 0.0, "log": []}
     path = run_dir / CHECKPOINT
     if path.exists():
         state = load_checkpoint(path, cfg, model, optimizer)
     keys.start = state["step"]
     if keys.start < keys.steps:
-        workers = cfg.workers if device.type == "cuda" else 0  # on a CPU the network needs every core
-        _train_steps(cfg, model, optimizer, batches(dataset, keys, workers), keys, state, path, device)
+        # On a CPU the network needs every core: batches come from a thread, not from processes of their own.
+        loader = batches(dataset, keys, cfg.workers) if device.type == "cuda" else prefetched(batches(dataset, keys))
+        _train_steps(cfg, model, optimizer, loader, keys, state, path, device)
         _write_log(run_dir / LOG, state["log"])
     return model.eval()
 
@@ -99,44 +101,45 @@ def _train_steps(cfg, model, optimizer, loader, keys, state, path, device):
     """The training loop proper; `state` is updated in place."""
     model.train()
     extent = (cfg.crop_px, cfg.crop_px, cfg.depth_mm)
+
+    def loss_of(model, batch):
+        with torch.autocast(device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
+            volume = model(normalise(batch["crops"], batch["colour"]))
+        return integral_loss(decode(volume, cfg.crop_px, cfg.depth_mm), batch["joints"], batch["weights"], extent)
+
     log_every = max(1, keys.steps // 400)
     progress = tqdm(
         loader, initial=keys.start, total=keys.steps, desc="training", unit="batch", disable=None, smoothing=0.02
     )
     losses, since, saved = [], time.perf_counter(), time.perf_counter()
-    for step, batch in enumerate(progress, start=keys.start):
-        rate = learning_rate(cfg, step, keys.steps_per_epoch)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items() if name != "affine"}
-        with torch.autocast(device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
-            volume = model(normalise(moved["crops"], moved["colour"]))
-        joints = decode(volume, cfg.crop_px, cfg.depth_mm)
-        loss = integral_loss(joints, moved["joints"], moved["weights"], extent)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.detach())
-        if (step + 1) % log_every == 0 or step + 1 == keys.steps:
-            now = time.perf_counter()
-            value = torch.stack(losses).mean().item()  # the only place that waits for the device
-            if not np.isfinite(value):
-                raise InputError(
-                    f"the loss is not finite at step {step}; the last checkpoint is whole. Try learning_rate="
-                    f"{cfg.learning_rate / 3:.1g} or warmup_steps={cfg.warmup_steps + 500}"
-                )
-            row = {
-                "step": step + 1, "epoch": round((step + 1) / keys.steps_per_epoch, 3), "loss": value,
-                "learning_rate": rate, "images_per_second": len(losses) * cfg.batch_size / (now - since),
-            }
-            state["log"].append(row)
-            state["step"] = step + 1
-            state["seconds"] += now - since
-            progress.set_postfix(loss=f"{value:.4f}", images_per_second=f"{row['images_per_second']:.0f}")
-            losses, since = [], now
-            if now - saved > SECONDS_BETWEEN_CHECKPOINTS or step + 1 == keys.steps:
-                save_checkpoint(path, cfg, model, optimizer, state)
-                saved = since = time.perf_counter()
+    with MicroBatches(model, cfg.micro_batches, loss_of) as micro_batches:
+        for step, batch in enumerate(progress, start=keys.start):
+            rate = learning_rate(cfg, step, keys.steps_per_epoch)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items() if name != "affine"}
+            losses.append(micro_batches.backward(moved))
+            optimizer.step()
+            if (step + 1) % log_every == 0 or step + 1 == keys.steps:
+                now = time.perf_counter()
+                value = torch.stack(losses).mean().item()  # the only place that waits for the device
+                if not np.isfinite(value):
+                    raise InputError(
+                        f"the loss is not finite at step {step}; the last checkpoint is whole. Try learning_rate="
+                        f"{cfg.learning_rate / 3:.1g} or warmup_steps={cfg.warmup_steps + 500}"
+                    )
+                row = {
+                    "step": step + 1, "epoch": round((step + 1) / keys.steps_per_epoch, 3), "loss": value,
+                    "learning_rate": rate, "images_per_second": len(losses) * cfg.batch_size / (now - since),
+                }
+                state["log"].append(row)
+                state["step"] = step + 1
+                state["seconds"] += now - since
+                progress.set_postfix(loss=f"{value:.4f}", images_per_second=f"{row['images_per_second']:.0f}")
+                losses, since = [], now
+                if now - saved > SECONDS_BETWEEN_CHECKPOINTS or step + 1 == keys.steps:
+                    save_checkpoint(path, cfg, model, optimizer, state)
+                    saved = since = time.perf_counter()
 
 
 def _write_log(path, rows):

@@ -260,8 +260,8 @@ def test_exploding_loss_stops_with_advice(cfg, store, tmp_path):
 
 
 def test_too_few_items_for_a_batch(cfg, store, tmp_path):
-    with pytest.raises(InputError, match="holds 6 items, fewer than one batch of 7"):
-        engine.train(dataclasses.replace(cfg, batch_size=7), store, tmp_path)
+    with pytest.raises(InputError, match="holds 6 items, fewer than one batch of 8"):
+        engine.train(dataclasses.replace(cfg, batch_size=8), store, tmp_path)
 
 
 def test_schedules_by_hand(cfg):
