@@ -10,7 +10,10 @@ from PIL import Image
 from .files import InputError
 from .transforms import compose_affine, warp_shrinking
 
-JPEG_QUALITY = 93
+# Colours at full size: storing them at half size, as JPEG does by default, would cost as much as all other noise of a crop.
+JPEG_SETTINGS = (
+    cv2.IMWRITE_JPEG_QUALITY, 93, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+)
 # Some cameras and programs write a few bytes after a JPEG's end marker.
 _TRAILER = 512
 
@@ -94,7 +97,7 @@ def encode_crop(picture, affine, crop_px, to_picture=None):
     if to_picture is not None:
         affine = compose_affine(affine, to_picture)
     crop = warp_shrinking(picture, affine, crop_px)
-    return cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+    return cv2.imencode(".jpg", crop, JPEG_SETTINGS)[1].tobytes()
 
 
 def shrinkage(affines):

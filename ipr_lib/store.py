@@ -24,7 +24,7 @@ from .skeleton import HUMAN36M, SKELETONS, add_thorax
 from .transforms import box_at_root, crop_affine
 
 MAGIC = b"IPRSTORE"
-VERSION = 1
+VERSION = 2  # 2: crops are resized by a Lanczos filter, colours stored at full size
 _HEADER_ROOM = 1 << 14  # so that what follows need not wait for the header's length
 MARGIN = 1.5  # a zoom out of 25 % needs 1.33 box sides; the rest serves the corners of turned crops
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from PIL import Image
 
 BOX_MM = 2000.0  # the person cube of Sun et al. 2018, section 4.2: 2 m to each side
+_LANCZOS = 3  # half the filter's width, in pixels of the smaller picture
 
 
 def box_at_root(root_cam, camera, size_mm=BOX_MM):
@@ -151,26 +153,34 @@ def warp(picture, affine, crop_px):
 
 
 def warp_shrinking(picture, affine, crop_px):
-    """Like `warp`, without aliasing where the crop is much smaller than its source.
+    """Like `warp`, without aliasing and as sharp as can be where the crop is smaller than its source.
 
-    The picture is first averaged over whole blocks of pixels, as many as the crop pixel is wide.
+    The part that the crop sees is first resized with a Lanczos filter until its pixels are as large as the crop's. What
+    is then left, a turn or a mirror, is a `warp`; for an upright crop the pixels coincide and nothing is left.
     """
-    block = int(1 / np.sqrt(abs(np.linalg.det(affine[:, :2]))) + 1e-9)
-    if block < 2:
+    shrink = 1 / np.sqrt(abs(np.linalg.det(affine[:, :2])))
+    if shrink <= 1:
         return warp(picture, affine, crop_px)
-    # Only the part that the crop sees is averaged; it starts at a whole pixel and holds whole blocks.
-    corners = apply_affine(invert_affine(affine), np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * (crop_px - 1.0))
-    height, width = picture.shape[:2]
-    low = np.clip(np.floor(corners.min(0)).astype(int) - block, 0, [width - 1, height - 1])
-    high = np.clip(np.ceil(corners.max(0)).astype(int) + block + 1, low + 1, [width, height])
-    blocks = -(-(high - low) // block)
-    part = picture[low[1]:high[1], low[0]:high[0]]
-    pad = blocks * block - (high - low)
-    if pad.any():
-        part = cv2.copyMakeBorder(part, 0, int(pad[1]), 0, int(pad[0]), cv2.BORDER_REPLICATE)
-    small = cv2.resize(part, tuple(int(b) for b in blocks), interpolation=cv2.INTER_AREA)
-    # Pixel i of the averaged part has its centre at low + i * block + (block - 1) / 2 of the picture.
-    to_picture = np.array([[block, 0, low[0] + (block - 1) / 2], [0, block, low[1] + (block - 1) / 2]], float)
+    # Cell i of the resized picture reaches from low + i * shrink to low + (i + 1) * shrink; `low` is the crop's outline.
+    size = np.array(picture.shape[1::-1])
+    outline = apply_affine(invert_affine(affine), np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * float(crop_px) - 0.5)
+    low = outline.min(0)
+    count = np.ceil((outline.max(0) - low) / shrink - 1e-6)
+    first = np.clip(np.floor((-0.5 - low) / shrink), 0, count)  # cells that lie off the picture are left to `warp`
+    last = np.clip(np.ceil((size - 0.5 - low) / shrink), 0, count)
+    if (last <= first).any():
+        return np.zeros((crop_px, crop_px, 3), np.uint8)
+    box = low + 0.5 + np.stack([first, last]) * shrink  # in px from the picture's edge
+    reach = np.ceil(_LANCZOS * shrink)
+    start, end = (np.floor(box[0]) - reach).astype(int), (np.ceil(box[1]) + reach).astype(int)
+    inner, outer = np.clip(start, 0, size), np.clip(end, 0, size)
+    (left, top), (right, bottom) = inner - start, end - outer
+    part = picture[inner[1]:outer[1], inner[0]:outer[0]]
+    part = cv2.copyMakeBorder(part, int(top), int(bottom), int(left), int(right), cv2.BORDER_CONSTANT)
+    count = tuple(int(n) for n in last - first)
+    small = np.asarray(Image.fromarray(part).resize(count, Image.Resampling.LANCZOS, (*(box[0] - start), *(box[1] - start))))
+    offset = low + (first + 0.5) * shrink
+    to_picture = np.array([[shrink, 0, offset[0]], [0, shrink, offset[1]]])
     return warp(small, compose_affine(affine, to_picture), crop_px)
 
 

@@ -1,4 +1,5 @@
 import pickle
+import zlib
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 from ipr_lib import layout
 from ipr_lib.files import InputError
 from ipr_lib.layout import read_sequence
+from ipr_lib.pictures import encode_crop, read_picture, shrinkage
 from ipr_lib.skeleton import HUMAN36M
-from ipr_lib.store import MARGIN, build_store, merge_stores, open_store, verify_store, write_store
-from ipr_lib.transforms import apply_affine, box_at_root, crop_affine, warp_shrinking
+from ipr_lib.store import MARGIN, VERSION, build_store, merge_stores, open_store, verify_store, write_store
+from ipr_lib.transforms import apply_affine, box_at_root, compose_affine, crop_affine, warp_shrinking
 from tests.fuzzing import corruptions, judge
 from tests.large_store import probe, write_large_store
 
@@ -60,6 +62,34 @@ def test_reduced_decoding_moves_nothing(tmp_path):
     assert np.argmin(errors) == 0 and errors[0] < 2
 
 
+@pytest.mark.parametrize("side", [420.0, 771.0, 1300.0])
+def test_crops_are_the_same_from_a_video_and_from_prepared_pictures(tmp_path, side):
+    """A frame decoded at half or quarter size gives the crop of the whole one, up to what JPEG does to that crop."""
+    rng = np.random.default_rng(7)
+    coarse = rng.integers(0, 255, (61, 61, 3), np.uint8)
+    picture = cv2.resize(coarse, (1000, 1002), interpolation=cv2.INTER_CUBIC) // 2
+    picture += rng.integers(0, 40, picture.shape, np.uint8)  # grain: there is something to alias
+    path = tmp_path / "frame.jpg"
+    cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    affine = crop_affine([503.0, 480.5, side], 192)
+    whole = read_picture(path, 1000, 1002)[0]
+    reduced, to_picture = read_picture(path, 1000, 1002, shrinkage(affine))
+    assert len(reduced) < len(whole)
+    expected = warp_shrinking(whole, affine, 192)
+    cut = warp_shrinking(reduced, compose_affine(affine, to_picture), 192)
+    stored = cv2.imdecode(np.frombuffer(encode_crop(whole, affine, 192), np.uint8), cv2.IMREAD_COLOR)
+    noise = cv2.absdiff(stored, expected).mean()
+    assert 0 < cv2.absdiff(cut, expected).mean() < noise
+
+
+def test_colours_are_stored_at_full_size():
+    """A sharp red edge on blue stays within the noise of JPEG; colours at half size would smear it."""
+    picture = np.zeros((96, 96, 3), np.uint8)
+    picture[:, :47], picture[:, 47:] = (200, 40, 40), (40, 40, 200)
+    stored = cv2.imdecode(np.frombuffer(encode_crop(picture, np.eye(2, 3), 96), np.uint8), cv2.IMREAD_COLOR)
+    assert cv2.absdiff(stored, picture)[:, 44:50].mean() < 5
+
+
 def test_workers_change_nothing(prepared, store, tmp_path):
     other = build_store(prepared, tmp_path / "two.crops", subjects=(1,), step=3, crop_px=64, workers=2)
     assert other.path.read_bytes() == store.path.read_bytes()
@@ -100,12 +130,22 @@ def test_damage_is_found(store):
         open_store(store.path)
 
 
-def test_header_damage_and_other_versions_are_refused(store):
+def test_header_damage_and_other_files_are_refused(store):
     data = store.path.read_bytes()
-    for old, new, message in ((b'"version": 1', b'"version": 7', "header"), (b"IPRSTORE", b"NOTASTOR", "not a crop store")):
+    for old, new, message in ((b'"version": ', b'"version":1', "header"), (b"IPRSTORE", b"NOTASTOR", "not a crop store")):
         store.path.write_bytes(data.replace(old, new, 1))
         with pytest.raises(InputError, match=message):
             open_store(store.path)
+
+
+def test_stores_of_older_versions_are_refused(store):
+    data = store.path.read_bytes()
+    length = int.from_bytes(data[8:12], "little")
+    older = data[16:16 + length].replace(f'"version": {VERSION}'.encode(), b'"version": 1')
+    assert len(older) == length and older != data[16:16 + length]
+    store.path.write_bytes(data[:12] + zlib.crc32(older).to_bytes(4, "little") + older + data[16 + length:])
+    with pytest.raises(InputError, match=f"s1.crops is of version 1, this library reads version {VERSION}; delete it and build"):
+        open_store(store.path)
 
 
 def test_missing_store(tmp_path):

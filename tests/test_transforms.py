@@ -116,9 +116,44 @@ def test_shrinking_warp_at_the_picture_edge_keeps_black_outside():
     assert (crop[:, 18:] > 190).all() and (crop[:, :14] < 10).all()
 
 
-def test_warp_shrinking_equals_warp_of_the_averaged_picture():
-    picture = cv2.resize(RNG.integers(0, 255, (12, 12, 3), np.uint8), (240, 240), interpolation=cv2.INTER_CUBIC)
-    affine = crop_affine([120.0, 118.0, 180.0], 45)
-    smooth = cv2.blur(picture, (4, 4), anchor=(1, 1))  # pixel p averages p - 1 … p + 2: it lies over p + 0.5
-    expected = warp(smooth, compose_affine(affine, np.array([[1, 0, 0.5], [0, 1, 0.5]])), 45).astype(int)
-    assert np.abs(warp_shrinking(picture, affine, 45) - expected)[3:-3, 3:-3].mean() < 2
+def lanczos(x):
+    return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
+
+
+@pytest.mark.parametrize(("x", "y", "side"), [(60.0, 47.0, 40.0), (51.3, 50.6, 77.7), (8.0, 90.0, 55.0)])
+def test_warp_shrinking_is_a_lanczos_filter(x, y, side):
+    """Each pixel of an upright crop, from its definition; the picture counts as black beyond its edges."""
+    picture = cv2.resize(RNG.integers(60, 200, (30, 24, 3), np.uint8), (96, 120), interpolation=cv2.INTER_CUBIC)
+    n = 16
+    affine = crop_affine([x, y, side], n)
+    shrink = side / n
+    centres = apply_affine(invert_affine(affine), np.stack([np.arange(n), np.arange(n)], axis=1).astype(float))
+    wide = np.pad(picture, ((60, 60), (60, 60), (0, 0))).astype(float)
+    weights = [lanczos((np.arange(-60, size + 60) - centres[:, axis, None]) / shrink) for axis, size in ((0, 96), (1, 120))]
+    across, down = (weight / weight.sum(1, keepdims=True) for weight in weights)
+    expected = np.clip(np.einsum("yv,xu,vuc->yxc", down, across, wide), 0, 255)
+    sees = [
+        (centres[:, axis] + shrink / 2 > -0.5) & (centres[:, axis] - shrink / 2 < size - 0.5)
+        for axis, size in ((0, 96), (1, 120))
+    ]
+    expected *= (sees[1][:, None] & sees[0])[..., None]  # what rings into pixels off the picture is cut
+    np.testing.assert_allclose(warp_shrinking(picture, affine, n), expected, atol=2)
+
+
+def test_warp_shrinking_of_a_turned_crop_is_the_turned_upright_crop():
+    picture = cv2.resize(RNG.integers(60, 200, (12, 12, 3), np.uint8), (240, 240), interpolation=cv2.INTER_CUBIC)
+    box = [120.0, 118.0, 150.0]
+    quarter = warp_shrinking(picture, crop_affine(box, 45, rotation=90), 45).astype(int)
+    upright = warp_shrinking(picture, crop_affine(box, 45), 45)
+    assert np.abs(quarter - np.rot90(upright, -1)).max() <= 1
+    mirrored = warp_shrinking(picture, crop_affine(box, 45, flip=True), 45).astype(int)
+    assert np.abs(mirrored - upright[:, ::-1]).max() <= 1
+    assert np.abs(warp_shrinking(picture, crop_affine(box, 45, rotation=180, flip=True), 45) - upright[::-1].astype(int)).max() <= 1
+
+
+def test_warp_shrinking_of_far_too_large_boxes_takes_no_memory_for_nothing():
+    """A box a hundred times the picture shows it as a dot; a box beside it shows nothing."""
+    picture = np.full((64, 48, 3), 255, np.uint8)
+    dot = warp_shrinking(picture, crop_affine([24.0, 32.0, 6400.0], 64), 64)
+    assert (dot > 0).any(-1).sum() <= 4 and dot.sum() / 3 == pytest.approx(255 * 48 * 64 / 100**2, rel=0.5)
+    assert not warp_shrinking(picture, crop_affine([1000.0, 0.0, 200.0], 64), 64).any()
