@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from . import engine, results
+from . import engine, evaluation, results
 from .capture.studio import write_capture
 from .config import REPOSITORY, load_config
 from .files import InputError, atomic_path, read_json, write_json
@@ -116,8 +116,7 @@ def evaluated(cfg, results_dir=REPOSITORY / "results"):
         cfg: Config.
         results_dir: where runs lie.
     Returns:
-        content of the run's `metrics.json`; predictions (pred_cam, target_cam, joints_crop, affine, items) lie beside it in
-        `predictions.npz`.
+        content of the run's `metrics.json`; what `evaluation.predict_looks` gives lies beside it in `predictions.npz`.
     """
     folder = run_dir(cfg, results_dir)
     with _timed(folder, "data"):
@@ -125,10 +124,15 @@ def evaluated(cfg, results_dir=REPOSITORY / "results"):
     model = _train(cfg, train_store, folder)
     checkpoint = hashlib.sha256((folder / engine.CHECKPOINT).read_bytes()).hexdigest()[:16]
     path = folder / METRICS
-    if path.exists() and (folder / PREDICTIONS).exists() and read_json(path)["checkpoint"] == checkpoint:
-        return read_json(path)
+    if path.exists() and (folder / PREDICTIONS).exists():
+        content = read_json(path)
+        if content["checkpoint"] == checkpoint and "scores_flip" in content:
+            return content
+    told = evaluation.tell(test_store)
     with _timed(folder, "evaluation"):
-        predictions = engine.predict_store(model, test_store, cfg)
+        predictions = evaluation.predict_looks(
+            lambda crops: engine.predict(model, crops, cfg), test_store, told, cfg.crop_px, max(cfg.batch_size, 64)
+        )
         with atomic_path(folder / PREDICTIONS) as temporary:
             np.savez(temporary, **predictions)
     steps = len(train_store) // cfg.batch_size * cfg.epochs
@@ -144,7 +148,7 @@ def evaluated(cfg, results_dir=REPOSITORY / "results"):
         "test_step": cfg.test_step,
         "train_items": len(train_store),
         "samples_seen": steps * cfg.batch_size,
-        "oracle": list(engine.ORACLES),
+        "oracle": list(told.words),
         "network": f"{cfg.trunk}{f' (width {cfg.trunk_width})' if cfg.trunk == 'small' else ''}, {cfg.crop_px} px, "
                    f"volume {' x '.join(map(str, cfg.volume_shape))}",
         "parameters": count_parameters(model),
@@ -155,8 +159,9 @@ def evaluated(cfg, results_dir=REPOSITORY / "results"):
             "data": minutes["data"], "training": round(seconds / 60, 3), "evaluation": minutes["evaluation"]
         },
         "checkpoint": checkpoint,
-        "scores": engine.evaluate(predictions["pred_cam"], test_store),
-        "mean_pose": engine.evaluate(engine.mean_pose(train_store, test_store), test_store),
+        "scores": evaluation.score_items(predictions["pred_cam"], test_store.columns),
+        "scores_flip": evaluation.score_items(predictions["pred_cam_flip"], test_store.columns),
+        "mean_pose": evaluation.score_items(engine.mean_pose(train_store, test_store), test_store.columns),
         "config": dataclasses.asdict(cfg),
     }
     write_json(path, content)

@@ -1,9 +1,10 @@
 import copy
+import csv
 
 import numpy as np
 import pytest
 
-from ipr_lib import results
+from ipr_lib import results, tables
 from ipr_lib.config import REPOSITORY
 from ipr_lib.files import InputError, read_json, write_json
 from ipr_lib.layout import ACTIONS
@@ -17,19 +18,27 @@ def made_up(seed=0, shift=0.0):
     def scores(first, last):
         return {
             "frame_mean": (3 * first + last) / 4, "action_mean": (first + last) / 2,
-            "per_action": {"16": last, "2": first}, "per_joint": [0.0] * 17,
+            "without_pelvis": {"frame_mean": first + 1, "action_mean": last + 1},
+            "per_action": {"16": last, "2": first}, "per_joint": [first] * 16 + [last],
         }
+
+    def every(mpjpe, pa_mpjpe, pa_mpjpe_scale):
+        metrics = {
+            "mpjpe": scores(*mpjpe) | {"interval": [30.0, 70.06]}, "pa_mpjpe": scores(*pa_mpjpe) | {"interval": None},
+            "pa_mpjpe_scale": scores(*pa_mpjpe_scale),
+        }
+        sound = {name: {"frame_mean": 0.5 * values["frame_mean"], "action_mean": 0.0} for name, values in metrics.items()}
+        parts = {"mpjpe_xy_per_joint": [1.0] * 17, "mpjpe_z_per_joint": [2.0] * 16 + [7.06]}
+        return {"n": 4, **metrics, "without_damaged": {"n": 2, **sound}, "mpjpe_xy": 33.3, "mpjpe_z": 22.2, **parts}
 
     return {
         "run": f"made-up-{seed}", "profile": "laptop", "data": "built-in capture", "split": "S1 / S9", "test_step": 64,
         "train_items": 10, "samples_seen": 20, "oracle": ["box", "root depth"], "network": "small, 64 px, 16 x 16 x 8",
         "parameters": 1_234_567, "seed": seed, "commit": "abc", "device": "a processor", "checkpoint": f"{seed}",
         "minutes": {"data": 1.0, "training": 10.0 + seed, "evaluation": 1.0},
-        "scores": {
-            "n": 4, "mpjpe": scores(40.04 + shift, 80.06 + shift), "pa_mpjpe": scores(30.0 + 2 * shift, 50.0),
-            "pa_mpjpe_scale": scores(20.0, 44.0), "mpjpe_xy": 33.3, "mpjpe_z": 22.2,
-        },
-        "mean_pose": {"n": 4, "mpjpe": scores(100.0, 300.0), "pa_mpjpe": scores(90.0, 190.0), "pa_mpjpe_scale": scores(1.0, 2.0)},
+        "scores": every((40.04 + shift, 80.06 + shift), (30.0 + 2 * shift, 50.0), (20.0, 44.0)),
+        "scores_flip": every((38.04 + 2 * shift, 78.0), (29.0, 49.0), (19.0, 43.0)),
+        "mean_pose": every((100.0, 300.0), (90.0, 190.0), (1.0, 2.0)),
         "config": {"profile": "laptop", "seed": seed, "workers": 2, "epochs": 3, "lr_drops": [15, 17]},
     }
 
@@ -50,18 +59,20 @@ def table_after(text, heading):
 def test_action_rows_by_hand():
     rows = results.action_rows(made_up())
     assert [row[0] for row in rows] == [
-        "ours, MPJPE", "ours, PA-MPJPE (rigid)", "ours, PA-MPJPE (with scale)", "mean pose, MPJPE", "mean pose, PA-MPJPE (rigid)"
+        "ours, MPJPE", "ours, PA-MPJPE (rigid)", "ours, PA-MPJPE (with scale)",
+        "ours, flip test, MPJPE", "ours, flip test, PA-MPJPE (rigid)", "mean pose, MPJPE", "mean pose, PA-MPJPE (rigid)",
     ]
     missing = ["–"] * 13
     assert rows[0][1:] == ["40.0", *missing, "80.1", "50.0", "60.0"]  # (3 * 40.04 + 80.06) / 4 = 50.045
     assert rows[1][1:] == ["30.0", *missing, "50.0", "35.0", "40.0"]
     assert rows[2][1:] == ["20.0", *missing, "44.0", "26.0", "32.0"]
-    assert rows[3][1:] == ["100.0", *missing, "300.0", "150.0", "200.0"]
+    assert rows[3][1:] == ["38.0", *missing, "78.0", "48.0", "58.0"]  # (3 * 38.04 + 78) / 4 = 48.03
+    assert rows[5][1:] == ["100.0", *missing, "300.0", "150.0", "200.0"]
 
 
 def test_rows_take_action_numbers_as_they_come_from_memory_too():
     metrics = made_up()
-    for part in ("scores", "mean_pose"):
+    for part in ("scores", "scores_flip", "mean_pose"):
         for metric in results.METRICS:
             per_action = metrics[part][metric]["per_action"]
             metrics[part][metric]["per_action"] = {int(action): value for action, value in per_action.items()}
@@ -81,6 +92,7 @@ def test_report_names_its_circumstances():
     text = results.report(made_up(seed=3))
     assert text.startswith("# made-up-3\n")
     assert "MPJPE **50.0 mm**, 0.33 of the mean pose's 150.0 mm. 17 joints, pelvis included. Oracle: box; root depth." in text
+    assert "With the flip test, which published tables of this method use: 48.0 mm." in text
     for fact in (
         "| test items | 4 |", "| seed | 3 |", "1.23 million parameters", "| commit, device | abc, a processor |",
         "| minutes | data 1.0, training 13.0, evaluation 1.0 |", "| error across / along the view | 33.3 / 22.2 mm |",
@@ -91,8 +103,40 @@ def test_report_names_its_circumstances():
         assert f"*{label}*" in text
 
 
+def test_convention_rows_by_hand():
+    scores = made_up()["scores"]
+    rows = results.convention_rows("one look", scores)
+    assert all(len(row) == len(results.CONVENTION_HEADER) for row in rows)
+    assert rows[0] == ["one look, MPJPE", "50.0", "30.0 – 70.1", "60.0", "41.0", "25.0"]
+    assert rows[1] == ["one look, PA-MPJPE (rigid)", "35.0", "–", "40.0", "31.0", "17.5"]
+    assert results.convention_rows("", scores | {"without_damaged": {}})[0][-1] == "–", "nothing is left without them"
+
+
+def test_joint_rows_by_hand():
+    rows = results.joint_rows(made_up()["scores"])
+    assert len(rows) == 17 and all(len(row) == len(results.JOINT_HEADER) for row in rows)
+    assert rows[0] == ["Pelvis", "40.0", "30.0", "20.0", "1.0", "2.0"]
+    assert rows[-1] == ["R_Wrist", "80.1", "50.0", "44.0", "1.0", "7.1"]
+
+
+# --- formats ---
+
 def test_markdown_table_by_hand():
-    assert results.markdown_table(["a", "b"], [["x", 1], ["y", "–"]]) == "| a | b |\n| :-- | --: |\n| x | 1 |\n| y | – |"
+    assert tables.markdown_table(["a", "b"], [["x", 1], ["y", "–"]]) == "| a | b |\n| :-- | --: |\n| x | 1 |\n| y | – |"
+
+
+def test_csv_reads_back():
+    text = tables.csv_table(["mm", "a, b"], [["x", "1.5"], ['say "y"', "–"]])
+    assert text == 'mm,"a, b"\nx,1.5\n"say ""y""",\n'
+    assert list(csv.reader(text.splitlines())) == [["mm", "a, b"], ["x", "1.5"], ['say "y"', ""]]
+
+
+def test_latex_table_by_hand():
+    text = tables.latex_table(["mm", "95 %"], [["a_1 & b", "1.0 – 2.0"], ["~x\\^{3}", "5 ± 1"]])
+    assert text.splitlines() == [
+        r"\begin{tabular}{lr}", r"\toprule", r"mm & 95 \% \\", r"\midrule", r"a\_1 \& b & 1.0 -- 2.0 \\",
+        r"\textasciitilde{}x\textbackslash{}\textasciicircum{}\{3\} & 5 $\pm$ 1 \\", r"\bottomrule", r"\end{tabular}",
+    ]
 
 
 # --- numbers of others ---
@@ -136,6 +180,7 @@ def test_reference_by_hand(runs, tmp_path):
     assert content["mpjpe"]["seeds"] == pytest.approx([50.045, 52.045])
     assert content["pa_mpjpe"]["seeds"] == pytest.approx([35.0, 38.0])  # (3 * 34 + 50) / 4 = 38
     assert content["action_mean"]["mean"] == pytest.approx(61.05)
+    assert content["flip_test"]["mpjpe"]["seeds"] == pytest.approx([48.03, 51.03])  # (3 * 42.04 + 78) / 4 = 51.03
     assert content["per_action"]["pa_mpjpe"]["2"] == {"mean": 32.0, "spread": 4.0, "seeds": [30.0, 34.0]}
     assert content["per_action"]["pa_mpjpe"]["16"]["spread"] == 0.0
     assert content["mean_pose"] == 150.0 and content["seeds"] == [0, 1] and content["test_items"] == 4
@@ -174,11 +219,20 @@ def test_a_run_without_scores_is_named(runs, tmp_path):
 def test_readme_table_by_hand(runs, tmp_path):
     text = results.readme_table(results.write_reference(runs, tmp_path / "laptop.json"))
     header, row = table_after(text, "")
-    assert header == ["profile", "network", "mean pose", *results.METRICS.values(), "minutes"]
+    metrics = ["MPJPE", "MPJPE, flip test", "PA-MPJPE (rigid)", "PA-MPJPE (with scale)"]
+    assert header == ["profile", "network", "mean pose", *metrics, "minutes"]
     # Minutes: the longer of 1 + 10 + 1 and 1 + 11 + 1.
-    assert row == ["`laptop`", "small, 64 px, 16 x 16 x 8", "150", "51.0 ± 1.0", "36.5 ± 1.5", "26.0 ± 0.0", "13"]
+    assert row == ["`laptop`", "small, 64 px, 16 x 16 x 8", "150", "51.0 ± 1.0", "49.5 ± 1.5", "36.5 ± 1.5", "26.0 ± 0.0", "13"]
     note = text.splitlines()[-1]
     assert "2 seeds" in note and "4 pictures" in note and "oracle: box; root depth" in note and "commit abc" in note
+
+
+def test_readme_table_of_a_reference_without_flip_test(runs, tmp_path):
+    reference = results.write_reference(runs, tmp_path / "laptop.json")
+    del reference["flip_test"]
+    header, row = table_after(results.readme_table(reference), "")
+    assert header == ["profile", "network", "mean pose", *results.METRICS.values(), "minutes"]
+    assert row[3:5] == ["51.0 ± 1.0", "36.5 ± 1.5"]
 
 
 def test_readme_is_written_between_its_marks_and_nowhere_else(runs, tmp_path):
