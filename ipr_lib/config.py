@@ -21,7 +21,7 @@ ALL_ACTIONS = tuple(range(FIRST_ACTION, FIRST_ACTION + len(ACTIONS)))
 class Config:
     """All choices of one run. Lengths in mm, picture sizes in px.
 
-    The fields up to `test_step` say which data; `capture_*` concern the built-in capture alone.
+    The fields up to `mix_ratio` say which data; `capture_*` concern the built-in capture alone.
     """
 
     profile: str
@@ -36,6 +36,8 @@ class Config:
     test_subjects: tuple[int, ...] = (9, 11)
     train_step: int = 5  # every how many frames one is used
     test_step: int = 64
+    mix: tuple[str, ...] = ()  # 2D sets mixed into training, by the names of their stores in data/stores: mpii, coco
+    mix_ratio: tuple[int, ...] = ()  # shares of a batch, the 3D set first; equal shares where empty
 
     crop_px: int = 256
     depth_bins: int = 64
@@ -85,6 +87,11 @@ class Config:
             )
         if self.batch_size % self.micro_batches:
             raise InputError(f"batch_size={self.batch_size}: expected a multiple of micro_batches={self.micro_batches}")
+        if self.mix_ratio and len(self.mix_ratio) != 1 + len(self.mix):
+            raise InputError(
+                f"mix_ratio={self.mix_ratio}: expected {1 + len(self.mix)} numbers, one for {self.dataset} and one for each "
+                f"of mix={self.mix}, or none for equal shares"
+            )
         if set(self.train_subjects) & set(self.test_subjects):
             raise InputError(f"train_subjects {self.train_subjects} and test_subjects {self.test_subjects} overlap")
 
@@ -98,6 +105,8 @@ class Config:
         """8 hex digits that name this config: equal configs, equal hash. `workers` does not change results."""
         fields = dataclasses.asdict(self)
         del fields["workers"]
+        if not self.mix:  # a run without it keeps the name that it had before there was a mix
+            del fields["mix"], fields["mix_ratio"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
 
     def __str__(self):
@@ -121,7 +130,7 @@ PROFILES = {
         "capture_frames": 1500, "train_step": 25, "batch_size": 64, "schedule": "cosine", "warmup_steps": 500,
         "precision": "bfloat16", "workers": 14,
     },
-    "full": {"dataset": "human36m", "precision": "bfloat16", "workers": 14},
+    "full": {"dataset": "human36m", "mix": ("mpii",), "precision": "bfloat16", "workers": 14},
 }
 
 
@@ -169,12 +178,13 @@ def _nearest(name, known):
 
 def _checked(name, value, kind):
     """`value` as `kind`, or InputError."""
-    if isinstance(kind, types.GenericAlias):  # tuple[int, ...]
-        if isinstance(value, (list, tuple)) and all(type(item) is int for item in value):
+    if isinstance(kind, types.GenericAlias):  # tuple[int, ...] or tuple[str, ...]
+        if isinstance(value, (list, tuple)) and all(type(item) is kind.__args__[0] for item in value):
             return tuple(value)
     elif kind is float and type(value) in (int, float):
         return float(value)
     elif type(value) is kind:
         return value
-    expected = "a list of whole numbers" if isinstance(kind, types.GenericAlias) else f"a value of type {kind.__name__}"
+    lists = {tuple[int, ...]: "a list of whole numbers", tuple[str, ...]: "a list of names"}
+    expected = lists.get(kind) or f"a value of type {kind.__name__}"
     raise InputError(f"{name}={value!r}: expected {expected}")

@@ -20,7 +20,9 @@ from tqdm.auto import tqdm
 from . import engine, evaluation, results
 from .capture.studio import write_capture
 from .config import REPOSITORY, load_config
+from .datasets import training_keys
 from .files import InputError, atomic_path, read_json, write_json
+from .mixing import StoreMix
 from .models import count_parameters
 from .store import build_store, open_store
 
@@ -92,21 +94,44 @@ def stores(cfg):
     return crop_store(cfg, "train"), crop_store(cfg, "test")
 
 
+def mixed_in(cfg):
+    """Crop stores of the 2D sets that `cfg.mix` names; InputError where one has not been prepared."""
+    found = []
+    for name in cfg.mix:
+        path = DATA / "stores" / f"{name}-train-{cfg.crop_px}.crops"
+        if not path.is_file():
+            known = name if name in ("mpii", "coco") else f"mpii (or coco) --target data/{name}"
+            raise InputError(
+                f"{path} is missing; build it with `python -m ipr_lib prepare {known} --source DIR --store {cfg.crop_px}`, "
+                "or train without it: --set mix=[]"
+            )
+        found.append(open_store(path))
+    return found
+
+
 def trained(cfg, results_dir=REPOSITORY / "results"):
     """The trained network of `cfg`; trains it, or goes on with its training, where that is not done."""
-    return _train(cfg, stores(cfg)[0], run_dir(cfg, results_dir))
+    others = mixed_in(cfg)  # before hours are spent on the 3D store
+    return _train(cfg, stores(cfg)[0], others, run_dir(cfg, results_dir))
 
 
-def _train(cfg, store, folder):
-    """Train on `store`; a network of other data, which the config does not tell apart, is refused."""
+def _train(cfg, store, others, folder):
+    """Train on `store` and 2D stores; a network of other data, which the config does not tell apart, is refused."""
     path, origin = folder / ORIGIN, store.recipe["origin"]
+    if others:
+        origin = [origin, *(other.recipe["origin"] for other in others)]
     if (folder / engine.CHECKPOINT).exists() and path.exists() and read_json(path) != origin:
         raise InputError(
-            f"{folder} holds a network trained on another version of {store.recipe['source']}; delete that folder to "
-            "train anew"
+            f"{folder} holds a network trained on another version of {' or '.join([store.recipe['source'], *cfg.mix])}; "
+            "delete that folder to train anew"
         )
     write_json(path, origin)
-    return engine.train(cfg, store, folder)
+    return engine.train(cfg, train_set(cfg, store, others), folder)
+
+
+def train_set(cfg, store, others):
+    """What batches are drawn from: the 3D store alone, or mixed with 2D stores in the ratio of `cfg`."""
+    return StoreMix([store, *others], cfg.mix_ratio or None) if others else store
 
 
 def evaluated(cfg, results_dir=REPOSITORY / "results"):
@@ -119,9 +144,10 @@ def evaluated(cfg, results_dir=REPOSITORY / "results"):
         content of the run's `metrics.json`; what `evaluation.predict_looks` gives lies beside it in `predictions.npz`.
     """
     folder = run_dir(cfg, results_dir)
+    others = mixed_in(cfg)
     with _timed(folder, "data"):
         train_store, test_store = stores(cfg)
-    model = _train(cfg, train_store, folder)
+    model = _train(cfg, train_store, others, folder)
     checkpoint = hashlib.sha256((folder / engine.CHECKPOINT).read_bytes()).hexdigest()[:16]
     path = folder / METRICS
     if path.exists() and (folder / PREDICTIONS).exists():
@@ -135,14 +161,14 @@ def evaluated(cfg, results_dir=REPOSITORY / "results"):
         )
         with atomic_path(folder / PREDICTIONS) as temporary:
             np.savez(temporary, **predictions)
-    steps = len(train_store) // cfg.batch_size * cfg.epochs
+    steps = training_keys(train_set(cfg, train_store, others), cfg.batch_size, cfg.epochs, cfg.seed).steps
     minutes = read_json(folder / TIMES)
     # The checkpoint counts the seconds of every step, those before an interruption too.
     seconds = torch.load(folder / engine.CHECKPOINT, map_location="cpu", weights_only=True)["seconds"]
     content = {
         "run": folder.name,
         "profile": cfg.profile,
-        "data": "built-in capture" if cfg.dataset == "capture" else cfg.dataset,
+        "data": " + ".join(["built-in capture" if cfg.dataset == "capture" else cfg.dataset, *cfg.mix]),
         "split": f"S{','.join(map(str, train_store.recipe['subjects']))} / "
                  f"S{','.join(map(str, test_store.recipe['subjects']))}",
         "test_step": cfg.test_step,

@@ -31,6 +31,10 @@ def test_full_is_the_papers_recipe():
     (dict(pretrained=1), "expected a value of type bool"),
     (dict(lr_drops=5), "lr_drops=5: expected a list of whole numbers"),
     (dict(lr_drops=[1.5]), "expected a list of whole numbers"),
+    (dict(mix="mpii"), "mix='mpii': expected a list of names"),
+    (dict(mix=[1]), "mix=.1.: expected a list of names"),
+    (dict(mix=["mpii"], mix_ratio=[1]), "expected 2 numbers, one for capture and one for each of mix"),
+    (dict(mix_ratio=[1, 1]), "expected 1 numbers"),
     (dict(crop_px=100), "multiple of 16, the stride of trunk small"),
     (dict(crop_px=48, trunk="resnet18"), "multiple of 32"),
     (dict(epochs=0), "epochs=0: expected a number above 0"),
@@ -56,12 +60,14 @@ def test_hash_follows_every_field_but_workers():
     changed = {int: lambda v: v + 32, float: lambda v: v + 0.1, bool: lambda v: not v, str: None, tuple: lambda v: (*v, 4)}
     for field in dataclasses.fields(Config):
         change = changed[type(getattr(cfg, field.name))]
-        if change is None or field.name in ("train_subjects", "test_subjects"):
+        if change is None or field.name in ("train_subjects", "test_subjects", "mix", "mix_ratio"):
             continue
         value = change(getattr(cfg, field.name)) if field.name != "micro_batches" else 2
         other = dataclasses.replace(cfg, **{field.name: value})
         assert (other.hash() == cfg.hash()) == (field.name == "workers"), field.name
     assert load_config("smoke", micro_batches=1, lr_drops=[15, 17]).hash() == cfg.hash()
+    mixes = [dict(), dict(mix=["mpii"]), dict(mix=["coco"]), dict(mix=["mpii"], mix_ratio=[2, 1])]
+    assert len({load_config("smoke", micro_batches=1, **mix).hash() for mix in mixes}) == 4
 
 
 def test_parse_overrides():

@@ -14,8 +14,11 @@ from nbformat.v4 import new_code_cell, new_notebook
 from ipr_lib import engine, pipeline
 from ipr_lib.config import REPOSITORY, load_config
 from ipr_lib.files import InputError, read_json, write_json
+from ipr_lib.skeleton import MPII
+from ipr_lib.store import open_store, write_store
 
 from .conftest import write_sequence
+from .test_mixing import people_store
 
 TINY = {
     "dataset": "made-up", "train_subjects": [1], "test_subjects": [9], "train_step": 3, "test_step": 3, "batch_size": 2,
@@ -140,6 +143,34 @@ def test_a_network_of_other_data_is_refused(home, cfg):
         pipeline.trained(cfg, home / "results")
     with pytest.raises(InputError, match="trained on another version of made-up"):
         pipeline.evaluated(cfg, home / "results")
+
+
+def test_2d_sets_are_mixed_into_training(home, monkeypatch):
+    mixed = load_config("smoke", **TINY | {"mix": ["mpii"], "epochs": 1})
+    with pytest.raises(InputError, match=r"mpii-train-64.crops is missing; build it with `.* prepare mpii .* --store 64`, or"):
+        pipeline.trained(mixed, home / "results")
+    assert not (home / "data" / "stores").exists(), "nothing may be built before all is known to be there"
+    path = home / "data" / "stores" / "mpii-train-64.crops"
+    path.parent.mkdir()
+    people_store(home / "first", MPII, 9).path.rename(path)
+    seen, train = [], engine.train
+
+    def spy(cfg, store, folder):
+        seen.append(store)
+        return train(cfg, store, folder)
+
+    monkeypatch.setattr(engine, "train", spy)
+    content = pipeline.evaluated(mixed, home / "results")
+    assert [len(part) for part in seen[0].stores] == [6, 9] and seen[0].ratio == (1, 1)
+    assert (content["data"], content["train_items"], content["samples_seen"]) == ("made-up + mpii", 6, 18)
+    pipeline.trained(load_config("smoke", **TINY | {"mix": ["mpii"], "epochs": 1, "mix_ratio": [3, 1], "batch_size": 4}),
+                     home / "results")
+    assert seen[1].ratio == (3, 1)
+    store = open_store(path)
+    columns = {name: column for name, column in store.columns.items() if name not in ("start", "crc")}
+    write_store(path, columns, list(map(store.jpeg, range(9))), store.recipe | {"origin": "another download"})
+    with pytest.raises(InputError, match="trained on another version of made-up or mpii; delete that folder"):
+        pipeline.trained(mixed, home / "results")
 
 
 def test_missing_data_is_named(home):
