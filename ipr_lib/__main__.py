@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import config, pipeline, results
+from . import config, engine, pipeline, results
 from .capture import own_motion, sheet
 from .files import InputError
 from .prepare import command as human36m
@@ -49,6 +49,7 @@ def _parser():
     command.add_argument("--up", choices=("x", "y", "z"), help="upward axis of these files; default: found")
     add_config(add("train", _train, "train the network of a profile, or go on with its training"))
     add_config(add("test", _test, "score a profile's trained network and print its table"))
+    _add_predict(add, add_config)
     command = add("reproduce", _reproduce, "capture, train, evaluate, run the notebooks, print the table")
     add_config(command)
     command.add_argument("--only", nargs="+", metavar="NN", help="run these notebooks alone, e.g. 00 06")
@@ -58,7 +59,22 @@ def _parser():
     command.add_argument("runs", nargs="*", type=Path, help="run folders that differ in their seed alone")
     command.add_argument("--reference", type=Path, default=config.REPOSITORY / "results/reference/laptop.json")
     command.add_argument("--readme", action="store_true", help="write the table into README.md")
+    command.add_argument("--model", type=Path, metavar="RUN", help="keep this run's network as the reference model")
     return parser
+
+
+def _add_predict(add, add_config):
+    """`predict FILES`: poses from what people have themselves."""
+    command = add("predict", _predict, "poses from pictures, folders and videos of your own")
+    command.add_argument("files", nargs="+", type=Path, metavar="FILE", help="pictures, videos, folders of them")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where tables, overlays and pages go")
+    where = command.add_mutually_exclusive_group()
+    where.add_argument("--box", metavar="X,Y,W,H", help="of the one person, px; default: a person detector's")
+    where.add_argument("--whole", action="store_true", help="take whole pictures as the person's box")
+    command.add_argument("--focal", type=float, metavar="PX", help="focal length; default: from EXIF, else assumed")
+    command.add_argument("--every", type=int, default=1, metavar="N", help="of videos, take every Nth frame")
+    command.add_argument("--smooth", action="store_true", help="of videos, smooth paths by the One-Euro filter")
+    add_config(command)
 
 
 def _add_prepare(commands):
@@ -138,6 +154,30 @@ def _test(options):
     print(results.report(pipeline.evaluated(_load(options), options.results_dir)))
 
 
+def _predict(options):
+    from .person_boxes import load_detector, parse_box
+    from .predict_files import predict_files
+    from .reference import load_reference
+
+    for name in ("focal", "every"):
+        if getattr(options, name) is not None and not getattr(options, name) > 0:
+            raise InputError(f"--{name} {getattr(options, name)}: expected a number above 0")
+    box = parse_box(options.box) if options.box else None
+    model, cfg, line = load_reference(_load(options), options.results_dir)
+    device = engine.default_device()
+    print(f"{line}; on {results.device_name(device)}")
+    detector = None
+    if box is None and not options.whole:
+        detector, line = load_detector(device)
+        print(line if detector is not None else f"{line}; taking whole pictures")
+    _, problems = predict_files(
+        options.files, options.out, model, cfg, box, detector, options.focal, options.every, options.smooth
+    )
+    print(options.out)
+    if problems:
+        raise InputError(f"{len(problems)} inputs gave no pose; the lines above say why")
+
+
 def _reproduce(options):
     overrides = config.parse_overrides(options.set)
     pipeline.reproduce(options.profile, options.seed, overrides, options.results_dir, options.only, options.fresh)
@@ -146,6 +186,10 @@ def _reproduce(options):
 def _report(options):
     if options.runs:
         results.write_reference(options.runs, options.reference)
+    if options.model:
+        from .reference import save_reference
+
+        print(save_reference(options.model))
     if options.readme:
         results.update_readme(config.REPOSITORY / "README.md", options.reference)
 

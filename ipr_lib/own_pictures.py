@@ -1,0 +1,211 @@
+"""Other people's pictures and videos, as they come: upright 8-bit RGB, the focal length, and a note of what was odd.
+
+Taught in notebooks/12_your_own_pictures.ipynb.
+"""
+
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+from .files import InputError
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
+MIN_SIDE = 32  # px; less holds nobody
+DIAGONAL_35MM = math.hypot(36, 24)  # of the film frame that "35 mm equivalent" refers to, mm
+# A focal length of 1.2 times the longer side is a view 45 degrees wide, between a phone and a portrait lens.
+ASSUMED_FOCAL = 1.2
+
+
+@dataclass(frozen=True)
+class OwnPicture:
+    """A picture, ready for use.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB, upright.
+        focal_px: focal length, px.
+        notes: what was done to it or assumed about it, one short phrase each.
+    """
+
+    pixels: np.ndarray
+    focal_px: float
+    notes: tuple[str, ...]
+
+
+def list_files(paths):
+    """Pictures and videos behind paths; a folder stands for what lies in it, in order of names.
+
+    Args:
+        paths: files and folders.
+    Returns:
+        files: list of Path; problems: list of lines, one for each path that leads to nothing.
+    """
+    files, problems = [], []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES + VIDEOS and file.is_file())
+            files += found
+            if not found:
+                problems.append(f"{path}: no picture or video in this folder; known are {', '.join(PICTURES + VIDEOS)}")
+        elif not path.exists():
+            problems.append(f"{path}: no such file or folder")
+        elif path.suffix.lower() not in PICTURES + VIDEOS:
+            problems.append(f"{path}: neither picture nor video by its name; known are {', '.join(PICTURES + VIDEOS)}")
+        else:
+            files.append(path)
+    return files, problems
+
+
+def is_video(path):
+    """Whether a file is a video, by its name."""
+    return Path(path).suffix.lower() in VIDEOS
+
+
+def read_own_picture(path, focal_px=None):
+    """Read a picture of any common kind.
+
+    Args:
+        path: the file.
+        focal_px: focal length, px, if the user knows it; else EXIF's, else an assumed one.
+    Returns:
+        OwnPicture.
+    Raises:
+        InputError: the file is missing, damaged or truncated, no picture, or too small.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd EXIF data: what cannot be read is assumed
+            with Image.open(path) as picture:
+                notes = _notes(picture)
+                exif = picture.getexif()
+                pixels = _rgb(ImageOps.exif_transpose(picture))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except Exception as error:  # Pillow raises a dozen kinds for damaged files; each means the same to a user
+        raise InputError(f"{path}: not a readable picture ({type(error).__name__}); get or save it again") from error
+    height, width = pixels.shape[:2]
+    if min(width, height) < MIN_SIDE:
+        raise InputError(f"{path}: {width} x {height} px is too small; expected at least {MIN_SIDE} px a side")
+    focal_px, note = focal_length(width, height, focal_px, exif)
+    return OwnPicture(pixels, focal_px, (*notes, note))
+
+
+def focal_length(width, height, given=None, exif=None):
+    """Focal length of a picture, px, and where it comes from.
+
+    EXIF's 35 mm equivalent f35 refers to the diagonal of the film frame: f = f35 * diagonal / 43.27 mm. Without it, the
+    focal length in mm and the sensor's pixels per mm do. Failing both it is ASSUMED_FOCAL times the longer side.
+
+    Args:
+        width, height: px.
+        given: px, from the user; or None.
+        exif: Pillow's Exif, or None.
+    Returns:
+        float px; a phrase that says which.
+    """
+    if given is not None:
+        return float(given), f"focal length {given:.0f} px as given"
+    tags = exif.get_ifd(ExifTags.IFD.Exif) if exif is not None else {}
+    f35 = _number(tags.get(ExifTags.Base.FocalLengthIn35mmFilm))
+    if f35:
+        focal = f35 * math.hypot(width, height) / DIAGONAL_35MM
+        return focal, f"focal length {focal:.0f} px from EXIF ({f35:g} mm on 35 mm film)"
+    f_mm, per_unit = (_number(tags.get(tag)) for tag in (ExifTags.Base.FocalLength, ExifTags.Base.FocalPlaneXResolution))
+    unit_mm = {2: 25.4, 3: 10.0}.get(tags.get(ExifTags.Base.FocalPlaneResolutionUnit, 2))
+    taken = max(_number(tags.get(tag)) for tag in (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight))
+    if f_mm and per_unit and unit_mm:
+        focal = f_mm * per_unit / unit_mm
+        focal *= max(width, height) / taken if taken else 1.0  # a picture made smaller keeps its EXIF data
+        return focal, f"focal length {focal:.0f} px from EXIF ({f_mm:g} mm and the sensor's pixels)"
+    focal = ASSUMED_FOCAL * max(width, height)
+    return focal, f"focal length {focal:.0f} px assumed ({ASSUMED_FOCAL} x the longer side)"
+
+
+def _number(value):
+    """A positive finite EXIF number as float; 0.0 for all else, which cameras write too."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return 0.0
+    return number if math.isfinite(number) and number > 0 else 0.0
+
+
+def _notes(picture):
+    """Phrases about what is odd in an open Pillow picture."""
+    notes = []
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format != "MPO":  # phones put a preview behind the picture
+        notes.append(f"{frames} frames, the first is used")
+    orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    if orientation in range(2, 9):
+        notes.append(f"turned upright (EXIF orientation {orientation})")
+    if picture.mode.startswith(("I", "F")):
+        notes.append("more than 8 bits, scaled to its brightest pixel")
+    if picture.mode.startswith(("1", "L", "I", "F")):
+        notes.append("grey")
+    if "A" in picture.mode or "transparency" in picture.info:
+        notes.append("transparency laid on white")
+    return notes
+
+
+def _rgb(picture):
+    """Pillow picture of any mode -> (H, W, 3) uint8 RGB."""
+    if picture.mode.startswith(("I", "F")):
+        values = np.nan_to_num(np.asarray(picture).astype(np.float64)).clip(0)
+        grey = np.rint(values * (255 / max(values.max(), 1e-9))).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if "A" in picture.mode or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    return np.asarray(picture.convert("RGB"))
+
+
+def read_frames(path, every=1):
+    """Frames of a video, one after the other.
+
+    Args:
+        path: the file.
+        every: take every so many frames.
+    Yields:
+        (number of the frame, its time in s, (H, W, 3) uint8 RGB, upright).
+    Raises:
+        InputError: missing, not a readable video, without frames, or too small.
+    """
+    video = cv2.VideoCapture(str(path))
+    try:
+        if not video.isOpened():
+            raise InputError(f"{path}: not a readable video; save it again, e.g. as H.264 in .mp4")
+        rate = _rate(video)
+        number = -1
+        while video.grab():
+            number += 1
+            if number % every:
+                continue
+            whole, frame = video.retrieve()
+            if not whole or min(frame.shape[:2]) < MIN_SIDE:
+                raise InputError(f"{path}: frame {number} cannot be read or is smaller than {MIN_SIDE} px")
+            yield number, number / rate, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        if number < 0:
+            raise InputError(f"{path}: the video holds no frame; save it again, e.g. as H.264 in .mp4")
+    finally:
+        video.release()
+
+
+def frame_rate(path):
+    """Frames a second of a video, as its container states them; 25 where it states none."""
+    video = cv2.VideoCapture(str(path))
+    try:
+        return _rate(video)
+    finally:
+        video.release()
+
+
+def _rate(video):
+    rate = video.get(cv2.CAP_PROP_FPS)
+    return rate if math.isfinite(rate) and rate > 0 else 25.0

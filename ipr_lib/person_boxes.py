@@ -1,0 +1,123 @@
+"""Where people are in a picture: a detector's boxes, a given one, the whole picture, or the pose's own.
+
+A box is (centre x, centre y, side) in px, the square that a cube of 2 m round the pelvis covers. Taught in
+notebooks/12_your_own_pictures.ipynb.
+"""
+
+import socket
+
+import numpy as np
+import torch
+import torchvision
+from scipy.optimize import linear_sum_assignment
+
+from .files import InputError
+from .people_store import square_boxes
+from .skeleton import HUMAN36M, bone_lengths
+from .transforms import BOX_MM
+
+DETECTOR = "fasterrcnn_mobilenet_v3_large_fpn"
+MIN_SCORE = 0.7
+PERSON = 1  # COCO's label
+DETECTOR_SCALE = 1.2  # the cube's 2 m over the extent of somebody upright with arms somewhat raised
+# Sum of the 17 limbs of a grown-up's skeleton, mm: the mean of the five actors that the capture trains on.
+BODY_MM = 4220.0
+NEAR = 0.5  # two boxes of neighbouring frames belong together if their centres lie within this share of a side
+
+
+def load_detector(device="cpu"):
+    """torchvision's person detector, if its COCO weights are here or can be fetched.
+
+    Args:
+        device: torch device.
+    Returns:
+        the detector in eval mode, or None; a line that says which, and where to put the weights if there is none.
+    """
+    weights = torchvision.models.get_model_weights(DETECTOR).DEFAULT
+    file = weights.url.rpartition("/")[2]
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(20)  # the download has no limit of its own
+    try:
+        detector = torchvision.models.get_model(DETECTOR, weights=weights, weights_backbone=None, progress=False)
+    except (OSError, RuntimeError) as error:  # no network; a damaged file
+        folder = f"{torch.hub.get_dir()}/checkpoints"
+        reason = str(getattr(error, "reason", error)).splitlines()[0]
+        return None, f"no person detector ({reason}): put {file} at {folder}, or name the box with --box"
+    finally:
+        socket.setdefaulttimeout(before)
+    return detector.to(device).eval(), f"person boxes by torchvision's {DETECTOR}"
+
+
+@torch.no_grad()
+def detect_people(detector, picture, min_score=MIN_SCORE):
+    """Find people.
+
+    Args:
+        detector: as `load_detector` gives.
+        picture: (H, W, 3) uint8 RGB.
+        min_score: 0 … 1.
+    Returns:
+        boxes (n, 3), scores (n,); the largest person first.
+    """
+    device = next(detector.parameters()).device
+    pixels = torch.from_numpy(np.ascontiguousarray(picture)).to(device).permute(2, 0, 1).float() / 255
+    found = {name: tensor.cpu().numpy() for name, tensor in detector([pixels])[0].items()}
+    keep = (found["labels"] == PERSON) & (found["scores"] >= min_score)
+    corners, scores = found["boxes"][keep].astype(float), found["scores"][keep].astype(float)
+    boxes = square_boxes(np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1), DETECTOR_SCALE)
+    order = np.argsort(-boxes[:, 2], kind="stable")
+    return boxes[order], scores[order]
+
+
+def whole_box(width, height):
+    """The box that holds the whole picture; px -> (1, 3)."""
+    return np.array([[(width - 1) / 2, (height - 1) / 2, max(width, height)]], float)
+
+
+def parse_box(text):
+    """"X,Y,WIDTH,HEIGHT" in px, tightly round a person -> box (1, 3); InputError says what is wrong."""
+    try:
+        x, y, width, height = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"box {text!r}: expected four numbers X,Y,WIDTH,HEIGHT in px, such as 120,40,200,460") from error
+    if not (np.isfinite([x, y]).all() and 0 < width < np.inf and 0 < height < np.inf):
+        raise InputError(f"box {text!r}: expected finite numbers, width and height above 0")
+    return square_boxes([[x, y, width, height]], DETECTOR_SCALE)
+
+
+def box_from_pose(joints, joints_img, box, crop_px):
+    """The box that the network would rather have had, from what it saw in this one.
+
+    The network is trained on cubes of 2 m. If the limbs that it found add up to more than a body's, the box was smaller
+    than its cube, and the other way round.
+
+    Args:
+        joints: (P, J, 3) x, y in crop px, z in mm, as the network gives them.
+        joints_img: (P, J, 2) the same in px of the picture.
+        box: (P, 3) that the crops were cut with.
+        crop_px: side of the crops, px.
+    Returns:
+        (P, 3): centred on the pelvis, its side changed by at most a factor of two.
+    """
+    in_cube = np.array(joints, float)
+    in_cube[..., :2] *= BOX_MM / crop_px
+    body = bone_lengths(in_cube, HUMAN36M).sum(-1)
+    side = box[:, 2] * np.clip(body / BODY_MM, 0.5, 2.0)
+    return np.concatenate([joints_img[:, HUMAN36M.root], side[:, None]], axis=1)
+
+
+def link_people(before, now):
+    """Tell who is who between two frames: nearest boxes belong together.
+
+    Args:
+        before: (m, 3) boxes. now: (n, 3) boxes.
+    Returns:
+        (n,) int: row of `before`, or -1 for somebody new.
+    """
+    before, now = np.reshape(before, (-1, 3)), np.reshape(now, (-1, 3))
+    distance = np.linalg.norm(now[:, None, :2] - before[None, :, :2], axis=-1) / np.maximum(before[None, :, 2], 1e-9)
+    partner = np.full(len(now), -1)
+    for row, column in zip(*linear_sum_assignment(np.minimum(distance, 2 * NEAR))):
+        if distance[row, column] < NEAR:
+            partner[row] = column
+    return partner

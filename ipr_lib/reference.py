@@ -1,0 +1,94 @@
+"""The network that comes with the repository, where there is one; else the one that a profile's run has trained.
+
+Taught in notebooks/12_your_own_pictures.ipynb.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from . import engine, pipeline
+from .config import REPOSITORY, load_config
+from .files import InputError, atomic_path, read_json, write_json
+
+REFERENCE = REPOSITORY / "results" / "reference"
+MODEL, CARD = "model.pt", "model.json"
+MAX_BYTES = 12e6  # what a repository can carry
+
+
+def save_reference(run_folder, folder=REFERENCE):
+    """Make a finished run's network the one that comes with the repository.
+
+    Args:
+        run_folder: of a run with its checkpoint and `metrics.json`.
+        folder: where `model.pt` (config and weights, float32) and its card `model.json` go.
+    Returns:
+        the card: how the network came about and how well it does.
+    Raises:
+        InputError: the run is not finished, or its weights are more than MAX_BYTES.
+    """
+    run = read_json(Path(run_folder) / pipeline.METRICS)
+    content = _read(Path(run_folder) / engine.CHECKPOINT)
+    network = {"config": content["config"], "network": content["network"]}
+    size = sum(tensor.numel() * tensor.element_size() for tensor in content["network"].values())
+    if size > MAX_BYTES:
+        raise InputError(f"{run_folder}: its network takes {size / 1e6:.0f} MB, expected at most {MAX_BYTES / 1e6:.0f} MB")
+    with atomic_path(Path(folder) / MODEL) as temporary:
+        torch.save(network, temporary)
+    names = ("run", "profile", "data", "split", "train_items", "samples_seen", "network", "parameters", "seed", "oracle")
+    card = {name: run[name] for name in (*names, "commit", "device", "minutes", "checkpoint")}
+    card["test_items"] = run["scores"]["n"]
+    card |= {metric: run["scores"][metric]["frame_mean"] for metric in ("mpjpe", "pa_mpjpe", "pa_mpjpe_scale")}
+    write_json(Path(folder) / CARD, card)
+    return card
+
+
+def load_reference(cfg, results_dir=REPOSITORY / "results", train=False, folder=REFERENCE, device=None):
+    """The network to predict with.
+
+    Args:
+        cfg: Config of the run to fall back on.
+        results_dir: where runs lie.
+        train: train that run first where it is not; else a missing one is an error.
+        folder: where the reference network lies.
+        device: torch device; by default the GPU where there is one.
+    Returns:
+        model in eval mode; its Config; a line that says which it is.
+    Raises:
+        InputError: there is neither; or the file is damaged or of another architecture.
+    """
+    device = device or engine.default_device()
+    path = Path(folder) / MODEL
+    if path.exists():
+        content = _read(path)
+        fields = dict(content["config"])
+        cfg = load_config(fields.pop("profile"), **fields)
+        model = engine.build_model(dataclasses.replace(cfg, pretrained=False))
+        try:
+            model.load_state_dict(content["network"])
+        except RuntimeError as error:
+            raise InputError(f"{path} holds another architecture: {str(error).splitlines()[0]}; get the file again") from error
+        card = read_json(Path(folder) / CARD)
+        line = f"network: reference model of run {card['run']}, {card['mpjpe']:.1f} mm MPJPE on its test actors ({card['data']})"
+        return model.to(device).eval(), cfg, line
+    run = pipeline.run_dir(cfg, results_dir)
+    if train:
+        model = pipeline.trained(cfg, results_dir)
+    else:
+        model = engine.build_model(dataclasses.replace(cfg, pretrained=False))
+        engine.load_checkpoint(run / engine.CHECKPOINT, cfg, model)
+    return model.to(device).eval(), cfg, f"network: run {run.name}"
+
+
+def _read(path):
+    """Content of a torch file with config and network."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if {"config", "network"} <= set(content):
+            return content
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing; train first: python -m ipr_lib train") from error
+    except Exception as error:  # torch raises many kinds for damaged files; each means the same to a user
+        raise InputError(f"{path} is not a whole network file ({type(error).__name__}); get or make it again") from error
+    raise InputError(f"{path} holds no config and network; get or make it again")
