@@ -1,0 +1,75 @@
+import copy
+
+import pytest
+import torch
+
+from ipr_lib.models import PoseNet, build_trunk
+from ipr_lib.optimizers import Muon, Together, build_optimizer, orthogonal
+
+
+@pytest.mark.parametrize("rows, columns", [(3, 5), (6, 4)])
+def test_orthogonal_keeps_vectors_and_evens_out_values(rows, columns):
+    generator = torch.Generator().manual_seed(0)
+    matrices = torch.randn(2, rows, columns, generator=generator) * torch.tensor([1e-4, 1e3])[:, None, None]
+    result = orthogonal(matrices)
+    assert result.shape == matrices.shape
+    for matrix, found in zip(matrices.double(), result.double()):
+        U, S, V = torch.linalg.svd(matrix, full_matrices=False)
+        inner = U.mT @ found @ V.mT
+        values = inner.diagonal()
+        torch.testing.assert_close(inner, torch.diag(values), atol=1e-3, rtol=0)
+        assert (values > 0.6).all() and (values < 1.3).all()
+        assert S.max() / S.min() > 1.4  # it had something to do
+
+
+def test_a_step_by_hand():
+    """One kernel that is a row vector: its orthogonal form is the unit vector, times the iteration's last factor."""
+    kernel = torch.nn.Parameter(torch.tensor([[[[1.0, 2.0]], [[0.0, 1.0]]]]))  # (1, 2, 1, 2)
+    optimizer = Muon([kernel], lr=0.5, momentum=0.9, weight_decay=0.1)
+    kernel.grad = torch.tensor([[[[0.0, 3.0]], [[4.0, 0.0]]]])
+    value = 1.0
+    for _ in range(5):
+        value = 3.4445 * value - 4.7750 * value**3 + 2.0315 * value**5
+    expected = torch.tensor([[[[1.0, 2.0]], [[0.0, 1.0]]]]) * (1 - 0.5 * 0.1) - (
+        0.5 * 0.2 * 4**0.5 * value * torch.tensor([[[[0.0, 0.6]], [[0.8, 0.0]]]])
+    )
+    optimizer.step()
+    torch.testing.assert_close(kernel.detach(), expected, atol=1e-5, rtol=0)
+    # Nesterov's momentum after the first step: 0.1 of the gradient in the buffer, 0.1 + 0.9 * 0.1 of it in the step.
+    torch.testing.assert_close(optimizer.state[kernel]["momentum_buffer"], kernel.grad * 0.1)
+
+
+def test_muon_leaves_first_last_and_vectors_to_adamw():
+    model = PoseNet(build_trunk("small", 4), 3, 5, 8, 1)
+    optimizer = build_optimizer("muon", model, 1e-3)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    muon, adamw = ({names[id(p)] for group in part.param_groups for p in group["params"]} for part in optimizer.optimizers)
+    assert muon | adamw == set(names.values()) and not muon & adamw
+    assert {"backbone.layers.0.weight", "final.weight", "final.bias"} <= adamw
+    assert {"backbone.layers.3.weight", "deconvolutions.0.weight"} <= muon
+    assert all(dict(model.named_parameters())[name].ndim == 4 for name in muon)
+    assert isinstance(build_optimizer("adamw", model, 1e-3), torch.optim.AdamW)
+
+
+def test_state_goes_on_where_it_was():
+    torch.manual_seed(1)
+    first = PoseNet(build_trunk("small", 4), 2, 4, 8, 1)
+    pictures = torch.randn(3, 3, 32, 32)
+    one = build_optimizer("muon", first, 1e-2)
+
+    def step(model, optimizer):
+        for parameter in model.parameters():
+            parameter.grad = None
+        model(pictures).square().mean().backward()
+        optimizer.step()
+
+    step(first, one)
+    second = copy.deepcopy(first)
+    two = build_optimizer("muon", second, 1e-2)
+    two.load_state_dict(copy.deepcopy(one.state_dict()))
+    step(first, one)
+    step(second, two)
+    for left, right in zip(first.parameters(), second.parameters()):
+        assert torch.equal(left, right)
+    with pytest.raises(ValueError, match="expected 1"):
+        Together(one.optimizers[0]).load_state_dict(one.state_dict())
