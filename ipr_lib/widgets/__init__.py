@@ -2,3 +2,7 @@
 
 They need anywidget (in the `course` extra); `import ipr_lib` does not.
 """
+
+from .skeleton_view import SkeletonView
+
+__all__ = ["SkeletonView"]

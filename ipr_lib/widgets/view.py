@@ -119,8 +119,5 @@ class View(anywidget.AnyWidget):
                 setattr(self, name, b"")
 
     def _repr_mimebundle_(self, **kwargs):
-        bundle = super()._repr_mimebundle_(**kwargs)
-        if bundle is None:  # closed
-            return None
-        data, metadata = bundle
+        data, metadata = super()._repr_mimebundle_(**kwargs)
         return {**data, "image/png": base64.b64encode(self.to_png()).decode()}, metadata

@@ -1,0 +1,300 @@
+"""The views without a page: what is checked, packed and saved; their pure JavaScript under node's own test runner."""
+
+import base64
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import traitlets
+from PIL import Image
+
+from ipr_lib import metrics, plots
+from ipr_lib.capture.studio import studio_cameras
+from ipr_lib.config import REPOSITORY
+from ipr_lib.files import InputError
+from ipr_lib.skeleton import COCO, HUMAN36M, MPII
+from ipr_lib.widgets import SkeletonView
+from ipr_lib.widgets.skeleton_view import project
+
+PURE = Path(__file__).parent / "browser" / "pure.test.mjs"
+
+
+def poses(frames=4, joints=18, seed=0):
+    """Upright people of a sort, mm."""
+    return np.random.default_rng(seed).normal(0, 300, (frames, joints, 3))
+
+
+def skeletons_of(view):
+    m = view.meta
+    return np.frombuffer(view.poses, np.float32).reshape(len(m["people"]), m["frames"], m["joints"], 3)
+
+
+def page_state(page):
+    return json.loads(re.search(r'<script id="state" type="application/json">(.*?)</script>', page, re.DOTALL)[1])
+
+
+# --- packing ---
+
+def test_poses_are_packed_once_and_exactly():
+    truth, pred = poses(seed=1), poses(seed=2)
+    view = SkeletonView({"truth": truth, "prediction": pred}, fps=50, title="take")
+    np.testing.assert_array_equal(skeletons_of(view), np.stack([truth, pred]).astype(np.float32))
+    m = view.meta
+    assert m["people"] == ["truth", "prediction"] and m["reference"] == 0 and (m["frames"], m["joints"]) == (4, 18)
+    assert m["names"] == list(HUMAN36M.names) and m["parents"] == list(HUMAN36M.parents) and m["scored"] == 17
+    assert len(view.poses) == 2 * 4 * 18 * 3 * 4  # nothing else holds them
+    assert sum(len(value) for value in view.state().values() if isinstance(value, bytes)) == len(view.poses)
+
+
+def test_sides_and_colours_are_those_of_the_figures():
+    m = SkeletonView(poses()).meta
+    assert [m["sides"][HUMAN36M.index(name)] for name in ("R_Knee", "L_Knee", "Neck")] == [1, 2, 0]
+    assert m["colours"] == {"right": plots.RIGHT, "left": plots.LEFT, "middle": plots.MIDDLE}
+
+
+@pytest.mark.parametrize("skeleton", (MPII, COCO))
+def test_other_joint_sets(skeleton):
+    m = SkeletonView(poses(joints=len(skeleton)), skeleton).meta
+    assert m["names"] == list(skeleton.names) and m["scored"] == len(skeleton)
+
+
+def test_an_array_of_people_is_not_compared():
+    many = SkeletonView(np.stack([poses(seed=s) for s in range(3)]))
+    assert many.meta["people"] == ["person 1", "person 2", "person 3"] and many.meta["reference"] == -1
+    assert SkeletonView({"truth": poses()}).meta["reference"] == -1  # nothing to compare it with
+    assert SkeletonView({"a": poses(), "b": poses()}, reference="b").meta["reference"] == 1
+
+
+def test_scored_joints_alone_are_enough():
+    assert SkeletonView(poses(joints=17)).meta["scored"] == 17
+
+
+def test_pictures_keep_their_place_and_size():
+    pictures = [np.full((40, 60, 3), (200, 30, 10), np.uint8), None, np.full((50, 20, 3), (0, 90, 250), np.uint8)]
+    view = SkeletonView(poses(3), pictures=pictures, joints_img=np.ones((3, 18, 2)), picture_px=30)
+    start, end = view.meta["offsets"][2:4]
+    seen = cv2.imdecode(np.frombuffer(view.pictures[start:end], np.uint8), cv2.IMREAD_COLOR)
+    assert seen.shape == (30, 12, 3) and view.meta["picture_sizes"] == [[60, 40], [1, 1], [20, 50]]
+    np.testing.assert_allclose(seen[15, 6, ::-1].astype(int), (0, 90, 250), atol=6)  # RGB, not BGR
+    assert view.meta["offsets"][1] == view.meta["offsets"][2] and view.meta["offsets"][3] == len(view.pictures)
+
+
+def test_cameras_draw_the_overlay_themselves():
+    cameras = {f"camera {number}": camera for number, camera in studio_cameras(picture_px=64).items()}
+    world = poses(2) + [0, 0, 900]
+    view = SkeletonView(world, up="z", cameras=cameras, pictures={name: [np.zeros((64, 64, 3), np.uint8)] * 2 for name in cameras})
+    overlay = np.frombuffer(view.overlay, np.float32).reshape(4, 1, 2, 18, 2)
+    third = cameras["camera 3"]
+    np.testing.assert_allclose(overlay[2, 0, 1], third.camera_to_image(third.world_to_camera(world[1])), atol=1e-3)
+    assert view.meta["cameras"][2] == {"name": "camera 3", "R": third.R.ravel().tolist()}
+
+
+# --- what is refused ---
+
+NAN = np.full((4, 18, 3), np.nan)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"poses": poses()[0]}, r"expected numbers of shape \(F, J, 3\), got float64 \(18, 3\)"),
+    ({"poses": poses()[..., :2]}, r"shape \(F, J, 3\)"),
+    ({"poses": poses(joints=19)}, "expected the 18 joints of the skeleton"),
+    ({"poses": poses(joints=9)[:0]}, r"shape \(F, J, 3\)"),
+    ({"poses": poses() / 1000}, "look like m: multiply by 1000"),
+    ({"poses": poses() * 1000}, "expected mm"),
+    ({"poses": np.where(poses() > 400, np.inf, poses())}, "infinite"),
+    ({"poses": NAN}, "not one joint is known"),
+    ({"poses": {}}, "at least one"),
+    ({"poses": {"truth": poses(3), "b": poses(4)}}, "one shape for all"),
+    ({"poses": poses().astype(str)}, "expected numbers"),
+    ({"poses": {"a": poses(), "b": poses()}, "reference": "c"}, "expected one of the poses, a, b"),
+    ({"poses": poses(), "labels": ["one"]}, "expected 4 texts"),
+    ({"poses": poses(), "fps": 0}, "above 0"),
+    ({"poses": poses(), "up": "y"}, 'up=\'y\': expected "-y"'),
+    ({"poses": poses(), "scored_joints": 19}, "expected 1 … 18"),
+    ({"poses": poses(), "pictures": [np.zeros((4, 4, 3), np.uint8)]}, "expected 4, one a frame, got 1"),
+    ({"poses": poses(), "pictures": [np.zeros((4, 4, 3))] * 4}, "uint8 RGB, got float64"),
+    ({"poses": poses(), "pictures": {}}, "at least one camera"),
+    ({"poses": poses(), "joints_img": np.zeros((4, 18, 2))}, "expected pictures of the same cameras"),
+    ({"poses": poses(), "pictures": [None] * 4, "joints_img": np.zeros((4, 17, 2))}, r"expected \(1, 4, 18, 2\) px"),
+    ({"poses": poses(), "cameras": studio_cameras()}, "world axes"),
+    ({"poses": poses(), "frame": 4}, "expected 0 … 3"),
+    ({"poses": poses(), "selected": 18}, "expected -1"),
+])
+def test_wrong_input_is_named(arguments, message):
+    with pytest.raises(InputError, match=message) as error:
+        SkeletonView(**arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_frame_selection_and_alignment_are_checked_later_too():
+    view = SkeletonView({"truth": poses(), "b": poses()})
+    view.frame, view.selected, view.alignment = 3, 17, "scale"
+    for name, value in (("frame", -1), ("frame", 4), ("selected", -2)):
+        with pytest.raises(InputError):
+            setattr(view, name, value)
+    with pytest.raises(traitlets.TraitError):
+        view.alignment = "procrustes"
+    assert (view.frame, view.selected, view.alignment) == (3, 17, "scale")
+
+
+# --- alignment ---
+
+@pytest.mark.parametrize("alignment", ("root", "rigid", "scale"))
+def test_aligned_poses_have_the_errors_of_the_metrics(alignment):
+    truth, pred = (poses(3, 17, seed) for seed in (3, 4))
+    view = SkeletonView({"truth": truth, "prediction": pred}, alignment=alignment)
+    shown = view.aligned(2)
+    truth, pred = (p[2:3].astype(np.float32).astype(float) for p in (truth, pred))
+    if alignment == "root":
+        expected = metrics.joint_errors(metrics.root_relative(pred), metrics.root_relative(truth))
+    else:
+        expected = metrics.joint_errors(metrics.align(pred, truth, scale=alignment == "scale"), truth)
+    np.testing.assert_allclose(metrics.joint_errors(shown[1], shown[0]), expected[0], atol=1e-6)
+    np.testing.assert_allclose(shown[0, 0], 0, atol=1e-9)
+
+
+def test_none_leaves_poses_as_they_are():
+    truth, pred = poses(seed=1), poses(seed=2)
+    view = SkeletonView({"truth": truth, "prediction": pred}, alignment="none")
+    np.testing.assert_allclose(view.aligned(1), [truth[1], pred[1]], atol=1e-3)
+
+
+def test_an_unscored_joint_moves_with_the_others():
+    truth, pred = poses(1, seed=5), poses(1, seed=5)
+    pred[:, 17] += 500  # Thorax is not scored: it may be off without pulling the rest
+    shown = SkeletonView({"truth": truth, "prediction": pred}, alignment="rigid").aligned(0)
+    np.testing.assert_allclose(shown[1, :17], shown[0, :17], atol=1e-3)
+    np.testing.assert_allclose(shown[1, 17] - shown[0, 17], 500, atol=1e-3)
+
+
+# --- saved pages and static pictures ---
+
+def test_a_page_of_120_frames_is_small_and_asks_for_nothing(tmp_path):
+    truth, pred = poses(120, seed=1), poses(120, seed=2)
+    view = SkeletonView({"truth": truth, "prediction": pred}, fps=50, title="</script><b>&")
+    path = view.to_html(tmp_path / "deep" / "view.html", title="A & <b>")
+    page = path.read_text()
+    assert path.stat().st_size < 400_000
+    assert not re.findall(r"(?:src|href)\s*=\s*(?![\"']?data:)|https?:|url\(|@import", page)
+    assert "<title>A &amp; &lt;b&gt;</title>" in page and page.count("</script>") == 2
+    state = page_state(page)
+    np.testing.assert_array_equal(
+        np.frombuffer(base64.b64decode(state["buffers"]["poses"]), np.float32), np.frombuffer(view.poses, np.float32)
+    )
+    assert state["values"]["meta"] == view.meta and state["values"]["frame"] == 0
+    assert [p.name for p in path.parent.iterdir()] == ["view.html"]
+
+
+def test_a_page_that_cannot_be_written_is_an_input_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write"):
+        SkeletonView(poses()).to_html(tmp_path / "file" / "view.html")
+
+
+@pytest.mark.parametrize("parts", ("alone", "compared", "with pictures", "people"))
+def test_the_static_picture_has_ink(parts):
+    arguments = {
+        "alone": {"poses": poses()},
+        "compared": {"poses": {"truth": poses(seed=1), "a": poses(seed=2), "b": poses(seed=3)}},
+        "with pictures": {"poses": {"truth": poses(seed=1), "a": poses(seed=2)}, "joints_img": np.full((2, 4, 18, 2), 9.0),
+                          "pictures": [np.zeros((20, 30, 3), np.uint8)] * 4, "labels": list("abcd")},
+        "people": {"poses": np.stack([poses(seed=1), poses(seed=2) + [1500, 0, 0]])},
+    }[parts]
+    bundle, _ = SkeletonView(**arguments, frame=1)._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).convert("RGB")).astype(int)
+    assert picture.shape[0] > 300
+    for colour in (plots.RIGHT, plots.LEFT):
+        rgb = [int(colour[i:i + 2], 16) for i in (1, 3, 5)]
+        assert (np.abs(picture - rgb).sum(-1) < 12).sum() > 30, f"no {colour} in the picture"
+
+
+def test_the_static_picture_follows_the_frame():
+    view = SkeletonView(poses())
+    first = view.to_png()
+    view.frame = 2
+    assert view.to_png() != first
+
+
+def test_closing_gives_the_memory_back():
+    view = SkeletonView(poses(), pictures=[np.zeros((20, 30, 3), np.uint8)] * 4)
+    assert view.poses and view.pictures
+    view.close()
+    assert view.poses == view.pictures == view.overlay == b""
+    assert view._repr_mimebundle_ is None  # nothing is shown any more
+
+
+def test_the_library_does_without_widgets():
+    code = "import sys, ipr_lib, ipr_lib.plots, ipr_lib.metrics; sys.exit('anywidget' in sys.modules or 'ipywidgets' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_missing_anywidget_is_named():
+    code = "import sys; sys.modules['anywidget'] = None; import ipr_lib.widgets"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 1 and "InputError: the interactive views need anywidget" in run.stderr
+
+
+def test_scripts_travel_with_the_package():
+    project_file = (REPOSITORY / "pyproject.toml").read_text()
+    assert '"ipr_lib.widgets" = ["*.js"]' in project_file
+    scripts = sorted((REPOSITORY / "ipr_lib" / "widgets").glob("*.js"))
+    assert "skeleton_view.js" in [path.name for path in scripts]
+    for path in scripts:
+        assert path.with_suffix(".py").exists(), f"{path.name} has no Python file beside it"
+        assert not re.search(r"https?://|\bimport\s*\(|^\s*import\s", path.read_text(), re.MULTILINE), "a script that fetches"
+
+
+# --- JavaScript without a page ---
+
+def align_cases():
+    rng = np.random.default_rng(7)
+    result = []
+    for kind in range(5):
+        pose, target = rng.normal(0, 300, (2, 9, 3))
+        if kind == 1:
+            target = pose * [-1, 1, 1]  # a mirror, which no rotation undoes
+        if kind == 2:
+            target = 1.3 * pose @ np.linalg.qr(rng.normal(size=(3, 3)))[0] + 50
+        if kind == 3:
+            pose[:, 2] = 0  # flat
+        if kind == 4:
+            target = pose.copy()
+        result.append({
+            "pose": pose.tolist(), "target": target.tolist(), "root": (pose - pose[1] + target[1]).tolist(),
+            "rigid": metrics.align(pose, target).tolist(), "scale": metrics.align(pose, target, scale=True).tolist(),
+        })
+    return result
+
+
+def project_cases():
+    points = poses(1, 6)[0]
+    return [
+        {"points": points.tolist(), "yaw": yaw, "pitch": pitch, "flat": flat.tolist(), "depth": depth.tolist()}
+        for yaw, pitch in ((0, 0), (np.pi / 2, 0), (0, np.pi / 2), (-0.5, 0.2), (2.7, -1.1))
+        for flat, depth in [project(points, yaw, pitch)]
+    ]
+
+
+def camera_cases():
+    """The studio's cameras stand upright, so yaw and pitch tell all of their rotation."""
+    return [{"R": camera.R.tolist(), "point": [120.0, -340.0, 560.0]} for camera in studio_cameras().values()]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_pure_javascript(tmp_path):
+    cases = tmp_path / "cases.json"
+    cases.write_text(json.dumps({"align": align_cases(), "project": project_cases(), "cameras": camera_cases()}))
+    run = subprocess.run(
+        ["node", "--test", str(PURE)], env=os.environ | {"IPR_CASES": str(cases)}, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert int(re.search(r"pass (\d+)", run.stdout)[1]) >= 10 and re.search(r"fail 0", run.stdout)
