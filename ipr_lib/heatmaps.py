@@ -10,6 +10,8 @@ depth cell k of D lies ((k + 0.5) / D - 0.5) * depth_mm behind the root. Both ar
 import numpy as np
 import torch
 
+from .integral import soft_argmax
+
 
 def cells_to_joints(cells, volume_shape, crop_px, depth_mm):
     """Cells -> crop px and mm.
@@ -40,21 +42,6 @@ def _grid(like, volume_shape, crop_px, depth_mm):
     if isinstance(like, torch.Tensor):
         return like.new_tensor(rows).unbind()
     return np.asarray(rows, np.float64)
-
-
-def soft_argmax(volume):
-    """Expected cell of each joint under a softmax over its whole volume.
-
-    Eq. (2) of Sun et al. 2018; taught in notebooks/06_soft_argmax.ipynb. The volume is summed down to one axis at a
-    time before the expectation is taken: the same number as a sum over all cells, for less work.
-
-    Args:
-        volume: logits, (B, J, D, H, W), any float dtype.
-    Returns:
-        (B, J, 3) float32 (float64 for float64 logits), order x, y, z; unit: cells, 0 is the centre of the first cell.
-    """
-    means = [marginal @ torch.arange(marginal.shape[-1]).to(marginal) for marginal in marginals(volume)]
-    return torch.stack(means, dim=-1)
 
 
 def hard_argmax(volume, quarter_shift=False):
