@@ -11,6 +11,7 @@ from pathlib import Path
 from .files import InputError
 from .layout import ACTIONS, CAMERAS, FIRST_ACTION, SUBJECTS
 from .models import TRUNKS
+from .optimizers import OPTIMIZERS
 
 # Captures, prepared sets and stores live in <repository>/data, wherever the notebook or command runs.
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -51,6 +52,7 @@ class Config:
     batch_size: int = 32
     micro_batches: int = 1  # parts that a batch is worked through in: for cores of a CPU, or the memory of a GPU
     epochs: int = 20
+    optimizer: str = "adamw"  # of optimizers.OPTIMIZERS
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     warmup_steps: int = 0
@@ -67,7 +69,9 @@ class Config:
     workers: int = 2  # processes for capture, store and, on a GPU, batches
 
     def __post_init__(self):
-        choices = {"trunk": TRUNKS, "schedule": ("steps", "cosine"), "precision": ("float32", "bfloat16")}
+        choices = {
+            "trunk": TRUNKS, "optimizer": OPTIMIZERS, "schedule": ("steps", "cosine"), "precision": ("float32", "bfloat16")
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}")
@@ -119,11 +123,13 @@ PROFILES = {
         "capture_subjects": (1, 5, 9, 11), "capture_takes": (1,), "capture_cameras": (1, 3), "capture_frames": 130,
         "train_step": 40, "crop_px": 64, "depth_bins": 8, "trunk": "small", "trunk_width": 8, "head_width": 16,
         "deconvolutions": 1,
-        "batch_size": 16, "micro_batches": 2, "epochs": 3, "learning_rate": 3e-3, "schedule": "cosine",
+        "batch_size": 16, "micro_batches": 2, "epochs": 3, "optimizer": "muon",
+        "learning_rate": 3e-3, "schedule": "cosine",
     },
     "laptop": {
         "train_step": 16, "crop_px": 128, "depth_bins": 16, "trunk": "small", "trunk_width": 32, "head_width": 64,
-        "deconvolutions": 1, "batch_size": 32, "micro_batches": 2, "epochs": 24, "learning_rate": 3e-3, "warmup_steps": 300,
+        "deconvolutions": 1, "batch_size": 32, "micro_batches": 2, "epochs": 24, "optimizer": "muon",
+        "learning_rate": 3e-3, "warmup_steps": 300,
         "schedule": "cosine", "scale": 0.15, "rotation": 15.0, "hue": 60.0, "contrast": 0.3,
     },
     "gpu": {

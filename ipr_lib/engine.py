@@ -16,6 +16,7 @@ from .losses import integral_loss
 from .metrics import score
 from .microbatches import MicroBatches
 from .models import PoseNet, build_trunk
+from .optimizers import build_optimizer
 from .skeleton import HUMAN36M, SCORED_JOINTS
 from .transforms import Augmentation, flip_joints
 
@@ -83,7 +84,7 @@ def train(cfg, store, run_dir, device=None):
     # Channels-last pays on a GPU; on a CPU the volume is summed faster as it is.
     memory_format = torch.channels_last if device.type == "cuda" else torch.contiguous_format
     model = build_model(cfg).to(device, memory_format=memory_format)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=cfg.learning_rate, weight_decay=cfg.weight_decay, fused=True)
+    optimizer = build_optimizer(cfg.optimizer, model, cfg.learning_rate, cfg.weight_decay)
     state = {"step": 0, "seconds": 0.0, "log": []}
     path = run_dir / CHECKPOINT
     if path.exists():
