@@ -1,4 +1,4 @@
-"""3D and 2D stores in one batch. Taught in notebooks/09_training.ipynb."""
+"""3D and 2D stores in one batch. Taught in notebooks/03_prepare_mpii_and_coco.ipynb."""
 
 import numpy as np
 from torch.utils.data import Sampler
