@@ -103,7 +103,7 @@ def mixed_in(cfg):
             known = name if name in ("mpii", "coco") else f"mpii (or coco) --target data/{name}"
             raise InputError(
                 f"{path} is missing; build it with `python -m ipr_lib prepare {known} --source DIR --store {cfg.crop_px}`, "
-                "or train without it: --set mix=[]"
+                "or train without it: --set 'mix=[]'"
             )
         found.append(open_store(path))
     return found
