@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import config, engine, pipeline, results
+from . import config, engine, evaluation, pipeline, results, scoring
 from .capture import own_motion, sheet
 from .files import InputError
 from .prepare import command as human36m
@@ -48,7 +48,7 @@ def _parser():
     command.add_argument("--unit", type=float, metavar="MM", help="mm per unit of these files; default: found from the leg")
     command.add_argument("--up", choices=("x", "y", "z"), help="upward axis of these files; default: found")
     add_config(add("train", _train, "train the network of a profile, or go on with its training"))
-    add_config(add("test", _test, "score a profile's trained network and print its table"))
+    _add_test(add("test", _test, "score a trained or a published network and print its tables"), add_config)
     _add_predict(add, add_config)
     command = add("reproduce", _reproduce, "capture, train, evaluate, run the notebooks, print the table")
     add_config(command)
@@ -75,6 +75,21 @@ def _add_predict(add, add_config):
     command.add_argument("--every", type=int, default=1, metavar="N", help="of videos, take every Nth frame")
     command.add_argument("--smooth", action="store_true", help="of videos, smooth paths by the One-Euro filter")
     add_config(command)
+
+
+def _add_test(command, add_config):
+    """`test`: whose network, what it is told, what is scored."""
+    add_config(command)
+    command.set_defaults(profile=None)
+    # dest: `run` is the function that a command calls.
+    command.add_argument("--run", dest="run_name", metavar="NAME", help="a run's folder; default: that of the profile")
+    command.add_argument("--checkpoint", default="last", metavar="last|best|FILE", help="which of the run's checkpoints")
+    command.add_argument("--published", type=Path, metavar="FILE", help="score a published checkpoint on the profile's data")
+    command.add_argument("--subjects", type=int, nargs="+", metavar="N", help="score these test subjects alone")
+    command.add_argument("--box", choices=evaluation.BOXES, default="oracle", help="whose box is cut")
+    command.add_argument("--root", choices=evaluation.ROOTS, default="oracle", help="where the root's depth comes from")
+    command.add_argument("--intrinsics", choices=evaluation.INTRINSICS, default="oracle", help="what is known of the camera")
+    command.add_argument("--texts", action="store_true", help="also write poses as public code does, a line each")
 
 
 def _add_prepare(commands):
@@ -151,7 +166,28 @@ def _train(options):
 
 
 def _test(options):
-    print(results.report(pipeline.evaluated(_load(options), options.results_dir)))
+    told = {name: getattr(options, name) for name in ("box", "root", "intrinsics")}
+    if options.published:
+        if options.run_name or options.checkpoint != "last" or set(told.values()) != {"oracle"}:
+            raise InputError("--published takes no --run, --checkpoint, --box, --root or --intrinsics; leave them out")
+        options.profile = options.profile or "full"
+        scored = scoring.score_published(
+            options.published, _load(options), options.results_dir, options.subjects, options.texts
+        )
+        print(scoring.published_report(scored))
+        return
+    if options.run_name:
+        if options.profile or options.set:
+            raise InputError("--run brings its own config; leave out --profile and --set")
+        folder = scoring.find_run(options.run_name, options.results_dir)
+    else:
+        options.profile = options.profile or "laptop"
+        metrics = pipeline.evaluated(_load(options), options.results_dir)  # trains where that is not done
+        if set(told.values()) == {"oracle"} and options.checkpoint == "last" and not (options.subjects or options.texts):
+            print(results.report(metrics))
+            return
+        folder = pipeline.run_dir(_load(options), options.results_dir)
+    print(scoring.run_report(scoring.score_run(folder, options.checkpoint, options.subjects, texts=options.texts, **told)))
 
 
 def _predict(options):

@@ -1,0 +1,295 @@
+"""The two published releases of this method: their checkpoints read, their conventions kept, scored as they were.
+
+Taught in notebooks/10_evaluation.ipynb. Releases: `mks0601` (2018, PyTorch, one file a epoch) and `JimmySuen` (2018, the
+authors' own). Both lay cell i of a map over crop pixel i * stride and depth cell k at (2 k / D - 1) times half the depth
+range: a corner grid, which lives here alone; the grid of this library is in `heatmaps`.
+"""
+
+import dataclasses
+import pickle
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from .datasets import MEAN, STD
+from .files import InputError
+from .heatmaps import soft_argmax
+from .layout import SKIPPED_FOLDERS, frames_in_use, list_folders, read_sequence
+from .metrics import align, joint_errors, root_relative
+from .models import PoseNet, build_trunk
+from .pictures import read_picture
+from .skeleton import HUMAN36M, SCORED_JOINTS, add_thorax
+from .transforms import BOX_MM, apply_affine, compose_affine, invert_affine, warp
+
+CROP_PX, STRIDE, DEPTH_MM = 256, 4, 2000.0
+EXACT_MIRROR = (CROP_PX - 1) / STRIDE  # cells: crop px p is mirrored to CROP_PX - 1 - p, and cell i lies over STRIDE * i
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a release does in its own way; `RELEASES` holds both.
+
+    Attributes:
+        name: of the release.
+        head: what its head's deconvolutions and its last convolution are called in the state dict.
+        pixel_unit: pixels 0 … 255 are divided by this before the mean and the standard deviation of ImageNet.
+        box_extra_px: its box is so much larger than the projected 2 m plane, to the right and downwards.
+        mirror_total: a joint at cell x of the mirrored crop is put to cell mirror_total - x; exact is `EXACT_MIRROR`.
+        roots_after_alignment: put the roots together once more after the rigid alignment.
+    """
+
+    name: str
+    head: tuple[str, str]
+    pixel_unit: float
+    box_extra_px: float
+    mirror_total: float
+    roots_after_alignment: bool
+
+
+RELEASES = (
+    Release("mks0601", ("head.deconv_layers.", "head.final_layer."), 1.0, 1.0, 63.0, False),
+    Release("JimmySuen", ("head.features.", "head.features.9."), 255.0, 0.0, EXACT_MIRROR, True),
+)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published network with its conventions; `read_published` makes it."""
+
+    model: PoseNet
+    release: Release
+    trunk: str
+    epoch: int | None
+
+
+def read_published(path):
+    """Read a checkpoint of either release; nothing in it is executed.
+
+    Args:
+        path: the file, a pickle of {"epoch", "network", …} in torch's old or new format, or of the state dict alone; with
+            or without the prefix `module.` and `num_batches_tracked`.
+    Returns:
+        Published, in eval mode, on the CPU.
+    Raises:
+        InputError: missing, damaged, holding code, or of an architecture that neither release has.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} is missing; download the release's checkpoint and name it here")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for damaged files
+        why = "holds more than tensors" if isinstance(error, pickle.UnpicklingError) else "is not a whole checkpoint"
+        raise InputError(f"{path} {why} ({type(error).__name__}); get the release's file again") from error
+    network = content.get("network", content) if isinstance(content, dict) else None
+    if not isinstance(network, dict) or not all(isinstance(value, torch.Tensor) for value in network.values()):
+        raise InputError(f"{path} has no state dict under 'network'; expected a release of mks0601 or JimmySuen")
+    network = {name.removeprefix("module."): value for name, value in network.items()}
+    release = next((r for r in RELEASES if any(name.startswith(r.head[0]) for name in network)), None)
+    if release is None:
+        raise InputError(
+            f"{path}: no head called {' or '.join(r.head[0].rstrip('.') for r in RELEASES)}; expected a release of mks0601 "
+            "or JimmySuen"
+        )
+    state = _our_names(network, release)
+    try:
+        trunk = _trunk_name(state)
+        channels, width = state["final.weight"].shape[:2]
+        if channels % len(HUMAN36M):
+            raise InputError(f"{path}: {channels} maps are no multiple of {len(HUMAN36M)} joints")
+        model = PoseNet(build_trunk(trunk), len(HUMAN36M), channels // len(HUMAN36M), width)
+        if not any(name.endswith("num_batches_tracked") for name in state):  # versions before 0.4.1 had no such counter
+            state |= {name: value for name, value in model.state_dict().items() if name.endswith("num_batches_tracked")}
+        model.load_state_dict(state)
+    except (KeyError, RuntimeError) as error:
+        raise InputError(f"{path} is not of the release's architecture: {str(error).splitlines()[-1].strip()}") from error
+    epoch = content.get("epoch") if "network" in content else None
+    return Published(model.eval(), release, trunk, epoch)
+
+
+def _our_names(network, release):
+    """State dict of a release -> names of PoseNet: backbone, deconvolutions, final."""
+    layers, final = release.head
+    names = {}
+    for name, value in network.items():
+        if name.startswith(final):  # first: the other release's last layer begins like its deconvolutions
+            name = name.replace(final, "final.", 1)
+        elif name.startswith(layers):
+            name = name.replace(layers, "deconvolutions.", 1)
+        names[name] = value
+    return names
+
+
+def _trunk_name(state):
+    """Name of the torchvision ResNet that the keys of a state dict are of."""
+    blocks = [len({m[1] for name in state if (m := re.match(rf"backbone\.layer{i}\.(\d+)\.", name))}) for i in (1, 2, 3, 4)]
+    deep = "backbone.layer1.0.conv3.weight" in state
+    names = {
+        (False, 2, 2, 2, 2): "resnet18", (False, 3, 4, 6, 3): "resnet34", (True, 3, 4, 6, 3): "resnet50",
+        (True, 3, 4, 23, 3): "resnet101", (True, 3, 8, 36, 3): "resnet152",
+    }
+    if (deep, *blocks) not in names:
+        raise KeyError(f"no ResNet has {blocks} blocks a stage")
+    return names[deep, *blocks]
+
+
+def scale_input(crops, release):
+    """Crops as the release's network was trained to see them.
+
+    Args:
+        crops: (B, S, S, 3) uint8 RGB.
+        release: Release.
+    Returns:
+        (B, 3, S, S) float32.
+    """
+    pixels = crops.permute(0, 3, 1, 2).float() / release.pixel_unit
+    mean, std = (pixels.new_tensor(values)[:, None, None] for values in (MEAN, STD))
+    return (pixels - mean) / std
+
+
+def plane_box(root_cam, camera, extra_px=0.0):
+    """Projection of the 2 m x 2 m plane at the root that faces the camera, by a pinhole, in the releases' form.
+
+    Args:
+        root_cam: (N, 3) camera, mm.
+        camera: Camera; a lens is left out, as the releases do.
+        extra_px: added to width and height.
+    Returns:
+        (N, 4) left, top, width, height; px. Width and height differ where f_x and f_y do.
+    """
+    camera = dataclasses.replace(camera, k=None, p=None)
+    half = np.array([BOX_MM / 2, BOX_MM / 2, 0])
+    low, high = camera.camera_to_image(root_cam - half), camera.camera_to_image(root_cam + half)
+    return np.concatenate([low, high - low + extra_px], axis=-1)
+
+
+def box_affine(box):
+    """Affine map of a release's box onto its crop: left and top edges to 0, so the middle to (128, 128).
+
+    Args:
+        box: (N, 4) as `plane_box` gives.
+    Returns:
+        (N, 2, 3) picture px -> crop px.
+    """
+    zoom = CROP_PX / box[:, 2:]
+    affine = np.zeros((len(box), 2, 3))
+    affine[:, 0, 0], affine[:, 1, 1] = zoom.T
+    affine[:, :, 2] = -zoom * box[:, :2]
+    return affine
+
+
+def cells_to_crop(cells, volume_shape):
+    """The corner grid of the releases: cells -> crop px and mm.
+
+    Args:
+        cells: (..., 3), order x, y, z, 0 is the first cell.
+        volume_shape: (D, H, W).
+    Returns:
+        (..., 3): x, y in crop px; z in mm behind the root.
+    """
+    D, H, W = volume_shape
+    cells = np.asarray(cells, np.float64)
+    return np.stack([
+        cells[..., 0] / W * CROP_PX, cells[..., 1] / H * CROP_PX, (cells[..., 2] / D * 2 - 1) * DEPTH_MM / 2
+    ], axis=-1)
+
+
+def mirror_cells(cells, total):
+    """Joints of a mirrored crop back to the crop: x -> total - x, and each joint takes its partner's place.
+
+    Args:
+        cells: (..., J, 3).
+        total: the release's `mirror_total`, or `EXACT_MIRROR`.
+    Returns:
+        (..., J, 3).
+    """
+    mirrored = np.array(cells)[..., HUMAN36M.flip_order, :]
+    mirrored[..., 0] = total - mirrored[..., 0]
+    return mirrored
+
+
+@torch.no_grad()
+def predict_cells(published, crops):
+    """Joints of crops in cells, as seen and in the mirror, the latter not put back.
+
+    Args:
+        published: Published.
+        crops: (B, S, S, 3) uint8 RGB tensor.
+    Returns:
+        seen, mirrored: (B, J, 3) float64 arrays, cells; volume_shape (D, H, W).
+    """
+    pixels = scale_input(crops.to(next(published.model.parameters()).device), published.release)
+    seen = published.model(pixels)
+    both = [soft_argmax(volume).cpu().numpy().astype(np.float64) for volume in (seen, published.model(pixels.flip(3)))]
+    return *both, tuple(seen.shape[2:])
+
+
+LOOKS = ("one look", "flip test as released", "flip test, exact")
+
+
+def predict_set(published, root, subjects, step, batch_size=32):
+    """Predict a prepared set the way the release does: crops out of the pictures themselves, not out of a store.
+
+    Args:
+        published: Published.
+        root: folder of the prepared set.
+        subjects: subject numbers.
+        step: every how many frames one is used.
+        batch_size: crops at a time.
+    Returns:
+        dict: pred_cam {each of LOOKS: (N, J, 3)}, target_cam (N, J, 3), mm; subject, action, subaction, camera_id, frame (N,).
+    Raises:
+        InputError: anything unreadable in `root`; the message names the file.
+    """
+    rows, predictions = [], {look: [] for look in LOOKS}
+    folders = [folder for folder in list_folders(root, subjects) if folder.name not in SKIPPED_FOLDERS]
+    for folder in tqdm(folders, desc="predicting", unit="folder", disable=None):
+        sequence = read_sequence(folder)
+        camera = dataclasses.replace(sequence.camera, k=None, p=None)
+        frames = frames_in_use(sequence, step)
+        for start in range(0, len(frames), batch_size):
+            chosen = frames[start:start + batch_size]
+            target = add_thorax(camera.world_to_camera(sequence.joints_world[chosen]))
+            pelvis = target[:, HUMAN36M.root]
+            affine = box_affine(plane_box(pelvis, camera, published.release.box_extra_px))
+            crops = np.stack([_crop(sequence, frame, a) for frame, a in zip(chosen, affine)])
+            seen, mirrored, shape = predict_cells(published, torch.from_numpy(crops))
+            totals = (published.release.mirror_total, EXACT_MIRROR)
+            answers = [seen, *((seen + mirror_cells(mirrored, total)) / 2 for total in totals)]
+            for look, cells in zip(LOOKS, answers):
+                joints = cells_to_crop(cells, shape)
+                joints_img = apply_affine(invert_affine(affine), joints[..., :2])
+                predictions[look].append(camera.image_to_camera(joints_img, joints[..., 2] + pelvis[:, None, 2]))
+            numbers = {name: np.full(len(chosen), getattr(sequence, name)) for name in
+                       ("subject", "action", "subaction", "camera_id")}
+            rows.append({"target_cam": target, "frame": chosen, **numbers})
+    result = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    return result | {"pred_cam": {look: np.concatenate(parts) for look, parts in predictions.items()}}
+
+
+def _crop(sequence, frame, affine):
+    """One crop, bilinear and without averaging, as the releases cut theirs: (S, S, 3) uint8 RGB."""
+    picture, to_picture = read_picture(sequence.picture_path(frame), sequence.camera.width, sequence.camera.height)
+    return np.ascontiguousarray(warp(picture, compose_affine(affine, to_picture), CROP_PX)[..., ::-1])
+
+
+def release_errors(pred_cam, target_cam, release):
+    """Errors by the release's own rules: roots together; rigid alignment over all 18 joints; 17 scored, the pelvis too.
+
+    Args:
+        pred_cam, target_cam: (N, 18, 3) camera, mm.
+        release: Release.
+    Returns:
+        dict: mpjpe, pa_mpjpe (N, 17), mm.
+    """
+    pred, target = root_relative(pred_cam), root_relative(target_cam)
+    aligned = align(pred, target)
+    if release.roots_after_alignment:
+        aligned = root_relative(aligned)
+    return {
+        "mpjpe": joint_errors(pred, target)[:, :SCORED_JOINTS], "pa_mpjpe": joint_errors(aligned, target)[:, :SCORED_JOINTS]
+    }
