@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .files import InputError
 from .layout import ACTIONS, CAMERAS, FIRST_ACTION, SUBJECTS
+from .methods import METHODS
 from .models import TRUNKS
 from .optimizers import OPTIMIZERS
 
@@ -48,6 +49,7 @@ class Config:
     head_width: int = 256
     deconvolutions: int = 3
     pretrained: bool = False
+    method: str = "I*"  # of methods.METHODS: head, loss and decoder
 
     batch_size: int = 32
     micro_batches: int = 1  # parts that a batch is worked through in: for cores of a CPU, or the memory of a GPU
@@ -70,7 +72,8 @@ class Config:
 
     def __post_init__(self):
         choices = {
-            "trunk": TRUNKS, "optimizer": OPTIMIZERS, "schedule": ("steps", "cosine"), "precision": ("float32", "bfloat16")
+            "trunk": TRUNKS, "method": METHODS, "optimizer": OPTIMIZERS, "schedule": ("steps", "cosine"),
+            "precision": ("float32", "bfloat16"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:

@@ -11,11 +11,11 @@ from tqdm.auto import tqdm
 
 from .datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise, prefetched, training_keys
 from .files import InputError, atomic_path
-from .heatmaps import cells_to_joints, soft_argmax
-from .losses import integral_loss
+from .methods import METHODS, decode_expectation
+from .methods import decode as decode_output
 from .metrics import score
 from .microbatches import MicroBatches
-from .models import PoseNet, build_trunk
+from .models import DirectNet, PoseNet, build_trunk
 from .optimizers import build_optimizer
 from .skeleton import HUMAN36M, SCORED_JOINTS
 from .transforms import Augmentation, flip_joints
@@ -35,6 +35,8 @@ def build_model(cfg):
     with torch.random.fork_rng():
         torch.manual_seed(cfg.seed)
         trunk = build_trunk(cfg.trunk, cfg.trunk_width, cfg.pretrained)
+        if METHODS[cfg.method].head == "direct":
+            return DirectNet(trunk, len(HUMAN36M))
         return PoseNet(trunk, len(HUMAN36M), cfg.depth_bins, cfg.head_width, cfg.deconvolutions)
 
 
@@ -44,8 +46,8 @@ def build_augmentation(cfg):
 
 
 def decode(volume, crop_px, depth_mm):
-    """Volume of logits (B, J, D, H, W) -> joints (B, J, 3): x, y in crop px, z in mm. Always float32."""
-    return cells_to_joints(soft_argmax(volume), volume.shape[2:], crop_px, depth_mm)
+    """Volume of logits (B, J, D, H, W) -> joints (B, J, 3) by expectation: x, y in crop px, z in mm. Always float32."""
+    return decode_expectation(volume, crop_px, depth_mm)
 
 
 def learning_rate(cfg, step, steps_per_epoch):
@@ -101,12 +103,12 @@ def train(cfg, store, run_dir, device=None):
 def _train_steps(cfg, model, optimizer, loader, keys, state, path, device):
     """The training loop proper; `state` is updated in place."""
     model.train()
-    extent = (cfg.crop_px, cfg.crop_px, cfg.depth_mm)
+    loss_now = None  # of the stage of training; set before each step
 
     def loss_of(model, batch):
         with torch.autocast(device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
-            volume = model(normalise(batch["crops"], batch["colour"]))
-        return integral_loss(decode(volume, cfg.crop_px, cfg.depth_mm), batch["joints"], batch["weights"], extent)
+            output = model(normalise(batch["crops"], batch["colour"]))
+        return loss_now(output, batch["joints"], batch["weights"], cfg.crop_px, cfg.depth_mm)
 
     log_every = max(1, keys.steps // 400)
     progress = tqdm(
@@ -118,6 +120,7 @@ def _train_steps(cfg, model, optimizer, loader, keys, state, path, device):
             rate = learning_rate(cfg, step, keys.steps_per_epoch)
             for group in optimizer.param_groups:
                 group["lr"] = rate
+            loss_now = METHODS[cfg.method].loss(step / keys.steps)
             moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items() if name != "affine"}
             losses.append(micro_batches.backward(moved))
             optimizer.step()
@@ -205,14 +208,15 @@ def load_checkpoint(path, cfg, model, optimizer=None):
 
 
 @torch.no_grad()
-def predict(model, crops, cfg, flip_test=False):
+def predict(model, crops, cfg, flip_test=False, decoder=None):
     """Joints in a batch of crops.
 
     Args:
         model: network in eval mode.
         crops: (B, S, S, 3) uint8, on any device.
-        cfg: Config; crop_px, depth_mm and precision are used.
+        cfg: Config; crop_px, depth_mm, precision and method are used.
         flip_test: average with the un-mirrored prediction of the mirrored crop.
+        decoder: one of methods.DECODERS; the method's own by default.
     Returns:
         (B, J, 3) float32 array: x, y in crop px, z in mm behind the root.
     """
@@ -220,8 +224,8 @@ def predict(model, crops, cfg, flip_test=False):
 
     def once(pixels):
         with torch.autocast(device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
-            volume = model(pixels)
-        return decode(volume, cfg.crop_px, cfg.depth_mm).cpu().numpy()
+            output = model(pixels)
+        return decode_output(cfg.method, output, cfg.crop_px, cfg.depth_mm, decoder).cpu().numpy()
 
     pixels = normalise(crops.to(device))
     joints = once(pixels)

@@ -1,4 +1,4 @@
-"""ResNet trunk + deconvolution head -> one volume of logits a joint.
+"""ResNet trunk + deconvolution head -> one volume of logits a joint; or, to compare with, coordinates directly.
 
 Sun et al. 2018, section 4.1; taught in notebooks/07_network_and_losses.ipynb.
 """
@@ -145,6 +145,32 @@ class PoseNet(nn.Module):
         """
         maps = self.final(self.deconvolutions(self.backbone(crops)))
         return maps.unflatten(1, (self.joints, self.depth_bins))
+
+
+class DirectNet(nn.Module):
+    """Trunk, global average, one fully connected layer: three coordinates for each joint, without any map.
+
+    Args:
+        trunk: a module with `channels`, as `build_trunk` makes.
+        joints: number of joints J.
+    """
+
+    def __init__(self, trunk, joints):
+        super().__init__()
+        self.joints = joints
+        self.backbone = trunk
+        self.final = nn.Linear(trunk.channels, 3 * joints)
+        nn.init.normal_(self.final.weight, std=0.001)  # starts from the middle of the crop, as PoseNet does
+        nn.init.zeros_(self.final.bias)
+
+    def forward(self, crops):
+        """
+        Args:
+            crops: (B, 3, S, S) normalised, S a multiple of the trunk's stride.
+        Returns:
+            (B, J, 3), order x, y, z, in shares of the volume's sides; 0 is its middle.
+        """
+        return self.final(self.backbone(crops).mean(dim=(2, 3))).unflatten(1, (self.joints, 3))
 
 
 def count_parameters(model):

@@ -1,0 +1,150 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from ipr_lib import engine
+from ipr_lib.config import load_config
+from ipr_lib.datasets import CropDataset, normalise
+from ipr_lib.files import InputError
+from ipr_lib.heatmaps import cells_to_joints
+from ipr_lib.losses import integral_loss
+from ipr_lib.methods import BINARY, DECODERS, INTEGRAL, METHODS, SQUARED, decode
+from ipr_lib.models import DirectNet, build_trunk, count_parameters
+
+SHAPE = (2, 3, 4, 5, 6)  # B, J, D, H, W
+CROP_PX, DEPTH_MM = 48, 2000.0
+
+
+def peaks(cells):
+    """(B, J, D, H, W) logits with one sharp, symmetric peak at whole cells (B, J, 3)."""
+    volume = torch.zeros(SHAPE)
+    for b, j in np.ndindex(*SHAPE[:2]):
+        x, y, z = cells[b, j]
+        volume[b, j, z, y, x] = 80.0
+    return volume
+
+
+def test_every_decoder_finds_a_sharp_peak():
+    cells = np.random.default_rng(0).integers(1, [5, 4, 3], (2, 3, 3))
+    expected = cells_to_joints(torch.as_tensor(cells, dtype=torch.float32), SHAPE[2:], CROP_PX, DEPTH_MM)
+    for name in set(DECODERS) - {"direct"}:
+        torch.testing.assert_close(decode("H1", peaks(cells), CROP_PX, DEPTH_MM, name), expected, msg=name)
+
+
+def test_own_decoders_by_hand():
+    # Two cells, 3 : 1. The expectation lies between them, the maximum on the first.
+    volume = torch.full((1, 1, 4, 5, 6), -1e4)
+    volume[0, 0, 1, 2, 0], volume[0, 0, 1, 2, 4] = np.log(3), 0.0
+    x = {name: float(decode(name, volume, 6, DEPTH_MM)[0, 0, 0]) for name in METHODS if METHODS[name].head == "volume"}
+    assert {x[name] for name in ("H1", "H2", "H3")} == {0.0}
+    assert all(x[name] == pytest.approx(1.0, abs=1e-5) for name in ("I1", "I2", "I3", "I*", "E"))
+
+
+def test_direct_output_by_hand():
+    output = torch.tensor([[[0.0, 0.5, -0.25]]])
+    np.testing.assert_allclose(decode("R1", output, 64, 2000.0)[0, 0], [31.5, 63.5, -500])
+
+
+def test_decoders_of_each_head():
+    assert METHODS["R1"].decoders == ("direct",)
+    assert METHODS["H2"].decoders[0] == "argmax" and set(METHODS["H2"].decoders) == set(DECODERS) - {"direct"}
+    assert METHODS["I*"].decoders[0] == "expectation" and len(METHODS["I*"].decoders) == len(DECODERS) - 1
+
+
+def test_stages_follow_the_progress():
+    assert [METHODS["I1"].loss(p) for p in (0.0, 0.499, 0.5, 0.99, 1.0)] == [SQUARED, SQUARED, INTEGRAL, INTEGRAL, INTEGRAL]
+    assert METHODS["I3"].loss(0.2) is BINARY and METHODS["I*"].loss(0.2) is INTEGRAL
+    assert all(method.stages[-1][0] == 1.0 and method.name == name for name, method in METHODS.items())
+
+
+def test_integral_method_is_the_paper_s_loss():
+    volume = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+    joints, weights = torch.rand(2, 3, 3) * 40, torch.ones(2, 3, 3)
+    expected = integral_loss(engine.decode(volume, CROP_PX, DEPTH_MM), joints, weights, (CROP_PX, CROP_PX, DEPTH_MM))
+    assert METHODS["I*"].loss(0.0)(volume, joints, weights, CROP_PX, DEPTH_MM) == expected
+
+
+def test_unknown_method_is_refused():
+    with pytest.raises(InputError, match=r"method='H4': expected one of R1, H1"):
+        load_config("smoke", method="H4")
+
+
+def test_direct_network_starts_at_the_middle_and_shares_the_trunk():
+    cfg = load_config("smoke", method="R1")
+    direct, volume = engine.build_model(cfg), engine.build_model(dataclasses.replace(cfg, method="I*"))
+    assert isinstance(direct, DirectNet)
+    for ours, theirs in zip(direct.backbone.parameters(), volume.backbone.parameters(), strict=True):
+        assert torch.equal(ours, theirs), "both start from the same trunk"
+    output = direct.eval()(torch.randn(2, 3, 64, 64))
+    assert output.shape == (2, 18, 3) and output.abs().max() < 0.05
+    trunk = build_trunk("small", cfg.trunk_width)
+    assert count_parameters(direct) == count_parameters(trunk) + (trunk.channels + 1) * 54
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_samples_without_depth_teach_nothing_about_depth(name):
+    """The gradient does not change when the true depth of samples without depth does, and does for the others."""
+    method = METHODS[name]
+    shape = SHAPE if method.head == "volume" else (2, 3, 3)
+    weights = torch.ones(2, 3, 3)
+    weights[0, :, 2] = 0
+
+    def gradient(z, progress):
+        output = torch.randn(shape, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        joints = torch.tensor([20.0, 30.0, 0.0]).repeat(2, 3, 1)
+        joints[..., 2] = z
+        method.loss(progress)(output, joints, weights, CROP_PX, DEPTH_MM).backward()
+        return output.grad
+
+    for progress in (0.0, 0.9):
+        low, high = gradient(-700.0, progress), gradient(700.0, progress)
+        assert torch.equal(low[0], high[0]) and not torch.equal(low[1], high[1])
+        assert low[0].abs().max() > 0, "x and y are taught"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_descent_on_the_output_itself_finds_the_joints(name):
+    """Without a network in between, each method's losses and decoder lead to the joints, in all its stages together."""
+    rng = np.random.default_rng(2)
+    joints = torch.as_tensor(rng.uniform([4, 4, -800], [43, 43, 800], (2, 3, 3)), dtype=torch.float32)
+    shape = (2, 3, 8, 8, 8) if METHODS[name].head == "volume" else (2, 3, 3)
+    output = torch.zeros(shape, requires_grad=True)
+    optimizer, steps = torch.optim.Adam([output], lr=0.3), 300
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 0.3 * (1 - step / steps)
+        if step == steps // 2:
+            optimizer.state.clear()
+        optimizer.zero_grad()
+        METHODS[name].loss(step / steps)(output, joints, torch.ones(2, 3, 3), CROP_PX, DEPTH_MM).backward()
+        optimizer.step()
+    off = (decode(name, output.detach(), CROP_PX, DEPTH_MM) - joints).abs() / torch.tensor([CROP_PX, CROP_PX, DEPTH_MM])
+    # In shares of a side. A maximum is half a cell of eight off at most, and so is the least expected error, whose best map
+    # is the nearest cell alone; the maximum of a ball is any of its cells.
+    assert off.max() < {"H1": 0.5 / 8, "H2": 0.5 / 8, "E": 0.5 / 8, "H3": 1.5 / 8}.get(name, 0.01) + 1e-4
+
+
+@pytest.mark.parametrize("name", ["R1", "H1", "H2", "H3", "I*"])
+def test_overfits_a_few_crops(store, name):
+    """From the middle of the crop to the places of the joints, by each method's own losses and decoder."""
+    cfg = load_config("smoke", method=name, head_width=32)
+    batch = CropDataset(store, cfg.crop_px, cfg.depth_mm)[0, 0, np.arange(6)]
+    pixels, joints, weights = normalise(batch["crops"]), batch["joints"], batch["weights"]
+    extent = (cfg.crop_px, cfg.crop_px, cfg.depth_mm)
+    model = engine.build_model(cfg).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+
+    def error():
+        with torch.no_grad():
+            return float(integral_loss(decode(name, model(pixels), cfg.crop_px, cfg.depth_mm), joints, weights, extent))
+
+    before, steps = error(), 250  # the integral's gradients are weak at first
+    for step in range(steps):
+        loss = METHODS[name].loss(step / steps)(model(pixels), joints, weights, cfg.crop_px, cfg.depth_mm)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    # A cell is an eighth of the side: a maximum is a 32nd off on average.
+    cell = 1 / 8 if METHODS[name].decoder == "argmax" else 0
+    assert error() < 0.35 * before + cell / 4, f"{before:.3f} -> {error():.3f}"
