@@ -118,9 +118,12 @@ def _train_steps(cfg, model, optimizer, loader, keys, state, path, device):
     with MicroBatches(model, cfg.micro_batches, loss_of) as micro_batches:
         for step, batch in enumerate(progress, start=keys.start):
             rate = learning_rate(cfg, step, keys.steps_per_epoch)
+            loss_now = METHODS[cfg.method].loss(step / keys.steps)
+            if step and loss_now is not METHODS[cfg.method].loss((step - 1) / keys.steps):
+                # Adam's memory of another loss' gradients, a thousand times as large, would stop it for as many steps.
+                optimizer = build_optimizer(cfg.optimizer, model, cfg.learning_rate, cfg.weight_decay)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            loss_now = METHODS[cfg.method].loss(step / keys.steps)
             moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items() if name != "affine"}
             losses.append(micro_batches.backward(moved))
             optimizer.step()
