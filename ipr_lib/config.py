@@ -114,6 +114,8 @@ class Config:
         del fields["workers"]
         if not self.mix:  # a run without it keeps the name that it had before there was a mix
             del fields["mix"], fields["mix_ratio"]
+        if self.method == "I*":  # likewise
+            del fields["method"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
 
     def __str__(self):
