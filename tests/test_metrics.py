@@ -99,3 +99,104 @@ def test_auc_by_hand():
     assert metrics.auc(even, np.ones_like(even, bool), 0.5) == pytest.approx(0.5, abs=1e-3)
     hidden = np.array([[0.0, 9.0]]), np.array([[True, False]])
     assert metrics.auc(*hidden, 0.5) == 1
+
+
+# --- all conventions at once ---
+
+def slow_scores(pred, target, actions, scale):
+    """MPJPE after alignment, frame mean and action mean, with and without pelvis, pose by pose and by SciPy's rotations."""
+    errors = []
+    for p, t in zip(pred, target):
+        p, t = p - p[0], t - t[0]
+        if scale is not None:
+            P, T = p - p.mean(0), t - t.mean(0)
+            P = Rotation.align_vectors(T, P)[0].apply(P)
+            p = (P * (P * T).sum() / (P * P).sum() if scale else P) + t.mean(0)
+        errors.append([np.sqrt(((a - b) ** 2).sum()) for a, b in zip(p, t)])
+    result = []
+    for chosen in ([e for e in errors], [e[1:] for e in errors]):
+        means = [np.mean(e) for e in chosen]
+        result += [np.mean(means), np.mean([np.mean([m for m, a in zip(means, actions) if a == b]) for b in set(actions)])]
+    return result
+
+
+def test_every_mean_agrees_with_a_loop():
+    pred = moved(POSE, 0.9) + RNG.normal(0, 40, POSE.shape)
+    actions = [3, 2, 3, 3, 7]
+    scores = metrics.score(pred, POSE, np.array(actions), 17)
+    for name, scale in (("mpjpe", None), ("pa_mpjpe", False), ("pa_mpjpe_scale", True)):
+        s = scores[name]
+        means = [part[mean] for part in (s, s["without_pelvis"]) for mean in ("frame_mean", "action_mean")]
+        assert means == pytest.approx(slow_scores(pred, POSE, actions, scale), rel=1e-9)
+        assert s["frame_mean"] == pytest.approx(np.mean(s["per_joint"])) and "interval" not in s
+    assert scores["mpjpe"]["without_pelvis"]["frame_mean"] == pytest.approx(scores["mpjpe"]["frame_mean"] * 17 / 16)
+    assert scores["pa_mpjpe"]["without_pelvis"]["frame_mean"] != pytest.approx(scores["pa_mpjpe"]["frame_mean"] * 17 / 16)
+
+
+def test_parts_by_joint():
+    target = np.zeros((2, 3, 3))
+    pred = target.copy()
+    pred[0, 1], pred[1, 1], pred[1, 2] = [3, 4, -6], [0, 0, 2], [6, 8, 0]
+    scores = metrics.score(pred, target + RNG.normal(0, 1e-9, (2, 3, 3)), np.array([2, 3]), 3)
+    np.testing.assert_allclose(scores["mpjpe_xy_per_joint"], [0, 2.5, 5], atol=1e-7)
+    np.testing.assert_allclose(scores["mpjpe_z_per_joint"], [0, 4, 0], atol=1e-7)
+    assert scores["mpjpe_xy"] == pytest.approx(2.5) and scores["mpjpe_z"] == pytest.approx(4 / 3)
+
+
+def test_scored_joints_alone_are_aligned():
+    pred = moved(POSE)
+    spoilt = pred.copy()
+    spoilt[:, 16] += 500
+    assert metrics.score(spoilt, POSE, np.arange(5), 16)["pa_mpjpe"]["frame_mean"] < 1e-9
+    assert metrics.score(spoilt, POSE, np.arange(5), 17)["pa_mpjpe"]["frame_mean"] > 10
+
+
+# --- intervals ---
+
+def test_interval_by_hand():
+    """Two takes, 1 and 3 pictures, errors 0 and 8: the draws are (a, a), (a, b), (b, a), (b, b), means 0, 6, 6, 8."""
+    values, takes = np.array([8.0, 0, 8, 8]), np.array([5, 2, 5, 5])
+    low, high = metrics.bootstrap_interval(values, takes, level=0.95)
+    assert (low, high) == (0, 8)
+    # A quarter of the draws is 0, a quarter 8: the middle 40 % are all 6, the middle 60 % reach both.
+    for seed in (0, 3):
+        assert metrics.bootstrap_interval(values, takes, level=0.4, draws=4000, seed=seed).tolist() == [6, 6]
+        assert metrics.bootstrap_interval(values, takes, level=0.6, draws=4000, seed=seed).tolist() == [0, 8]
+
+
+def test_interval_covers_the_truth_as_often_as_it_says():
+    rng, covered = np.random.default_rng(1), 0
+    takes = np.repeat(np.arange(30), 7)
+    for trial in range(200):
+        values = 50 + rng.normal(0, 10, 30)[takes] + rng.normal(0, 3, len(takes))
+        low, high = metrics.bootstrap_interval(values, takes, draws=300, seed=trial)
+        covered += low <= 50 <= high
+    assert 0.88 <= covered / 200 <= 0.98
+
+
+def test_interval_of_takes_is_wider_than_of_pictures():
+    rng = np.random.default_rng(2)
+    takes = np.repeat(np.arange(20), 9)
+    values = rng.normal(0, 10, 20)[takes] + rng.normal(0, 1, len(takes))
+    width = {name: np.diff(metrics.bootstrap_interval(values, of))[0] for name, of in
+             (("takes", takes), ("pictures", np.arange(len(takes))))}
+    assert width["takes"] > 2 * width["pictures"]
+
+
+def test_columns_share_their_draws():
+    rng = np.random.default_rng(3)
+    takes = np.repeat(np.arange(12), 4)
+    one = rng.normal(50, 20, len(takes))
+    both = np.stack([one, one + 1], axis=1)
+    low, high = metrics.bootstrap_interval(both, takes)
+    assert low.shape == (2,) and low[1] - low[0] == pytest.approx(1) and high[1] - high[0] == pytest.approx(1)
+    np.testing.assert_allclose(metrics.bootstrap_interval(both[:, 1] - both[:, 0], takes), [1, 1])
+
+
+def test_one_take_has_no_interval():
+    assert np.isnan(metrics.bootstrap_interval(np.arange(5.0), np.zeros(5))).all()
+    scores = metrics.score(moved(POSE), POSE, np.arange(5), 17, takes=np.zeros(5))
+    assert all(scores[name]["interval"] is None for name in ("mpjpe", "pa_mpjpe", "pa_mpjpe_scale"))
+    scores = metrics.score(moved(POSE), POSE, np.arange(5), 17, takes=np.arange(5))
+    low, high = scores["mpjpe"]["interval"]
+    assert low < scores["mpjpe"]["frame_mean"] < high
