@@ -13,15 +13,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 import traitlets
 from PIL import Image
 
-from ipr_lib import metrics, plots
+from ipr_lib import heatmaps, metrics, plots
 from ipr_lib.capture.studio import studio_cameras
 from ipr_lib.config import REPOSITORY
 from ipr_lib.files import InputError
 from ipr_lib.skeleton import COCO, HUMAN36M, MPII
-from ipr_lib.widgets import SkeletonView
+from ipr_lib.widgets import SkeletonView, VolumeExplorer
 from ipr_lib.widgets.skeleton_view import project
 
 PURE = Path(__file__).parent / "browser" / "pure.test.mjs"
@@ -232,6 +233,67 @@ def test_closing_gives_the_memory_back():
     assert view._repr_mimebundle_ is None  # nothing is shown any more
 
 
+# --- volumes ---
+
+def volume(seed=0):
+    """Logits (J, D, H, W) = (3, 4, 5, 6)."""
+    return np.random.default_rng(seed).normal(0, 3, (3, 4, 5, 6)).astype(np.float32)
+
+
+def test_volumes_are_read_as_the_heat_maps_read_them():
+    logits = torch.from_numpy(volume())
+    view = VolumeExplorer(logits.requires_grad_(), joint=1, temperature=0.7)
+    np.testing.assert_allclose(view.expectation(), heatmaps.soft_argmax(logits[None].detach() / 0.7)[0, 1], atol=1e-5)
+    np.testing.assert_array_equal(view.argmax(), heatmaps.hard_argmax(logits[None].detach())[0, 1])
+    assert view.slice == view.argmax()[2] and view.meta["names"] == ["Pelvis", "R_Hip", "R_Knee"]
+    view.joint, view.temperature = 2, 3.0
+    np.testing.assert_allclose(view.expectation(), heatmaps.soft_argmax(logits[None].detach() / 3)[0, 2], atol=1e-5)
+
+
+def test_the_truth_is_placed_on_the_grid():
+    target = np.array([[11.5, 11.5, 0], [-0.5, -0.5, -1000], [23.5, 23.5, 1000]])  # middle and two corners of the crop
+    view = VolumeExplorer(volume(), np.zeros((24, 24, 3), np.uint8), target=target, depth_mm=2000)
+    np.testing.assert_allclose(view.meta["target"], [[2.5, 2, 1.5], [-0.5, -0.5, -0.5], [5.5, 4.5, 3.5]])
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"volume": volume()[0]}, r"expected logits \(J, D, H, W\), J at most 18, got \(4, 5, 6\)"),
+    ({"volume": np.zeros((19, 2, 2, 2))}, "J at most 18"),
+    ({"volume": volume() * np.nan}, "not finite"),
+    ({"volume": volume(), "picture": np.zeros((24, 20, 3), np.uint8)}, "square crop"),
+    ({"volume": volume(), "picture": np.zeros((24, 24, 3))}, "uint8 RGB, got float64"),
+    ({"volume": volume(), "target": np.zeros((2, 3))}, r"expected \(3, 3\)"),
+    ({"volume": volume(), "joint": 3}, "joint=3: expected 0 … 2"),
+    ({"volume": volume(), "temperature": 0.0}, "above 0"),
+])
+def test_wrong_volumes_are_named(arguments, message):
+    with pytest.raises(InputError, match=message):
+        VolumeExplorer(**arguments)
+
+
+def test_slices_stay_in_the_volume():
+    view = VolumeExplorer(volume())
+    view.slice = 3
+    with pytest.raises(InputError, match="slice=4: expected 0 … 3"):
+        view.slice = 4
+
+
+def test_a_volume_makes_a_page_and_a_picture(tmp_path):
+    view = VolumeExplorer(volume(), np.zeros((24, 24, 3), np.uint8), target=np.zeros((3, 3)))
+    state = page_state(view.to_html(tmp_path / "volume.html").read_text())
+    np.testing.assert_array_equal(
+        np.frombuffer(base64.b64decode(state["buffers"]["volume"]), np.float32).reshape(3, 4, 5, 6), volume()
+    )
+    picture = np.asarray(Image.open(io.BytesIO(view.to_png())).convert("RGB")).astype(int)
+    for colour in (plots.RIGHT, plots.PREDICTION):
+        rgb = [int(colour[i:i + 2], 16) for i in (1, 3, 5)]
+        assert (np.abs(picture - rgb).sum(-1) < 12).sum() > 20, f"no {colour} in the picture"
+    view.close()
+    assert view.volume == view.picture == b""
+
+
+# --- the package ---
+
 def test_the_library_does_without_widgets():
     code = "import sys, ipr_lib, ipr_lib.plots, ipr_lib.metrics; sys.exit('anywidget' in sys.modules or 'ipywidgets' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -289,12 +351,31 @@ def camera_cases():
     return [{"R": camera.R.tolist(), "point": [120.0, -340.0, 560.0]} for camera in studio_cameras().values()]
 
 
+def volume_cases():
+    """Softmax over a whole volume, by NumPy, sizes all different."""
+    result = []
+    for temperature in (0.05, 0.5, 1.0, 20.0):
+        logits = volume(3)[0]
+        prob = np.exp((logits - logits.max()) / temperature).astype(float)
+        prob /= prob.sum()
+        expectation = heatmaps.soft_argmax(torch.from_numpy(logits).double()[None, None] / temperature)[0, 0]
+        result.append({
+            "logits": logits.ravel().tolist(), "shape": logits.shape, "temperature": temperature, "xy": prob.sum(0).ravel().tolist(),
+            "zy": prob.sum(2).T.ravel().tolist(), "lines": [prob.sum((0, 1)).tolist(), prob.sum((0, 2)).tolist(), prob.sum((1, 2)).tolist()],
+            "expectation": expectation.tolist(), "argmax": heatmaps.hard_argmax(torch.from_numpy(logits)[None, None])[0, 0].tolist(),
+            "largest": prob.max(), "joint": heatmaps.cells_to_joints(expectation.numpy(), logits.shape, 24, 2000).tolist(),
+        })
+    return result
+
+
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 def test_pure_javascript(tmp_path):
     cases = tmp_path / "cases.json"
-    cases.write_text(json.dumps({"align": align_cases(), "project": project_cases(), "cameras": camera_cases()}))
+    cases.write_text(json.dumps({
+        "align": align_cases(), "project": project_cases(), "cameras": camera_cases(), "volumes": volume_cases(),
+    }))
     run = subprocess.run(
         ["node", "--test", str(PURE)], env=os.environ | {"IPR_CASES": str(cases)}, capture_output=True, text=True, timeout=120
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    assert int(re.search(r"pass (\d+)", run.stdout)[1]) >= 10 and re.search(r"fail 0", run.stdout)
+    assert int(re.search(r"pass (\d+)", run.stdout)[1]) >= 13 and re.search(r"fail 0", run.stdout)

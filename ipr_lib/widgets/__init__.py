@@ -4,5 +4,6 @@ They need anywidget (in the `course` extra); `import ipr_lib` does not.
 """
 
 from .skeleton_view import SkeletonView
+from .volume_explorer import VolumeExplorer
 
-__all__ = ["SkeletonView"]
+__all__ = ["SkeletonView", "VolumeExplorer"]

@@ -6,6 +6,7 @@ import { test } from "node:test";
 
 const load = (name) => import("data:text/javascript;base64," + readFileSync(new URL(`../../ipr_lib/widgets/${name}`, import.meta.url)).toString("base64"));
 const skeleton = await load("skeleton_view.js");
+const explorer = await load("volume_explorer.js");
 const cases = JSON.parse(readFileSync(process.env.IPR_CASES, "utf8"));
 
 function close(actual, expected, tolerance, what) {
@@ -97,4 +98,31 @@ test("round numbers are at or above, and no more than double", () => {
     assert.ok(round >= value * (1 - 1e-9) && round < value * 2, `${value} -> ${round}`);
   }
   assert.equal(skeleton.roundUp(613), 750);
+});
+
+test("softmax, planes, marginals, argmax and expectation agree with Python's", () => {
+  assert.ok(cases.volumes.length > 3);
+  for (const { logits, shape, temperature, xy, zy, lines, expectation, argmax, largest, joint } of cases.volumes) {
+    const result = explorer.softmaxVolume(Float32Array.from(logits), ...shape, temperature);
+    close([...result.xy], xy, 1e-6, "xy");
+    close([...result.zy], zy, 1e-6, "zy");
+    ["x", "y", "z"].forEach((name, a) => close([...result[name]], lines[a], 1e-6, name));
+    close(result.expectation, expectation, 1e-5, "expectation");
+    assert.deepEqual(result.argmax, argmax);
+    close(result.largest, largest, 1e-6, "largest");
+    close(explorer.cellsToJoints(expectation, shape, 24, 2000), joint, 1e-9, "grid");
+  }
+});
+
+test("cold turns the expectation into the argmax, heat into the middle", () => {
+  const { logits, shape: [D, H, W] } = cases.volumes[0];
+  const cold = explorer.softmaxVolume(logits, D, H, W, 1e-3);
+  close(cold.expectation, cold.argmax, 1e-9, "cold");
+  close(cold.deviation, [0, 0, 0], 1e-4, "cold");
+  close(explorer.softmaxVolume(logits, D, H, W, 1e9).expectation, [(W - 1) / 2, (H - 1) / 2, (D - 1) / 2], 1e-6, "hot");
+});
+
+test("the temperature slider goes there and back", () => {
+  for (const temperature of [0.05, 1, 3.2, 30]) close(explorer.fromSlider(explorer.toSlider(temperature)), temperature, 1e-9, "slider");
+  assert.equal(explorer.toSlider(1), 0);
 });
