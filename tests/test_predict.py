@@ -1,0 +1,413 @@
+"""Own pictures: reading them, boxes, poses, tables, the command."""
+
+import csv
+import math
+import sys
+import urllib.error
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import ExifTags, Image
+
+from ipr_lib import engine, person_boxes, pipeline, predict, reference
+from ipr_lib.__main__ import main
+from ipr_lib.camera import Camera
+from ipr_lib.config import load_config
+from ipr_lib.files import InputError, read_json, write_json
+from ipr_lib.own_pictures import focal_length, list_files, read_frames, read_own_picture
+from ipr_lib.person_boxes import BODY_MM, box_from_pose, detect_people, link_people, parse_box, whole_box
+from ipr_lib.predict_files import draw_overlay, predict_files
+from ipr_lib.skeleton import HUMAN36M, add_thorax, bone_lengths
+from ipr_lib.smoothing import one_euro
+from ipr_lib.transforms import BOX_MM, apply_affine, box_at_root, crop_affine
+from tests.conftest import make_pose
+
+CFG = load_config("smoke")
+J = len(HUMAN36M)
+
+
+class Brightest(torch.nn.Module):
+    """A network of one idea: every joint lies where the crop is bright; at the root's depth, or each at its own."""
+
+    def __init__(self, deep=False):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(9.0))
+        self.register_buffer("depths", 9.0 * deep * torch.nn.functional.one_hot(torch.arange(J) % 8, 8)[None, :, :, None, None])
+
+    def forward(self, crops):
+        maps = torch.nn.functional.avg_pool2d(crops.mean(1, keepdim=True), 4) * self.weight
+        return maps[:, :, None] + self.depths
+
+
+MODEL, DEEP = Brightest().eval(), Brightest(deep=True).eval()
+
+
+def disc(x, y, width=120, height=90, radius=7):
+    """A white disc on black; (height, width, 3) uint8."""
+    return cv2.circle(np.zeros((height, width, 3), np.uint8), (x, y), radius, (255, 255, 255), -1)
+
+
+def write_video(path, centres, rate=10):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), rate, (120, 90))
+    for x, y in centres:
+        writer.write(disc(x, y))
+    writer.release()
+    return path
+
+
+# --- reading ---
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_comes_out_upright(tmp_path, orientation):
+    upright = np.zeros((40, 60, 3), np.uint8)
+    upright[:20, :30], upright[:20, 30:], upright[20:, :30] = (250, 0, 0), (0, 250, 0), (0, 0, 250)
+    # What a camera writes is the upright picture under the inverse of the turn that the mark asks for.
+    ways = {1: None, 2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_90",
+            7: "TRANSVERSE", 8: "ROTATE_270"}
+    picture = Image.fromarray(upright)
+    if ways[orientation]:
+        picture = picture.transpose(getattr(Image.Transpose, ways[orientation]))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    picture.save(tmp_path / "a.png", exif=exif)
+    read = read_own_picture(tmp_path / "a.png")
+    np.testing.assert_array_equal(read.pixels, upright)
+    assert any("upright" in note for note in read.notes) == (orientation != 1)
+
+
+def exif_with(**tags):
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif).update({ExifTags.Base[name]: value for name, value in tags.items()})
+    return exif
+
+
+def test_focal_length_comes_from_the_user_then_exif_then_assumption():
+    exif = exif_with(FocalLengthIn35mmFilm=50)
+    assert focal_length(400, 300, 123, exif)[0] == 123
+    # 500 px of diagonal over sqrt(36² + 24²) = 43.267 mm of it
+    assert focal_length(400, 300, None, exif)[0] == pytest.approx(50 * 500 / 43.26661531)
+    # 5 mm at 2540 px an inch, 100 px a mm, but the picture has been halved since
+    exif = exif_with(FocalLength=5.0, FocalPlaneXResolution=2540.0, FocalPlaneResolutionUnit=2, ExifImageWidth=800)
+    assert focal_length(400, 300, None, exif)[0] == pytest.approx(250)
+    for useless in (None, Image.Exif(), exif_with(FocalLengthIn35mmFilm=0), exif_with(FocalLength=5.0)):
+        focal, note = focal_length(300, 400, None, useless)
+        assert focal == 480 and "assumed" in note
+
+
+def test_exif_survives_saving(tmp_path):
+    Image.fromarray(disc(50, 40)).save(tmp_path / "a.jpg", exif=exif_with(FocalLengthIn35mmFilm=28))
+    assert read_own_picture(tmp_path / "a.jpg").focal_px == pytest.approx(28 * math.hypot(120, 90) / 43.26661531)
+
+
+def test_odd_kinds_of_pictures_become_rgb(tmp_path):
+    ramp = np.tile(np.arange(40, dtype=np.uint8) * 6, (50, 1))
+    Image.fromarray(ramp).save(tmp_path / "grey.png")
+    Image.fromarray(ramp.astype(np.uint16) * 16).save(tmp_path / "deep.png")
+    alpha = np.dstack([ramp, ramp, ramp, np.where(ramp < 120, 0, 255).astype(np.uint8)])
+    Image.fromarray(alpha).save(tmp_path / "alpha.png")
+    first, second = Image.fromarray(np.full((50, 40), 30, np.uint8)), Image.fromarray(np.full((50, 40), 200, np.uint8))
+    first.save(tmp_path / "moving.gif", save_all=True, append_images=[second])
+    notes = {}
+    for name in ("grey.png", "deep.png", "alpha.png", "moving.gif"):
+        picture = read_own_picture(tmp_path / name)
+        assert picture.pixels.shape == (50, 40, 3) and picture.pixels.dtype == np.uint8
+        notes[name] = picture
+    np.testing.assert_array_equal(notes["grey.png"].pixels[..., 1], ramp)
+    # 16 bits: the brightest of 39 * 6 * 16 becomes 255
+    np.testing.assert_array_equal(notes["deep.png"].pixels[0, :, 0], np.rint(np.arange(40) * 255 / 39))
+    assert (notes["alpha.png"].pixels[:, :20] == 255).all() and (notes["alpha.png"].pixels[:, 20] == 120).all()
+    assert (notes["moving.gif"].pixels == 30).all()
+    for name, words in (("grey.png", "grey"), ("deep.png", "8 bits"), ("alpha.png", "white"), ("moving.gif", "2 frames")):
+        assert any(words in note for note in notes[name].notes), notes[name].notes
+
+
+def test_unusable_pictures_are_one_line_each(tmp_path):
+    Image.fromarray(disc(30, 40)).save(tmp_path / "whole.jpg")
+    data = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(data[:len(data) // 2])
+    (tmp_path / "words.png").write_text("not a picture")
+    (tmp_path / "empty.webp").touch()
+    Image.new("RGB", (31, 200)).save(tmp_path / "tiny.png")
+    for name, words in (("cut.jpg", "not a readable"), ("words.png", "not a readable"), ("empty.webp", "not a readable"),
+                        ("tiny.png", "31 x 200 px is too small"), ("none.jpg", "no such file")):
+        with pytest.raises(InputError, match=words) as error:
+            read_own_picture(tmp_path / name)
+        assert name in str(error.value) and "\n" not in str(error.value)
+
+
+def test_list_files_takes_folders_in_order_and_names_dead_ends(tmp_path):
+    for name in ("b.PNG", "a.jpg", "c.mp4", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "hollow").mkdir()
+    files, problems = list_files([tmp_path, tmp_path / "notes.txt", tmp_path / "hollow", tmp_path / "gone.jpg"])
+    assert [file.name for file in files] == ["a.jpg", "b.PNG", "c.mp4"]
+    assert len(problems) == 3 and all(str(tmp_path) in problem for problem in problems)
+
+
+def test_read_frames_counts_and_times(tmp_path):
+    path = write_video(tmp_path / "a.avi", [(20 + 10 * i, 45) for i in range(7)])
+    frames = list(read_frames(path, every=3))
+    assert [number for number, _, _ in frames] == [0, 3, 6]
+    np.testing.assert_allclose([time for _, time, _ in frames], [0, 0.3, 0.6])
+    for number, _, pixels in frames:
+        assert pixels[45, 20 + 10 * number].min() > 200 and pixels[45, 110 - 10 * number].max() < 60 or number == 4
+    (tmp_path / "bad.mp4").write_bytes(b"no video" * 100)
+    with pytest.raises(InputError, match="bad.mp4: not a readable video"):
+        list(read_frames(tmp_path / "bad.mp4"))
+
+
+# --- boxes ---
+
+def test_parse_box():
+    np.testing.assert_allclose(parse_box("10,20,30,60"), [[25, 50, 60 * person_boxes.DETECTOR_SCALE]])
+    for text in ("", "1,2,3", "1,2,3,x", "1,2,0,4", "nan,2,3,4", "1,2,3,inf"):
+        with pytest.raises(InputError, match="box"):
+            parse_box(text)
+
+
+def test_whole_box_holds_the_picture():
+    corners = apply_affine(crop_affine(whole_box(60, 40)[0], 64), np.array([[-0.5, -0.5], [59.5, 39.5]]))
+    # 60 px wide fill 64 px of crop from edge to edge, 40 px high the middle two thirds
+    np.testing.assert_allclose(corners, [[-0.5, 32 - 64 / 3 - 0.5], [63.5, 32 + 64 / 3 - 0.5]])
+
+
+def test_detected_people_are_filtered_and_sorted():
+    class Detector(torch.nn.Module):
+        weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, pictures):
+            assert pictures[0].shape == (3, 90, 120) and pictures[0].max() == 1
+            return [{
+                "boxes": torch.tensor([[0.0, 0, 10, 20], [0, 0, 50, 80], [10, 20, 40, 80], [0, 0, 90, 90]]),
+                "labels": torch.tensor([1, 1, 1, 3]), "scores": torch.tensor([0.9, 0.3, 0.8, 0.99]),
+            }]
+
+    class Parameters(Detector):
+        def parameters(self, recurse=True):
+            return iter([Detector.weight])
+
+    boxes, scores = detect_people(Parameters(), disc(60, 45))
+    np.testing.assert_allclose(boxes, [[25, 50, 60 * 1.2], [5, 10, 20 * 1.2]])
+    np.testing.assert_allclose(scores, [0.8, 0.9])
+
+
+def test_without_weights_the_detector_says_where_they_go(monkeypatch):
+    def no_network(*_, **__):
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(person_boxes.torchvision.models, "get_model", no_network)
+    detector, line = person_boxes.load_detector()
+    assert detector is None and "no route to host" in line and "checkpoints" in line and "\n" not in line
+
+
+def test_box_from_pose_finds_the_cube_again():
+    """Far away, where perspective is flat, a box of the wrong size and place is put right in one step."""
+    rng = np.random.default_rng(1)
+    pose = add_thorax(make_pose(rng, 2)) - [0, 0, 900]
+    pose *= BODY_MM / bone_lengths(pose, HUMAN36M).sum(-1)[:, None, None]
+    camera = Camera(np.eye(3), np.zeros(3), np.full(2, 1e5), np.array([300.0, 200]), 600, 400)
+    joints_cam = pose + [[[200, 100, 1e6]], [[-900, 300, 1.2e6]]]
+    true_box = box_at_root(joints_cam[:, 0], camera)
+    joints_img = camera.camera_to_image(joints_cam)
+    for zoom, shift in ((1.0, 0.0), (1.4, 20.0), (0.7, -9.0)):
+        box = true_box * [1, 1, zoom] + [shift, -shift, 0]
+        affine = crop_affine(box, 64)
+        z = (joints_cam[..., 2:] - joints_cam[:, :1, 2:]) / zoom  # the network sees a cube of 2 m, whatever its size
+        joints = np.concatenate([apply_affine(affine, joints_img), z], axis=-1)
+        np.testing.assert_allclose(box_from_pose(joints, joints_img, box, 64), true_box, rtol=3e-3)
+
+
+def test_people_keep_their_number():
+    before = np.array([[100.0, 100, 50], [300, 100, 80], [300, 400, 60]])
+    now = np.array([[310.0, 395, 60], [105, 102, 50], [600, 100, 50], [290, 90, 80]])
+    np.testing.assert_array_equal(link_people(before, now), [2, 0, -1, 1])
+    np.testing.assert_array_equal(link_people(np.zeros((0, 3)), now[:2]), [-1, -1])
+    assert len(link_people(before, np.zeros((0, 3)))) == 0
+
+
+# --- smoothing ---
+
+def test_one_euro_by_hand():
+    share = 1 / (1 + 2 * math.pi * 0.1)
+    np.testing.assert_allclose(one_euro([0.0, 1.0], [0, 0.1], 1.0, 0.0), [0, 1 - share])
+    speed = (1 - share) * 10
+    faster = 1 / (1 + 2 * math.pi * (1 + 0.5 * speed) * 0.1)
+    np.testing.assert_allclose(one_euro([0.0, 1.0], [0, 0.1], 1.0, 0.5), [0, 1 - faster])
+
+
+def test_one_euro_keeps_rest_calms_noise_and_follows_motion():
+    rng = np.random.default_rng(0)
+    times = np.cumsum(rng.uniform(0.01, 0.03, 400))
+    np.testing.assert_allclose(one_euro(np.full((400, 2, 3), 7.0), times), 7.0)
+    noise = rng.normal(0, 10, (400, 3, 2))
+    assert one_euro(noise, times, beta=0.0)[50:].std() < 0.5 * noise.std()
+    ramp = 1500 * times[:, None]
+    lag_still, lag_quick = (np.abs(one_euro(ramp, times, beta=beta) - ramp)[200:].mean() for beta in (0.0, 0.01))
+    assert lag_quick < 0.2 * lag_still
+
+
+def test_one_euro_starts_anew_after_a_gap():
+    values = np.array([[0.0, 0.0], [10, 0], [np.nan, 0], [500, 0], [500, 0]])
+    smooth = one_euro(values, np.arange(5) / 10)
+    assert np.isnan(smooth[2, 0]) and np.isfinite(smooth[[0, 1, 3, 4]]).all()
+    np.testing.assert_allclose(smooth[3:, 0], 500)
+    np.testing.assert_allclose(smooth[:, 1], 0)
+
+
+@pytest.mark.parametrize("times", [[0, 0.1], [0, 0.2, 0.1], [0, 0, 0.1]])
+def test_one_euro_refuses_times_that_do_not_rise(times):
+    with pytest.raises(InputError, match="times"):
+        one_euro(np.zeros((3, 2)), times)
+
+
+# --- prediction ---
+
+def test_joints_land_where_the_picture_is_bright():
+    picture = np.maximum(disc(30, 40), disc(90, 60))
+    boxes = np.array([[34.0, 38, 40], [84, 62, 48]])
+    joints_cam, joints_img, kept = predict.predict_people(MODEL, CFG, picture, boxes, 150.0, passes=1)
+    assert joints_cam.shape == (2, J, 3) and joints_img.shape == (2, J, 2)
+    np.testing.assert_allclose(joints_img[:, 5], [[30, 40], [90, 60]], atol=0.5)
+    np.testing.assert_array_equal(kept, boxes)
+    np.testing.assert_allclose(joints_cam[..., 2], np.broadcast_to([[BOX_MM * 150 / 40], [BOX_MM * 150 / 48]], (2, J)), rtol=1e-3)
+    camera = predict.picture_camera(picture, 150.0)
+    np.testing.assert_allclose(camera.camera_to_image(joints_cam), joints_img, atol=1e-9)
+
+
+def test_a_second_pass_moves_the_box_to_the_pose():
+    _, joints_img, box = predict.predict_people(MODEL, CFG, disc(30, 40), whole_box(120, 90), 150.0, passes=2)
+    # A cell of the first pass covers 7.5 px. All joints in one place: half the side, and no less.
+    np.testing.assert_allclose(box[0], [30, 40, 60], atol=3.75)
+    np.testing.assert_allclose(joints_img[0, 0], [30, 40], atol=60 / 16 / 2)  # half a cell of the second
+
+
+def test_nobody_is_no_pose():
+    joints_cam, joints_img, box = predict.predict_people(MODEL, CFG, disc(30, 40), np.zeros((0, 3)), 150.0)
+    assert joints_cam.shape == (0, J, 3) and joints_img.shape == (0, J, 2) and box.shape == (0, 3)
+    assert len(predict.join_poses([])) == 0
+
+
+def test_a_video_is_one_timeline(tmp_path):
+    centres = [(30 + 6 * i, 40) for i in range(8)]
+    path = write_video(tmp_path / "a.avi", centres)
+    poses, frames, times, _ = predict.predict_video(MODEL, CFG, path, box=np.array([[55.0, 45, 110]]), every=2, passes=1)
+    np.testing.assert_array_equal(frames, [0, 2, 4, 6])
+    np.testing.assert_allclose(times, [0, 0.2, 0.4, 0.6])
+    np.testing.assert_array_equal(poses.person, 0)
+    np.testing.assert_allclose(poses.joints_img[:, 0], centres[::2], atol=3.75)  # half a cell
+    calm = predict.smooth_poses(poses)
+    assert np.ptp(calm.joints_img[:, 0, 0]) < np.ptp(poses.joints_img[:, 0, 0])
+    assert poses.joints_img[0, 0] == pytest.approx(calm.joints_img[0, 0])
+
+
+def test_timeline_has_gaps_where_somebody_is_away():
+    poses = predict.join_poses([
+        predict._poses("a", frame, frame / 10, np.ones((n, 3)), np.ones(n), np.full((n, J, 3), 9.0) + np.arange(n)[:, None, None],
+                       np.zeros((n, J, 2)), 100.0)
+        for frame, n in ((0, 2), (3, 1))
+    ])
+    joints = predict.timeline(poses, np.array([0, 3, 6]))
+    assert joints.shape == (2, 3, J, 3)
+    np.testing.assert_array_equal(np.isfinite(joints[..., 0, 0]), [[True, True, False], [True, False, False]])
+    np.testing.assert_allclose(joints[1, 0] - joints[0, 0], 1.0)  # they stand 1 mm apart, about their middle
+    np.testing.assert_allclose(joints[0, 0] + joints[1, 0], 0.0, atol=1e-12)
+
+
+def test_overlay_draws_right_orange_and_left_blue():
+    joints = np.zeros((1, J, 2))
+    joints[0] = [10, 10]
+    joints[0, HUMAN36M.index("R_Knee")], joints[0, HUMAN36M.index("L_Knee")] = [10, 80], [100, 10]
+    picture = disc(60, 45)
+    drawn = draw_overlay(picture, joints)
+    assert (picture == disc(60, 45)).all(), "the picture itself stays as it was"
+    assert drawn[40, 10].tolist() == [213, 94, 0] and drawn[10, 50].tolist() == [0, 114, 178]
+    draw_overlay(picture, np.full((1, J, 2), 1e12))  # far outside: no overflow
+
+
+# --- files ---
+
+def test_everything_is_written_and_bad_inputs_do_not_stop_it(tmp_path):
+    (tmp_path / "in" / "more").mkdir(parents=True)
+    Image.fromarray(disc(30, 40)).save(tmp_path / "in" / "a.png")
+    Image.fromarray(disc(60, 50)).save(tmp_path / "in" / "more" / "a.png")
+    (tmp_path / "in" / "b.jpg").write_bytes(b"broken")
+    video = write_video(tmp_path / "in" / "c.avi", [(30, 40), (36, 42), (42, 44)])
+    lines, out = [], tmp_path / "out"
+    poses, problems = predict_files(
+        [tmp_path / "in", tmp_path / "in" / "more" / "a.png"], out, DEEP, CFG, passes=1, say=lines.append
+    )
+    assert len(problems) == 1 and "b.jpg" in problems[0] and problems[0] in lines
+    assert sorted(path.name for path in out.iterdir()) == [
+        "a-2_pose.html", "a-2_pose.jpg", "a_pose.html", "a_pose.jpg", "c_pose.html", "c_pose.webm", "poses.csv", "poses.npz"
+    ]
+    assert "pictures/s" in lines[-1] and lines[-1].startswith("5 pictures, 5 poses")
+    np.testing.assert_allclose(poses.joints_img[:2, 0], [[30, 40], [30, 40]], atol=3.75)  # a.png, then the video
+    with np.load(out / "poses.npz") as arrays:
+        assert arrays["joint_names"].tolist() == list(HUMAN36M.names)
+        np.testing.assert_array_equal(arrays["joints_rel"], poses.joints_rel)
+        assert arrays["source"].tolist() == [str(tmp_path / "in" / "a.png"), *[str(video)] * 3,
+                                           str(tmp_path / "in" / "more" / "a.png")]
+    with open(out / "poses.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 5 * J and rows[1]["joint"] == "R_Hip" and rows[2 * J]["frame"] == "1"
+    assert float(rows[0]["x_px"]) == pytest.approx(poses.joints_img[0, 0, 0], abs=0.006)
+    assert len(list(read_frames(out / "c_pose.webm"))) == 3
+
+
+def test_out_may_not_be_an_input(tmp_path):
+    with pytest.raises(InputError, match="input folder"):
+        predict_files([tmp_path], tmp_path, MODEL, CFG)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """A results folder with a run whose network has not learned anything."""
+    model = engine.build_model(CFG)
+    folder = pipeline.run_dir(CFG, tmp_path / "results")
+    folder.mkdir(parents=True)
+    engine.save_checkpoint(
+        folder / engine.CHECKPOINT, CFG, model, torch.optim.AdamW(model.parameters()), {"step": 1, "seconds": 0.0, "log": []}
+    )
+    write_json(folder / pipeline.METRICS, {
+        name: "x" for name in ("run", "profile", "data", "split", "train_items", "samples_seen", "network", "parameters",
+                               "seed", "oracle", "commit", "device", "minutes", "checkpoint")
+    } | {"scores": {"n": 3, **{metric: {"frame_mean": 12.5} for metric in ("mpjpe", "pa_mpjpe", "pa_mpjpe_scale")}}})
+    return tmp_path / "results"
+
+
+def test_reference_model_round_trip(runs, tmp_path):
+    run = pipeline.run_dir(CFG, runs)
+    card = reference.save_reference(run, tmp_path / "reference")
+    assert card["mpjpe"] == 12.5 and read_json(tmp_path / "reference" / reference.CARD) == card
+    other = load_config("laptop")  # the reference model brings its own config along
+    model, cfg, line = reference.load_reference(other, runs, folder=tmp_path / "reference")
+    assert cfg == CFG and "12.5 mm" in line and not model.training
+    of_run, _, line = reference.load_reference(CFG, runs, folder=tmp_path / "none")
+    assert run.name in line
+    crops = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(model.cpu()(crops), of_run.cpu()(crops))
+    (tmp_path / "reference" / reference.MODEL).write_bytes(b"broken")
+    with pytest.raises(InputError, match="model.pt"):
+        reference.load_reference(CFG, runs, folder=tmp_path / "reference")
+    with pytest.raises(InputError, match="train first"):
+        reference.load_reference(other, runs, folder=tmp_path / "none")
+
+
+def test_the_command(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(reference.load_reference, "__defaults__", (*reference.load_reference.__defaults__[:2], tmp_path, None))
+    monkeypatch.setitem(sys.modules, "ipr_lib.widgets.skeleton_view", None)  # as if its package were not installed
+    Image.fromarray(disc(30, 40)).save(tmp_path / "a.png")
+    options = ["--out", str(tmp_path / "out"), "--profile", "smoke", "--results-dir", str(runs)]
+    assert main(["predict", str(tmp_path / "a.png"), "--whole", "--focal", "99", *options]) == 0
+    said = capsys.readouterr().out
+    assert "network: run smoke-" in said and "whole picture as box; focal length 99 px as given" in said and "pictures/s" in said
+    assert "no .html pages" in said and not list((tmp_path / "out").glob("*.html"))
+    assert main(["predict", str(tmp_path / "a.png"), str(tmp_path / "gone.png"), "--box", "10,20,30,40", *options]) == 2
+    captured = capsys.readouterr()
+    assert "gone.png: no such file" in captured.out and "a.png: 1 person; box as given" in captured.out
+    assert captured.err.startswith("ipr_lib predict: 1 inputs")
+    for wrong in (["--box", "1,2"], ["--every", "0"], ["--focal", "-1"]):
+        assert main(["predict", str(tmp_path / "a.png"), *wrong, *options]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
