@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export JUPYTER_PLATFORM_DIRS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce capture test unit notebooks lint lab lock clean
+.PHONY: help env reproduce capture test unit notebooks lint lab book lock clean
 
 help:  ## print this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,7 +60,11 @@ lint: env  ## ruff on code and notebooks
 	@$(BIN)/ruff check .
 
 lab: env  ## JupyterLab, opened at the first notebook
+	@mkdir -p .venv/share/jupyter/lab/settings && cp book/overrides.json .venv/share/jupyter/lab/settings/
 	@$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+book: env  ## the executed notebooks of PROFILE as a static site, results/site-PROFILE
+	@$(BIN)/python book/build.py --profile $(PROFILE)
 
 lock: env  ## write requirements.lock anew from pyproject.toml
 	VIRTUAL_ENV=.venv $(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --upgrade \

@@ -1,0 +1,233 @@
+"""The site: what goes in, formulas, workflows; and in a real browser with every outside request refused."""
+
+import contextlib
+import functools
+import http.server
+import importlib.util
+import re
+import shutil
+import sys
+import threading
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import yaml
+
+from ipr_lib import pipeline
+from ipr_lib.config import REPOSITORY
+from ipr_lib.files import InputError
+from ipr_lib.skeleton import HUMAN36M
+
+BOOK = REPOSITORY / "book"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]
+
+
+def load(name):
+    """A module of book/, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"book_{name}", BOOK / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+build, mathml = load("build"), load("mathml")
+
+
+def output(**data):
+    return nbformat.v4.new_output("display_data", {name.replace("_", "/", 1): value for name, value in data.items()})
+
+
+def view_of(model_id):
+    return nbformat.v4.new_output("display_data", {build.VIEW: {"model_id": model_id, "version_major": 2, "version_minor": 0}})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run that has executed notebook 06 alone: with a live skeleton view, a dead slider, a table, an injected cell."""
+    from ipywidgets import IntSlider
+    from ipywidgets.embed import dependency_state
+
+    from ipr_lib.widgets.skeleton_view import SkeletonView
+
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "report.md").write_text("# smoke\n\nMPJPE **1.0 mm**.\n\n## Per action\n\n| mm | all |\n| :-- | --: |\n| ours | 1.0 |\n")
+    rng = np.random.default_rng(0)
+    view, slider = SkeletonView(rng.normal(0, 300, (2, 5, len(HUMAN36M), 3)).astype(np.float32)), IntSlider()
+    state = dependency_state([view, slider], drop_defaults=False)
+    (path,) = [path for path in pipeline.list_notebooks() if path.name.startswith("06")]
+    notebook = nbformat.read(path, as_version=4)
+    injected = nbformat.v4.new_code_cell('results_dir = "/elsewhere/results"', metadata={"tags": ["injected-parameters"]})
+    shown = nbformat.v4.new_code_cell("view", outputs=[
+        view_of(view.model_id), view_of(slider.model_id), output(text_markdown="| a | b |\n|:--|--:|\n| 1 | $x^2$ |"),
+        nbformat.v4.new_output("stream", name="stderr", text="a warning of one machine"),
+    ])
+    notebook.cells[5:5] = [injected, shown]
+    notebook.metadata["widgets"] = {build.STATE: {"state": state, "version_major": 2, "version_minor": 0}}
+    notebook.metadata["papermill"] = {"output_path": "/elsewhere/results"}
+    (folder / "06").mkdir()
+    nbformat.write(notebook, folder / "06" / "executed.ipynb")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(run):
+    missing = build.build(run, run / "site")
+    assert len(missing) == len(pipeline.list_notebooks()) - 1
+    return run / "site"
+
+
+def page(site, number):
+    (path,) = site.glob(f"{number}_*.html")
+    return path.read_text()
+
+
+# --- what goes in ---
+
+def test_dead_widgets_and_paths_of_one_machine_are_left_out(run):
+    notebook = build.clean_notebook(nbformat.read(run / "06" / "executed.ipynb", as_version=4))
+    nbformat.validate(notebook)
+    assert "elsewhere" not in nbformat.writes(notebook)
+    views = [output for cell in notebook.cells for output in cell.get("outputs", []) if build.VIEW in output.get("data", {})]
+    (state,) = notebook.metadata["widgets"][build.STATE]["state"].values()
+    assert len(views) == 1 and "_esm" in state["state"]
+
+
+def test_a_run_without_notebooks_or_report_is_one_line(tmp_path, run):
+    (tmp_path / "source").mkdir()
+    with pytest.raises(InputError, match="holds no executed notebook"):
+        build.write_source(tmp_path, tmp_path / "source")
+    shutil.copytree(run / "06", tmp_path / "06")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(InputError, match="holds no report"):
+        build.write_source(tmp_path, tmp_path / "other")
+
+
+def test_formulas_become_mathml():
+    assert "<mfrac" in mathml.to_mathml(r"\tfrac12", block=False)
+    assert mathml.to_mathml(r"\frac{1}{2}", block=False) == mathml.to_mathml(r"\frac12", block=False)
+    assert 'display="block"' in mathml.to_mathml(r"\sum_i p_i", block=True)
+    with pytest.raises(mathml.MathError):
+        mathml.to_mathml(r"\nosuchthing{x}", block=False)
+
+
+def test_the_site_holds_every_notebook_and_asks_nobody(site):
+    names = {path.stem for path in site.glob("[0-9][0-9]_*.html")}
+    assert names == {path.stem for path in pipeline.list_notebooks()}
+    for path in site.rglob("*.html"):
+        loaded = re.findall(r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=\"((?:https?:)?//[^\"]+)", path.read_text())
+        assert not loaded, f"{path.name} loads {loaded}"
+    six = page(site, "06")
+    assert re.search(r"<td[^>]*><p><math|<td[^>]*><math", six), "a formula in a printed table"
+    assert "<math" in six and "elsewhere" not in six and "a warning of one machine" not in six
+    assert "smoke" not in (site / "index.html").read_text().split("This run")[0] and "Per action" in (site / "index.html").read_text()
+
+
+# --- in a browser ---
+
+class Silent(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, *_):
+        """A browser that leaves a page drops what it had asked for."""
+
+
+@contextlib.contextmanager
+def served(folder):
+    server = Server(("127.0.0.1", 0), functools.partial(Silent, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_in_a_browser_with_the_network_cut_off(site, tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    complaints, outside = [], []
+
+    def route(request_route):
+        address = request_route.request.url
+        if address.startswith(("http://127.0.0.1", "file:", "data:", "blob:")):
+            request_route.continue_()
+        else:
+            outside.append(address)
+            request_route.abort()
+
+    (six,) = [path.name for path in site.glob("06_*.html")]
+    with served(site) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        window = browser.new_page(viewport={"width": 1280, "height": 900})
+        window.route("**/*", route)
+        window.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        window.on("pageerror", lambda error: complaints.append(str(error)))
+        for start in (address, site.as_uri()):  # served, and opened from disk
+            window.goto(f"{start}/{six}")
+            window.locator("div.anywidget canvas").first.wait_for(state="visible", timeout=20_000)
+            canvas = max(window.locator("div.anywidget canvas").all(), key=lambda one: (one.bounding_box() or {"width": 0})["width"])
+            assert window.locator("div.anywidget").count() == 1
+            canvas.scroll_into_view_if_needed()
+            window.wait_for_timeout(300)
+            still = canvas.screenshot()
+            box = canvas.bounding_box()
+            window.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+            window.mouse.down()
+            window.mouse.move(box["x"] + box["width"] / 2 + 80, box["y"] + box["height"] / 2 + 20, steps=4)
+            window.mouse.up()
+            window.wait_for_timeout(300)
+            assert canvas.screenshot() != still, "dragging did not turn the skeletons"
+            size = window.locator("math").first.bounding_box()
+            assert size["width"] > 5 and size["height"] > 5
+            assert window.locator("table").count() >= 1
+            window.locator(".prev-next-area a.right-next").click()
+            assert re.search(r"/0[7-9]_[^/]*\.html$", window.url)
+            window.goto(f"{start}/search.html?q=volume")
+            window.locator("#search-results li a").first.wait_for(timeout=20_000)
+        window.goto(f"{address}/index.html")
+        assert window.locator(".toctree-wrapper a").count() == len(pipeline.list_notebooks())
+        window.screenshot(path=tmp_path / "index.png")
+        window.goto(f"{address}/{six}")
+        window.locator("div.anywidget canvas").first.wait_for(state="visible", timeout=20_000)
+        window.wait_for_timeout(300)
+        assert window.locator(".bd-sidebar-primary li a").count() == len(pipeline.list_notebooks())
+        window.screenshot(path=tmp_path / "notebook.png", full_page=True)
+        browser.close()
+    assert not outside, f"asked for {outside}"
+    assert not complaints, complaints
+
+
+# --- around it ---
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.stem)
+def test_workflows_call_targets_that_exist(path):
+    workflow = yaml.safe_load(path.read_text())
+    targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE))
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    called = [name for step in steps for name in re.findall(r"\bmake ([a-z]+)", step.get("run", ""))]
+    assert called and set(called) <= targets
+    assert all("uses" in step or "run" in step for step in steps) and workflow[True]  # YAML reads the key `on` as true
+
+
+def test_both_workflows_are_there():
+    assert {path.name for path in (REPOSITORY / ".github" / "workflows").glob("*.yml")} == {"test.yml", "site.yml"}
+
+
+def test_lab_settings_keep_the_news_quiet():
+    import json
+
+    settings = json.loads((BOOK / "overrides.json").read_text())
+    assert settings["@jupyterlab/apputils-extension:notification"] == {"fetchNews": "false", "checkForUpdates": False}
+    makefile = (REPOSITORY / "Makefile").read_text()
+    assert "book/overrides.json" in makefile.split("\nlab:")[1].split("\n\n")[0]
+    assert Path(sys.prefix, "share", "jupyter").exists()
