@@ -12,7 +12,9 @@ written and read. (max and log S are not added up: at logits of 1e4 a float32 su
 thousand.) On a CPU a volume is worked through in blocks that stay in the cache, on a GPU in one kernel each way.
 """
 
+import functools
 import math
+import warnings
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ import torch
 from .files import InputError
 
 LOG2_E = math.log2(math.e)
+BLOCK_CELLS_GPU = 1 << 24  # without Triton: few launches, yet little memory
 LARGE_BYTES = 1 << 22
 BLOCK_CELLS = 1 << 17  # a block and its scratch, float32, fill the 1 MB of a usual second-level cache
 
@@ -67,14 +70,16 @@ torch.library.define(
 
 @torch.library.impl("ipr_lib::integral_forward", "default")
 def _forward(volume):
+    volume = _in_one_run(volume)
     with torch.autocast(volume.device.type, enabled=False):
-        return forward_in_blocks(volume)
+        return _triton_kernels().forward(volume) if _by_triton(volume) else forward_in_blocks(volume)
 
 
 @torch.library.impl("ipr_lib::integral_backward", "default")
 def _backward(grad, volume, joints, peak, total):
+    arguments = grad, _in_one_run(volume), joints, peak, total
     with torch.autocast(volume.device.type, enabled=False):
-        return backward_in_blocks(grad, volume, joints, peak, total)
+        return _triton_kernels().backward(*arguments) if _by_triton(volume) else backward_in_blocks(*arguments)
 
 
 @torch.library.register_fake("ipr_lib::integral_forward")
@@ -105,6 +110,25 @@ torch.library.register_autograd("ipr_lib::integral_forward", _differentiate, set
 torch.library.register_autograd("ipr_lib::integral_backward", _refuse)
 
 
+@functools.cache
+def _triton_kernels():
+    """The module of the Triton kernels; None where Triton is missing or cannot build them, with a word in that case."""
+    try:
+        from . import integral_triton as kernels
+    except ImportError:
+        return None
+    try:
+        kernels.forward(torch.zeros(1, 1, 1, 1, 1, device="cuda"))
+    except Exception as error:  # a missing compiler or driver comes in many shapes; the volume is summed all the same
+        warnings.warn(f"soft_argmax runs without its GPU kernels, for Triton failed: {error!r}", stacklevel=2)
+        return None
+    return kernels
+
+
+def _by_triton(volume):
+    return volume.is_cuda and volume.dtype != torch.float64 and _triton_kernels() is not None
+
+
 def _inside(volume):
     """The dtype to work in: float64 for float64 logits, float32 for all others."""
     return volume.dtype if volume.dtype == torch.float64 else torch.float32
@@ -117,11 +141,10 @@ def forward_in_blocks(volume):
     maximum at the end.
 
     Args:
-        volume: logits, (B, J, D, H, W).
+        volume: logits, (B, J, D, H, W), contiguous or channels-last.
     Returns:
         joints (B, J, 3), order x, y, z; peak (B, J) and total (B, J): max h and sum exp(h - max h).
     """
-    volume = _in_one_run(volume)
     pieces, blocks, scratch = _cut(volume)
     plane, depth = _positions(volume, pieces, scratch)
     peaks = scratch.new_empty(len(pieces), pieces.shape[1], blocks[-1][3] + 1)
@@ -152,7 +175,6 @@ def backward_in_blocks(grad, volume, joints, peak, total):
     Returns:
         (B, J, D, H, W), dtype and layout of the volume.
     """
-    volume = _in_one_run(volume)
     result = _like_in_large_pages(volume)
     pieces, blocks, scratch = _cut(volume)
     plane, depth = _positions(volume, pieces, scratch)
@@ -186,7 +208,7 @@ def _cut(volume):
         scratch: (rows, planes, cells) of the first and largest block, in its layout; float32, or float64 as the volume.
     """
     B, J, D, H, W = volume.shape
-    size = BLOCK_CELLS * torch.get_num_threads()
+    size = BLOCK_CELLS * torch.get_num_threads() if volume.device.type == "cpu" else BLOCK_CELLS_GPU
     if volume.is_contiguous():
         planes = max(n for n in range(1, D + 1) if D % n == 0 and (n == 1 or n * H * W <= size))
         pieces = volume.view(1, B * J * D // planes, planes, H * W)
@@ -213,7 +235,7 @@ def _like_in_large_pages(volume):
     The system hands a large new gradient over page by page; in pages of 4 kB that takes about as long as to work it
     out. From 4 MB on NumPy asks for large pages, PyTorch does not.
     """
-    if volume.nbytes < LARGE_BYTES:
+    if volume.nbytes < LARGE_BYTES or volume.device.type != "cpu":
         return torch.empty_like(volume)
     memory = torch.from_numpy(np.empty(volume.nbytes, np.uint8)).view(volume.dtype)
     return memory.as_strided(volume.shape, volume.stride())
