@@ -189,6 +189,8 @@ def test_in_a_browser_with_the_network_cut_off(site, tmp_path):
             assert canvas.screenshot() != still, "dragging did not turn the skeletons"
             size = window.locator("math").first.bounding_box()
             assert size["width"] > 5 and size["height"] > 5
+            line, formula = (window.locator(f"div.math{inner}").first.bounding_box() for inner in ("", " math"))
+            assert abs(line["x"] + line["width"] / 2 - formula["x"] - formula["width"] / 2) < 5, "a formula is not centred"
             assert window.locator("table").count() >= 1
             window.locator(".prev-next-area a.right-next").click()
             assert re.search(r"/0[7-9]_[^/]*\.html$", window.url)
