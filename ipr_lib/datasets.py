@@ -19,14 +19,15 @@ from .transforms import (
     crop_affine,
     draw_augmentation,
     invert_affine,
-    warp,
+    warp_small,
 )
 
 
 class CropDataset(Dataset):
     """Batches of crops and joints out of a crop store.
 
-    Indexed with a key (epoch, step, items) it returns a whole batch, a dict of tensors:
+    Indexed with a key (epoch, step, items) it returns a whole batch, a dict of tensors; with (epoch, step, items, (i, n))
+    rows i, i + n, … of that batch:
         crops (B, S, S, 3) uint8 RGB;
         joints (B, J, 3) float32: x, y in crop px, z in mm behind the root times the zoom;
         weights (B, J, 3) float32: 1 where the coordinate is known and inside the volume, else 0;
@@ -51,21 +52,21 @@ class CropDataset(Dataset):
         return len(self.store)
 
     def __getitem__(self, key):
-        epoch, step, items = key
-        columns = self.store.columns
-        box = columns["box"][items]
+        epoch, step, items, (first, stride) = key if len(key) == 4 else (*key, (0, 1))
         if self.augmentation is None:
             draw = {"scale": np.ones(len(items)), "flip": np.zeros(len(items), bool)}
-            colour = np.repeat(np.eye(3, 4, dtype=np.float32)[None], len(items), axis=0)
+            draw["colour"] = np.repeat(np.eye(3, 4, dtype=np.float32)[None], len(items), axis=0)
         else:
             draw = draw_augmentation(self.augmentation, np.random.default_rng([self.seed, epoch, step]), len(items))
-            colour = draw.pop("colour")
+        items, draw = items[first::stride], {name: values[first::stride] for name, values in draw.items()}
+        columns, colour = self.store.columns, draw.pop("colour")
+        box = columns["box"][items]
         affine = crop_affine(box, self.crop_px, **draw)
         cv2.setNumThreads(0)  # the crops are small, the cores belong to the network
         from_stored = compose_affine(affine, invert_affine(columns["affine"][items]))
-        crops = np.stack([
-            warp(self.store.picture(item), a, self.crop_px) for item, a in zip(items, from_stored)
-        ])
+        crops = np.empty((len(items), self.crop_px, self.crop_px, 3), np.uint8)
+        for item, a, crop in zip(items, from_stored, crops):
+            warp_small(self.store.picture(item), a, crop)
         joints, weights = self.targets(items, affine, draw["scale"], draw["flip"])
         batch = {"crops": crops, "joints": joints, "weights": weights, "colour": colour, "affine": affine}
         return {name: torch.from_numpy(array) for name, array in batch.items()} | {"items": torch.as_tensor(items)}
@@ -183,7 +184,9 @@ def _planes(crops):
 
 
 def normalise(crops, colour=None):
-    """uint8 crops -> network input, on the crops' device.
+    """uint8 crops -> network input, on the crops' device; always float32, whatever autocast says.
+
+    The colour map, the clipping to 0 … 1 and the scaling by MEAN and STD are one affine map between two limits.
 
     Args:
         crops: (B, S, S, 3) uint8 RGB.
@@ -191,10 +194,30 @@ def normalise(crops, colour=None):
     Returns:
         (B, 3, S, S) float32; channels-last in memory on a GPU, as its convolutions like it.
     """
-    pixels = _planes(crops) / 255 if colour is None else tint(crops, colour)
-    memory_format = torch.channels_last if crops.is_cuda else torch.contiguous_format
-    mean, std = (pixels.new_tensor(values)[:, None, None] for values in (MEAN, STD))
-    return ((pixels - mean) / std).contiguous(memory_format=memory_format)
+    mean, std = (torch.tensor(values, device=crops.device)[:, None] for values in (MEAN, STD))
+    if colour is None:
+        colour = torch.eye(3, 4, device=crops.device).expand(len(crops), 3, 4)
+    with torch.autocast(crops.device.type, enabled=False):
+        linear, offset = colour[..., :3] / (255 * std), (colour[..., 3:] - mean) / std
+        paint = _paint_interleaved if crops.is_cuda else _paint_planes
+        return paint(crops, linear, offset, -mean / std, (1 - mean) / std)
+
+
+def _paint_planes(crops, linear, offset, lowest, highest):
+    """linear @ pixel + offset between limits, contiguous; a few crops at a time, as many as a core's cache holds."""
+    size = crops.shape[1:3]
+    painted = torch.empty((len(crops), 3, size.numel()))
+    for part in (slice(start, start + 4) for start in range(0, len(crops), 4)):
+        torch.baddbmm(offset[part], linear[part], _planes(crops[part]).flatten(2), out=painted[part])
+        for channel in range(3):  # limits as numbers: with a tensor of limits this takes several times longer
+            painted[part, channel].clamp_(lowest[channel].item(), highest[channel].item())
+    return painted.view(-1, 3, *size)
+
+
+def _paint_interleaved(crops, linear, offset, lowest, highest):
+    """The same, channels-last: no pixel changes its place."""
+    painted = torch.baddbmm(offset.mT, crops.flatten(1, 2).to(torch.float32), linear.mT)
+    return painted.clamp_(lowest.mT, highest.mT).view(crops.shape).permute(0, 3, 1, 2)
 
 
 def crop_to_camera(joints, affine, cameras, root_depth):

@@ -152,6 +152,15 @@ def warp(picture, affine, crop_px):
     return cv2.warpAffine(picture, affine, (crop_px, crop_px), flags=cv2.INTER_LINEAR)
 
 
+def warp_small(picture, affine, crop):
+    """`warp` of a small picture into an array that is there already, (crop_px, crop_px, 3) uint8; the same pixels.
+
+    OpenCV warps four channels much faster than three. For a picture about as large as the crop, the fourth pays.
+    """
+    wide = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
+    cv2.cvtColor(cv2.warpAffine(wide, affine, crop.shape[1::-1], flags=cv2.INTER_LINEAR), cv2.COLOR_RGBA2RGB, dst=crop)
+
+
 def warp_shrinking(picture, affine, crop_px):
     """Like `warp`, without aliasing and as sharp as can be where the crop is smaller than its source.
 

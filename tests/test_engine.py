@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ipr_lib import engine, models
+from ipr_lib import datasets, engine, models
 from ipr_lib.config import load_config
 from ipr_lib.datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise, tint
 from ipr_lib.files import InputError
@@ -100,6 +100,22 @@ def test_normalise_by_hand():
                              [(0.5 - 0.485) / 0.229, (0.4 - 0.456) / 0.224, -0.406 / 0.225]])
     assert pixels.shape == (2, 3, 4, 5)
     torch.testing.assert_close(pixels[:, :, 2, 3], expected)
+
+
+@pytest.mark.parametrize("paint", [datasets._paint_planes, datasets._paint_interleaved])
+def test_normalising_in_one_step_is_tint_then_scale(monkeypatch, paint):
+    """On either kind of device, for more crops than are worked on at a time, and whatever autocast says."""
+    rng = np.random.default_rng(3)
+    crops = torch.from_numpy(rng.integers(0, 256, (11, 5, 6, 3), np.uint8))
+    colour = torch.from_numpy(draw_augmentation(Augmentation(hue=40, contrast=0.8), rng, 11)["colour"])
+    monkeypatch.setattr(datasets, "_paint_planes", paint)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (datasets.MEAN, datasets.STD))
+    tinted = tint(crops, colour)
+    assert tinted.min() == 0 and tinted.max() == 1, "the limits must be met"
+    torch.testing.assert_close(normalise(crops, colour), (tinted - mean) / std)
+    torch.testing.assert_close(normalise(crops), (crops.permute(0, 3, 1, 2) / 255 - mean) / std)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(normalise(crops, colour), (tinted - mean) / std)
 
 
 def test_colour_maps_turn_colours_round_the_grey_axis():

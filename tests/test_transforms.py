@@ -13,6 +13,7 @@ from ipr_lib.transforms import (
     invert_affine,
     warp,
     warp_shrinking,
+    warp_small,
 )
 
 RNG = np.random.default_rng(0)
@@ -99,6 +100,17 @@ def test_pixels_move_with_the_joints(cut, side):
         affine = crop_affine([320.0, 215.0, side], 64, scale=0.9, rotation=25, flip=flip)
         crop = cut(picture, affine, 64)
         np.testing.assert_allclose(centroid(crop), apply_affine(affine, point)[0], atol=0.06)
+
+
+@pytest.mark.parametrize("n", [17, 64])
+def test_warp_small_gives_the_pixels_of_warp(n):
+    picture = RNG.integers(0, 256, (51, 40, 3), np.uint8)
+    for zoom in (0.3, 1.0, 2.6):
+        affine = crop_affine([19.0, 26.5, 40.0], n, scale=zoom, rotation=33, flip=zoom > 1)
+        crops = np.full((3, n, n, 3), 7, np.uint8)
+        warp_small(picture, affine, crops[1])
+        assert np.array_equal(crops[1], warp(picture, affine, n))
+        assert (crops[[0, 2]] == 7).all()
 
 
 def test_shrinking_warp_does_not_alias():
