@@ -19,6 +19,11 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 ALL_ACTIONS = tuple(range(FIRST_ACTION, FIRST_ACTION + len(ACTIONS)))
 
 
+# Fields that change no result, and fields younger than the first runs, which count where they differ from their defaults.
+FREE = ("workers", "keep_checkpoints")
+LATER = ("method", "clip_gradient", "sync_batch_norm", "compile", "validation_subjects")
+
+
 @dataclass(frozen=True)
 class Config:
     """All choices of one run. Lengths in mm, picture sizes in px.
@@ -68,6 +73,11 @@ class Config:
     hue: float = 0.0  # degrees
     contrast: float = 0.0
     precision: str = "float32"  # of the network; the integral is always float32
+    clip_gradient: float = 0.0  # largest norm of all gradients together; 0: as they come
+    sync_batch_norm: bool = False  # with several processes: statistics of the whole batch, not of each one's share
+    compile: bool = False  # the network by torch.compile
+    validation_subjects: tuple[int, ...] = ()  # scored after each epoch; the best checkpoint is kept. None of train or test
+    keep_checkpoints: int = 1  # the last how many
     workers: int = 2  # processes for capture, store and, on a GPU, batches
 
     def __post_init__(self):
@@ -80,7 +90,7 @@ class Config:
                 raise InputError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}")
         positive = (
             "capture_frames", "train_step", "test_step", "crop_px", "depth_bins", "depth_mm", "trunk_width", "head_width",
-            "deconvolutions", "batch_size", "micro_batches", "epochs", "learning_rate",
+            "deconvolutions", "batch_size", "micro_batches", "epochs", "learning_rate", "keep_checkpoints",
         )
         for name in positive:
             if not getattr(self, name) > 0:
@@ -99,8 +109,13 @@ class Config:
                 f"mix_ratio={self.mix_ratio}: expected {1 + len(self.mix)} numbers, one for {self.dataset} and one for each "
                 f"of mix={self.mix}, or none for equal shares"
             )
-        if set(self.train_subjects) & set(self.test_subjects):
-            raise InputError(f"train_subjects {self.train_subjects} and test_subjects {self.test_subjects} overlap")
+        if not self.clip_gradient >= 0:
+            raise InputError(f"clip_gradient={self.clip_gradient}: expected a number above 0, or 0 for none")
+        parts = [f"{part}_subjects" for part in ("train", "validation", "test")]
+        for first, second in ((0, 2), (0, 1), (1, 2)):
+            first, second = parts[first], parts[second]
+            if set(getattr(self, first)) & set(getattr(self, second)):
+                raise InputError(f"{first} {getattr(self, first)} and {second} {getattr(self, second)} overlap")
 
     @property
     def volume_shape(self):
@@ -109,13 +124,13 @@ class Config:
         return self.depth_bins, side, side
 
     def hash(self):
-        """8 hex digits that name this config: equal configs, equal hash. `workers` does not change results."""
+        """8 hex digits that name this config: equal configs, equal hash. Fields of FREE do not change results."""
         fields = dataclasses.asdict(self)
-        del fields["workers"]
-        if not self.mix:  # a run without it keeps the name that it had before there was a mix
+        if not self.mix:
             del fields["mix"], fields["mix_ratio"]
-        if self.method == "I*":  # likewise
-            del fields["method"]
+        for field in dataclasses.fields(self):  # a run keeps the name that it had before there was such a field
+            if field.name in FREE or field.name in LATER and fields[field.name] == field.default:
+                del fields[field.name]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
 
     def __str__(self):
@@ -144,6 +159,18 @@ PROFILES = {
     "full": {"dataset": "human36m", "mix": ("mpii",), "precision": "bfloat16", "workers": 14},
 }
 
+# What people often ask for on top of a profile, as overrides: `python -m ipr_lib train --profile full --recipe every-50th`.
+RECIPES = {
+    "every-50th": {"train_step": 50},  # a tenth of the frames, and of the time
+    "depth-32": {"depth_bins": 32},
+    "depth-16": {"depth_bins": 16},
+    # Crops are square here: 384 px a side where others take 384 x 288, for a third more work. Half of each batch is 3D.
+    "strong": {
+        "trunk": "resnet152", "pretrained": True, "crop_px": 384, "mix": ("mpii", "coco"), "mix_ratio": (2, 1, 1),
+        "contrast": 0.3, "warmup_steps": 1000,
+    },
+}
+
 
 def load_config(profile, /, **overrides):
     """Make a checked Config.
@@ -164,6 +191,22 @@ def load_config(profile, /, **overrides):
             raise InputError(f"unknown override {name!r}; {_nearest(name, kinds)}")
     values = {name: _checked(name, value, kinds[name]) for name, value in (PROFILES[profile] | overrides).items()}
     return Config(profile=profile, **values)
+
+
+def scaled(overrides, cfg, times):
+    """Overrides for batches `times` as large, with the learning rate scaled alike (Goyal et al. 2017, linear scaling).
+
+    Args:
+        overrides: to add to, by name of field.
+        cfg: Config made with them.
+        times: whole number, often that of GPUs.
+    Returns:
+        dict. Warm-up is at least 500 steps: a rate for large batches is too large for fresh weights.
+    """
+    return overrides | {
+        "batch_size": cfg.batch_size * times, "learning_rate": cfg.learning_rate * times,
+        "warmup_steps": max(cfg.warmup_steps, 500 if times > 1 else 0),
+    }
 
 
 def parse_overrides(pairs):

@@ -1,35 +1,43 @@
 """Gradients of one batch, worked through in parts. Taught in notebooks/09_training.ipynb."""
 
+import contextlib
 import copy
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+from . import distributed
+
 
 class MicroBatches:
     """Fills `.grad` with the gradients of a batch that is worked through in equal parts.
 
-    Batch normalisation sees one part at a time; the loss is that of the whole batch, every known coordinate counting the
-    same. On a CPU the parts run side by side in threads, each with its share of the cores: the layers of a small network
-    are too small to be shared out between cores, whole passes are not. On a GPU they run one after the other, which saves
-    memory. Either way the numbers follow from the batch and the count of parts alone. Use it as a context manager:
+    Part i takes rows i, i + parts, …: a mixed batch holds its sources one after the other, and each part should see all of
+    them. Batch normalisation sees one part at a time; the loss is that of the whole batch, every known coordinate counting
+    the same. On a CPU the parts run side by side in threads, each with its share of the cores: the layers of a small
+    network are too small to be shared out between cores, whole passes are not. On a GPU they run one after the other, which
+    saves memory. Either way the gradients follow from the batch and the count of parts alone, and where the processes of a
+    group hold rows i, i + processes, … of a batch, they and their parts give the gradients of that many parts of the whole.
+    Use it as a context manager:
 
         with MicroBatches(model, parts=2, loss_of=loss_of) as micro_batches:
             loss = micro_batches.backward(batch)
     """
 
-    def __init__(self, model, parts, loss_of):
+    def __init__(self, model, parts, loss_of, threads=True):
         """
         Args:
-            model: network; its running statistics are those of the first part.
+            model: network, or a DistributedDataParallel of it. Its running statistics are those of the first part in
+                threads, of all parts in turn otherwise.
             parts: how many; the batch size must be a multiple of it.
             loss_of: (model, batch) -> scalar, a mean over the batch weighted by batch["weights"].
+            threads: False works one part after the other on a CPU, too.
         """
         self.model, self.parts, self.loss_of = model, parts, loss_of
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.threads = torch.get_num_threads()
         self.pool = None
-        if parts > 1 and self.parameters[0].device.type == "cpu":
+        if threads and parts > 1 and self.parameters[0].device.type == "cpu":
             # Copies share the parameters and keep running statistics of their own, so that no thread waits for another.
             shared = {id(parameter): parameter for parameter in model.parameters()}
             self.models = [model] + [copy.deepcopy(model, dict(shared)) for _ in range(parts - 1)]
@@ -48,18 +56,21 @@ class MicroBatches:
         """Set the gradients of the model's parameters.
 
         Args:
-            batch: dict of tensors with B rows each, "weights" among them.
+            batch: dict of tensors with B rows each, "weights" among them; in a process group, this process' rows.
         Returns:
-            scalar: the loss of the whole batch, detached.
+            scalar: the loss of the whole batch, detached; in a process group, what these rows add to it.
         """
         for parameter in self.parameters:
             parameter.grad = None
         parts = _split(batch, self.parts)
         if self.pool is None:
             losses = []
-            for part, share in parts:
-                loss = self.loss_of(self.model, part) * share
-                loss.backward()
+            for i, (part, share) in enumerate(parts):
+                # Gradients travel once, with the last part; DistributedDataParallel divides their sum by the processes.
+                wait = self.model.no_sync() if distributed.size() > 1 and i < len(parts) - 1 else contextlib.nullcontext()
+                with wait:
+                    loss = self.loss_of(self.model, part) * share
+                    (loss * distributed.size()).backward()
                 losses.append(loss.detach())
             return sum(losses)
         results = list(self.pool.map(self._gradients, self.models, *zip(*parts)))
@@ -73,12 +84,9 @@ class MicroBatches:
 
 
 def _split(batch, parts):
-    """[(part, its share of the batch's weights)]: shares make the mean of means a mean."""
-    if parts == 1:
+    """[(part, its share of the whole batch's weights)]: shares make the mean of means a mean."""
+    if parts == 1 and distributed.size() == 1:
         return [(batch, 1.0)]
-    weights = batch["weights"]
-    total = weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
-    pieces = {name: tensor.chunk(parts) for name, tensor in batch.items()}
-    return [
-        ({name: chunks[i] for name, chunks in pieces.items()}, pieces["weights"][i].sum() / total) for i in range(parts)
-    ]
+    total = distributed.summed(batch["weights"].sum()).clamp(min=torch.finfo(batch["weights"].dtype).tiny)
+    pieces = [{name: tensor[i::parts].contiguous() for name, tensor in batch.items()} for i in range(parts)]
+    return [(piece, piece["weights"].sum() / total) for piece in pieces]

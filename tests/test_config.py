@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from ipr_lib.__main__ import main
-from ipr_lib.config import PROFILES, Config, load_config, parse_overrides
+from ipr_lib.config import FREE, PROFILES, RECIPES, Config, load_config, parse_overrides, scaled
 from ipr_lib.files import InputError
 
 
@@ -40,7 +40,11 @@ def test_full_is_the_papers_recipe():
     (dict(epochs=0), "epochs=0: expected a number above 0"),
     (dict(trunk="resnet51"), "expected one of small, resnet18"),
     (dict(schedule="linear"), "expected one of steps, cosine"),
-    (dict(test_subjects=[5, 9]), "overlap"),
+    (dict(test_subjects=[5, 9]), "train_subjects .* and test_subjects .* overlap"),
+    (dict(validation_subjects=[8]), "train_subjects .* and validation_subjects .* overlap"),
+    (dict(validation_subjects=[9]), "validation_subjects .* and test_subjects .* overlap"),
+    (dict(clip_gradient=-1), "clip_gradient=-1.0: expected a number above 0, or 0"),
+    (dict(keep_checkpoints=0), "keep_checkpoints=0: expected a number above 0"),
     (dict(capture_takes=[]), "capture_takes is empty"),
     (dict(learning_rate=float("nan")), "expected a number above 0"),
 ])
@@ -55,7 +59,7 @@ def test_unknown_profile(profile):
         load_config(profile)
 
 
-def test_hash_follows_every_field_but_workers():
+def test_hash_follows_every_field_that_changes_results():
     cfg = load_config("smoke", micro_batches=1)
     changed = {int: lambda v: v + 32, float: lambda v: v + 0.1, bool: lambda v: not v, str: None, tuple: lambda v: (*v, 4)}
     for field in dataclasses.fields(Config):
@@ -64,10 +68,23 @@ def test_hash_follows_every_field_but_workers():
             continue
         value = change(getattr(cfg, field.name)) if field.name != "micro_batches" else 2
         other = dataclasses.replace(cfg, **{field.name: value})
-        assert (other.hash() == cfg.hash()) == (field.name == "workers"), field.name
+        assert (other.hash() == cfg.hash()) == (field.name in FREE), field.name
     assert load_config("smoke", micro_batches=1, lr_drops=[15, 17]).hash() == cfg.hash()
     mixes = [dict(), dict(mix=["mpii"]), dict(mix=["coco"]), dict(mix=["mpii"], mix_ratio=[2, 1])]
     assert len({load_config("smoke", micro_batches=1, **mix).hash() for mix in mixes}) == 4
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_fits_the_full_profile(recipe):
+    cfg = load_config("full", **RECIPES[recipe])
+    assert cfg != load_config("full") and all(getattr(cfg, name) == value for name, value in RECIPES[recipe].items())
+
+
+def test_linear_scaling_by_hand():
+    cfg = load_config("full", seed=3)
+    large = load_config("full", **scaled({"seed": 3}, cfg, 4))
+    assert (large.batch_size, large.learning_rate, large.warmup_steps, large.seed) == (128, 4e-3, 500, 3)
+    assert load_config("full", **scaled({"seed": 3}, cfg, 1)) == cfg
 
 
 def test_parse_overrides():

@@ -1,0 +1,214 @@
+"""Several processes on one run: torchrun starts them, DistributedDataParallel joins their gradients.
+
+Each process takes its rows of every batch, so that N processes see the batches of one. Everything here also works in a
+single process, where it costs nothing. Taught in notebooks/09_training.ipynb.
+"""
+
+import contextlib
+import datetime
+import os
+import subprocess
+import sys
+
+import numpy as np
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import Sampler
+
+from .files import InputError
+
+# Longer than the first process may take over capture and crop store, while the others wait.
+TIMEOUT = datetime.timedelta(hours=12)
+
+
+def size():
+    """Number of processes that work on this run."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def rank():
+    """Number of this process, 0 … size - 1. Process 0 writes files."""
+    return distributed.get_rank() if size() > 1 else 0
+
+
+@contextlib.contextmanager
+def process_group():
+    """Join the processes that torchrun has started; in a process that it did not start, do nothing.
+
+    Yields:
+        torch device of this process: its GPU (NCCL), or the CPU where there is none (gloo).
+    """
+    cuda = torch.cuda.is_available()
+    if "TORCHELASTIC_RUN_ID" not in os.environ or distributed.is_initialized():
+        yield torch.device("cuda" if cuda else "cpu")
+        return
+    if cuda:
+        local = int(os.environ["LOCAL_RANK"])
+        if local >= torch.cuda.device_count():
+            raise InputError(f"process {local} finds {torch.cuda.device_count()} GPUs; start as many processes as there are")
+        torch.cuda.set_device(local)
+    distributed.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT)
+    try:
+        yield torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+    finally:
+        distributed.destroy_process_group()
+
+
+def launch(arguments, gpus):
+    """Run `python -m ipr_lib ARGUMENTS` by torchrun, one process a GPU.
+
+    Args:
+        arguments: list of str.
+        gpus: list of int, as CUDA counts them.
+    Returns:
+        the exit code.
+    Raises:
+        InputError: this machine has no such GPU.
+    """
+    there = torch.cuda.device_count()
+    if missing := [gpu for gpu in gpus if gpu not in range(there)]:
+        raise InputError(f"--gpus: no GPU {', '.join(map(str, missing))}; this machine has {there or 'none'}")
+    # Where some are hidden already, numbers count the visible ones.
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name] or list(map(str, range(there)))
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(visible[gpu] for gpu in gpus)}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={len(gpus)}"]
+    return subprocess.run([*command, "-m", "ipr_lib", *arguments], env=environment).returncode
+
+
+@contextlib.contextmanager
+def first_alone():
+    """The block runs in process 0, then in the others: what it writes they find."""
+    if rank() > 0:
+        distributed.barrier()
+    try:
+        yield
+    finally:
+        # After an error, too: else the others would wait for ever. They meet the same error.
+        if rank() == 0 and size() > 1:
+            distributed.barrier()
+
+
+class ShardedKeys(Sampler):
+    """Keys (epoch, step, items, shard) for this process, out of those of a whole run.
+
+    Shard (rank, size) lets `CropDataset` make rows rank, rank + size, … of the batch, augmented as in the whole. A mixed
+    batch holds its sources one after the other, so each process gets its share of all.
+    """
+
+    def __init__(self, keys):
+        """
+        Args:
+            keys: BatchKeys or MixedKeys; their `start` may change until the first key is asked for.
+        """
+        self.keys, self.shard = keys, (rank(), size())
+
+    def __len__(self):
+        return len(self.keys)
+
+    def __iter__(self):
+        return ((*key, self.shard) for key in self.keys)
+
+
+class SomeKeys(Sampler):
+    """Every size-th key for this process: whole batches, so that each is worked through as in a single process."""
+
+    def __init__(self, keys):
+        self.keys = list(keys)[rank()::size()]
+
+    def __len__(self):
+        return len(self.keys)
+
+    def __iter__(self):
+        return iter(self.keys)
+
+
+def summed(tensor):
+    """Sum of a tensor over all processes; the tensor itself in a single one."""
+    if size() == 1:
+        return tensor
+    tensor = tensor.clone()
+    distributed.all_reduce(tensor)
+    return tensor
+
+
+def gathered(parts):
+    """What all processes hold, in every process.
+
+    Args:
+        parts: list of dicts of arrays, "items" among them, one row an item; a process may hold none.
+    Returns:
+        dict of arrays, joined and ordered by "items".
+    """
+    everything = [parts]
+    if size() > 1:
+        everything = [None] * size()
+        distributed.all_gather_object(everything, parts)
+    parts = [part for one in everything for part in one]
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.argsort(joined["items"], kind="stable")
+    return {name: array[order] for name, array in joined.items()}
+
+
+def parallel(model, sync_batch_norm=False):
+    """The network as DistributedDataParallel in a process group, else as it is.
+
+    Args:
+        model: on its device. Its parameters are those of the result.
+        sync_batch_norm: normalise by the statistics of the whole batch; layers of `model` are replaced in place.
+    Returns:
+        module with the same forward.
+    """
+    if size() == 1:
+        return model
+    if sync_batch_norm:
+        _synchronise(model)
+    device = next(model.parameters()).device
+    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+
+def _synchronise(module):
+    """Replace every BatchNorm2d in place; `nn.SyncBatchNorm.convert_sync_batchnorm` would, but its layer wants a GPU."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            kind = nn.SyncBatchNorm if child.weight.is_cuda else GroupBatchNorm
+            layer = kind(child.num_features, child.eps, child.momentum).to(child.weight.device)
+            for values in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+                setattr(layer, values, getattr(child, values))  # the very tensors: an optimizer may hold them
+            setattr(module, name, layer.train(child.training))
+        else:
+            _synchronise(child)
+
+
+class GroupBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation by the statistics of all processes, for a CPU: what nn.SyncBatchNorm does on a GPU.
+
+    Ioffe, Szegedy 2015, algorithm 1, with sums over all processes. Each must hold as many rows.
+    """
+
+    def forward(self, pixels):
+        """(B, C, H, W) -> the same shape, normalised."""
+        if not self.training:
+            return super().forward(pixels)
+        count = pixels.numel() // pixels.shape[1] * size()
+        mean = _Summed.apply(pixels.sum(dim=(0, 2, 3))) / count
+        centred = pixels - mean[:, None, None]
+        variance = _Summed.apply(centred.square().sum(dim=(0, 2, 3))) / count
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        scale = self.weight / (variance + self.eps).sqrt()
+        return centred * scale[:, None, None] + self.bias[:, None, None]
+
+
+class _Summed(torch.autograd.Function):
+    """`summed`; every process' loss depends on the sum, so its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx, tensor):
+        return summed(tensor)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return summed(gradient)
