@@ -49,7 +49,15 @@ class Job:
 def queue(toy):
     """All jobs, in order; at smoke size if `toy`."""
     profile = "smoke" if toy else "gpu"
-    jobs = []
+    timed = REPOSITORY / "results" / "benchmarks" / f"soft_argmax-{'toy' if toy else 'cuda'}.json"
+    jobs = [Job(
+        f"soft_argmax-{'toy' if toy else 'cuda'}",
+        "time of the integral, plain over ours; its tables belong in benchmarks/README.md",
+        ("benchmarks/soft_argmax.py", "--json", str(timed), *(("--toy",) if toy else ("--device", "cuda"))),
+        timed,
+        ("headline", "plain_over_it"),
+        "x",
+    )]
     for seed in (0, 1):
         jobs.append(Job(
             f"{profile}-seed{seed}",
@@ -57,6 +65,16 @@ def queue(toy):
             ("-m", "ipr_lib", "test", "--profile", profile, "--seed", str(seed)),
             run_dir(load_config(profile, seed=seed)) / "metrics.json",
             ("scores", "mpjpe", "frame_mean"),
+            "mm",
+        ))
+    for axes, seeds in ((("method",), "0,1,2"), (("map", "2D"), "0,1,2"), (("depth", "trunk", "crop"), "0")):
+        name = "-".join(axes)
+        jobs.append(Job(
+            f"compare-{name}",
+            f"heat map against integral, axes {', '.join(axes)}: results/reference/compare-{profile}-{name}.json",
+            ("-m", "ipr_lib", "compare", "--profile", profile, "--seeds", seeds, "--axes", *axes),
+            REPOSITORY / "results" / f"compare-{profile}" / f"{name}.json",
+            ("headline",),
             "mm",
         ))
     return jobs
