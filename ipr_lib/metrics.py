@@ -6,12 +6,19 @@ What the vectors are worth, against a loop over poses: benchmarks/evaluation.py.
 
 import numpy as np
 
+from .procrustes import best_rotations
+
+BLOCK = 2048  # poses scored at a time: what belongs to them stays in the processor's cache
+
 
 def joint_errors(pred, target):
     """Distance of each joint: (N, J, 3), (N, J, 3) -> (N, J), same unit; two coordinates will do as well."""
-    difference = np.asarray(pred, float) - np.asarray(target, float)
-    # Coordinate by coordinate: a norm along an axis of three would take several times as long.
-    return np.sqrt(sum(difference[..., i] * difference[..., i] for i in range(difference.shape[-1])))
+    return _lengths(np.moveaxis(np.asarray(pred, float) - np.asarray(target, float), -1, 0))
+
+
+def _lengths(planes):
+    """(C, N, J) -> (N, J). Plane by plane: a norm along an axis of three numbers takes several times as long."""
+    return np.sqrt(sum(plane * plane for plane in planes))
 
 
 def root_relative(joints, root=0):
@@ -22,7 +29,7 @@ def root_relative(joints, root=0):
 def align(pred, target, scale=False):
     """Rotate and move (and scale) each prediction onto its target: the best fit by squared distance.
 
-    Kabsch 1976; with scale Umeyama 1991, eqs. (40)-(42). A mirror is never a rotation: the determinant is kept at +1.
+    With scale Umeyama 1991, eqs. (40)-(42). A mirror is never a rotation: the determinant is kept at +1.
 
     Args:
         pred, target: (N, J, 3), mm.
@@ -32,30 +39,29 @@ def align(pred, target, scale=False):
     Raises:
         ValueError: a pose is not finite.
     """
-    rotated, centre, factor = _fit(pred, target)
-    return (rotated * factor if scale else rotated) + centre
+    rotated, centre, factor = _fit(_planes(pred), _planes(target))
+    return np.moveaxis((rotated * factor if scale else rotated) + centre, 0, -1)
+
+
+def _planes(poses):
+    """(N, J, 3) -> (3, N, J), in one piece: work on whole planes is several times faster than on every third number."""
+    return np.ascontiguousarray(np.moveaxis(np.asarray(poses, float), -1, 0))
 
 
 def _fit(pred, target):
-    """One fit for both kinds of `align`: predictions (N, J, 3), turned and centred; the targets' centres (N, 1, 3); the
-    best scale factors (N, 1, 1)."""
-    pred, target = np.asarray(pred, float), np.asarray(target, float)
-    if not (np.isfinite(pred).all() and np.isfinite(target).all()):
+    """One fit for both kinds of `align`, in planes (3, N, J): predictions, turned and centred; the targets' centres
+    (3, N, 1); the best scale factors (N, 1)."""
+    mean = np.full(pred.shape[-1], 1 / pred.shape[-1])
+    centre = (target @ mean)[..., None]
+    p, t = pred - (pred @ mean)[..., None], target - centre
+    moments = p.transpose(1, 0, 2) @ t.transpose(1, 2, 0)
+    if not np.isfinite(moments).all():
         raise ValueError("poses must be finite to be aligned")
-    centre = _centre(target)
-    p, t = pred - _centre(pred), target - centre
-    U, singular, Vt = np.linalg.svd(np.swapaxes(p, -1, -2) @ t)
-    sign = np.sign(np.linalg.det(U @ Vt))
-    U = np.concatenate([U[..., :2], U[..., 2:] * sign[..., None, None]], axis=-1)
-    trace = singular[..., 0] + singular[..., 1] + sign * singular[..., 2]
+    R, trace = best_rotations(moments)
+    rotated = np.stack([sum(p[i] * R[:, i, k, None] for i in range(3)) for k in range(3)])
     # A prediction shrunk to a point has no direction to be scaled along; it stays a point.
-    spread = np.maximum(np.einsum("...ji,...ji->...", p, p), np.finfo(float).tiny)
-    return p @ (U @ Vt), centre, (trace / spread)[..., None, None]
-
-
-def _centre(poses):
-    """Mean of the joints, (N, J, 3) -> (N, 1, 3); a product with ones is the fastest sum over so few."""
-    return (np.ones(poses.shape[-2]) @ poses / poses.shape[-2])[..., None, :]
+    spread = np.maximum(np.einsum("inj,inj->n", p, p), np.finfo(float).tiny)
+    return rotated, centre, (trace / spread)[:, None]
 
 
 def mpjpe(pred, target):
@@ -85,12 +91,13 @@ def mean_by_group(values, groups):
     """Mean of `values` for each distinct entry of `groups`.
 
     Args:
-        values: (N,). groups: (N,) integers.
+        values: (N,). groups: (N,) integers, 0 or more.
     Returns:
         groups found, sorted (G,); their means (G,); their counts (G,).
     """
-    found, index, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    return found, np.bincount(index, weights=values) / counts, counts
+    counts = np.bincount(groups)
+    found = np.flatnonzero(counts)
+    return found, np.bincount(groups, weights=values)[found] / counts[found], counts[found]
 
 
 def score(pred, target, actions, scored_joints, takes=None):
@@ -106,12 +113,21 @@ def score(pred, target, actions, scored_joints, takes=None):
         are given (None for one take alone); mpjpe_xy and mpjpe_z, mean distance across and along the view, mm, with
         mpjpe_xy_per_joint and mpjpe_z_per_joint; and n.
     """
-    pred, target = (root_relative(np.asarray(p, float)[:, :scored_joints]) for p in (pred, target))
-    rotated, centre, factor = _fit(pred, target)
-    aligned = {"mpjpe": pred, "pa_mpjpe": rotated + centre, "pa_mpjpe_scale": rotated * factor + centre}
-    errors = {name: joint_errors(poses, target) for name, poses in aligned.items()}
-    across = joint_errors(pred[..., :2], target[..., :2]).mean(0)
-    along = np.abs(pred[..., 2] - target[..., 2]).mean(0)
+    shape = len(pred), scored_joints
+    errors = {name: np.empty(shape) for name in ("mpjpe", "pa_mpjpe", "pa_mpjpe_scale")}
+    across, along = np.empty(shape), np.empty(shape)
+    for start in range(0, len(pred), BLOCK):
+        rows = slice(start, start + BLOCK)
+        p, t = (_planes(poses[rows, :scored_joints]) for poses in (pred, target))
+        p, t = p - p[..., :1], t - t[..., :1]
+        rotated, centre, factor = _fit(p, t)
+        t_centred = t - centre
+        errors["pa_mpjpe"][rows] = _lengths(rotated - t_centred)
+        errors["pa_mpjpe_scale"][rows] = _lengths(rotated * factor - t_centred)
+        difference = p - t
+        across[rows], along[rows] = _lengths(difference[:2]), np.abs(difference[2])
+        errors["mpjpe"][rows] = _lengths(difference)
+    across, along = across.mean(0), along.mean(0)
     result = {"n": len(pred), **{name: summary(values, actions) for name, values in errors.items()}}
     result |= {
         "mpjpe_xy": float(across.mean()), "mpjpe_z": float(along.mean()),
