@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import config, engine, evaluation, pipeline, results, scoring
+from . import compare, config, engine, evaluation, pipeline, results, scoring, verdicts
 from .capture import own_motion, sheet
 from .files import InputError
 from .prepare import command as human36m
@@ -54,6 +54,7 @@ def _parser():
     add_config(command)
     command.add_argument("--only", nargs="+", metavar="NN", help="run these notebooks alone, e.g. 00 06")
     command.add_argument("--fresh", action="store_true", help="run notebooks again though nothing has changed for them")
+    _add_compare(add("compare", _compare, "compare methods under equal conditions: the experiment of notebook 08"))
     _add_prepare(commands)
     command = add("report", _report, "condense runs into results/reference and the README's table")
     command.add_argument("runs", nargs="*", type=Path, help="run folders that differ in their seed alone")
@@ -90,6 +91,17 @@ def _add_test(command, add_config):
     command.add_argument("--root", choices=evaluation.ROOTS, default="oracle", help="where the root's depth comes from")
     command.add_argument("--intrinsics", choices=evaluation.INTRINSICS, default="oracle", help="what is known of the camera")
     command.add_argument("--texts", action="store_true", help="also write poses as public code does, a line each")
+
+
+def _add_compare(command):
+    """`compare`: which runs of the experiment."""
+    command.add_argument("--profile", default="laptop", help=f"one of {', '.join(compare.BASES)}")
+    command.add_argument("--seeds", default="0,1,2", metavar="0,1,2", help="each case is run once for each seed")
+    command.add_argument("--axes", nargs="+", choices=compare.AXES, default=compare.AXES, help="what to vary")
+    command.add_argument("--cases", nargs="+", metavar="CASE", help="these cases alone, e.g. R1 'I*, map 8'")
+    command.add_argument("--list", action="store_true", help="only print the cases")
+    command.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="override fields of all runs' config")
+    command.add_argument("--results-dir", type=Path, default=config.REPOSITORY / "results", metavar="DIR")
 
 
 def _add_prepare(commands):
@@ -217,6 +229,19 @@ def _predict(options):
 def _reproduce(options):
     overrides = config.parse_overrides(options.set)
     pipeline.reproduce(options.profile, options.seed, overrides, options.results_dir, options.only, options.fresh)
+
+
+def _compare(options):
+    if options.list:
+        print("\n".join(f"{case.axis:8}{case.name}" for case in compare.plan(options.profile) if case.axis in options.axes))
+        return
+    try:
+        seeds = tuple(int(seed) for seed in options.seeds.split(","))
+    except ValueError as error:
+        raise InputError(f"--seeds {options.seeds}: expected whole numbers with commas between, such as 0,1,2") from error
+    overrides = config.parse_overrides(options.set)
+    summary = pipeline.compared(options.profile, seeds, options.results_dir, options.cases, options.axes, overrides)
+    print(verdicts.case_table(summary["runs"]), verdicts.claim_table(summary["claims"]), sep="\n\n")
 
 
 def _report(options):

@@ -75,6 +75,14 @@ LEVELS = {
     ],
 }
 MAIN = ("R1", "H2", "I*")  # one of each kind: they carry the axes other than the method
+# What `make reproduce` runs, with one seed: every step of the notebook in seconds, or the main comparison in minutes.
+IN_REPRODUCE = {
+    "smoke": (
+        "R1", "H1", "H2", "H3", "I1", "I2", "I3", "I*", "H2, map 16", "I*, map 16", "R1, a quarter with depth, rest 2D",
+        "R1, a quarter alone", "I*, a quarter with depth, rest 2D", "I*, a quarter alone",
+    ),
+    "laptop": MAIN,
+}
 AXES = ("method", "map", "depth", "2D", "trunk", "crop")
 DEPTH_SHARE = 0.25  # of the takes, where depth is withheld
 

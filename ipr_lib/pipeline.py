@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from . import engine, evaluation, results
+from . import compare, engine, evaluation, results, verdicts
 from .capture.studio import write_capture
 from .config import REPOSITORY, load_config
 from .datasets import training_keys
@@ -196,6 +196,25 @@ def evaluated(cfg, results_dir=REPOSITORY / "results"):
     return read_json(path)
 
 
+def compared(profile, seeds=(0,), results_dir=REPOSITORY / "results", names=None, axes=compare.AXES, overrides=None):
+    """The controlled comparison of a profile, on its own data; runs that are done already are read.
+
+    Args:
+        profile: one of compare.BASES.
+        seeds, names, axes, overrides: see `compare.compare`.
+        results_dir: where runs lie.
+    Returns:
+        content of the summary, see `verdicts.write_summary`. It is written to `compare-PROFILE/AXES.json`, or `chosen.json`
+        where cases are named, when the last run is done.
+    """
+    overrides = dict(overrides or {})
+    folder = Path(results_dir) / f"compare-{profile}"
+    path = folder / f"{'chosen' if names else 'all' if tuple(axes) == compare.AXES else '-'.join(axes)}.json"
+    compare.plan(profile)  # refuses a profile without a comparison before any data are made
+    runs = compare.compare(profile, stores(load_config(profile, **overrides)), folder, seeds, names, axes, overrides)
+    return verdicts.write_summary(runs, path)
+
+
 @contextlib.contextmanager
 def _timed(folder, name):
     """Add the minutes of a step to the run's `minutes.json`; a step that was done already adds next to nothing."""
@@ -278,6 +297,8 @@ def reproduce(profile, seed=0, overrides=None, results_dir=REPOSITORY / "results
     parameters = {
         "profile": profile, "seed": seed, "overrides": overrides, "results_dir": str(Path(results_dir).resolve())
     }
+    if profile in compare.IN_REPRODUCE and any(path.name.startswith("08_") for path in notebooks):
+        compared(profile, (seed,), results_dir, compare.IN_REPRODUCE[profile], overrides=overrides)
     sources = hashlib.sha256(b"".join(path.read_bytes() for path in sorted((REPOSITORY / "ipr_lib").rglob("*.py"))))
     for path in (progress := tqdm(notebooks, desc="notebooks", unit="notebook", disable=None)):
         progress.set_postfix_str(path.stem)
