@@ -147,7 +147,8 @@ def main():
         store = build_store(root, Path(scratch, "full.crops"), subjects=(1,), step=STEP, crop_px=CROP_PX, workers=2)
         ms, difference, inside, outside = compare_items(root, store, n_batches)
         folder = layout.list_folders(root, (1,))[0]
-        read, vectorised, loop = compare_labels(Path(scratch, "labels"), folder, 500 if options.toy else 5000, 5)
+        n_labels = 100 if options.toy else 1000
+        read, vectorised, loop = compare_labels(Path(scratch, "labels"), folder, n_labels, 2 if options.toy else 25)
         small = build_store(root, Path(scratch, "small.crops"), subjects=(1,), step=STEP, crop_px=32)
         large = Path(scratch, "large.crops")
         write_large_store(large, small, n_items)
@@ -160,7 +161,7 @@ def main():
     rows = (
         ("one item, uint8 crop and labels, ms", ms[0], ms[2]),
         ("one item, ready for training, ms", ms[1], ms[3]),
-        ("index and labels, µs a frame", vectorised, loop),
+        (f"index and labels of {n_labels} frames, µs a frame", vectorised, loop),
         ("the same with reading h36m_meta.mat, µs a frame", read + vectorised, read + loop),
     )
     print(f"{len(store)} crops of {store.recipe['stored_px']} px, {size / 1000:.0f} kB each; "
