@@ -8,7 +8,7 @@ import numpy as np
 
 from .procrustes import best_rotations
 
-BLOCK = 2048  # poses scored at a time: what belongs to them stays in the processor's cache
+BLOCK = 1024  # poses scored at a time: what belongs to them stays in the processor's cache
 
 
 def joint_errors(pred, target):
@@ -124,9 +124,9 @@ def score(pred, target, actions, scored_joints, takes=None):
         t_centred = t - centre
         errors["pa_mpjpe"][rows] = _lengths(rotated - t_centred)
         errors["pa_mpjpe_scale"][rows] = _lengths(rotated * factor - t_centred)
-        difference = p - t
-        across[rows], along[rows] = _lengths(difference[:2]), np.abs(difference[2])
-        errors["mpjpe"][rows] = _lengths(difference)
+        x, y, z = np.square(p - t)
+        flat = x + y
+        across[rows], along[rows], errors["mpjpe"][rows] = np.sqrt(flat), np.sqrt(z), np.sqrt(flat + z)
     across, along = across.mean(0), along.mean(0)
     result = {"n": len(pred), **{name: summary(values, actions) for name, values in errors.items()}}
     result |= {
@@ -150,13 +150,16 @@ def summary(errors, actions):
         dict: frame_mean, over all pictures and joints; action_mean, over the means of the actions; without_pelvis, both
         means over the other joints; per_action {action: mm}; per_joint [mm].
     """
-    found, means, _ = mean_by_group(errors.mean(1), actions)
+    n_joints = errors.shape[1]
+    frames = errors @ np.full(n_joints, 1 / n_joints)
+    found, means, _ = mean_by_group(frames, actions)
     # Where the root was put to the origin its error is 0 and this is the mean times J / (J - 1); after an alignment it is not.
-    _, others, _ = mean_by_group(errors[:, 1:].mean(1), actions)
+    others = (n_joints * frames - errors[:, 0]) / (n_joints - 1)
+    other_means = mean_by_group(others, actions)[1]
     return {
-        "frame_mean": float(errors.mean()),
+        "frame_mean": float(frames.mean()),
         "action_mean": float(means.mean()),
-        "without_pelvis": {"frame_mean": float(errors[:, 1:].mean()), "action_mean": float(others.mean())},
+        "without_pelvis": {"frame_mean": float(others.mean()), "action_mean": float(other_means.mean())},
         "per_action": {int(action): float(mean) for action, mean in zip(found, means)},
         "per_joint": errors.mean(0).tolist(),
     }

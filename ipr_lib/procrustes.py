@@ -31,6 +31,8 @@ def best_rotations(moments):
         for _ in range(16):
             step = (((h * h - 2) * h - 8 * det) * h + last) / (4 * ((h * h - 1) * h - 2 * det))
             h = h - step
+            if (np.abs(step) < 1e-14).all():
+                break
         i = (h * h - 1) / 2
         below = h * i - det
         R = ((h * h - i)[:, None, None] * S + h[:, None, None] * cofactors - S @ S.transpose(0, 2, 1) @ S) / below[:, None, None]
