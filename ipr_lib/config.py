@@ -148,7 +148,7 @@ PROFILES = {
     },
     "laptop": {
         "train_step": 16, "crop_px": 128, "depth_bins": 16, "trunk": "small", "trunk_width": 32, "head_width": 64,
-        "deconvolutions": 1, "batch_size": 32, "micro_batches": 2, "epochs": 24, "optimizer": "muon",
+        "deconvolutions": 1, "batch_size": 32, "micro_batches": 2, "epochs": 28, "optimizer": "muon",
         "learning_rate": 3e-3, "warmup_steps": 300,
         "schedule": "cosine", "scale": 0.15, "rotation": 15.0, "hue": 60.0, "contrast": 0.3,
     },
