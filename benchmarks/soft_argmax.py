@@ -1,6 +1,6 @@
 """What the integral costs: soft-argmax, L1 loss and backward, in several ways that take turns in one process.
 
-    python benchmarks/soft_argmax.py [--device cpu] [--turns 9] [--threads 2] [--json FILE] [--toy]
+    python benchmarks/soft_argmax.py [--device cpu] [--turns 9] [--threads 2] [--ways plain ours] [--json FILE] [--toy]
 
 plain      softmax over the volume, three sums, three dot products, autograd
 compiled   the same through torch.compile; left out, with the reason, where there is no compiler
@@ -45,8 +45,8 @@ def plain(volume):
     return torch.stack([marginal @ torch.arange(marginal.shape[-1]).to(marginal) for marginal in marginals], dim=-1)
 
 
-def ways():
-    """Name -> function, and name -> reason for those left out."""
+def ways(wanted):
+    """Name -> function, and name -> reason for those left out; plain and ours are always there."""
     found, left_out = {PLAIN: plain}, {}
     found[COMPILED] = torch.compile(plain, dynamic=False)
     if importlib.util.find_spec("dsntnn"):
@@ -61,6 +61,9 @@ def ways():
         left_out[DSNTNN] = "not installed"
     left_out["kornia"] = "sums a 3-D volume window by window only, never as a whole"
     found[OURS] = soft_argmax
+    for name in set(found) - {PLAIN, OURS, *wanted}:
+        left_out[name] = "not asked for"
+        del found[name]
     return found, left_out
 
 
@@ -194,6 +197,10 @@ def main():
     parser.add_argument("--device", default=None, help="cpu or cuda; by default the GPU where there is one")
     parser.add_argument("--turns", type=int, default=9, help="how often each way is timed")
     parser.add_argument("--threads", type=int, default=None, help="of a CPU; by default all")
+    parser.add_argument(
+        "--ways", nargs="+", choices=(PLAIN, COMPILED, DSNTNN, OURS), default=(PLAIN, COMPILED, DSNTNN, OURS),
+        help="which to time; all by default"
+    )
     parser.add_argument("--json", type=Path, default=None, help="where the numbers go; by default results/benchmarks/")
     parser.add_argument("--toy", action="store_true", help="a few small volumes, to see that it runs")
     options = parser.parse_args()
@@ -203,7 +210,7 @@ def main():
     path = options.json or REPOSITORY / "results" / "benchmarks" / f"soft_argmax-{'toy' if options.toy else device.type}.json"
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     print(f"{device_name(device)}, torch {torch.__version__}; {os.cpu_count()} cores, load {load:.1f} at the start")
-    found, left_out = ways()
+    found, left_out = ways(options.ways)
     report = {"device": device_name(device), "torch": torch.__version__, "commit": commit(), "load": load, "cases": []}
     turns = 2 if options.toy else options.turns
     for case in cases(device, options.toy):
