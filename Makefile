@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export JUPYTER_PLATFORM_DIRS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce capture test unit notebooks lint lab book lock clean
+.PHONY: help env reproduce capture test unit browser notebooks lint lab book lock clean
 
 help:  ## print this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,10 +44,13 @@ reproduce: env  ## capture, train, evaluate, run the notebooks, print the table 
 capture: env  ## only write the built-in capture of PROFILE
 	@$(BIN)/python -m ipr_lib capture --profile $(PROFILE)
 
-test: lint unit notebooks-smoke  ## lint, unit tests, static notebook checks, every notebook with the smoke profile
+test: lint unit notebooks-smoke browser  ## lint, unit tests, static notebook checks, every notebook with the smoke profile, the views in a browser
 
 unit: env  ## unit tests and static notebook checks
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --ignore=tests/browser
+
+browser: env  ## the interactive views in a real JupyterLab and Chromium; screenshots land in results/browser
+	@$(BIN)/python -m pytest tests/browser
 
 .PHONY: notebooks-smoke
 notebooks-smoke: env
