@@ -198,6 +198,14 @@ def list_folders(root, subjects=SUBJECTS):
     return sorted(found)
 
 
+def folders_in_use(root, subjects=SUBJECTS):
+    """`list_folders` without SKIPPED_FOLDERS, which a set that others prepared may hold; a capture's are all sound."""
+    folders = list_folders(root, subjects)
+    if (Path(root) / "capture.json").exists():
+        return folders
+    return [folder for folder in folders if folder.name not in SKIPPED_FOLDERS]
+
+
 def frames_in_use(sequence, step):
     """0-based frames 0, step, 2 step … of a sequence, each checked to have its picture.
 

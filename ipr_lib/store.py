@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from .camera import Camera
 from .files import InputError, atomic_path
-from .layout import frames_in_use, list_folders, read_sequence
+from .layout import folders_in_use, frames_in_use, read_sequence
 from .parallel import parallel_map
 from .pictures import encode_crop, read_picture, shrinkage
 from .skeleton import HUMAN36M, SKELETONS, add_thorax
@@ -25,7 +25,7 @@ from .transforms import box_at_root, crop_affine
 
 MAGIC = b"IPRSTORE"
 VERSION = 2  # 2: crops are resized by a Lanczos filter, colours stored at full size
-_HEADER_ROOM = 1 << 14  # so that what follows need not wait for the header's length
+HEADER_ROOM = 1 << 14  # so that what follows need not wait for the header's length
 MARGIN = 1.5  # a zoom out of 25 % needs 1.33 box sides; the rest serves the corners of turned crops
 
 
@@ -156,7 +156,7 @@ def build_store(root, target, *, subjects, step, crop_px, workers=1, origin=None
     Raises:
         InputError: anything unreadable in `root` (the message names the file), or `target` cannot be written.
     """
-    folders = list_folders(root, subjects)
+    folders = folders_in_use(root, subjects)
     stored_px = round(crop_px * MARGIN)
     tasks = [(folder, step, stored_px) for folder in folders]
     rows = []
@@ -171,11 +171,11 @@ def build_store(root, target, *, subjects, step, crop_px, workers=1, origin=None
         "source": Path(root).name, "subjects": list(subjects), "step": step, "crop_px": crop_px, "stored_px": stored_px,
         "origin": origin,
     }
-    write_store(target, lambda: _join(rows), jpegs(), recipe)
+    write_store(target, lambda: join_columns(rows), jpegs(), recipe)
     return open_store(target)
 
 
-def _join(rows):
+def join_columns(rows):
     """Columns of several sequences, one below the other; without the lens where all cameras are pinholes."""
     rows = [{"k": np.zeros((len(row["frame"]), 3)), "p": np.zeros((len(row["frame"]), 2))} | row for row in rows]
     columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
@@ -198,48 +198,38 @@ def write_store(target, columns, jpegs, recipe):
     """
     sizes, crcs = [0], []
     with atomic_path(target) as temporary, open(temporary, "wb") as file:
-        file.seek(_HEADER_ROOM)
+        file.seek(HEADER_ROOM)
         for jpeg in jpegs:
             file.write(jpeg)
             sizes.append(len(jpeg))
             crcs.append(zlib.crc32(jpeg))
-        columns = dict(columns() if callable(columns) else columns)
-        assert all(len(column) == len(crcs) for column in columns.values()), "one row an item"
-        columns |= {"start": np.cumsum(sizes, dtype=np.int64), "crc": np.array(crcs, np.uint32)}
-        header = {"version": VERSION, "recipe": recipe, "columns": {}, "pictures": _HEADER_ROOM}
-        for name, column in columns.items():
-            column, offset = np.ascontiguousarray(column), -(-file.tell() // 64) * 64
-            header["columns"][name] = {
-                "dtype": column.dtype.str, "shape": column.shape, "offset": offset, "crc": zlib.crc32(column)
-            }
-            file.seek(offset)
-            file.write(column.data)
-        header["size"] = file.tell()
-        text = json.dumps(header).encode()
-        assert 16 + len(text) <= _HEADER_ROOM, "the header outgrew its room"
-        file.seek(0)
-        file.write(MAGIC + len(text).to_bytes(4, "little") + zlib.crc32(text).to_bytes(4, "little") + text)
+        write_columns(file, columns() if callable(columns) else columns, sizes, crcs, recipe)
 
 
-def merge_stores(target, parts, recipe):
-    """Join stores of single sequences into one, without holding their pictures in memory; atomically.
+def write_columns(file, columns, sizes, crcs, recipe):
+    """Write labels behind the crops of an open file, and the header before them: then it is a store.
 
     Args:
-        target: the file.
-        parts: paths of stores, in the order that their items will have.
-        recipe: of the result, a JSON-able dict.
-    Raises:
-        InputError: a part is missing or damaged, or `target` cannot be written.
+        file: open for writing, at the end of the crops, which begin at HEADER_ROOM.
+        columns: by name, see `write_store`.
+        sizes: 0, then the bytes of each crop. crcs: their checksums.
+        recipe: JSON-able dict.
     """
-    rows = []
-
-    def jpegs():
-        for part in tqdm(parts, desc="join stores", unit="store", disable=None):
-            store = open_store(part)  # one at a time: there are hundreds
-            rows.append({name: np.array(store.columns[name]) for name in store.columns if name not in ("start", "crc")})
-            yield from map(store.jpeg, range(len(store)))
-
-    write_store(target, lambda: _join(rows), jpegs(), recipe)
+    assert all(len(column) == len(crcs) for column in columns.values()), "one row an item"
+    columns = columns | {"start": np.cumsum(sizes, dtype=np.int64), "crc": np.array(crcs, np.uint32)}
+    header = {"version": VERSION, "recipe": recipe, "columns": {}, "pictures": HEADER_ROOM}
+    for name, column in columns.items():
+        column, offset = np.ascontiguousarray(column), -(-file.tell() // 64) * 64
+        header["columns"][name] = {
+            "dtype": column.dtype.str, "shape": column.shape, "offset": offset, "crc": zlib.crc32(column)
+        }
+        file.seek(offset)
+        file.write(column.data)
+    header["size"] = file.tell()
+    text = json.dumps(header).encode()
+    assert 16 + len(text) <= HEADER_ROOM, "the header outgrew its room"
+    file.seek(0)
+    file.write(MAGIC + len(text).to_bytes(4, "little") + zlib.crc32(text).to_bytes(4, "little") + text)
 
 
 def _pack_sequence(task):

@@ -209,8 +209,13 @@ def test_interrupted_stores_go_on(tree, tmp_path, capsys):
     raw.write_video(raw_file(tree, 1, "Videos", "TakingPhoto 1.58860488.mp4"), 23)
     assert main(arguments) == 0
     assert "7 of 8 sequences and cameras were there already" in capsys.readouterr().out
-    assert len(open_store(tmp_path / "stores" / "set-train-64.crops")) == 4 * (5 + 2)
+    path = tmp_path / "stores" / "set-train-64.crops"
+    assert len(open_store(path)) == 4 * (5 + 2)
     assert names(tmp_path / "stores") == ["set-train-64.crops"]
+    inode = path.stat().st_ino
+    assert main(arguments) == 0 and path.stat().st_ino == inode
+    assert "set-train-64.crops was there already: 28 items" in capsys.readouterr().out
+    assert main([*arguments, "--lens"]) == 0 and "k" in open_store(path).columns, "another choice, another store"
 
 
 def test_check_table_of_a_good_set(download, tmp_path):

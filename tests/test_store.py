@@ -12,8 +12,9 @@ from ipr_lib.files import InputError
 from ipr_lib.layout import read_sequence
 from ipr_lib.pictures import encode_crop, read_picture, shrinkage
 from ipr_lib.skeleton import HUMAN36M
-from ipr_lib.store import MARGIN, VERSION, build_store, merge_stores, open_store, verify_store, write_store
+from ipr_lib.store import MARGIN, VERSION, build_store, open_store, verify_store, write_store
 from ipr_lib.transforms import apply_affine, box_at_root, compose_affine, crop_affine, warp_shrinking
+from tests.conftest import write_sequence
 from tests.fuzzing import corruptions, judge
 from tests.large_store import probe, write_large_store
 
@@ -48,8 +49,6 @@ def test_crops_are_the_picture_under_the_stored_affine(prepared, store):
 
 def test_reduced_decoding_moves_nothing(tmp_path):
     """A frame that is decoded at a quarter of its size must give the crop of the whole one, not one shifted by a pixel."""
-    from tests.conftest import write_sequence
-
     folder = write_sequence(tmp_path / "large", n=1, step=1, width=1001, height=1002)
     store = build_store(tmp_path / "large", tmp_path / "crops", subjects=(1,), step=1, crop_px=32)
     path = folder / layout.picture_name(folder.name, 0)
@@ -88,6 +87,17 @@ def test_colours_are_stored_at_full_size():
     picture[:, :47], picture[:, 47:] = (200, 40, 40), (40, 40, 200)
     stored = cv2.imdecode(np.frombuffer(encode_crop(picture, np.eye(2, 3), 96), np.uint8), cv2.IMREAD_COLOR)
     assert cv2.absdiff(stored, picture)[:, 44:50].mean() < 5
+
+
+def test_the_folder_that_everyone_leaves_out(prepared, tmp_path):
+    """A set that others prepared may hold it; in a capture of that name nothing is damaged."""
+    write_sequence(prepared, *layout.parse_folder_name(layout.SKIPPED_FOLDERS[0]))
+    write_sequence(prepared, 11, 2)
+    store = build_store(prepared, tmp_path / "s11.crops", subjects=(11,), step=3, crop_px=64)
+    assert store.columns["subaction"].tolist() == [1] * 3
+    (prepared / "capture.json").write_text("{}")
+    store = build_store(prepared, tmp_path / "s11.crops", subjects=(11,), step=3, crop_px=64)
+    assert store.columns["subaction"].tolist() == [1] * 3 + [2] * 3
 
 
 def test_workers_change_nothing(prepared, store, tmp_path):
@@ -220,23 +230,6 @@ def test_an_error_amid_the_crops_leaves_what_was_there(store, tmp_path):
         write_store(store.path, {}, jpegs(), {})
     assert store.path.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["prepared", "s1.crops"]
-
-
-def test_joined_stores_hold_the_items_of_all_and_pass_no_damage_on(prepared, store, tmp_path):
-    other = build_store(prepared, tmp_path / "s9.crops", subjects=(9,), step=3, crop_px=64)
-    merge_stores(tmp_path / "both.crops", [other.path, store.path], {"step": 3})
-    both = open_store(tmp_path / "both.crops")
-    assert both.columns["subject"].tolist() == [9] * 3 + [1] * 6
-    for i in range(9):
-        part, item = (other, i) if i < 3 else (store, i - 3)
-        assert both.jpeg(i) == part.jpeg(item)
-        np.testing.assert_array_equal(both.columns["joints_cam"][i], part.columns["joints_cam"][item])
-    data = bytearray(store.path.read_bytes())
-    data[store.header["pictures"] + int(store.columns["start"][2]) + 50] ^= 1
-    store.path.write_bytes(data)
-    with pytest.raises(InputError, match="s1.crops: crop 2 is damaged"):
-        merge_stores(tmp_path / "again.crops", [other.path, store.path], {"step": 3})
-    assert not (tmp_path / "again.crops").exists()
 
 
 def build_repeatedly(barrier, prepared, target):

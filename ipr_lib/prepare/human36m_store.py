@@ -4,6 +4,7 @@ Taught in notebooks/04_crops_and_augmentation.ipynb.
 """
 
 import contextlib
+import itertools
 import shutil
 from functools import partial
 from pathlib import Path
@@ -12,9 +13,10 @@ import cv2
 import numpy as np
 
 from ..files import InputError
-from ..layout import SUBJECTS, TEST_STEP, TRAIN_STEP, Sequence
+from ..joined_store import is_joined, join_folder, join_stores
+from ..layout import CAMERAS, SKIPPED_FOLDERS, SUBJECTS, TEST_STEP, TRAIN_STEP, Sequence, folder_name
 from ..pictures import encode_crop
-from ..store import MARGIN, label_columns, merge_stores, open_store, write_store
+from ..store import MARGIN, label_columns, open_store, write_store
 from .human36m import ALL_ACTIONS, TEST_SUBJECTS, read_frames, read_labels, run
 
 
@@ -22,8 +24,9 @@ def prepare_stores(source, target, name, *, crop_px, subjects=SUBJECTS, actions=
                    test_step=TEST_STEP, lens=False, reader="opencv", metadata=None, workers=1):
     """Write the crop stores of training and test subjects from the raw download.
 
-    Each sequence and camera becomes a small store of its own first, so an interrupted run goes on where it was; they are
-    joined, and removed, when all are there. Meanwhile they need as much room again as the result.
+    Each sequence and camera becomes a small store of its own first, so an interrupted run goes on where it was. When all
+    are there they are joined, and each is removed on the way: crops need room once. A store that is there already, with
+    the same choices, is kept.
 
     Args:
         source, subjects, actions, step, test_step, lens, reader, metadata, workers: see `human36m.prepare`.
@@ -36,34 +39,43 @@ def prepare_stores(source, target, name, *, crop_px, subjects=SUBJECTS, actions=
         InputError: as `human36m.prepare`; no store is written before all sequences are there.
     """
     target = Path(target)
-    parts, stored_px = target / f".parts-{name}-{crop_px}", round(crop_px * MARGIN)
+    scratch, stored_px = target / f".parts-{name}-{crop_px}", round(crop_px * MARGIN)
     steps = {subject: test_step if subject in TEST_SUBJECTS else step for subject in subjects}
-    places = {}
-
-    def place(folder):
-        places[folder] = parts / f"{folder}.crops"
-        return places[folder]
-
-    def is_done(task):
-        with contextlib.suppress(InputError):
-            return open_store(task.target).recipe == _recipe(task, stored_px)
-        return False
-
-    report = run(source, target, steps, actions, place, is_done, partial(_write_part, stored_px), lens, reader, metadata,
-                 workers)
+    joins, folders, report = {}, {}, []
     for part in ("train", "test"):
         own = [subject for subject in subjects if (subject in TEST_SUBJECTS) == (part == "test")]
-        paths = [path for folder, path in places.items() if int(folder[2:4]) in own]
-        if not paths:
-            continue
         path = target / f"{name}-{part}-{crop_px}.crops"
-        merge_stores(path, sorted(paths), {
-            "source": name, "subjects": own, "step": steps[own[0]], "crop_px": crop_px, "stored_px": stored_px,
-            "origin": None, "lens": lens,
-        })
+        recipe = {
+            "source": name, "subjects": own, "step": steps[own[0]] if own else None, "crop_px": crop_px,
+            "stored_px": stored_px, "origin": None, "lens": lens, "actions": list(actions),
+        }
+        if own and _has_recipe(path, recipe):
+            report.append(f"{path} was there already: {len(open_store(path))} items")
+        elif own:
+            names = sorted(folder_name(*numbers) for numbers in itertools.product(own, actions, (1, 2), CAMERAS))
+            parts = [scratch / f"{folder}.crops" for folder in names if folder not in SKIPPED_FOLDERS]
+            joins[path] = parts, recipe
+            folders |= dict.fromkeys(parts, join_folder(parts, recipe))
+    todo = {subject: steps[subject] for parts, recipe in joins.values() for subject in recipe["subjects"]}
+
+    def is_done(task):
+        return is_joined(folders[task.target], task.target) or _has_recipe(task.target, _recipe(task, stored_px))
+
+    if todo:
+        report += run(source, target, todo, actions, lambda folder: scratch / f"{folder}.crops", is_done,
+                      partial(_write_part, stored_px), lens, reader, metadata, workers)
+    for path, (parts, recipe) in joins.items():
+        join_stores(path, parts, recipe)
         report.append(f"{path}: {len(open_store(path))} items")
-    shutil.rmtree(parts, ignore_errors=True)
+    shutil.rmtree(scratch, ignore_errors=True)
     return report
+
+
+def _has_recipe(path, recipe):
+    """Whether a whole store of this recipe lies there."""
+    with contextlib.suppress(InputError):
+        return open_store(path).recipe == recipe
+    return False
 
 
 def _recipe(task, stored_px):
