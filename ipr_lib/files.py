@@ -1,11 +1,21 @@
 """Files that are either whole or absent, and the one error that a user is meant to read."""
 
+import functools
 import json
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: what a killed process leaves there stays until somebody deletes it
+    fcntl = None
+
+_PARTIAL = ".partial-"
+_YOUNG = 60.0  # seconds; between making a folder and locking it lies a moment in which it looks like a leftover
 
 
 class InputError(Exception):
@@ -27,25 +37,70 @@ def atomic_path(path):
         InputError: the folder cannot be written to, or the disk is full. Nothing is left behind in either case.
     """
     path = Path(path)
-    scratch = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
-        temporary = scratch / path.name
-        yield temporary
-        if temporary.is_file():
-            with open(temporary, "rb") as file:  # a power cut after the rename must not leave an empty file
-                os.fsync(file.fileno())
-        elif path.is_dir():  # a folder cannot be renamed onto one that is not empty
-            path.rename(scratch / "replaced")
-        temporary.replace(path)
+        with scratch_folder(path.parent) as scratch:
+            temporary = scratch / path.name
+            yield temporary
+            if temporary.is_file():
+                with open(temporary, "rb") as file:  # a power cut after the rename must not leave an empty file
+                    os.fsync(file.fileno())
+            elif path.is_dir():  # a folder cannot be renamed onto one that is not empty
+                path.rename(scratch / "replaced")
+            temporary.replace(path)
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {error.strerror or error}; check free space and permissions, then run again"
         ) from error
+
+
+@contextmanager
+def scratch_folder(parent):
+    """A folder for the time being, removed at the end; leftovers of killed processes beside it are removed first.
+
+    Args:
+        parent: folder to make it in, made itself if missing.
+    Yields:
+        Path of the folder. While the block runs it is locked, which tells it from a leftover.
+    Raises:
+        OSError: it cannot be made.
+    """
+    parent = Path(parent)
+    parent.mkdir(parents=True, exist_ok=True)
+    _sweep(parent.resolve())
+    folder = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=parent))
+    descriptor = _lock(folder)
+    try:
+        yield folder
     finally:
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _lock(folder):
+    """An open descriptor that holds the lock of a folder; None if another process holds it, or none can be had."""
+    if fcntl is None:
+        return None
+    descriptor = None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        if descriptor is not None:
+            os.close(descriptor)
+        return None
+    return descriptor
+
+
+@functools.cache  # once a process is enough
+def _sweep(parent):
+    """Remove scratch folders whose process ended without a chance to do so: nobody holds their lock."""
+    for folder in parent.glob(f"{_PARTIAL}*"):
+        with suppress(OSError):  # its owner, or another sweeper, was faster
+            if time.time() - folder.stat().st_mtime < _YOUNG or (descriptor := _lock(folder)) is None:
+                continue
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(descriptor)
 
 
 def write_json(path, value):

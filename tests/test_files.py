@@ -1,9 +1,13 @@
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ipr_lib import layout
+from ipr_lib import files, layout
 from ipr_lib.camera import look_at
 from ipr_lib.files import InputError, atomic_path, read_json, write_json
 from tests.conftest import make_pose
@@ -61,6 +65,36 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot write .*file/value.json"):
         write_json(tmp_path / "file" / "value.json", 1)
+
+
+def make_old(folder):
+    hours_ago = time.time() - 3600
+    os.utime(folder, (hours_ago, hours_ago))
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="needs locks of folders")
+def test_what_a_killed_process_leaves_is_swept_and_what_a_live_one_writes_is_not(tmp_path):
+    """One process is killed amid a write, one still writes; the next write of a third removes what the first left."""
+    code = (
+        "import sys, time\nfrom ipr_lib.files import atomic_path\n"
+        "with atomic_path(sys.argv[1]) as temporary:\n    temporary.write_text('half')\n    print(temporary.parent, flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, tmp_path / name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for name in ("killed.txt", "alive.txt")
+    ]
+    killed, alive = (Path(writer.stdout.readline().strip()) for writer in writers)
+    writers[0].kill()
+    writers[0].wait()
+    make_old(killed)
+    make_old(alive)
+    (tmp_path / ".partial-young").mkdir()  # perhaps not locked yet
+    assert killed.is_dir() and alive.is_dir()
+    write_json(tmp_path / "value.json", 1)
+    assert not killed.exists() and (alive / "alive.txt").read_text() == "half" and (tmp_path / ".partial-young").is_dir()
+    writers[1].communicate("")
+    assert writers[1].returncode == 0 and (tmp_path / "alive.txt").read_text() == "half" and not alive.exists()
 
 
 def test_damaged_and_missing_json(tmp_path):

@@ -4,8 +4,6 @@ Taught in notebooks/02_prepare_human36m.ipynb.
 """
 
 import itertools
-import shutil
-import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +13,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .. import layout
-from ..files import InputError, atomic_path
+from ..files import InputError, atomic_path, scratch_folder
 from ..layout import ACTIONS, CAMERAS, DAMAGED_SEQUENCES, FIRST_ACTION, META_NAME, SUBJECTS, TEST_STEP, TRAIN_STEP
 from ..parallel import parallel_map
 from .metadata import NAME, Metadata, read_camera, read_metadata, sequence_title
@@ -289,11 +287,9 @@ def raw_folders(source, subject, tasks, scratch, stack):
     for kind, path in places.items():
         if path is not None and path.is_file():
             try:
-                Path(scratch).mkdir(parents=True, exist_ok=True)
-                folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=scratch))
+                folder = stack.enter_context(scratch_folder(scratch))
             except OSError as error:
                 raise InputError(f"{scratch}: cannot write there ({error.strerror})") from error
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
             wanted = {replace(task, folders={kind: folder}).raw_path(kind).name for task in tasks}
             extract(path, subject, wanted, folder)
             path = folder
