@@ -630,7 +630,7 @@ function render({ model, el }) {
     drawMarks(context, points, errors, size.space);
     if (state.heat) drawScale(context, width, height);
     drawn += 1;
-    canvas.drawn = drawn; // counted by the tests of the frame rate
+    Object.assign(canvas, { drawn, joints: points[points.length - 1] }); // for tests: pictures so far, where joints lie
   }
 
   function drawScale(context, width, height) {
@@ -864,6 +864,7 @@ function render({ model, el }) {
     verdict.textContent = means.length ? `mean error: ${means.join(", ")}` : "";
     caption.textContent = meta.labels[frame] ?? meta.title;
     caption.title = caption.textContent;
+    Object.assign(rootElement.dataset, { frame, selected: selectedNow() });
     if (slider) slider.value = frame;
     if (clock) clock.textContent = `${frame + 1} / ${F}` + (fps ? ` · ${(frame / fps).toFixed(2)} s` : "");
     labelButton.setAttribute("aria-pressed", state.labels);

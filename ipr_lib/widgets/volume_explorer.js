@@ -353,7 +353,7 @@ function render({ model, el }) {
     table.innerHTML = "<tr><th></th><th>x</th><th>y</th><th>z (cells)</th><th>in the crop</th><th>behind the root</th></tr>" +
       row("argmax", result.argmax) + row("expectation", result.expectation) +
       `<tr><td>deviation</td>${result.deviation.map((v) => `<td>${v.toFixed(2)}</td>`).join("")}<td>largest cell</td>` +
-      `<td>${(100 * result.largest).toPrecision(2)} %</td></tr>`;
+      `<td>${(100 * result.largest).toFixed(result.largest < 0.1 ? 2 : 0)} %</td></tr>`;
   }
 
   function refresh() {
