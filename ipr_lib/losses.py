@@ -86,12 +86,13 @@ def softmax_heatmap_loss(volume, cells, weights, sigma=0.0):
         scalar: masked mean over joints, nats.
     """
     volume, cells, known, planar = _prepare(volume, cells, weights)
-    total = volume.flatten(2).logsumexp(dim=-1)
     if sigma == 0:
         x, y, z = nearest_cell(cells, volume.shape[2:]).unbind(-1)
-        column = _columns(volume, x[..., None], y[..., None])[:, :, 0]  # (B, J, D)
+        total, columns = _SumAndColumns.apply(volume, _column_index(volume, x[..., None], y[..., None]), True)
+        column = columns[:, :, 0]  # (B, J, D)
         inside = torch.where(planar, column.logsumexp(-1), column.gather(2, z[..., None])[..., 0])
         return masked_mean(total - inside, known)
+    total = volume.flatten(2).logsumexp(dim=-1)
     x, y, z = (factor / factor.sum(-1, keepdim=True) for factor in gaussian_factors(cells, volume.shape[2:], sigma))
     inside = _contract(volume, x, y, z)
     if planar.any():
@@ -117,11 +118,10 @@ def binary_heatmap_loss(volume, cells, weights, radius=1.5):
     volume, cells, known, planar = _prepare(volume, cells, weights)
     D, H, W = volume.shape[2:]
     cells = cells.nan_to_num(0.0, 0.0, 0.0)
-    rest = functional.softplus(volume).sum(dim=(2, 3, 4))
     disc = _disc_offsets(radius, cells.device)  # (K, 2)
     whole = nearest_cell(cells, (D, H, W))
     x, y = (whole[..., None, :2] + disc).unbind(-1)  # (B, J, K)
-    columns = _columns(volume, x.clamp(0, W - 1), y.clamp(0, H - 1))  # (B, J, K, D)
+    rest, columns = _SumAndColumns.apply(volume, _column_index(volume, x.clamp(0, W - 1), y.clamp(0, H - 1)), False)
     away = (x - cells[..., :1]).square() + (y - cells[..., 1:2]).square()
     away = torch.where((x >= 0) & (x < W) & (y >= 0) & (y < H), away, torch.inf)  # no cell outside of the volume
     depth = torch.arange(D, device=cells.device) - cells[..., 2:, None]  # (B, J, 1, D)
@@ -191,12 +191,37 @@ def _contract(volume, x, y, z):
     return (rows.unflatten(-1, volume.shape[2:4]) @ y[..., None])[..., 0].mul(z).sum(-1)
 
 
-def _columns(volume, x, y):
-    """The columns of D cells at (x, y), each (B, J, K) indices: (B, J, K, D)."""
+def _column_index(volume, x, y):
+    """Where the columns of D cells at (x, y), each (B, J, K), lie among a joint's D * H * W cells: (B, J, K, D)."""
     D, H, W = volume.shape[2:]
-    depth = torch.arange(D, device=volume.device) * (H * W)
-    index = (y * W + x)[..., None] + depth  # (B, J, K, D)
-    return volume.flatten(2).gather(2, index.flatten(2)).view(index.shape)
+    return (y * W + x)[..., None] + torch.arange(D, device=volume.device) * (H * W)
+
+
+class _SumAndColumns(torch.autograd.Function):
+    """log sum exp, or sum of softplus, of each joint's cells, and some of its cells: both gradients go into one volume.
+
+    Left to autograd, the gathered cells would cost a volume of zeros of their own, and a third to add the two up.
+    """
+
+    @staticmethod
+    def forward(ctx, volume, index, softmax):
+        ctx.save_for_backward(volume, index)
+        ctx.softmax = softmax
+        if softmax:
+            _, peak, total = torch.ops.ipr_lib.integral_forward(volume)  # one read; of `integral`
+            total = peak + total.log()
+        else:
+            total = functional.softplus(volume).sum(dim=(2, 3, 4))
+        return total, volume.flatten(2).gather(2, index.flatten(2)).view(index.shape)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_total, grad_columns):
+        volume, index = ctx.saved_tensors
+        flat = volume.flatten(2)
+        grad = flat.softmax(dim=-1) if ctx.softmax else flat.sigmoid()
+        grad.mul_(grad_total[..., None]).scatter_add_(2, index.flatten(2), grad_columns.flatten(2))
+        return grad.view(volume.shape), None, None
 
 
 def _disc_offsets(radius, device):
