@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..annotations import as_people, checked_picture, person_problem
+from ..annotation_checks import checked_picture, person_problem
+from ..annotations import as_people
 from ..files import InputError
 from ..matlab import load_mat
 from ..pictures import picture_size
