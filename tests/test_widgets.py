@@ -332,7 +332,8 @@ def align_cases():
             target = pose.copy()
         result.append({
             "pose": pose.tolist(), "target": target.tolist(), "root": (pose - pose[1] + target[1]).tolist(),
-            "rigid": metrics.align(pose, target).tolist(), "scale": metrics.align(pose, target, scale=True).tolist(),
+            "rigid": metrics.align(pose[None], target[None])[0].tolist(),
+            "scale": metrics.align(pose[None], target[None], scale=True)[0].tolist(),
         })
     return result
 
