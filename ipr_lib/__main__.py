@@ -1,10 +1,11 @@
 """`python -m ipr_lib COMMAND`; each command is a thin call into the library."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
-from . import compare, config, engine, evaluation, pipeline, results, scoring, verdicts
+from . import compare, config, distributed, engine, evaluation, pipeline, results, scoring, verdicts
 from .capture import own_motion, sheet
 from .files import InputError
 from .prepare import command as human36m
@@ -13,15 +14,15 @@ from .prepare import command as human36m
 def main(arguments=None):
     """Run one command; returns the exit code: 0, 2 for what the user can mend, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
+    options.arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        options.run(options)
+        return options.run(options) or 0
     except InputError as error:
         print(f"ipr_lib {options.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\nipr_lib {options.command}: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser():
@@ -47,7 +48,7 @@ def _parser():
     command.add_argument("--motion", type=Path, metavar="DIR", help="play the .bvh files of this folder instead")
     command.add_argument("--unit", type=float, metavar="MM", help="mm per unit of these files; default: found from the leg")
     command.add_argument("--up", choices=("x", "y", "z"), help="upward axis of these files; default: found")
-    add_config(add("train", _train, "train the network of a profile, or go on with its training"))
+    _add_train(add("train", _train, "train the network of a profile, or go on with its training"), add_config)
     _add_test(add("test", _test, "score a trained or a published network and print its tables"), add_config)
     _add_predict(add, add_config)
     command = add("reproduce", _reproduce, "capture, train, evaluate, run the notebooks, print the table")
@@ -76,6 +77,18 @@ def _add_predict(add, add_config):
     command.add_argument("--every", type=int, default=1, metavar="N", help="of videos, take every Nth frame")
     command.add_argument("--smooth", action="store_true", help="of videos, smooth paths by the One-Euro filter")
     add_config(command)
+
+
+def _add_train(command, add_config):
+    """`train`: which run, on what. torchrun starts it, too."""
+    add_config(command)
+    command.set_defaults(profile=None)
+    command.add_argument("--recipe", nargs="+", default=[], choices=config.RECIPES, help="changes people often ask for")
+    command.add_argument("--times", type=int, default=1, metavar="N", help="N times the batch, at N times the learning rate")
+    # dest: `run` is the function that a command calls.
+    command.add_argument("--run", dest="run_name", metavar="NAME", help="the run's folder in --results-dir")
+    command.add_argument("--resume", action="store_true", help="go on with --run NAME under the config in its checkpoint")
+    command.add_argument("--gpus", metavar="0,1", help="train on these GPUs, one process each, started by torchrun")
 
 
 def _add_test(command, add_config):
@@ -172,9 +185,35 @@ def _prepare_people(options):
 
 
 def _train(options):
-    cfg = _load(options)
-    pipeline.trained(cfg, options.results_dir)
-    print(pipeline.run_dir(cfg, options.results_dir))
+    if options.gpus and "TORCHELASTIC_RUN_ID" not in os.environ:
+        return distributed.launch(options.arguments, _numbers(options.gpus, "--gpus"))
+    folder = options.results_dir / options.run_name if options.run_name else None
+    if options.resume:
+        if folder is None or options.profile or options.set or options.recipe or options.times != 1:
+            raise InputError("--resume goes with --run NAME; its checkpoint brings the config, so leave out what sets one")
+        cfg = scoring.checkpoint_config(folder / engine.CHECKPOINT)
+    else:
+        options.profile = options.profile or "laptop"
+        overrides = {name: value for recipe in options.recipe for name, value in config.RECIPES[recipe].items()}
+        overrides |= config.parse_overrides(options.set)
+        cfg = config.load_config(options.profile, seed=options.seed, **overrides)
+        if options.times < 1:
+            raise InputError(f"--times {options.times}: expected a whole number above 0")
+        if options.times > 1:
+            cfg = config.load_config(options.profile, seed=options.seed, **config.scaled(overrides, cfg, options.times))
+    folder = folder or pipeline.run_dir(cfg, options.results_dir)
+    with distributed.process_group():
+        pipeline.trained(cfg, options.results_dir, folder)
+        if distributed.rank() == 0:
+            print(folder)
+
+
+def _numbers(text, option):
+    """"0,1" -> [0, 1]."""
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"{option} {text}: expected whole numbers with commas between, such as 0,1") from error
 
 
 def _test(options):

@@ -1,7 +1,7 @@
 """Train, evaluate, predict. Taught in notebooks/09_training.ipynb and notebooks/10_evaluation.ipynb."""
 
-import csv
-import dataclasses
+import contextlib
+import copy
 import time
 from pathlib import Path
 
@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from . import distributed, results
+from .checkpoints import BEST, CHECKPOINT, load_checkpoint, save_checkpoint, set_random_states
 from .datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise, prefetched, training_keys
-from .files import InputError, atomic_path
+from .files import InputError, write_json
 from .methods import METHODS, decode_expectation
 from .methods import decode as decode_output
 from .metrics import score
@@ -18,11 +20,12 @@ from .microbatches import MicroBatches
 from .models import DirectNet, PoseNet, build_trunk
 from .optimizers import build_optimizer
 from .skeleton import HUMAN36M, SCORED_JOINTS
+from .training_log import CSV, TrainingLog, item_names, memory_mb
 from .transforms import Augmentation, flip_joints
 
-CHECKPOINT = "checkpoint.pt"
-LOG = "training.csv"
+LOG, NOT_FINITE = CSV, "not_finite.json"
 SECONDS_BETWEEN_CHECKPOINTS = 60
+LARGEST_RATE = 1e-3  # that is ever advised: from here on even Adam's first steps are large
 
 
 def default_device():
@@ -60,22 +63,26 @@ def learning_rate(cfg, step, steps_per_epoch):
     return float(cfg.learning_rate * warmup * factor)
 
 
-def train(cfg, store, run_dir, device=None):
+def train(cfg, store, run_dir, device=None, validation=None):
     """Train the network of `cfg` on `store`, or go on where an interrupted run stopped.
 
     A finished run is recognised by its checkpoint and costs nothing. On one machine and CPU, a resumed run ends with
-    the very weights of an undisturbed one: batches and augmentation follow from (seed, epoch, step) alone.
+    the very weights of an undisturbed one: batches and augmentation follow from (seed, epoch, step) alone. Called by
+    several processes inside `distributed.process_group`, it trains one network on the batches that one process would see.
 
     Args:
-        cfg: Config.
+        cfg: Config. Its batch_size and learning_rate are those of all processes together.
         store: CropStore of the training subjects, or a StoreMix of it and 2D stores.
-        run_dir: folder for `checkpoint.pt` and `training.csv` (step, epoch, loss, learning_rate, images_per_second).
+        run_dir: folder for `checkpoint.pt` and for `training.csv` and `training.jsonl`: step, epoch, loss, learning_rate,
+            images_per_second, data_wait (share of the time spent waiting for batches), memory_mb, minutes_left.
         device: torch device; by default the GPU where there is one.
+        validation: CropStore to score after each epoch; the log then has its MPJPE, mm, and `best.pt` is kept. The
+            training loss is no such judge: it falls to the end.
     Returns:
         the trained model, in eval mode.
     Raises:
         InputError: the folder holds a checkpoint of another config or architecture; fewer items than a batch; the
-            loss stopped being finite.
+            loss or the weights stopped being finite.
     """
     device = device or default_device()
     run_dir = Path(run_dir)
@@ -87,127 +94,154 @@ def train(cfg, store, run_dir, device=None):
     memory_format = torch.channels_last if device.type == "cuda" else torch.contiguous_format
     model = build_model(cfg).to(device, memory_format=memory_format)
     optimizer = build_optimizer(cfg.optimizer, model, cfg.learning_rate, cfg.weight_decay)
-    state = {"step": 0, "seconds": 0.0, "log": []}
+    state = {"step": 0, "seconds": 0.0, "log": [], "best": float("inf")}
     path = run_dir / CHECKPOINT
     if path.exists():
-        state = load_checkpoint(path, cfg, model, optimizer)
+        state |= load_checkpoint(path, cfg, model, optimizer)
+        random = state.pop("random", None)
+        if random is not None and state["step"] < keys.steps:
+            set_random_states(random)
     keys.start = state["step"]
     if keys.start < keys.steps:
-        # On a CPU the network needs every core: batches come from a thread, not from processes of their own.
-        loader = batches(dataset, keys, cfg.workers) if device.type == "cuda" else prefetched(batches(dataset, keys))
-        _train_steps(cfg, model, optimizer, loader, keys, state, path, device)
-        _write_log(run_dir / LOG, state["log"])
+        Run(cfg, model, optimizer, dataset, keys, state, run_dir, device, validation).go()
     return model.eval()
 
 
-def _train_steps(cfg, model, optimizer, loader, keys, state, path, device):
-    """The training loop proper; `state` is updated in place."""
-    model.train()
-    loss_now = None  # of the stage of training; set before each step
+class Run:
+    """The training loop proper and what it leaves in the run's folder; arguments as in `train`."""
 
-    def loss_of(model, batch):
-        with torch.autocast(device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
-            output = model(normalise(batch["crops"], batch["colour"]))
-        return loss_now(output, batch["joints"], batch["weights"], cfg.crop_px, cfg.depth_mm)
+    def __init__(self, cfg, model, optimizer, dataset, keys, state, run_dir, device, validation):
+        self.cfg, self.model, self.optimizer, self.dataset, self.keys = cfg, model, optimizer, dataset, keys
+        self.state, self.run_dir, self.device, self.validation = state, run_dir, device, validation
+        self.parts = max(1, cfg.micro_batches // distributed.size())
+        if cfg.batch_size % (self.parts * distributed.size()):
+            raise InputError(
+                f"batch_size={cfg.batch_size}: expected a multiple of {distributed.size()} processes times {self.parts} parts"
+            )
+        state["commit"] = results.commit()
 
-    log_every = max(1, keys.steps // 400)
-    progress = tqdm(
-        loader, initial=keys.start, total=keys.steps, desc="training", unit="batch", disable=None, smoothing=0.02
-    )
-    losses, since, saved = [], time.perf_counter(), time.perf_counter()
-    with MicroBatches(model, cfg.micro_batches, loss_of) as micro_batches:
-        for step, batch in enumerate(progress, start=keys.start):
-            rate = learning_rate(cfg, step, keys.steps_per_epoch)
-            loss_now = METHODS[cfg.method].loss(step / keys.steps)
-            if step and loss_now is not METHODS[cfg.method].loss((step - 1) / keys.steps):
-                # Adam's memory of another loss' gradients, a thousand times as large, would stop it for as many steps.
-                optimizer = build_optimizer(cfg.optimizer, model, cfg.learning_rate, cfg.weight_decay)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items() if name != "affine"}
-            losses.append(micro_batches.backward(moved))
-            optimizer.step()
-            if (step + 1) % log_every == 0 or step + 1 == keys.steps:
+    def go(self):
+        """All steps that are left; state, optimizer and network change in place."""
+        cfg, keys = self.cfg, self.keys
+        net = distributed.parallel(self.model.train(), cfg.sync_batch_norm)
+        if cfg.compile:
+            net = torch.compile(net)
+        sharded = distributed.ShardedKeys(keys) if distributed.size() > 1 else keys
+        # On a CPU the network needs every core: batches come from a thread, not from processes of their own.
+        cuda = self.device.type == "cuda"
+        loader = batches(self.dataset, sharded, cfg.workers) if cuda else prefetched(batches(self.dataset, sharded))
+        waits = []
+        first = distributed.rank() == 0
+        progress = tqdm(
+            _timed(loader, waits), initial=keys.start, total=keys.steps, desc="training", unit="batch",
+            disable=None if first else True, smoothing=0.02,
+        )
+        losses, since, self.saved = [], time.perf_counter(), time.perf_counter()
+        log_every = max(1, keys.steps // 400)
+        method = METHODS[cfg.method]
+        with contextlib.ExitStack() as stack:
+            log = stack.enter_context(TrainingLog(self.run_dir, self.state["log"])) if first else None
+            threads = distributed.size() == 1 and not cfg.compile
+            micro_batches = stack.enter_context(MicroBatches(net, self.parts, self._loss, threads))
+            for step, batch in enumerate(progress, start=keys.start):
+                rate = learning_rate(cfg, step, keys.steps_per_epoch)
+                self.loss_now = method.loss(step / keys.steps)
+                if step and self.loss_now is not method.loss((step - 1) / keys.steps):
+                    # Adam's memory of another loss' gradients, a thousand times as large, would stop it for as many steps.
+                    self.optimizer = build_optimizer(cfg.optimizer, self.model, cfg.learning_rate, cfg.weight_decay)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = rate
+                used = ("crops", "colour", "joints", "weights")
+                losses.append(micro_batches.backward({n: batch[n].to(self.device, non_blocking=True) for n in used}))
+                if cfg.clip_gradient:
+                    torch.nn.utils.clip_grad_norm_(micro_batches.parameters, cfg.clip_gradient)
+                self.optimizer.step()
+                last = step + 1 == keys.steps
+                epoch_ends = self.validation is not None and (step + 1) % keys.steps_per_epoch == 0
+                if not ((step + 1) % log_every == 0 or last or epoch_ends):
+                    continue
+                values = distributed.summed(torch.stack(losses))
+                value = values.mean().item()  # the only place that waits for the device
                 now = time.perf_counter()
-                value = torch.stack(losses).mean().item()  # the only place that waits for the device
-                if not np.isfinite(value):
-                    raise InputError(
-                        f"the loss is not finite at step {step}; the last checkpoint is whole. Try learning_rate="
-                        f"{cfg.learning_rate / 3:.1g} or warmup_steps={cfg.warmup_steps + 500}"
-                    )
+                self._check(step, values)
+                speed = len(losses) / (now - since)
                 row = {
                     "step": step + 1, "epoch": round((step + 1) / keys.steps_per_epoch, 3), "loss": value,
-                    "learning_rate": rate, "images_per_second": len(losses) * cfg.batch_size / (now - since),
+                    "learning_rate": rate, "images_per_second": speed * cfg.batch_size,
+                    "data_wait": round(sum(waits) / (now - since), 4), "memory_mb": memory_mb(self.device),
+                    "minutes_left": round((keys.steps - step - 1) / speed / 60, 2),
                 }
-                state["log"].append(row)
-                state["step"] = step + 1
-                state["seconds"] += now - since
-                progress.set_postfix(loss=f"{value:.4f}", images_per_second=f"{row['images_per_second']:.0f}")
-                losses, since = [], now
-                if now - saved > SECONDS_BETWEEN_CHECKPOINTS or step + 1 == keys.steps:
-                    save_checkpoint(path, cfg, model, optimizer, state)
-                    saved = since = time.perf_counter()
+                self.state["step"] = step + 1
+                self.state["seconds"] += now - since
+                if self.validation is not None:
+                    row["validation_mpjpe"] = self._validate() if epoch_ends or last else None
+                self.state["log"].append(row)
+                progress.set_postfix(loss=f"{value:.4f}", images_per_second=f"{row['images_per_second']:.0f}",
+                                     data_wait=f"{row['data_wait']:.0%}", memory=f"{row['memory_mb'] or 0} MB")
+                if first:
+                    log.write(row)
+                    self._save(row, last)
+                losses, since = [], time.perf_counter()
+                waits.clear()
 
+    def _loss(self, net, batch):
+        cfg = self.cfg
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
+            output = net(normalise(batch["crops"], batch["colour"]))
+        return self.loss_now(output, batch["joints"], batch["weights"], cfg.crop_px, cfg.depth_mm)
 
-def _write_log(path, rows):
-    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    def _validate(self):
+        """MPJPE of the validation store, mm; every process gets the same."""
+        predictions = predict_store(self.model.eval(), self.validation, self.cfg)
+        self.model.train()
+        return float(evaluate(predictions["pred_cam"], self.validation)["mpjpe"]["frame_mean"])
 
+    def _save(self, row, last):
+        """Checkpoints: the best where this is it, the last one at times."""
+        score = row.get("validation_mpjpe")
+        if score is not None and score < self.state["best"]:
+            self.state["best"] = score
+            save_checkpoint(self.run_dir / BEST, self.cfg, self.model, self.optimizer, self.state)
+        if last or time.perf_counter() - self.saved > SECONDS_BETWEEN_CHECKPOINTS:
+            path = self.run_dir / CHECKPOINT
+            save_checkpoint(path, self.cfg, self.model, self.optimizer, self.state, self.cfg.keep_checkpoints)
+            self.saved = time.perf_counter()
 
-def save_checkpoint(path, cfg, model, optimizer, state):
-    """Write model, optimizer, progress and config as one file, atomically.
-
-    Args:
-        path: the file.
-        cfg: Config of the run.
-        state: dict with step, seconds, log.
-    """
-    content = {
-        "config": dataclasses.asdict(cfg), "network": model.state_dict(), "optimizer": optimizer.state_dict(), **state
-    }
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
-
-
-def load_checkpoint(path, cfg, model, optimizer=None):
-    """Fill model (and optimizer) from a checkpoint.
-
-    Args:
-        path: the file.
-        cfg: Config that the checkpoint must have been written for, but for `workers`.
-        model, optimizer: filled in place.
-    Returns:
-        dict: step, seconds, log.
-    Raises:
-        InputError: missing, damaged, of another config or of another architecture.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path} is missing; train first: python -m ipr_lib train --profile {cfg.profile}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        config = content["config"]
-        state = {name: content[name] for name in ("step", "seconds", "log")}
-    except Exception as error:  # torch raises many kinds for damaged files; each means the same to a user
-        raise InputError(f"{path} is not a whole checkpoint ({type(error).__name__}); delete it and train") from error
-    # Tuples come back as tuples; compare as they are stored.
-    mine = dataclasses.asdict(cfg)
-    different = [name for name in mine if name != "workers" and config.get(name) != mine[name]]
-    if different:
-        name = different[0]
+    def _check(self, step, losses):
+        """InputError unless all losses since the last log, up to `step`, and the weights after it are finite."""
+        bad = (~losses.isfinite()).nonzero()
+        sums = torch.stack([parameter.detach().sum() for parameter in self.model.parameters()])
+        if len(bad) == 0 and sums.isfinite().all():
+            return
+        what, at = ("loss is", step - len(losses) + 1 + int(bad[0])) if len(bad) else ("weights are", step)
+        keys = copy.copy(self.keys)
+        keys.start = at
+        epoch, _, items = next(iter(keys))
+        rate = learning_rate(self.cfg, at, self.keys.steps_per_epoch)
+        if distributed.rank() == 0:
+            write_json(self.run_dir / NOT_FINITE, {
+                "what": f"the {what} not finite", "step": at, "epoch": int(epoch), "learning_rate": rate,
+                "items": items.tolist(), "pictures": item_names(self.dataset.store, items),
+            })
+        advice = [f"learning_rate={min(self.cfg.learning_rate / 3, LARGEST_RATE):.1g}"]
+        advice += [f"warmup_steps={self.cfg.warmup_steps + 500}"]
+        advice += ["clip_gradient=1.0"] if not self.cfg.clip_gradient else []
         raise InputError(
-            f"{path} was trained with {name}={config.get(name)!r}, this run asks for {name}={mine[name]!r}; "
-            "use another run folder, or delete it to train anew"
+            f"the {what} not finite at step {at}; the last checkpoint is whole, the batch's pictures are named in "
+            f"{self.run_dir / NOT_FINITE}. Try {' or '.join(advice)}"
         )
-    try:
-        model.load_state_dict(content["network"])
-        if optimizer is not None:
-            optimizer.load_state_dict(content["optimizer"])
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise InputError(f"{path} holds another architecture: {str(error).splitlines()[0]}; delete it and train") from error
-    return state
+
+
+def _timed(loader, waits):
+    """The items of `loader`; the seconds that each one takes to come are added to the list `waits`."""
+    iterator, end = iter(loader), object()
+    while True:
+        start = time.perf_counter()
+        item = next(iterator, end)
+        if item is end:
+            return
+        waits.append(time.perf_counter() - start)
+        yield item
 
 
 @torch.no_grad()
@@ -240,6 +274,8 @@ def predict(model, crops, cfg, flip_test=False, decoder=None):
 def predict_store(model, store, cfg, flip_test=False):
     """Predict every item of a store, with the oracle box, root depth and intrinsics of its labels.
 
+    The processes of a group share the batches out; each gets all predictions, to the bit those of a single process.
+
     Args:
         model: network in eval mode.
         store: CropStore.
@@ -250,15 +286,15 @@ def predict_store(model, store, cfg, flip_test=False):
         items (N,).
     """
     dataset = CropDataset(store, cfg.crop_px, cfg.depth_mm)
-    keys = BatchKeys(len(store), max(cfg.batch_size, 64), shuffle=False)
+    keys = distributed.SomeKeys(BatchKeys(len(store), max(cfg.batch_size, 64), shuffle=False))
     parts = []
-    for batch in tqdm(batches(dataset, keys), desc="predicting", unit="batch", disable=None):
+    for batch in tqdm(batches(dataset, keys), desc="predicting", unit="batch", disable=None, leave=False):
         joints = predict(model, batch["crops"], cfg, flip_test)
         items, affine = batch["items"].numpy(), batch["affine"].numpy()
         target = store.columns["joints_cam"][items].astype(float)
         pred = crop_to_camera(joints, affine, store.cameras(items), target[:, HUMAN36M.root, 2])
         parts.append({"pred_cam": pred, "target_cam": target, "joints_crop": joints, "affine": affine, "items": items})
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return distributed.gathered(parts)
 
 
 ORACLES = ("2 m box at the true root", "root depth", "intrinsics")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm.auto import tqdm
 
+from . import distributed
 from .camera import Camera
 from .datasets import BatchKeys, CropDataset, batches, crop_to_camera
 from .files import InputError, atomic_path
@@ -157,6 +158,8 @@ def _box_scale(train_store):
 def predict_looks(look, store, told, crop_px, batch_size=64, flip_test=True):
     """Ask a network about every item of a store, and about its mirror.
 
+    The processes of a group share the batches out; each gets all predictions, to the bit those of a single process.
+
     Args:
         look: function from crops (B, S, S, 3), a uint8 tensor, to joints (B, J, 3): x, y in crop px, z in mm.
         store: CropStore.
@@ -172,7 +175,7 @@ def predict_looks(look, store, told, crop_px, batch_size=64, flip_test=True):
     if told.box is not store.columns["box"]:
         store = dataclasses.replace(store, columns=store.columns | {"box": told.box})
     dataset = CropDataset(store, crop_px, depth_mm=np.inf)
-    keys = BatchKeys(len(store), batch_size, shuffle=False)
+    keys = distributed.SomeKeys(BatchKeys(len(store), batch_size, shuffle=False))
     parts = []
     for batch in tqdm(batches(dataset, keys), desc="predicting", unit="batch", disable=None):
         joints = look(batch["crops"])
@@ -181,7 +184,7 @@ def predict_looks(look, store, told, crop_px, batch_size=64, flip_test=True):
             mirrored = flip_joints(look(batch["crops"].flip(2)), HUMAN36M.flip_order, crop_px)
             part["joints_crop_flip"] = (joints + mirrored) / 2
         parts.append(part)
-    result = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    result = distributed.gathered(parts)
     result["target_cam"] = store.columns["joints_cam"].astype(float)
     for suffix in ("", "_flip") if flip_test else ("",):
         result[f"pred_cam{suffix}"] = crop_to_camera(

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from . import compare, engine, evaluation, results, verdicts
+from . import compare, distributed, engine, evaluation, results, verdicts
 from .capture.studio import write_capture
 from .config import REPOSITORY, load_config
 from .datasets import training_keys
@@ -62,16 +62,16 @@ def capture(cfg, target=None, workers=None):
 
 
 def crop_store(cfg, part):
-    """The crop store of `cfg`'s "train" or "test" part, built if it is missing or of another recipe.
+    """The crop store of one part of `cfg`'s data, built if it is missing or of another recipe.
 
     Args:
         cfg: Config.
-        part: "train" or "test".
+        part: "train", "validation" or "test".
     Returns:
         CropStore.
     """
     source = dataset_dir(cfg)
-    subjects, step = (cfg.train_subjects, cfg.train_step) if part == "train" else (cfg.test_subjects, cfg.test_step)
+    subjects, step = getattr(cfg, f"{part}_subjects"), cfg.train_step if part == "train" else cfg.test_step
     if cfg.dataset == "capture":
         subjects = tuple(subject for subject in subjects if subject in cfg.capture_subjects)
     path = DATA / "stores" / f"{source.name}-{part}-{cfg.crop_px}.crops"
@@ -109,10 +109,20 @@ def mixed_in(cfg):
     return found
 
 
-def trained(cfg, results_dir=REPOSITORY / "results"):
-    """The trained network of `cfg`; trains it, or goes on with its training, where that is not done."""
+def trained(cfg, results_dir=REPOSITORY / "results", folder=None):
+    """The trained network of `cfg`; trains it, or goes on with its training, where that is not done.
+
+    Args:
+        cfg: Config.
+        results_dir: where runs lie.
+        folder: of this run; by default the one that `run_dir` names.
+    Returns:
+        model in eval mode.
+    """
     others = mixed_in(cfg)  # before hours are spent on the 3D store
-    return _train(cfg, stores(cfg)[0], others, run_dir(cfg, results_dir))
+    with distributed.first_alone():
+        store = stores(cfg)[0]
+    return _train(cfg, store, others, Path(folder or run_dir(cfg, results_dir)))
 
 
 def _train(cfg, store, others, folder):
@@ -125,8 +135,10 @@ def _train(cfg, store, others, folder):
             f"{folder} holds a network trained on another version of {' or '.join([store.recipe['source'], *cfg.mix])}; "
             "delete that folder to train anew"
         )
-    write_json(path, origin)
-    return engine.train(cfg, train_set(cfg, store, others), folder)
+    with distributed.first_alone():
+        write_json(path, origin)
+        validation = crop_store(cfg, "validation") if cfg.validation_subjects else None
+    return engine.train(cfg, train_set(cfg, store, others), folder, validation=validation)
 
 
 def train_set(cfg, store, others):

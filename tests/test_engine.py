@@ -1,10 +1,4 @@
 import dataclasses
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -199,17 +193,6 @@ def test_overfits_a_few_crops(store):
     assert losses[-1] < 0.2 * losses[0]
 
 
-def weights(run_dir):
-    return torch.load(run_dir / engine.CHECKPOINT, weights_only=True)["network"]
-
-
-def assert_same_weights(first, second):
-    first, second = weights(first), weights(second)
-    assert first.keys() == second.keys()
-    for name in first:
-        assert torch.equal(first[name], second[name]), name
-
-
 def test_finished_run_is_not_trained_again(cfg, store, tmp_path):
     first = engine.train(cfg, store, tmp_path)
     stamp = (tmp_path / engine.CHECKPOINT).stat().st_mtime_ns
@@ -217,33 +200,6 @@ def test_finished_run_is_not_trained_again(cfg, store, tmp_path):
     assert (tmp_path / engine.CHECKPOINT).stat().st_mtime_ns == stamp and not second.training
     for a, b in zip(first.state_dict().values(), second.state_dict().values()):
         assert torch.equal(a, b)
-
-
-def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(cfg, store, tmp_path):
-    """Kill -9 at several moments, checkpoint writing included; the run goes on and ends bit for bit the same."""
-    cfg = dataclasses.replace(cfg, epochs=40)
-    engine.train(cfg, store, tmp_path / "calm")
-    script = (
-        "import sys; from ipr_lib import engine; from ipr_lib.config import load_config; from ipr_lib.store import open_store;"
-        "engine.SECONDS_BETWEEN_CHECKPOINTS = 0; print('go', flush=True);"
-        f"engine.train(load_config('smoke', **{TINY | dict(epochs=40)!r}), open_store(sys.argv[1]), sys.argv[2])"
-    )
-    command = [sys.executable, "-c", script, str(store.path), str(tmp_path / "killed")]
-    rng = np.random.default_rng(0)
-    kills = 0
-    for delay in rng.uniform(0.2, 1.2, 3):
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1], env=os.environ | {"OMP_NUM_THREADS": "1"}
-        )
-        process.stdout.readline()
-        time.sleep(delay)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
-        process.wait()
-    assert kills > 0
-    engine.train(cfg, store, tmp_path / "killed")
-    assert_same_weights(tmp_path / "calm", tmp_path / "killed")
 
 
 def test_checkpoint_of_another_config_or_architecture_is_refused(cfg, store, tmp_path):

@@ -155,9 +155,9 @@ def test_2d_sets_are_mixed_into_training(home, monkeypatch):
     people_store(home / "first", MPII, 9).path.rename(path)
     seen, train = [], engine.train
 
-    def spy(cfg, store, folder):
+    def spy(cfg, store, folder, **options):
         seen.append(store)
-        return train(cfg, store, folder)
+        return train(cfg, store, folder, **options)
 
     monkeypatch.setattr(engine, "train", spy)
     content = pipeline.evaluated(mixed, home / "results")
