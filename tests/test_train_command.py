@@ -1,0 +1,48 @@
+"""`python -m ipr_lib train`: which config and which folder it comes to."""
+
+import pytest
+import torch
+
+from ipr_lib import checkpoints, engine, pipeline
+from ipr_lib.__main__ import main
+from ipr_lib.config import load_config
+
+RUN = ["--run", "mine", "--results-dir"]
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """(config, folder) of every training that is asked for."""
+    made = []
+    monkeypatch.setattr(pipeline, "trained", lambda cfg, results_dir, folder: made.append((cfg, folder)))
+    return made
+
+
+def test_recipes_overrides_and_scaling_add_up(calls, tmp_path, capsys):
+    assert main(["train", "--profile", "full", "--seed", "2", "--recipe", "every-50th", "depth-16", "--set", "batch_size=16",
+                 "--times", "2", *RUN, str(tmp_path)]) == 0
+    (cfg, folder), = calls
+    assert cfg == load_config("full", seed=2, train_step=50, depth_bins=16, batch_size=32, learning_rate=2e-3, warmup_steps=500)
+    assert folder == tmp_path / "mine" and capsys.readouterr().out.strip() == str(folder)
+
+
+def test_resume_takes_the_config_of_the_checkpoint(calls, tmp_path, capsys):
+    assert main(["train", *RUN, str(tmp_path), "--resume"]) == 2
+    assert "is not a whole checkpoint" in capsys.readouterr().err
+    cfg = load_config("smoke", seed=5, trunk_width=4, clip_gradient=0.5)
+    model = engine.build_model(cfg)
+    checkpoints.save_checkpoint(tmp_path / "mine" / engine.CHECKPOINT, cfg, model, torch.optim.AdamW(model.parameters()),
+                                {"step": 1, "seconds": 0.0, "log": []})
+    assert main(["train", *RUN, str(tmp_path), "--resume"]) == 0
+    assert calls == [(cfg, tmp_path / "mine")]
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--resume"], "--resume goes with --run NAME"),
+    (["--run", "mine", "--resume", "--profile", "smoke"], "--resume goes with --run NAME"),
+    (["--times", "0"], "--times 0: expected a whole number above 0"),
+    (["--recipe", "strong", "--profile", "full", "--set", "crop_px=100"], "crop_px=100: expected a multiple of 32"),
+])
+def test_wrong_arguments(calls, arguments, message, capsys):
+    assert main(["train", *arguments]) == 2
+    assert message in capsys.readouterr().err and not calls
