@@ -1,0 +1,168 @@
+"""Two real processes over gloo, on a CPU, against one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ipr_lib import checkpoints, distributed, engine
+from ipr_lib.__main__ import main
+from ipr_lib.config import load_config
+from ipr_lib.datasets import BatchKeys, CropDataset
+from ipr_lib.distributed import GroupBatchNorm, ShardedKeys, SomeKeys, gathered
+from ipr_lib.files import InputError
+from ipr_lib.store import open_store
+from ipr_lib.transforms import Augmentation
+
+REPOSITORY = Path(__file__).parents[1]
+TINY = dict(crop_px=64, depth_bins=8, trunk="small", trunk_width=4, head_width=8, deconvolutions=2, batch_size=6, epochs=3)
+# What each way of sharing a batch out must agree with: the parts of one process, or the whole batch.
+WAYS = {
+    "own": (dict(micro_batches=1), dict(micro_batches=2)),
+    "synchronous": (dict(micro_batches=1, sync_batch_norm=True), dict(micro_batches=1)),
+    "clipped": (dict(micro_batches=2, clip_gradient=0.05), dict(micro_batches=2, clip_gradient=0.05)),
+}
+
+
+def config(**changes):
+    return load_config("smoke", **TINY | dict(optimizer="adamw", learning_rate=1e-3) | changes)
+
+
+def work(store_path, folder):
+    """What each of the two processes does; run by torchrun, see below."""
+    torch.set_num_threads(1)
+    store, folder = open_store(store_path), Path(folder)
+    with distributed.process_group() as device:
+        for way, (changes, _) in WAYS.items():
+            model = engine.train(config(**changes), store, folder / way, device, validation=store)
+        with distributed.first_alone():
+            if distributed.rank() == 0:
+                (folder / "alone").write_text("written")
+            assert (folder / "alone").read_text() == "written"
+        predictions = engine.predict_store(model, store, config(batch_size=4))
+        np.savez(folder / f"predictions{distributed.rank()}.npz", **predictions)
+        torch.manual_seed(0)
+        layer, plain, pixels, slope = GroupBatchNorm(5), torch.nn.BatchNorm2d(5), torch.randn(6, 5, 3, 4), torch.randn(6, 5, 3, 4)
+        with torch.no_grad():
+            for each in (layer, plain):
+                each.weight.copy_(torch.arange(1.0, 6))
+                each.bias.copy_(torch.arange(5.0))
+        whole, mine = pixels.clone().requires_grad_(), pixels[distributed.rank()::2].clone().requires_grad_()
+        (plain(whole) * slope).sum().backward()
+        output = layer(mine)
+        (output * slope[distributed.rank()::2]).sum().backward()
+        torch.testing.assert_close(output, plain(whole).detach()[distributed.rank()::2])
+        torch.testing.assert_close(mine.grad, whole.grad[distributed.rank()::2])
+        torch.testing.assert_close(distributed.summed(layer.weight.grad), plain.weight.grad)
+        layer, plain = GroupBatchNorm(5), torch.nn.BatchNorm2d(5)
+        layer(mine), plain(whole)
+        torch.testing.assert_close(layer.running_mean, plain.running_mean)
+        torch.testing.assert_close(layer.running_var, plain.running_var)
+        assert layer.num_batches_tracked == 1
+        (folder / f"done{distributed.rank()}").touch()
+
+
+def torchrun(*arguments, **environment):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=500,
+                          env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | environment)
+
+
+@pytest.fixture
+def two(store, tmp_path):
+    """Folder of what two processes have made of `work`."""
+    result = torchrun("-m", "tests.test_distributed", str(store.path), str(tmp_path / "two"))
+    assert result.returncode == 0, result.stderr[-3000:]
+    return tmp_path / "two"
+
+
+def test_two_processes_do_what_one_does(two, store, tmp_path):
+    """Losses and weights to float tolerance, with and without synchronous batch norm; predictions to the last bit."""
+    assert (two / "done0").exists() and (two / "done1").exists()
+    cpu = torch.device("cpu")
+    for way, (_, alone) in WAYS.items():
+        model = engine.train(config(**alone), store, tmp_path / "one" / way, cpu, validation=store)
+        first, second = (
+            torch.load(folder / way / engine.CHECKPOINT, weights_only=True) for folder in (two, tmp_path / "one")
+        )
+        assert len(first["log"]) == len(second["log"]) == 3
+        for a, b in zip(first["log"], second["log"]):
+            assert a["loss"] == pytest.approx(b["loss"], rel=1e-3), way
+        assert first["network"].keys() == second["network"].keys()
+        assert first["log"][-1]["validation_mpjpe"] == pytest.approx(second["log"][-1]["validation_mpjpe"], rel=0.02)
+    cfg = config(**WAYS["clipped"][0])
+    checkpoints.load_checkpoint(two / "clipped" / engine.CHECKPOINT, cfg, model)
+    alone = engine.predict_store(model.eval(), store, config(batch_size=4))
+    for rank in (0, 1):
+        together = np.load(two / f"predictions{rank}.npz")
+        for name, values in alone.items():
+            np.testing.assert_array_equal(together[name], values, err_msg=name)
+
+
+def test_shards_make_the_rows_of_the_whole_batch(store, monkeypatch):
+    dataset = CropDataset(store, 64, 2000.0, Augmentation(), seed=5)
+    monkeypatch.setattr(distributed, "size", lambda: 3)
+    for key in BatchKeys(6, 5, epochs=2, seed=5):
+        whole = dataset[key]
+        for rank in range(3):
+            monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+            sharded = next(iter(ShardedKeys([key])))
+            for name, rows in dataset[sharded].items():
+                assert torch.equal(rows, whole[name][rank::3]), name
+
+
+def test_whole_batches_are_shared_out(monkeypatch):
+    keys = BatchKeys(11, 3, shuffle=False)
+    monkeypatch.setattr(distributed, "size", lambda: 3)
+    found = []
+    for rank in range(3):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        found.append([items.tolist() for _, _, items in SomeKeys(keys)])
+    assert found == [[[0, 1, 2], [9, 10]], [[3, 4, 5]], [[6, 7, 8]]]
+
+
+def test_gathered_puts_items_in_order():
+    parts = [{"items": np.array([4, 5]), "x": np.array([40, 50])}, {"items": np.array([1]), "x": np.array([10])}]
+    result = gathered(parts)
+    assert result["items"].tolist() == [1, 4, 5] and result["x"].tolist() == [10, 40, 50]
+
+
+def test_gpus_that_are_not_there(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InputError, match="no GPU 2, 3; this machine has 1"):
+        distributed.launch(["train"], [0, 2, 3])
+    assert main(["train", "--profile", "smoke", "--gpus", "0,1"]) == 2
+    assert "no GPU 1" in capsys.readouterr().err
+    assert main(["train", "--profile", "smoke", "--gpus", "all"]) == 2
+    assert "--gpus all: expected whole numbers" in capsys.readouterr().err
+
+
+def test_launch_hands_visible_gpus_on(monkeypatch):
+    calls = []
+
+    def run(command, env):
+        calls.append((command, env))
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,7")
+    assert distributed.launch(["train", "--profile", "full"], [0, 2]) == 3
+    command, environment = calls[0]
+    assert command[1:] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "ipr_lib", "train",
+                           "--profile", "full"]
+    assert environment["CUDA_VISIBLE_DEVICES"] == "4,7"
+
+
+def test_batches_that_cannot_be_shared_out(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "size", lambda: 4)
+    with pytest.raises(InputError, match="batch_size=6: expected a multiple of 4 processes times 1 parts"):
+        engine.train(config(), store, tmp_path, torch.device("cpu"))
+
+
+if __name__ == "__main__":
+    work(*sys.argv[1:])
