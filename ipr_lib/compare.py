@@ -55,7 +55,9 @@ class Case:
 # smoke, whose network is the profile's own.
 BASES = {
     "smoke": {"epochs": 1},
-    "laptop": {"crop_px": 64, "deconvolutions": 2, "epochs": 4, "warmup_steps": 100},
+    "laptop": {
+        "crop_px": 64, "trunk_width": 16, "head_width": 32, "deconvolutions": 2, "epochs": 4, "warmup_steps": 100
+    },
     "gpu": {"crop_px": 128, "trunk": "resnet18", "deconvolutions": 3, "depth_bins": 32, "epochs": 6, "learning_rate": 1e-3},
 }
 # (axis, name, overrides) of the levels besides the base. The map's side doubles with each deconvolution.
@@ -64,7 +66,7 @@ LEVELS = {
     "laptop": [
         ("map", "map 8", {"deconvolutions": 1}), ("map", "map 32", {"deconvolutions": 3}),
         ("depth", "depth 8", {"depth_bins": 8}), ("depth", "depth 32", {"depth_bins": 32}),
-        ("trunk", "half the width", {"trunk_width": 16}),
+        ("trunk", "twice the width", {"trunk_width": 32}),
         ("crop", "crop 32", {"crop_px": 32, "deconvolutions": 3}), ("crop", "crop 128", {"crop_px": 128, "deconvolutions": 1}),
     ],
     "gpu": [
