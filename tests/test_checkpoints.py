@@ -1,0 +1,209 @@
+"""Killed at any moment, a run goes on and ends with the same weights."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ipr_lib import checkpoints, engine, training_log
+from ipr_lib.config import load_config
+from ipr_lib.files import InputError
+from ipr_lib.microbatches import MicroBatches
+from ipr_lib.mixing import StoreMix
+from ipr_lib.skeleton import MPII
+from ipr_lib.store import open_store
+from ipr_lib.training_log import TrainingLog, item_names
+
+from .test_mixing import people_store
+
+TINY = dict(crop_px=64, depth_bins=8, trunk="small", trunk_width=4, head_width=8, deconvolutions=2, batch_size=2, epochs=12)
+CPU = torch.device("cpu")
+KILLS = 10
+# Where a kill can strike: in a step, in the middle of writing a file, before it gets its name, and before the log's row.
+MOMENTS = {"step": (MicroBatches, "backward"), "save": (torch, "save"), "name": (Path, "replace"), "log": (TrainingLog, "write")}
+
+
+def config(**changes):
+    return load_config("smoke", **TINY | changes)
+
+
+def die_at(moment, calls):
+    """Kill this process, as `kill -9` would, at the n-th call of what `moment` names."""
+    owner, name = MOMENTS[moment]
+    function, left = getattr(owner, name), [calls]
+
+    def deadly(*arguments, **options):
+        left[0] -= 1
+        if left[0] == 0:
+            if moment == "save":
+                Path(arguments[1]).write_bytes(b"half a file")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **options)
+
+    setattr(owner, name, deadly)
+
+
+def killed_again_and_again(store_path, folder):
+    """Begin a run KILLS times, each time killed at a moment drawn at random; prints the step that each got to."""
+    torch.set_num_threads(1)
+    engine.SECONDS_BETWEEN_CHECKPOINTS = -1  # one at every step
+    rng, steps = np.random.default_rng(0), []
+    for kill in range(KILLS):
+        moment, calls = list(MOMENTS)[kill % len(MOMENTS)], int(rng.integers(2, 6))
+        if (child := os.fork()) == 0:
+            die_at(moment, calls)
+            engine.train(config(), open_store(store_path), folder, CPU)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, f"kill {kill} at {moment} came too late"
+        path = Path(folder) / engine.CHECKPOINT
+        steps.append(torch.load(path, weights_only=True)["step"] if path.exists() else 0)
+    print(json.dumps(steps))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_run_killed_ten_times_ends_with_the_weights_of_an_undisturbed_one(store, tmp_path):
+    engine.train(config(), store, tmp_path / "calm", CPU)
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.test_checkpoints", str(store.path), str(tmp_path / "killed")],
+        cwd=Path(__file__).parents[1], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    steps = json.loads(result.stdout.splitlines()[-1])
+    assert len(steps) == KILLS and steps == sorted(steps) and 0 < steps[-1] < 36
+    engine.train(config(), store, tmp_path / "killed", CPU)
+    calm, killed = (torch.load(tmp_path / name / engine.CHECKPOINT, weights_only=True) for name in ("calm", "killed"))
+    for name, tensor in calm["network"].items():
+        assert torch.equal(tensor, killed["network"][name]), name
+    assert [row["loss"] for row in calm["log"]] == [row["loss"] for row in killed["log"]]
+    rows = np.genfromtxt(tmp_path / "killed" / training_log.CSV, delimiter=",", names=True)
+    assert rows["step"].tolist() == list(range(1, 37))  # each step once, however often it was made
+    lines = [json.loads(line) for line in (tmp_path / "killed" / training_log.JSON_LINES).read_text().splitlines()]
+    assert lines == killed["log"] and {"data_wait", "memory_mb", "minutes_left"} <= lines[0].keys()
+
+
+def test_the_last_and_the_best_are_kept(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "SECONDS_BETWEEN_CHECKPOINTS", -1)
+    scores = iter([300.0, 100.0, 200.0])
+    monkeypatch.setattr(engine.Run, "_validate", lambda run: next(scores))
+    cfg = config(epochs=3, keep_checkpoints=2, batch_size=3, micro_batches=1)
+    engine.train(cfg, store, tmp_path, CPU, validation=store)
+    names = sorted(path.name for path in tmp_path.glob("*.pt"))
+    assert names == ["best.pt", "checkpoint-00000005.pt", "checkpoint-00000006.pt", "checkpoint.pt"]
+    model = engine.build_model(cfg)
+    best = checkpoints.load_checkpoint(tmp_path / checkpoints.BEST, cfg, model)
+    assert best["step"] == 4 and best["best"] == 100.0  # two steps an epoch
+    last = checkpoints.load_checkpoint(tmp_path / checkpoints.CHECKPOINT, cfg, model)
+    assert last["step"] == 6 and last["best"] == 100.0 and len(last["commit"]) >= 7
+    assert [row["validation_mpjpe"] for row in last["log"]] == [None, 300.0, None, 100.0, None, 200.0]
+    # keep_checkpoints changes no result: a run may go on with another.
+    checkpoints.load_checkpoint(tmp_path / checkpoints.CHECKPOINT, config(epochs=3, batch_size=3, micro_batches=1), model)
+
+
+def test_validation_is_the_score_of_the_store(store, tmp_path):
+    cfg = config(epochs=1, batch_size=3, micro_batches=1)
+    model = engine.train(cfg, store, tmp_path, CPU, validation=store)
+    state = checkpoints.load_checkpoint(tmp_path / engine.CHECKPOINT, cfg, engine.build_model(cfg))
+    expected = engine.evaluate(engine.predict_store(model, store, cfg)["pred_cam"], store)["mpjpe"]["frame_mean"]
+    assert state["log"][-1]["validation_mpjpe"] == expected == state["best"]
+
+
+def test_random_states_come_back(store, tmp_path):
+    random.seed(1)
+    before = checkpoints.random_states()
+    drawn = random.random(), np.random.random(), torch.rand(2).tolist()  # noqa: NPY002 - the global one is meant
+    cfg, model = config(), engine.build_model(config())
+    checkpoints.save_checkpoint(
+        tmp_path / "a.pt", cfg, model, torch.optim.AdamW(model.parameters()), {"step": 1, "seconds": 0.0, "log": []}
+    )
+    checkpoints.set_random_states(before)
+    again = random.random(), np.random.random(), torch.rand(2).tolist()  # noqa: NPY002 - likewise
+    assert again == drawn
+    saved = checkpoints.load_checkpoint(tmp_path / "a.pt", cfg, model)["random"]
+    checkpoints.set_random_states(saved)
+    first = random.random(), np.random.random(), torch.rand(2).tolist()  # noqa: NPY002 - likewise
+    checkpoints.set_random_states(saved)
+    assert first == (random.random(), np.random.random(), torch.rand(2).tolist())  # noqa: NPY002 - likewise
+
+
+def test_fields_younger_than_the_checkpoint_had_their_defaults(tmp_path):
+    cfg = config()
+    model = engine.build_model(cfg)
+    path = tmp_path / "old.pt"
+    checkpoints.save_checkpoint(path, cfg, model, torch.optim.AdamW(model.parameters()), {"step": 1, "seconds": 0.0, "log": []})
+    content = torch.load(path, weights_only=True)
+    del content["config"]["clip_gradient"], content["random"]
+    torch.save(content, path)
+    assert checkpoints.load_checkpoint(path, cfg, model)["step"] == 1
+    with pytest.raises(InputError, match="trained with clip_gradient=0.0, this run asks for clip_gradient=1.0"):
+        checkpoints.load_checkpoint(path, config(clip_gradient=1.0), model)
+
+
+def test_a_loss_that_is_not_finite_names_its_pictures(store, tmp_path):
+    cfg = config(learning_rate=1e30, schedule="steps")
+    with pytest.raises(InputError, match=r"Try learning_rate=0\.001 or warmup_steps=500 or clip_gradient=1\.0"):
+        engine.train(cfg, store, tmp_path, CPU)
+    content = json.loads((tmp_path / engine.NOT_FINITE).read_text())
+    keys = list(engine.training_keys(store, 2, 12, cfg.seed))
+    assert content["items"] == keys[content["step"]][2].tolist() and len(content["pictures"]) == 2
+    folder = "s_01_act_02_subact_01_ca_01"
+    assert item_names(store, [1]) == [f"prepared/{folder}/{folder}_000004.jpg"]
+
+
+def test_items_of_mixed_sets_have_names(store, tmp_path):
+    people = people_store(tmp_path / "people", MPII, 3)
+    mix = StoreMix([store, people])
+    names = item_names(mix, [0, len(store), len(store) + 1])
+    assert names[0] == item_names(store, [0])[0]
+    assert names[1:] == ["people: picture 100, person 0", "people: picture 101, person 1"]
+
+
+def test_clipping_bounds_the_gradient(store, tmp_path, monkeypatch):
+    norms = []
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def spy(parameters, largest):
+        norm = clip(parameters, largest)
+        norms.append((norm.item(), sum(p.grad.square().sum().item() for p in parameters) ** 0.5))
+        return norm
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", spy)
+    engine.train(config(epochs=1, clip_gradient=1e-3), store, tmp_path, CPU)
+    assert len(norms) == 3 and all(before > 1e-3 and after <= 1.001e-3 for before, after in norms)
+
+
+def test_tensorboard_is_written_where_it_is_installed(tmp_path, monkeypatch):
+    calls = []
+
+    class Writer:
+        def __init__(self, folder, purge_step):
+            calls.append((Path(folder).name, purge_step))
+
+        def add_scalar(self, name, value, step):
+            calls.append((name, value, step))
+
+        def close(self):
+            calls.append("closed")
+
+    module = type(sys)("torch.utils.tensorboard")
+    module.SummaryWriter = Writer
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    with TrainingLog(tmp_path, [{"step": 4, "loss": 0.5, "score": None}]) as log:
+        log.write({"step": 6, "loss": 0.25, "score": None})
+    assert calls == [("tensorboard", 5), ("loss", 0.25, 6), "closed"]
+    assert (tmp_path / "training.csv").read_text().split() == ["step,loss,score", "4,0.5,", "6,0.25,"]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as if it were not installed
+    with TrainingLog(tmp_path) as log:
+        log.write({"step": 1, "loss": 1.0})
+    assert (tmp_path / "training.jsonl").read_text() == '{"step": 1, "loss": 1.0}\n'
+
+
+if __name__ == "__main__":
+    killed_again_and_again(*sys.argv[1:])
