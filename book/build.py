@@ -13,6 +13,7 @@ from ipr_lib.config import REPOSITORY, load_config, parse_overrides
 from ipr_lib.files import InputError, atomic_path
 
 HERE = Path(__file__).resolve().parent
+PAGES = ("glossary.md", "trouble.md")  # beside index.md
 VIEW, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
 
 
@@ -42,7 +43,7 @@ def _is_shown(output, alive):
 
 
 def write_source(run, folder):
-    """Write what Sphinx reads: notebooks, pictures, first page.
+    """Write what Sphinx reads: notebooks, pictures, first page, pages to look things up in.
 
     Args:
         run: a run's folder; NN/executed.ipynb is taken from there.
@@ -71,6 +72,8 @@ def write_source(run, folder):
     # The report's own headings go one level down, under the page's.
     table = "\n".join(f"#{line}" if line.startswith("##") else line for line in report.splitlines()[2:])
     (folder / "index.md").write_text(text.replace("TABLE", table))
+    for name in PAGES:  # their links hold in the repository; here the notebooks lie beside them
+        (folder / name).write_text((HERE / name).read_text().replace("../notebooks/", ""))
     return missing
 
 

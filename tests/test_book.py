@@ -5,6 +5,7 @@ import functools
 import http.server
 import importlib.util
 import re
+import shlex
 import shutil
 import sys
 import threading
@@ -16,6 +17,7 @@ import pytest
 import yaml
 
 from ipr_lib import pipeline
+from ipr_lib.__main__ import _parser
 from ipr_lib.config import REPOSITORY
 from ipr_lib.files import InputError
 from ipr_lib.skeleton import HUMAN36M
@@ -122,10 +124,33 @@ def test_the_site_holds_every_notebook_and_asks_nobody(site):
     for path in site.rglob("*.html"):
         loaded = re.findall(r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=\"((?:https?:)?//[^\"]+)", path.read_text())
         assert not loaded, f"{path.name} loads {loaded}"
+    assert all((site / name).with_suffix(".html").exists() for name in build.PAGES)
     six = page(site, "06")
     assert re.search(r"<td[^>]*><p><math|<td[^>]*><math", six), "a formula in a printed table"
     assert "<math" in six and "elsewhere" not in six and "a warning of one machine" not in six
     assert "smoke" not in (site / "index.html").read_text().split("This run")[0] and "Per action" in (site / "index.html").read_text()
+
+
+# --- pages beside the notebooks ---
+
+PAGES = [*(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md")), *(BOOK / name for name in build.PAGES)]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_links_of_pages_resolve(path):
+    links = re.findall(r"\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$", path.read_text(), flags=re.MULTILINE)
+    assert links
+    for link in map("".join, links):
+        assert link.startswith("https://") or (path.parent / link).exists(), f"{path.name} links to {link}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_commands_of_pages_exist(path):
+    text = path.read_text()
+    for command in re.findall(r"(?:^|`)python -m ipr_lib ([^`\n]+)", text, flags=re.MULTILINE):
+        assert _parser().parse_args(shlex.split(command, comments=True)).command == command.split()[0]
+    targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"(?:^|`)make ([a-z]+)", text, flags=re.MULTILINE)) <= targets
 
 
 # --- in a browser ---
@@ -197,12 +222,12 @@ def test_in_a_browser_with_the_network_cut_off(site, tmp_path):
             window.goto(f"{start}/search.html?q=volume")
             window.locator("#search-results li a").first.wait_for(timeout=20_000)
         window.goto(f"{address}/index.html")
-        assert window.locator(".toctree-wrapper a").count() == len(pipeline.list_notebooks())
+        assert window.locator(".toctree-wrapper a").count() == len(pipeline.list_notebooks()) + len(build.PAGES)
         window.screenshot(path=tmp_path / "index.png")
         window.goto(f"{address}/{six}")
         window.locator("div.anywidget canvas").first.wait_for(state="visible", timeout=20_000)
         window.wait_for_timeout(300)
-        assert window.locator(".bd-sidebar-primary li a").count() == len(pipeline.list_notebooks())
+        assert window.locator(".bd-sidebar-primary li a").count() == len(pipeline.list_notebooks()) + len(build.PAGES)
         window.screenshot(path=tmp_path / "notebook.png", full_page=True)
         browser.close()
     assert not outside, f"asked for {outside}"
