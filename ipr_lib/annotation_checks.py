@@ -38,9 +38,9 @@ def checked_person(record, row, picture, n_joints):
     x, y, v = keypoints.reshape(-1, 3).T
     if not np.isin(v, (0, 1, 2)).all():
         return None, "a visibility is not 0, 1 or 2"
-    stated = record.get("num_keypoints", None)
-    if stated is not None and stated != (v > 0).sum():
-        return None, f"num_keypoints is {stated!r}, but {(v > 0).sum()} are annotated"
+    stated, known = record.get("num_keypoints"), int((v > 0).sum())  # int: a list is not compared number by number
+    if stated is not None and stated != known:
+        return None, f"num_keypoints is {stated!r}, but {known} are annotated"
     if not v.any():
         return None, None
     bbox = _numbers(record.get("bbox"), 4)

@@ -161,6 +161,11 @@ class PartOfStore:
         """The joint set of its columns."""
         return self.store.skeleton
 
+    @property
+    def recipe(self):
+        """What the whole store was built from."""
+        return self.store.recipe
+
     def __len__(self):
         return len(self.items)
 

@@ -95,6 +95,14 @@ class Config:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}={getattr(self, name)}: expected a number above 0")
+        not_negative = (
+            "seed", "weight_decay", "warmup_steps", "scale", "rotation", "shift", "flip", "colour", "hue", "contrast", "workers"
+        )
+        for name in not_negative:
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name}={getattr(self, name)}: expected 0 or a number above it")
+        if not self.scale < 1:
+            raise InputError(f"scale={self.scale}: expected a number below 1; the zoom lies in 1 - scale … 1 + scale")
         for name in ("capture_subjects", "capture_actions", "capture_takes", "capture_cameras"):
             if not getattr(self, name):
                 raise InputError(f"{name} is empty: expected at least one number")
@@ -108,6 +116,12 @@ class Config:
             raise InputError(
                 f"mix_ratio={self.mix_ratio}: expected {1 + len(self.mix)} numbers, one for {self.dataset} and one for each "
                 f"of mix={self.mix}, or none for equal shares"
+            )
+        ratio = self.mix_ratio or (1,) * (1 + len(self.mix))
+        if min(ratio) < 1 or self.mix and self.batch_size % sum(ratio):  # before hours are spent on the 3D store
+            raise InputError(
+                f"batch_size={self.batch_size}: expected a multiple of {sum(ratio)}, to be shared out {' : '.join(map(str, ratio))}; "
+                "shares are whole numbers above 0"
             )
         if not self.clip_gradient >= 0:
             raise InputError(f"clip_gradient={self.clip_gradient}: expected a number above 0, or 0 for none")
@@ -153,7 +167,7 @@ PROFILES = {
         "schedule": "cosine", "scale": 0.15, "rotation": 15.0, "hue": 60.0, "contrast": 0.3,
     },
     "gpu": {
-        "capture_frames": 1500, "train_step": 25, "batch_size": 64, "schedule": "cosine", "warmup_steps": 500,
+        "capture_frames": 1500, "train_step": 15, "batch_size": 64, "schedule": "cosine", "warmup_steps": 500,
         "precision": "bfloat16", "workers": 14,
     },
     "full": {"dataset": "human36m", "mix": ("mpii",), "precision": "bfloat16", "workers": 14},

@@ -194,7 +194,8 @@ def normalise(crops, colour=None):
     Returns:
         (B, 3, S, S) float32; channels-last in memory on a GPU, as its convolutions like it.
     """
-    mean, std = (torch.tensor(values, device=crops.device)[:, None] for values in (MEAN, STD))
+    # non_blocking: with device= instead, every step would wait until the GPU has caught up.
+    mean, std = (torch.tensor(values).to(crops.device, non_blocking=True)[:, None] for values in (MEAN, STD))
     if colour is None:
         colour = torch.eye(3, 4, device=crops.device).expand(len(crops), 3, 4)
     with torch.autocast(crops.device.type, enabled=False):

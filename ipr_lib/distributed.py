@@ -150,6 +150,13 @@ def gathered(parts):
     return {name: array[order] for name, array in joined.items()}
 
 
+def copy_buffers(model):
+    """Give every process the first one's buffers: since the last step each has running statistics of its own rows."""
+    if size() > 1:
+        for buffer in model.buffers():
+            distributed.broadcast(buffer, 0)
+
+
 def parallel(model, sync_batch_norm=False):
     """The network as DistributedDataParallel in a process group, else as it is.
 
@@ -190,6 +197,8 @@ class GroupBatchNorm(nn.BatchNorm2d):
         """(B, C, H, W) -> the same shape, normalised."""
         if not self.training:
             return super().forward(pixels)
+        if pixels.dtype != self.weight.dtype:  # autocast; statistics in float32, as BatchNorm2d takes them
+            return self.forward(pixels.to(self.weight.dtype)).to(pixels.dtype)
         count = pixels.numel() // pixels.shape[1] * size()
         mean = _Summed.apply(pixels.sum(dim=(0, 2, 3))) / count
         centred = pixels - mean[:, None, None]

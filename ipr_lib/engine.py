@@ -82,7 +82,7 @@ def train(cfg, store, run_dir, device=None, validation=None):
         the trained model, in eval mode.
     Raises:
         InputError: the folder holds a checkpoint of another config or architecture; fewer items than a batch; the
-            loss or the weights stopped being finite.
+            loss or the weights stopped being finite; processes that do not share the folder.
     """
     device = device or default_device()
     run_dir = Path(run_dir)
@@ -101,6 +101,12 @@ def train(cfg, store, run_dir, device=None, validation=None):
         random = state.pop("random", None)
         if random is not None and state["step"] < keys.steps:
             set_random_states(random)
+    steps = distributed.summed(torch.tensor(state["step"], device=device)).item()
+    if steps != state["step"] * distributed.size():
+        raise InputError(
+            f"{path} is at step {state['step']} for this process and at another for others; several machines need {run_dir} on "
+            "a disk that they share"
+        )
     keys.start = state["step"]
     if keys.start < keys.steps:
         Run(cfg, model, optimizer, dataset, keys, state, run_dir, device, validation).go()
@@ -142,7 +148,9 @@ class Run:
         with contextlib.ExitStack() as stack:
             log = stack.enter_context(TrainingLog(self.run_dir, self.state["log"])) if first else None
             threads = distributed.size() == 1 and not cfg.compile
-            micro_batches = stack.enter_context(MicroBatches(net, self.parts, self._loss, threads))
+            micro_batches = stack.enter_context(MicroBatches(
+                net, self.parts, self._loss, threads, lambda weights: self.loss_now.counts(weights)
+            ))
             for step, batch in enumerate(progress, start=keys.start):
                 rate = learning_rate(cfg, step, keys.steps_per_epoch)
                 self.loss_now = method.loss(step / keys.steps)
@@ -183,6 +191,7 @@ class Run:
                     self._save(row, last)
                 losses, since = [], time.perf_counter()
                 waits.clear()
+        distributed.copy_buffers(self.model)
 
     def _loss(self, net, batch):
         cfg = self.cfg
@@ -192,6 +201,7 @@ class Run:
 
     def _validate(self):
         """MPJPE of the validation store, mm; every process gets the same."""
+        distributed.copy_buffers(self.model)
         predictions = predict_store(self.model.eval(), self.validation, self.cfg)
         self.model.train()
         return float(evaluate(predictions["pred_cam"], self.validation)["mpjpe"]["frame_mean"])

@@ -40,8 +40,13 @@ def _grid(like, volume_shape, crop_px, depth_mm):
     middle = (crop_px - 1) / 2
     rows = ((W, H, D), (crop_px, crop_px, depth_mm), (middle, middle, 0.0))
     if isinstance(like, torch.Tensor):
-        return like.new_tensor(rows).unbind()
+        return constants(rows, like).unbind()
     return np.asarray(rows, np.float64)
+
+
+def constants(values, like):
+    """Numbers as a tensor of the dtype and device of `like`. `like.new_tensor` would wait until a GPU has caught up."""
+    return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
 
 
 def hard_argmax(volume, quarter_shift=False):
@@ -83,7 +88,7 @@ def nearest_cell(cells, volume_shape):
     """
     D, H, W = volume_shape
     whole = torch.floor(cells + 0.5).nan_to_num(0.0, 0.0, 0.0).long()  # unknown targets may hold anything
-    return whole.clamp(min=0).minimum(whole.new_tensor((W - 1, H - 1, D - 1)))
+    return whole.clamp(min=0).minimum(constants((W - 1, H - 1, D - 1), whole))
 
 
 def gaussian_factors(cells, volume_shape, sigma):
@@ -149,5 +154,5 @@ def debiased_soft_argmax(volume, background=None):
     share = flat.shape[-1] * torch.exp(low - flat.logsumexp(dim=-1))
     share = torch.where(share < 1 - 1e-4, share, 0)[..., None]  # nothing but background: leave the middle as it is
     D, H, W = volume.shape[2:]
-    middle = (expectation.new_tensor((W, H, D)) - 1) / 2
+    middle = (constants((W, H, D), expectation) - 1) / 2
     return (expectation - share * middle) / (1 - share)

@@ -9,7 +9,7 @@ import math
 import torch
 from torch.nn import functional
 
-from .heatmaps import gaussian_factors, marginals, nearest_cell
+from .heatmaps import constants, gaussian_factors, marginals, nearest_cell
 
 
 def masked_mean(values, weights):
@@ -40,7 +40,7 @@ def integral_loss(joints, target, weights, extent):
     Returns:
         scalar: masked mean of |joint - target| / extent.
     """
-    return masked_mean((joints - target).abs() / joints.new_tensor(extent), weights)
+    return masked_mean((joints - target).abs() / constants(extent, joints), weights)
 
 
 def squared_heatmap_loss(volume, cells, weights, sigma=1.0):
@@ -177,11 +177,16 @@ def expected_error_loss(volume, cells, weights):
     return masked_mean(torch.stack(values, -1), weights)
 
 
+def joint_weights(weights):
+    """Weights (B, J, 3) of coordinates -> (B, J): what heat-map losses average over. A joint counts where x and y are known."""
+    return torch.minimum(weights[..., 0], weights[..., 1])
+
+
 def _prepare(volume, cells, weights):
     """Volume in float32 (float64 stays) and in one piece, cells likewise; (B, J) weight of each joint, and which joints
     have no depth."""
     volume = (volume if volume.dtype == torch.float64 else volume.float()).contiguous()
-    known = torch.minimum(weights[..., 0], weights[..., 1]).to(volume.dtype)
+    known = joint_weights(weights).to(volume.dtype)
     return volume, cells.to(volume.dtype), known, (weights[..., 2] == 0) & (known > 0)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from . import losses
-from .heatmaps import cells_to_joints, debiased_soft_argmax, hard_argmax, joints_to_cells, soft_argmax
+from .heatmaps import cells_to_joints, constants, debiased_soft_argmax, hard_argmax, joints_to_cells, soft_argmax
 
 # --- decoders: (output of the network, crop_px, depth_mm) -> joints (B, J, 3), x, y in crop px, z in mm; float32 ---
 
@@ -19,7 +19,7 @@ def decode_direct(output, crop_px, depth_mm):
     """Output (B, J, 3) of a DirectNet: shares of the volume's sides, 0 is its middle."""
     middle = (crop_px - 1) / 2
     output = output.float()
-    return output * output.new_tensor((crop_px, crop_px, depth_mm)) + output.new_tensor((middle, middle, 0.0))
+    return output * constants((crop_px, crop_px, depth_mm), output) + constants((middle, middle, 0.0), output)
 
 
 def decode_expectation(volume, crop_px, depth_mm):
@@ -51,25 +51,33 @@ DECODERS = {
 }
 
 # --- losses of training: (output, joints in px and mm, weights, crop_px, depth_mm) -> scalar ---
+# Each has `counts`: weights (B, J, 3) -> the weights that its mean divides by, so that parts of a batch can be put together.
+
+
+def _coordinates(weights):
+    return weights
 
 
 def _on_joints(decode):
     """L1 on decoded joints."""
     def loss(output, joints, weights, crop_px, depth_mm):
         return losses.integral_loss(decode(output, crop_px, depth_mm), joints, weights, (crop_px, crop_px, depth_mm))
+    loss.counts = _coordinates
     return loss
 
 
-def _on_volume(heatmap_loss):
+def _on_volume(heatmap_loss, counts=losses.joint_weights):
     """A loss of (volume, cells, weights)."""
     def loss(volume, joints, weights, crop_px, depth_mm):
         return heatmap_loss(volume, joints_to_cells(joints, volume.shape[2:], crop_px, depth_mm), weights)
+    loss.counts = counts
     return loss
 
 
 def _sum(*parts):
     def loss(*arguments):
         return sum(part(*arguments) for part in parts)
+    loss.counts = parts[0].counts
     return loss
 
 
@@ -122,10 +130,10 @@ METHODS = {method.name: method for method in (
     _volume("I3", "H3's loss for the first half, then integral", (0.5, BINARY), (1.0, INTEGRAL)),
     _volume("I*", "integral from scratch", (1.0, INTEGRAL)),
     _volume("I* + prior", "integral and Jensen-Shannon prior",
-            (1.0, _sum(INTEGRAL, _on_volume(losses.js_prior_loss)))),
+            (1.0, _sum(INTEGRAL, _on_volume(losses.js_prior_loss, _coordinates)))),
     _volume("I* de-biased", "integral without the background's share",
             (1.0, _on_joints(decode_debiased)), decoder="expectation, de-biased"),
-    _volume("E", "expected error", (1.0, _on_volume(losses.expected_error_loss))),
+    _volume("E", "expected error", (1.0, _on_volume(losses.expected_error_loss, _coordinates))),
 )}
 
 

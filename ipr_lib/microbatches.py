@@ -13,8 +13,8 @@ class MicroBatches:
     """Fills `.grad` with the gradients of a batch that is worked through in equal parts.
 
     Part i takes rows i, i + parts, …: a mixed batch holds its sources one after the other, and each part should see all of
-    them. Batch normalisation sees one part at a time; the loss is that of the whole batch, every known coordinate counting
-    the same. On a CPU the parts run side by side in threads, each with its share of the cores: the layers of a small
+    them. Batch normalisation sees one part at a time; the loss is that of the whole batch, every known coordinate, or joint,
+    counting the same. On a CPU the parts run side by side in threads, each with its share of the cores: the layers of a small
     network are too small to be shared out between cores, whole passes are not. On a GPU they run one after the other, which
     saves memory. Either way the gradients follow from the batch and the count of parts alone, and where the processes of a
     group hold rows i, i + processes, … of a batch, they and their parts give the gradients of that many parts of the whole.
@@ -24,16 +24,18 @@ class MicroBatches:
             loss = micro_batches.backward(batch)
     """
 
-    def __init__(self, model, parts, loss_of, threads=True):
+    def __init__(self, model, parts, loss_of, threads=True, counts=None):
         """
         Args:
             model: network, or a DistributedDataParallel of it. Its running statistics are those of the first part in
                 threads, of all parts in turn otherwise.
             parts: how many; the batch size must be a multiple of it.
-            loss_of: (model, batch) -> scalar, a mean over the batch weighted by batch["weights"].
+            loss_of: (model, batch) -> scalar, a mean over the batch weighted by counts(batch["weights"]).
             threads: False works one part after the other on a CPU, too.
+            counts: weights -> the weights that the mean divides by; by default they are these themselves.
         """
         self.model, self.parts, self.loss_of = model, parts, loss_of
+        self.counts = counts or (lambda weights: weights)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.threads = torch.get_num_threads()
         self.pool = None
@@ -62,7 +64,7 @@ class MicroBatches:
         """
         for parameter in self.parameters:
             parameter.grad = None
-        parts = _split(batch, self.parts)
+        parts = _split(batch, self.parts, self.counts)
         if self.pool is None:
             losses = []
             for i, (part, share) in enumerate(parts):
@@ -83,10 +85,10 @@ class MicroBatches:
         return loss.detach(), torch.autograd.grad(loss, list(self.parameters))
 
 
-def _split(batch, parts):
+def _split(batch, parts, counts):
     """[(part, its share of the whole batch's weights)]: shares make the mean of means a mean."""
     if parts == 1 and distributed.size() == 1:
         return [(batch, 1.0)]
-    total = distributed.summed(batch["weights"].sum()).clamp(min=torch.finfo(batch["weights"].dtype).tiny)
+    total = distributed.summed(counts(batch["weights"]).sum()).clamp(min=torch.finfo(batch["weights"].dtype).tiny)
     pieces = [{name: tensor[i::parts].contiguous() for name, tensor in batch.items()} for i in range(parts)]
-    return [(piece, piece["weights"].sum() / total) for piece in pieces]
+    return [(piece, counts(piece["weights"]).sum() / total) for piece in pieces]

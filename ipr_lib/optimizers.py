@@ -100,15 +100,16 @@ def build_optimizer(name, model, learning_rate, weight_decay=0.0):
 
     Args:
         name: one of OPTIMIZERS. "adamw": Adam with decoupled weight decay, for all parameters. "muon": `Muon` for the
-            kernels of all convolutions but the first and the last, AdamW for these and all vectors.
-        model: module whose first and last convolution come first and last among its parameters.
+            kernels of all convolutions but the first and the network's `final` one, AdamW for these and all the rest.
+        model: module whose parameters begin with those of its first convolution.
         learning_rate: of either.
         weight_decay: of either.
     Returns:
         an object with param_groups, step, state_dict and load_state_dict.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    hidden = [parameter for parameter in parameters if parameter.ndim == 4][1:-1] if name == "muon" else []
+    kernels = [(key, kernel) for key, kernel in model.named_parameters() if kernel.requires_grad and kernel.ndim == 4]
+    hidden = [kernel for key, kernel in kernels[1:] if not key.startswith("final.")] if name == "muon" else []
     chosen = {id(parameter) for parameter in hidden}
     rest = [parameter for parameter in parameters if id(parameter) not in chosen]
     adamw = torch.optim.AdamW(rest, lr=learning_rate, weight_decay=weight_decay, fused=True)

@@ -39,9 +39,9 @@ def load_detector(device="cpu"):
     socket.setdefaulttimeout(20)  # the download has no limit of its own
     try:
         detector = torchvision.models.get_model(DETECTOR, weights=weights, weights_backbone=None, progress=False)
-    except (OSError, RuntimeError) as error:  # no network; a damaged file
+    except Exception as error:  # no network, a broken line, a damaged file: torch and urllib raise a dozen kinds
         folder = f"{torch.hub.get_dir()}/checkpoints"
-        reason = str(getattr(error, "reason", error)).splitlines()[0]
+        reason = (str(getattr(error, "reason", error)) or type(error).__name__).splitlines()[0]
         return None, f"no person detector ({reason}): put {file} at {folder}, or name the box with --box"
     finally:
         socket.setdefaulttimeout(before)

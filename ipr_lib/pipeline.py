@@ -22,6 +22,7 @@ from .capture.studio import write_capture
 from .config import REPOSITORY, load_config
 from .datasets import training_keys
 from .files import InputError, atomic_path, read_json, write_json
+from .layout import META_NAME, parse_folder_name
 from .mixing import StoreMix
 from .models import count_parameters
 from .store import build_store, open_store
@@ -75,16 +76,35 @@ def crop_store(cfg, part):
     if cfg.dataset == "capture":
         subjects = tuple(subject for subject in subjects if subject in cfg.capture_subjects)
     path = DATA / "stores" / f"{source.name}-{part}-{cfg.crop_px}.crops"
-    manifest = source / "capture.json"
-    origin = hashlib.sha256(manifest.read_bytes()).hexdigest()[:16] if manifest.exists() else None
+    origin = _origin(source, subjects)
     wanted = {"source": source.name, "subjects": list(subjects), "step": step, "crop_px": cfg.crop_px, "origin": origin}
     with contextlib.suppress(InputError):  # missing, damaged or of an older version: build it
         store = open_store(path)
+        if "actions" in store.recipe:  # by `prepare human36m --store`: no prepared folder stands behind it
+            wanted["origin"] = None
         if all(store.recipe.get(name) == value for name, value in wanted.items()):
             return store
     return build_store(
         source, path, subjects=subjects, step=step, crop_px=cfg.crop_px, workers=cfg.workers, origin=origin
     )
+
+
+def _origin(source, subjects):
+    """A mark of the very data that a store is built from: of a capture's recipe, or of all labels of the subjects.
+
+    None where neither is there: the store came straight from a download, or has to be built and will name what is missing.
+    """
+    manifest = source / "capture.json"
+    if manifest.exists():
+        return hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
+    labels = [
+        path for path in sorted(source.glob(f"*/{META_NAME}"))
+        if (numbers := parse_folder_name(path.parent.name)) and numbers[0] in subjects
+    ]
+    digest = hashlib.sha256()
+    for path in labels:
+        digest.update(path.parent.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16] if labels else None
 
 
 def stores(cfg):
@@ -164,7 +184,8 @@ def evaluated(cfg, results_dir=REPOSITORY / "results"):
     path = folder / METRICS
     if path.exists() and (folder / PREDICTIONS).exists():
         content = read_json(path)
-        if content["checkpoint"] == checkpoint and "scores_flip" in content:
+        same_test = content["scores"]["n"] == len(test_store)  # the test part may have grown since
+        if content["checkpoint"] == checkpoint and "scores_flip" in content and same_test:
             return content
     told = evaluation.tell(test_store)
     with _timed(folder, "evaluation"):
@@ -181,8 +202,7 @@ def evaluated(cfg, results_dir=REPOSITORY / "results"):
         "run": folder.name,
         "profile": cfg.profile,
         "data": " + ".join(["built-in capture" if cfg.dataset == "capture" else cfg.dataset, *cfg.mix]),
-        "split": f"S{','.join(map(str, train_store.recipe['subjects']))} / "
-                 f"S{','.join(map(str, test_store.recipe['subjects']))}",
+        "split": f"{_subjects(train_store)} / {_subjects(test_store)}",
         "test_step": cfg.test_step,
         "train_items": len(train_store),
         "samples_seen": steps * cfg.batch_size,
@@ -206,6 +226,11 @@ def evaluated(cfg, results_dir=REPOSITORY / "results"):
     with atomic_path(folder / "report.md") as temporary:
         temporary.write_text(results.report(content))
     return read_json(path)
+
+
+def _subjects(store):
+    """Subjects that a store holds, e.g. "S9,11"; its recipe may have asked for some that the set lacks."""
+    return f"S{','.join(map(str, np.unique(store.columns['subject'])))}"
 
 
 def compared(profile, seeds=(0,), results_dir=REPOSITORY / "results", names=None, axes=compare.AXES, overrides=None):
@@ -311,7 +336,8 @@ def reproduce(profile, seed=0, overrides=None, results_dir=REPOSITORY / "results
     }
     if profile in compare.IN_REPRODUCE and any(path.name.startswith("08_") for path in notebooks):
         compared(profile, (seed,), results_dir, compare.IN_REPRODUCE[profile], overrides=overrides)
-    sources = hashlib.sha256(b"".join(path.read_bytes() for path in sorted((REPOSITORY / "ipr_lib").rglob("*.py"))))
+    library = sorted(path for path in (REPOSITORY / "ipr_lib").rglob("*") if path.suffix in (".py", ".js"))
+    sources = hashlib.sha256(b"".join(path.read_bytes() for path in library))
     for path in (progress := tqdm(notebooks, desc="notebooks", unit="notebook", disable=None)):
         progress.set_postfix_str(path.stem)
         target = folder / path.name[:2]

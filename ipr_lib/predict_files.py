@@ -52,7 +52,8 @@ def write_view(poses, frames, path, title, pixels=None, fps=None):
 
     shown = {"pictures": [pixels], "joints_img": poses.joints_img[:, None]} if pixels is not None else {}
     joints = timeline(poses, frames).astype(np.float32)
-    SkeletonView(joints, HUMAN36M, fps=fps, title=title, **shown).to_html(path, title=title)
+    first = int(np.searchsorted(frames, poses.frame.min()))  # nobody may be there before
+    SkeletonView(joints, HUMAN36M, fps=fps, title=title, frame=first, **shown).to_html(path, title=title)
 
 
 def write_tables(poses, folder):

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from .datasets import MEAN, STD
 from .files import InputError
 from .heatmaps import soft_argmax
-from .layout import SKIPPED_FOLDERS, frames_in_use, list_folders, read_sequence
+from .layout import folders_in_use, frames_in_use, read_sequence
 from .metrics import align, joint_errors, root_relative
 from .models import PoseNet, build_trunk
 from .pictures import read_picture
@@ -246,8 +246,7 @@ def predict_set(published, root, subjects, step, batch_size=32):
         InputError: anything unreadable in `root`; the message names the file.
     """
     rows, predictions = [], {look: [] for look in LOOKS}
-    folders = [folder for folder in list_folders(root, subjects) if folder.name not in SKIPPED_FOLDERS]
-    for folder in tqdm(folders, desc="predicting", unit="folder", disable=None):
+    for folder in tqdm(folders_in_use(root, subjects), desc="predicting", unit="folder", disable=None):
         sequence = read_sequence(folder)
         camera = dataclasses.replace(sequence.camera, k=None, p=None)
         frames = frames_in_use(sequence, step)

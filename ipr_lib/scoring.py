@@ -85,7 +85,7 @@ def score_run(folder, checkpoint="last", subjects=None, box="oracle", root="orac
     folder = Path(folder)
     model, cfg, path = open_run(folder, checkpoint)
     train_store, store = pipeline.stores(cfg)
-    _check_origin(folder, store)
+    _check_origin(folder, train_store)
     items = evaluation.items_of(store.columns, subjects)
     told = evaluation.tell(store, box, root, intrinsics, train_store)
     predictions = evaluation.predict_looks(
@@ -119,7 +119,7 @@ def _fingerprint(path):
 
 
 def _check_origin(folder, store):
-    """InputError where a run's network saw another version of the store's set in training."""
+    """InputError where a run's network was trained on another version of this training store's data."""
     path = folder / pipeline.ORIGIN
     if path.exists():
         origin = read_json(path)

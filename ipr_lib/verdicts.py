@@ -51,8 +51,8 @@ def paired_interval(terms, draws=DRAWS, seed=0):
 
 
 QUARTER, ALONE = "a quarter with depth, rest 2D", "a quarter alone"
-# (claim, whose; [(sign, case, decoder or None for its own)]; the claim is that the signed sum is below 0). Coarse and fine maps are
-# named by the profile, so {coarse} stands for the coarsest map among its cases.
+# (claim, whose; [(sign, case, decoder or None for its own)]; the claim is that the signed sum is below 0). Map sizes are named by
+# the profile, so {coarse} and {fine} stand for what follows a method's name: nothing for the base's map, or ", map 8".
 CLAIMS = (
     ("integral from scratch beats heat map + argmax: H1", "paper", ((1, "I*", None), (-1, "H1", None))),
     ("integral from scratch beats heat map + argmax: H2", "paper", ((1, "I*", None), (-1, "H2", None))),
@@ -62,7 +62,7 @@ CLAIMS = (
     ("heat map first, then integral, beats the heat map alone: H2", "paper", ((1, "I2", None), (-1, "H2", None))),
     ("heat map first, then integral, beats the heat map alone: H3", "paper", ((1, "I3", None), (-1, "H3", None))),
     ("integral suffers less from a coarse map than argmax",
-     "paper", ((1, "I*, {coarse}", None), (-1, "I*", None), (-1, "H2, {coarse}", None), (1, "H2", None))),
+     "paper", ((1, "I*{coarse}", None), (-1, "I*{fine}", None), (-1, "H2{coarse}", None), (1, "H2{fine}", None))),
     ("2D-only pictures help integral regression", "paper", ((1, f"I*, {QUARTER}", None), (-1, f"I*, {ALONE}", None))),
     ("2D-only pictures help integral more than direct regression", "question",
      ((1, f"I*, {QUARTER}", None), (-1, f"I*, {ALONE}", None), (-1, f"R1, {QUARTER}", None), (1, f"R1, {ALONE}", None))),
@@ -75,6 +75,22 @@ CLAIMS = (
 )
 
 
+def map_levels(results):
+    """What to add to a method's name for a coarse and for a fine map: the base and the map farthest below it, or next above.
+
+    Args:
+        results: as `compare.compare` returns.
+    Returns:
+        {"coarse": , "fine": }: "" for the base. Where no other map was run, names that no case has.
+    """
+    maps = {run["config"]["deconvolutions"]: f", {run['case'].partition(', ')[2]}" for run in results if run["axis"] == "map"}
+    base = [run["config"]["deconvolutions"] for run in results if run["axis"] == "method"]
+    if not maps or not base:
+        return {"coarse": ", no map", "fine": ", no map"}
+    other = min(maps)
+    return {"coarse": maps[other], "fine": ""} if other < base[0] else {"coarse": "", "fine": maps[other]}
+
+
 def judge(results):
     """Hold every claim against the runs.
 
@@ -84,11 +100,10 @@ def judge(results):
         list of dicts: claim, whose, measured (mean, low, high, mm; negative speaks for the claim; None where a run is missing),
         seeds, holds: "yes" or "no" where the interval leaves 0 out, else "cannot tell"; "not run".
     """
-    maps = {run["config"]["deconvolutions"]: run["case"] for run in results if run["axis"] == "map"}
-    coarse = maps[min(maps)].partition(", ")[2] if maps else "none"
+    levels = map_levels(results)
     rows = []
     for claim, whose, terms in CLAIMS:
-        found = [(sign, pick(results, case.format(coarse=coarse), decoder)) for sign, case, decoder in terms]
+        found = [(sign, pick(results, case.format(**levels), decoder)) for sign, case, decoder in terms]
         if any(errors is None for _, errors in found):
             rows.append({"claim": claim, "whose": whose, "measured": None, "seeds": 0, "holds": "not run"})
             continue
@@ -121,7 +136,7 @@ def case_table(results, decoders=False):
         for decoder in runs[0]["decoders"] if decoders else [own]:
             values = {name: [run["decoders"][decoder][name] for run in runs] for name in ("mpjpe", "pa_mpjpe", "xy_px", "z_mm")}
             spread = f" ± {np.ptp(values['mpjpe']) / 2:.1f}" if len(runs) > 1 else ""
-            share = rounding_share(runs[0]) if decoder == "argmax" else None
+            share = np.mean([rounding_share(run) for run in runs]) if decoder == "argmax" else None
             rows.append([
                 case, decoder, f"{np.mean(values['mpjpe']):.1f}{spread}", f"{np.mean(values['pa_mpjpe']):.1f}",
                 f"{np.mean(values['xy_px']):.2f}", f"{np.mean(values['z_mm']):.1f}",

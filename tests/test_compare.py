@@ -13,6 +13,7 @@ from ipr_lib.files import InputError, read_json, write_json
 from ipr_lib.heatmaps import joints_to_cells
 from ipr_lib.methods import METHODS
 from ipr_lib.store import build_store, open_store
+from ipr_lib.training_log import item_names
 
 TINY = {"trunk_width": 4, "head_width": 8, "batch_size": 2, "epochs": 1, "crop_px": 32, "depth_bins": 4}
 
@@ -89,6 +90,7 @@ def test_part_of_a_store_holds_the_same_pictures_and_travels(store):
     part = PartOfStore(store, [4, 1], [True, False])
     again = pickle.loads(pickle.dumps(part))
     assert len(again) == 2 and again.columns["has_depth"].tolist() == [True, False]
+    assert item_names(again, [0, 1]) == item_names(store, [4, 1]), "a loss that is not finite names them"
     np.testing.assert_array_equal(again.picture(0), store.picture(4))
     np.testing.assert_array_equal(again.columns["joints_cam"], store.columns["joints_cam"][[4, 1]])
     whole, some = (CropDataset(s, 64, 2000.0)[0, 0, np.array(i)] for s, i in ((store, [4, 1]), (again, [0, 1])))

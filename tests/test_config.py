@@ -35,6 +35,8 @@ def test_full_is_the_papers_recipe():
     (dict(mix=[1]), "mix=.1.: expected a list of names"),
     (dict(mix=["mpii"], mix_ratio=[1]), "expected 2 numbers, one for capture and one for each of mix"),
     (dict(mix_ratio=[1, 1]), "expected 1 numbers"),
+    (dict(mix=["mpii"], batch_size=15, micro_batches=1), "batch_size=15: expected a multiple of 2, to be shared out 1 : 1"),
+    (dict(mix=["mpii"], mix_ratio=[0, 1]), "shared out 0 : 1; shares are whole numbers above 0"),
     (dict(crop_px=100), "multiple of 16, the stride of trunk small"),
     (dict(crop_px=48, trunk="resnet18"), "multiple of 32"),
     (dict(epochs=0), "epochs=0: expected a number above 0"),
@@ -46,6 +48,10 @@ def test_full_is_the_papers_recipe():
     (dict(clip_gradient=-1), "clip_gradient=-1.0: expected a number above 0, or 0"),
     (dict(keep_checkpoints=0), "keep_checkpoints=0: expected a number above 0"),
     (dict(capture_takes=[]), "capture_takes is empty"),
+    (dict(seed=-1), "seed=-1: expected 0 or a number above it"),
+    (dict(warmup_steps=-1), "warmup_steps=-1: expected 0 or"),
+    (dict(rotation=float("nan")), "rotation=nan: expected 0 or"),
+    (dict(scale=1.0), "scale=1.0: expected a number below 1"),
     (dict(learning_rate=float("nan")), "expected a number above 0"),
 ])
 def test_wrong_overrides(overrides, message):
@@ -70,7 +76,7 @@ def test_hash_follows_every_field_that_changes_results():
         other = dataclasses.replace(cfg, **{field.name: value})
         assert (other.hash() == cfg.hash()) == (field.name in FREE), field.name
     assert load_config("smoke", micro_batches=1, lr_drops=[15, 17]).hash() == cfg.hash()
-    mixes = [dict(), dict(mix=["mpii"]), dict(mix=["coco"]), dict(mix=["mpii"], mix_ratio=[2, 1])]
+    mixes = [dict(), dict(mix=["mpii"]), dict(mix=["coco"]), dict(mix=["mpii"], mix_ratio=[3, 1])]
     assert len({load_config("smoke", micro_batches=1, **mix).hash() for mix in mixes}) == 4
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ipr_lib import checkpoints, distributed, engine
+from ipr_lib import checkpoints, distributed, engine, evaluation
 from ipr_lib.__main__ import main
 from ipr_lib.config import load_config
 from ipr_lib.datasets import BatchKeys, CropDataset
@@ -32,6 +32,13 @@ def config(**changes):
     return load_config("smoke", **TINY | dict(optimizer="adamw", learning_rate=1e-3) | changes)
 
 
+def predict(model, store, cfg):
+    """Batches of four and of two: the second process has one to do."""
+    return evaluation.predict_looks(
+        lambda crops: engine.predict(model, crops, cfg), store, evaluation.tell(store), cfg.crop_px, batch_size=4
+    )
+
+
 def work(store_path, folder):
     """What each of the two processes does; run by torchrun, see below."""
     torch.set_num_threads(1)
@@ -39,11 +46,12 @@ def work(store_path, folder):
     with distributed.process_group() as device:
         for way, (changes, _) in WAYS.items():
             model = engine.train(config(**changes), store, folder / way, device, validation=store)
+            torch.save(model.state_dict(), folder / way / f"rank{distributed.rank()}.pt")
         with distributed.first_alone():
             if distributed.rank() == 0:
                 (folder / "alone").write_text("written")
             assert (folder / "alone").read_text() == "written"
-        predictions = engine.predict_store(model, store, config(batch_size=4))
+        predictions = predict(model, store, config(**changes))
         np.savez(folder / f"predictions{distributed.rank()}.npz", **predictions)
         torch.manual_seed(0)
         layer, plain, pixels, slope = GroupBatchNorm(5), torch.nn.BatchNorm2d(5), torch.randn(6, 5, 3, 4), torch.randn(6, 5, 3, 4)
@@ -81,7 +89,7 @@ def two(store, tmp_path):
 
 
 def test_two_processes_do_what_one_does(two, store, tmp_path):
-    """Losses and weights to float tolerance, with and without synchronous batch norm; predictions to the last bit."""
+    """Losses to float tolerance, with and without synchronous batch norm; predictions to the last bit."""
     assert (two / "done0").exists() and (two / "done1").exists()
     cpu = torch.device("cpu")
     for way, (_, alone) in WAYS.items():
@@ -93,14 +101,27 @@ def test_two_processes_do_what_one_does(two, store, tmp_path):
         for a, b in zip(first["log"], second["log"]):
             assert a["loss"] == pytest.approx(b["loss"], rel=1e-3), way
         assert first["network"].keys() == second["network"].keys()
+        for rank in (0, 1):
+            state = torch.load(two / way / f"rank{rank}.pt", weights_only=True)
+            for name, tensor in first["network"].items():
+                assert torch.equal(state[name], tensor), f"{way}, process {rank}: {name}"
         assert first["log"][-1]["validation_mpjpe"] == pytest.approx(second["log"][-1]["validation_mpjpe"], rel=0.02)
     cfg = config(**WAYS["clipped"][0])
     checkpoints.load_checkpoint(two / "clipped" / engine.CHECKPOINT, cfg, model)
-    alone = engine.predict_store(model.eval(), store, config(batch_size=4))
+    alone = predict(model.eval(), store, cfg)
     for rank in (0, 1):
         together = np.load(two / f"predictions{rank}.npz")
         for name, values in alone.items():
             np.testing.assert_array_equal(together[name], values, err_msg=name)
+
+
+def test_group_batch_norm_takes_half_precision():
+    pixels = torch.randn(6, 5, 3, 4, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    layer, plain = GroupBatchNorm(5), torch.nn.BatchNorm2d(5)
+    output, expected = layer(pixels), plain(pixels)
+    assert output.dtype == expected.dtype == torch.bfloat16
+    torch.testing.assert_close(output, expected)
+    torch.testing.assert_close(layer.running_var, plain.running_var, atol=1e-4, rtol=0)
 
 
 def test_shards_make_the_rows_of_the_whole_batch(store, monkeypatch):
@@ -160,7 +181,15 @@ def test_launch_hands_visible_gpus_on(monkeypatch):
 
 def test_batches_that_cannot_be_shared_out(store, tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "size", lambda: 4)
+    monkeypatch.setattr(distributed, "summed", lambda tensor: 4 * tensor)
     with pytest.raises(InputError, match="batch_size=6: expected a multiple of 4 processes times 1 parts"):
+        engine.train(config(), store, tmp_path, torch.device("cpu"))
+
+
+def test_machines_that_share_no_disk(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    monkeypatch.setattr(distributed, "summed", lambda tensor: 2 * tensor + 7)  # the other has found a checkpoint
+    with pytest.raises(InputError, match="is at step 0 for this process and at another for others; several machines need"):
         engine.train(config(), store, tmp_path, torch.device("cpu"))
 
 

@@ -63,9 +63,13 @@ def test_three_by_four_by_five_by_hand():
 def test_five_by_five_by_hand():
     logits = torch.zeros(1, 1, 5, 5)
     logits[0, 0, 1, 4] = np.log(24)  # half of all the weight; the other 24 cells share the rest
-    x, y = soft_argmax(logits)[0, 0].tolist()
+    joints, grad, _ = with_gradient(soft_argmax, logits, torch.tensor([[[1.0, 10.0]]]))
+    x, y = joints[0, 0].tolist()
     # Sums over the others: all x 50 - 4, all y 50 - 1, each of weight 1 / 48.
     assert x == pytest.approx(4 / 2 + 46 / 48, abs=1e-6) and y == pytest.approx(1 / 2 + 49 / 48, abs=1e-6)
+    # g . (pos - E), E = (142, 73) / 48: (50 - 10 * 25) / 48 at the peak, -(142 + 730) / 48 at the first cell; times p.
+    assert grad[0, 0, 1, 4].item() == pytest.approx(-200 / 48 / 2, abs=1e-5)
+    assert grad[0, 0, 0, 0].item() == pytest.approx(-872 / 48 / 48, abs=1e-5)
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])

@@ -40,7 +40,7 @@ def test_weights_of_zero_give_zero_loss_and_finite_gradient():
 
 
 def test_samples_without_depth_teach_x_and_y_alone():
-    """The sum over z of the volume's gradient vanishes nowhere in x and y, and along z it is flat."""
+    """The loss asks nothing of their z, and of everything else."""
     logits = torch.randn(2, 3, 4, 5, 6, generator=torch.Generator().manual_seed(0), requires_grad=True)
     joints = cells_to_joints(soft_argmax(logits), (4, 5, 6), 24, 2000.0)
     weights = torch.ones(2, 3, 3)

@@ -11,6 +11,7 @@ from ipr_lib.files import InputError
 from ipr_lib.heatmaps import cells_to_joints
 from ipr_lib.losses import integral_loss
 from ipr_lib.methods import BINARY, DECODERS, INTEGRAL, METHODS, SQUARED, decode
+from ipr_lib.microbatches import MicroBatches
 from ipr_lib.models import DirectNet, build_trunk, count_parameters
 
 SHAPE = (2, 3, 4, 5, 6)  # B, J, D, H, W
@@ -102,6 +103,22 @@ def test_samples_without_depth_teach_nothing_about_depth(name):
         low, high = gradient(-700.0, progress), gradient(700.0, progress)
         assert torch.equal(low[0], high[0]) and not torch.equal(low[1], high[1])
         assert low[0].abs().max() > 0, "x and y are taught"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_parts_of_a_mixed_batch_have_the_loss_of_the_whole(name):
+    """One part has no depth, the other has: their shares must count what the loss counts, coordinates or joints."""
+    shape = SHAPE[1:] if METHODS[name].head == "volume" else (3, 3)
+    torch.manual_seed(0)
+    model = torch.nn.Linear(1, int(np.prod(shape)))
+    batch = {"x": torch.randn(4, 1), "joints": torch.rand(4, 3, 3) * 40, "weights": torch.ones(4, 3, 3)}
+    batch["weights"][::2, :, 2] = 0
+    for _, loss in METHODS[name].stages:
+        def loss_of(model, part, loss=loss):
+            return loss(model(part["x"]).unflatten(1, shape), part["joints"], part["weights"], CROP_PX, DEPTH_MM)
+
+        with MicroBatches(model, 2, loss_of, counts=loss.counts) as micro_batches:
+            torch.testing.assert_close(micro_batches.backward(batch), loss_of(model, batch).detach(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from ipr_lib.models import PoseNet, build_trunk
+from ipr_lib.models import DirectNet, PoseNet, build_trunk
 from ipr_lib.optimizers import Muon, Together, build_optimizer, orthogonal
 
 
@@ -49,6 +49,19 @@ def test_muon_leaves_first_last_and_vectors_to_adamw():
     assert {"backbone.layers.3.weight", "deconvolutions.0.weight"} <= muon
     assert all(dict(model.named_parameters())[name].ndim == 4 for name in muon)
     assert isinstance(build_optimizer("adamw", model, 1e-3), torch.optim.AdamW)
+
+
+def test_muon_gets_the_same_trunk_under_either_head():
+    """R1 and I* are compared: the trunk's last convolution must not change its optimizer with the head."""
+    volume, direct = PoseNet(build_trunk("small", 4), 3, 5, 8, 1), DirectNet(build_trunk("small", 4), 3)
+
+    def trunk_kernels(model):
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        muon = build_optimizer("muon", model, 1e-3).optimizers[0].param_groups[0]["params"]
+        return [names[id(kernel)] for kernel in muon if names[id(kernel)].startswith("backbone.")]
+
+    assert trunk_kernels(volume) == trunk_kernels(direct)
+    assert len(trunk_kernels(direct)) > 10
 
 
 def test_state_goes_on_where_it_was():

@@ -135,6 +135,29 @@ def test_stale_or_damaged_store_is_built_again(home, cfg, spoil):
     assert rebuilt.recipe["origin"] and len(rebuilt) == (4 if spoil == "recipe" else 6)
 
 
+def test_a_store_follows_a_set_without_manifest(home, cfg):
+    """A set that others prepared: its labels tell, of each part's own subjects."""
+    (home / "data" / "made-up" / "capture.json").unlink()
+    assert len(pipeline.crop_store(cfg, "train")) == 6
+    inode = pipeline.crop_store(cfg, "test").path.stat().st_ino
+    write_sequence(home / "data" / "made-up", 1, 4)
+    store = pipeline.crop_store(cfg, "train")
+    assert len(store) == 9 and pipeline.crop_store(cfg, "test").path.stat().st_ino == inode
+    # One that came straight from the download has no prepared folder behind it, even where there is one.
+    columns = {name: column for name, column in store.columns.items() if name not in ("start", "crc")}
+    direct = store.recipe | {"origin": None, "actions": [2, 3, 4]}
+    write_store(store.path, columns, list(map(store.jpeg, range(9))), direct)
+    assert pipeline.crop_store(cfg, "train").recipe == direct
+
+
+def test_scores_follow_a_test_part_that_has_grown(home, cfg):
+    (home / "data" / "made-up" / "capture.json").unlink()
+    first = pipeline.evaluated(cfg, home / "results")
+    write_sequence(home / "data" / "made-up", 9, 3)
+    again = pipeline.evaluated(cfg, home / "results")
+    assert (first["scores"]["n"], again["scores"]["n"]) == (3, 6) and again["checkpoint"] == first["checkpoint"]
+
+
 def test_a_network_of_other_data_is_refused(home, cfg):
     pipeline.trained(cfg, home / "results")
     pipeline.trained(cfg, home / "results")
@@ -179,6 +202,11 @@ def test_missing_data_is_named(home):
         pipeline.evaluated(cfg, home / "results")
 
 
+def test_the_split_names_subjects_that_are_there(home):
+    asked = load_config("smoke", **TINY | {"test_subjects": [9, 11], "epochs": 1})
+    assert pipeline.evaluated(asked, home / "results")["split"] == "S1 / S9", "the set holds nothing of S11"
+
+
 # --- the whole run ---
 
 def reproduce(home, **arguments):
@@ -221,6 +249,9 @@ def test_reproduce_then_reuse_then_change(home, cfg, capsys):
     (home / "ipr_lib" / "module.py").write_text("a = 2")
     reproduce(home, only=["01"])
     assert tally(home) == [*ran, ran[1], ran[0], ran[1]], "notebooks run again on a changed library"
+    (home / "ipr_lib" / "view.js").write_text("a = 3")  # executed notebooks carry the views' scripts
+    reproduce(home, only=["01"])
+    assert tally(home) == [*ran, ran[1], ran[0], ran[1], ran[1]]
 
 
 def test_unknown_notebook_is_refused_before_anything_is_done(home):

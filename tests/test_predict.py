@@ -2,6 +2,7 @@
 
 import csv
 import math
+import pickle
 import sys
 import urllib.error
 
@@ -202,6 +203,16 @@ def test_without_weights_the_detector_says_where_they_go(monkeypatch):
     assert detector is None and "no route to host" in line and "checkpoints" in line and "\n" not in line
 
 
+@pytest.mark.parametrize("error", [EOFError("Ran out of input"), pickle.UnpicklingError("invalid load key"), TimeoutError()])
+def test_damaged_weights_are_as_good_as_none(monkeypatch, error):
+    def broken(*_, **__):
+        raise error
+
+    monkeypatch.setattr(person_boxes.torchvision.models, "get_model", broken)
+    detector, line = person_boxes.load_detector()
+    assert detector is None and (str(error) or "TimeoutError") in line and "checkpoints" in line
+
+
 def test_box_from_pose_finds_the_cube_again():
     """Far away, where perspective is flat, a box of the wrong size and place is put right in one step."""
     rng = np.random.default_rng(1)
@@ -354,6 +365,26 @@ def test_everything_is_written_and_bad_inputs_do_not_stop_it(tmp_path):
     assert len(rows) == 5 * J and rows[1]["joint"] == "R_Hip" and rows[2 * J]["frame"] == "1"
     assert float(rows[0]["x_px"]) == pytest.approx(poses.joints_img[0, 0, 0], abs=0.006)
     assert len(list(read_frames(out / "c_pose.webm"))) == 3
+
+
+class Sees(torch.nn.Module):
+    """A detector that finds one person wherever anything is bright."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, pictures):
+        n = int(pictures[0].max() > 0.5)
+        boxes = torch.tensor([[10.0, 10, 60, 70]])[:n]
+        return [{"boxes": boxes, "labels": torch.ones(n, dtype=torch.long), "scores": torch.ones(n)}]
+
+
+def test_a_page_opens_where_somebody_is(tmp_path):
+    video = write_video(tmp_path / "a.avi", [(-50, 40), (30, 40), (36, 42)])  # nobody in the first frame
+    poses, problems = predict_files([video], tmp_path / "out", DEEP, CFG, detector=Sees(), passes=1, say=lambda line: None)
+    assert poses.frame.tolist() == [1, 2] and not problems
+    assert '"frame":1,' in (tmp_path / "out" / "a_pose.html").read_text()
 
 
 def test_out_may_not_be_an_input(tmp_path):

@@ -164,6 +164,7 @@ def damaged(change):
     (lambda d: d["annotations"][0].update(keypoints=[1, 2, 2]), "expected 51 finite numbers"),
     (lambda d: d["annotations"][0]["keypoints"].__setitem__(2, 3), "visibility is not 0, 1 or 2"),
     (lambda d: d["annotations"][0]["keypoints"].__setitem__(2, 0), "num_keypoints is 17, but 16"),
+    (lambda d: d["annotations"][0].update(num_keypoints=[17, 17]), r"num_keypoints is \[17, 17\], but 17"),
     (lambda d: d["annotations"][0]["keypoints"].__setitem__(3, 9000), "a joint lies far outside"),
     (lambda d: d["annotations"][0]["keypoints"].__setitem__(3, 10**400), "expected 51 finite numbers"),
     (lambda d: d["annotations"][0].update(id=501), "its id is missing or used twice"),

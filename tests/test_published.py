@@ -303,3 +303,6 @@ def test_the_damaged_video_is_left_out(tmp_path):
     write_sequence(tmp_path / "set", subject=11, action=2, subaction=2, camera_id=2, n=4, step=3)
     rows = published.predict_set(published.Published(OneCell(), MKS, "", None), tmp_path / "set", (11,), 3)
     assert rows["camera_id"].tolist() == [2, 2]
+    (tmp_path / "set" / "capture.json").write_text("{}")  # nothing is damaged in a capture
+    rows = published.predict_set(published.Published(OneCell(), MKS, "", None), tmp_path / "set", (11,), 3)
+    assert rows["camera_id"].tolist() == [1, 1, 2, 2]

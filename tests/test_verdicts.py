@@ -72,7 +72,7 @@ def test_missing_runs_are_said_to_be_missing():
 
 def test_interaction_compares_differences():
     """Coarse maps cost I* 2 and H2 10: a claim about 8, named after the coarsest map that was run."""
-    runs = [result("I*", [50.0, 60]), result("H2", [70.0, 80])]
+    runs = [result("I*", [50.0, 60], deconvolutions=2), result("H2", [70.0, 80], deconvolutions=2)]
     for name, map_name, add, deconvolutions in (("I*", "map 8", 2, 1), ("H2", "map 8", 10, 1), ("I*", "map 32", -90, 3)):
         takes = [value + add for value in ([50.0, 60] if name == "I*" else [70.0, 80])]
         runs.append(result(f"{name}, {map_name}", takes, axis="map", deconvolutions=deconvolutions))
@@ -80,15 +80,24 @@ def test_interaction_compares_differences():
     assert row["measured"] == pytest.approx([-8, -8, -8]) and row["holds"] == "yes"
 
 
+def test_a_finer_map_alone_is_not_taken_for_a_coarse_one():
+    """From the base's map to a finer one I* gains 2 and H2 10: the coarse map, the base's, costs I* less."""
+    runs = [result("I*", [50.0, 60]), result("H2", [70.0, 80])]
+    runs += [result(f"{name}, map 16", takes, axis="map", deconvolutions=2) for name, takes in (("I*", [48.0, 58]), ("H2", [60.0, 70]))]
+    row = judged(runs, "integral suffers less from a coarse map than argmax")
+    assert row["measured"] == pytest.approx([-8, -8, -8]) and row["holds"] == "yes"
+    assert judged(runs[2:], "integral suffers less from a coarse map than argmax")["holds"] == "not run"
+
+
 def test_claims_name_cases_that_exist():
     from ipr_lib import compare
 
     for profile in compare.BASES:
         cases = {case.name for case in compare.plan(profile)}
-        coarse = compare.LEVELS[profile][0][1]
+        levels = {"coarse": f", {compare.LEVELS[profile][0][1]}", "fine": ""}
         for claim, _, terms in verdicts.CLAIMS:
             for _, case, decoder in terms:
-                assert case.format(coarse=coarse) in cases, claim
+                assert case.format(**levels) in cases, claim
                 method = case.partition(",")[0]
                 assert decoder is None or decoder in verdicts.METHODS[method].decoders
             assert sum(sign for sign, *_ in terms) == 0
@@ -103,7 +112,7 @@ def test_tables_and_summary(tmp_path):
     runs = [result("H2", [80.0, 100], seed, decoders={"expectation": [60.0, 70]}, cells=45.0) for seed in (0, 1)]
     runs[1]["decoders"]["argmax"]["mpjpe"] = 94.0
     table = verdicts.case_table(runs)
-    assert "| H2 | argmax | 92.0 ± 2.0 | 1.0 | 2.00 | 3.0 | 45.0 (50 %) | 64 | 2 | 0.5 |" in table
+    assert "| H2 | argmax | 92.0 ± 2.0 | 1.0 | 2.00 | 3.0 | 45.0 (49 %) | 64 | 2 | 0.5 |" in table
     assert "| H2 | expectation | 65.0 ± 0.0 |" in verdicts.case_table(runs, decoders=True)
     content = verdicts.write_summary(runs, tmp_path / "all.json")
     assert content == read_json(tmp_path / "all.json") and content["headline"] == 90.0 and content["minutes"] == 1.0

@@ -218,6 +218,13 @@ def test_the_static_picture_has_ink(parts):
         assert (np.abs(picture - rgb).sum(-1) < 12).sum() > 30, f"no {colour} in the picture"
 
 
+def test_the_static_picture_of_a_frame_without_anybody():
+    film = np.stack([poses(seed=1), poses(seed=2) + [1500, 0, 0]])
+    film[:, 1], film[1, 2] = np.nan, np.nan
+    pictures = {SkeletonView(film, frame=frame).to_png() for frame in range(3)}  # a RuntimeWarning would be an error
+    assert len(pictures) == 3
+
+
 def test_the_static_picture_follows_the_frame():
     view = SkeletonView(poses())
     first = view.to_png()

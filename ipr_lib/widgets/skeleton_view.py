@@ -332,9 +332,10 @@ def _draw_limbs(ax, points, m, depth=None, **style):
 
 def _draw_space(ax, shown, m):
     scene = to_scene(shown, m["up"])
-    if m["reference"] < 0:
-        scene = scene - np.nanmean(scene, axis=(0, 1))
-    floor = np.nanmin(scene[..., 2])
+    known = np.isfinite(scene).all(-1)  # nobody at all in some frames of a film
+    if m["reference"] < 0 and known.any():
+        scene = scene - scene[known].mean(0)
+    floor = scene[known, 2].min() if known.any() else 0.0
     lines = np.linspace(-1000, 1000, 9)
     for at in lines:
         for ends in ([[at, -1000, floor], [at, 1000, floor]], [[-1000, at, floor], [1000, at, floor]]):
