@@ -1,0 +1,150 @@
+"""The views in a real JupyterLab: clicks reach Python, Python moves the view, themes change, stale outputs live on."""
+
+import nbformat
+import numpy as np
+import pytest
+from playwright.sync_api import TimeoutError as Late
+
+from ipr_lib import config, pipeline, skeleton
+
+KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel"
+VIEWS = """import numpy as np
+from ipr_lib.capture.actions import perform
+from ipr_lib.skeleton import add_thorax
+from ipr_lib.widgets import SkeletonView, VolumeExplorer
+
+truth = add_thorax(perform(subject=9, action=15, take=1, n_frames=60).joints_world)
+pred = truth + np.random.default_rng(0).normal(0, 15, truth.shape)
+view = SkeletonView({"truth": truth, "prediction": pred}, up="z", fps=50, title="walk")
+view"""
+VOLUME = """logits = np.random.default_rng(0).normal(0, 0.3, (18, 8, 16, 12))
+logits[:, 6, 3, 9] += 9
+explorer = VolumeExplorer(logits)
+explorer"""
+
+
+def until(page, condition, seconds=90):
+    page.wait_for_function(condition, timeout=1000 * seconds)
+
+
+def ask(page, code):
+    """What the notebook's own kernel prints for a line of code."""
+    return page.evaluate("""async ([code]) => {
+      let text = "";
+      const future = (KERNEL).requestExecute({ code, silent: false, store_history: false });
+      future.onIOPub = (message) => (text += message.content.text ?? message.content.evalue ?? "");
+      await future.done;
+      return text;
+    }""".replace("KERNEL", KERNEL), [code]).strip()
+
+
+def run_all(page):
+    """Run every cell; the first call after a kernel's start can be lost, so it is repeated until a cell has a number."""
+    until(page, f"window.jupyterapp?.shell?.currentWidget?.sessionContext && {KERNEL}?.status === 'idle'")
+    for _ in range(5):
+        page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+        try:
+            until(page, r"[...document.querySelectorAll('.jp-InputPrompt')].some((p) => /\[[\d*]+\]/.test(p.textContent))", 10)
+            return
+        except Late:
+            continue
+    raise AssertionError("the notebook does not start to run")
+
+
+@pytest.fixture
+def notebook(lab, open_page):
+    """Open a notebook made of code cells, or one that is there, and run all of it."""
+    def opens(name, cells):
+        book = cells
+        if isinstance(cells, list):
+            book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+        book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(book, lab.folder / name)
+        page = open_page(lab.address(name), viewport={"width": 1400, "height": 1000})
+        page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=120_000)
+        run_all(page)
+        return page
+
+    return opens
+
+
+def test_views_and_python_move_each_other(notebook, shoot):
+    page = notebook("views.ipynb", [VIEWS, VOLUME])
+    until(page, "document.querySelector('.ipr-space')?.drawn > 0 && document.querySelector('.iprv-table td')")
+    page.locator(".ipr").scroll_into_view_if_needed()
+    shoot(page, "lab-light")
+
+    # the slider: a click at two thirds of its length
+    slider = page.locator(".ipr-slider").bounding_box()
+    page.mouse.click(slider["x"] + slider["width"] * 2 / 3, slider["y"] + slider["height"] / 2)
+    until(page, "Math.abs(document.querySelector('.ipr').dataset.frame - 39) < 3")
+    assert ask(page, "print(view.frame)") == page.locator(".ipr").get_attribute("data-frame")
+
+    # a joint: orbit first, then click where it lies now
+    space = page.locator(".ipr-space")
+    box, drawn = space.bounding_box(), space.evaluate("(canvas) => canvas.drawn")
+    page.mouse.move(box["x"] + 40, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 140, box["y"] + 60, steps=3)
+    page.mouse.up()
+    until(page, f"document.querySelector('.ipr-space').drawn > {drawn}")
+    assert ask(page, "print(view.selected)") == "-1"
+    wrist = skeleton.HUMAN36M.index("L_Ankle")
+    x, y = space.evaluate(f"(canvas) => canvas.joints[{wrist}].slice(0, 2)")
+    page.mouse.click(box["x"] + x, box["y"] + y)
+    until(page, f"document.querySelector('.ipr').dataset.selected === '{wrist}'")
+    assert ask(page, "print(view.selected)") == str(wrist)
+    shoot(page, "lab-selected")
+
+    # and the other way
+    ask(page, "view.frame, view.selected, view.alignment = 7, 3, 'rigid'")
+    until(page, "(({ frame, selected }) => frame === '7' && selected === '3')(document.querySelector('.ipr').dataset)")
+    assert page.get_by_text("rigid", exact=True).get_attribute("aria-pressed") == "true"
+
+    # temperature
+    page.locator(".iprv-temperature").evaluate("(s) => { s.value = 60; s.dispatchEvent(new Event('input')); }")
+    page.wait_for_timeout(500)
+    assert abs(float(ask(page, "print(explorer.temperature)")) - 10**0.6) < 1e-6
+    shown = page.locator(".iprv-table tr").nth(2).locator("td").all_inner_texts()[1:4]
+    np.testing.assert_allclose(np.array(shown, float), np.array(ask(page, "print(*explorer.expectation())").split(), float), atol=0.006)
+
+    # the dark theme, there and back
+    for theme, name in (("dark", "JupyterLab Dark"), ("light", "JupyterLab Light")):
+        page.evaluate("(theme) => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", name)
+        for view in (".ipr", ".iprv"):
+            until(page, f"document.querySelector('{view}').dataset.theme === '{theme}'")
+        shoot(page, f"lab-{theme}-theme")
+
+    # no kernel any more: it still turns and plays; the notebook's own complaint about the lost kernel is all
+    assert not page.errors
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    until(page, f"!({KERNEL})")
+    drawn = space.evaluate("(canvas) => canvas.drawn")
+    page.locator(".ipr-play").click()
+    until(page, f"document.querySelector('.ipr-space').drawn > {drawn + 5}")
+    until(page, "document.querySelector('.ipr').dataset.frame > 9")
+    page.locator(".ipr-play").click()
+    page.wait_for_timeout(200)
+    assert all(error.startswith("Could not send widget sync message Error: Cannot send") for error in page.errors)
+    page.errors.clear()
+
+
+def test_notebook_00_runs_and_can_be_played_with(notebook, shoot):
+    """The first notebook as a reader meets it, with the smoke profile; its run is taken as it is, or made."""
+    cfg = config.load_config("smoke")
+    pipeline.evaluated(cfg)
+    book = nbformat.read(config.REPOSITORY / "notebooks" / "00_start_here.ipynb", as_version=4)
+    (parameters,) = [cell for cell in book.cells if "parameters" in cell.metadata.get("tags", [])]
+    parameters.source = f"profile = 'smoke'\nseed = 0\noverrides = {{}}\nresults_dir = {str(config.REPOSITORY / 'results')!r}"
+    page = notebook("00_start_here.ipynb", book)
+    # Cells far from the screen are not drawn until they come near: walk down to the views.
+    for view in (".ipr-space", ".iprv-table td"):
+        for _ in range(120):
+            if page.locator(view).count():
+                break
+            page.evaluate("() => { window.jupyterapp.shell.currentWidget.content.node.querySelector('.jp-WindowedPanel-outer').scrollBy(0, 500); }")
+            page.wait_for_timeout(400)
+        page.locator(view).first.scroll_into_view_if_needed()
+        page.wait_for_timeout(300)
+        shoot(page, f"lab-00-{view[1:5].strip('-')}")
+    assert ask(page, "print(view.meta['people'], explorer.meta['names'][0])") == "['truth', 'prediction'] Pelvis"
