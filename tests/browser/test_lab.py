@@ -113,6 +113,7 @@ def test_views_and_python_move_each_other(notebook, shoot):
         page.evaluate("(theme) => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", name)
         for view in (".ipr", ".iprv"):
             until(page, f"document.querySelector('{view}').dataset.theme === '{theme}'")
+        until(page, "!document.getElementById('jupyterlab-splash')")  # JupyterLab veils a change of theme
         shoot(page, f"lab-{theme}-theme")
 
     # no kernel any more: it still turns and plays; the notebook's own complaint about the lost kernel is all
