@@ -2,6 +2,7 @@
 
     python benchmarks/gpu_queue.py --minutes 9 --out DIR      on a machine with a GPU, as often as it takes
     python benchmarks/gpu_queue.py --toy --minutes 9          the same jobs at smoke size, on any machine
+    python benchmarks/gpu_queue.py --earlier OLD --out DIR    on a new, bare machine: OLD is the DIR of before
     python benchmarks/gpu_queue.py --list
 
 A job is a command that goes on by itself when it is started again, and the JSON that it leaves when it is done.
@@ -23,6 +24,10 @@ sys.path.insert(0, str(REPOSITORY))  # a machine without a registry has the fold
 
 from ipr_lib.config import load_config  # noqa: E402
 from ipr_lib.pipeline import run_dir  # noqa: E402
+
+RESULTS = REPOSITORY / "results"
+# What later calls need to know of earlier ones, each a few kB: single runs of a comparison, scores, timings.
+KEPT = ("compare-*/*/result.json", "compare-*/*.json", "benchmarks/*.json", "*/metrics.json")
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,25 @@ def run_job(job, seconds, log):
     return "done" if code == 0 and job.result.exists() else f"failed with exit code {code}, see {log.name}"
 
 
+def keep(out):
+    """Copy what is done, single runs of unfinished jobs too, to `out`/kept: a lent machine is bare the next time."""
+    for pattern in KEPT:
+        for path in RESULTS.glob(pattern):
+            target = out / "kept" / path.relative_to(RESULTS)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+
+
+def restore(folder):
+    """Put back what `keep` saved under `folder`; what is there already stays."""
+    kept = folder / "kept"
+    for path in kept.rglob("*.json"):
+        target = RESULTS / path.relative_to(kept)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+
+
 def number(job):
     """The job's headline, or a dash."""
     if not job.result.exists():
@@ -125,11 +149,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=9.0, help="budget of this call")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "results" / "gpu_queue", help="where results are copied")
+    parser.add_argument("--earlier", type=Path, help="an --out of before, from another machine: go on from there")
     parser.add_argument("--toy", action="store_true", help="smoke size")
     parser.add_argument("--list", action="store_true", help="only print what waits")
     options = parser.parse_args()
     deadline = time.monotonic() + 60 * options.minutes
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.earlier:
+        restore(options.earlier)
     rows = []
     for job in queue(options.toy):
         start = time.monotonic()
@@ -139,6 +166,7 @@ def main():
             state = run_job(job, deadline - start, options.out / f"{job.name}.log")
         if job.result.exists():
             shutil.copy(job.result, options.out / f"{job.name}.json")
+        keep(options.out)
         rows.append((job.name, state, f"{(time.monotonic() - start) / 60:.1f}", number(job), job.why))
     header = ("job", "state", "minutes now", "result", "for")
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
