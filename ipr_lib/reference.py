@@ -39,6 +39,7 @@ def save_reference(run_folder, folder=REFERENCE):
     names = ("run", "profile", "data", "split", "train_items", "samples_seen", "network", "parameters", "seed", "oracle")
     card = {name: run[name] for name in (*names, "commit", "device", "minutes", "checkpoint")}
     card["test_items"] = run["scores"]["n"]
+    card["not_for"] = f"anything but the kind of picture it was trained on ({run['data']}); notebook 12 shows where it fails"
     card |= {metric: run["scores"][metric]["frame_mean"] for metric in ("mpjpe", "pa_mpjpe", "pa_mpjpe_scale")}
     write_json(Path(folder) / CARD, card)
     return card
