@@ -35,6 +35,7 @@ from ipr_lib.files import write_json
 from ipr_lib.losses import integral_loss
 from ipr_lib.microbatches import MicroBatches
 from ipr_lib.optimizers import build_optimizer
+from ipr_lib.precision import autocast, memory_format, resolved
 from ipr_lib.results import commit, device_name
 from ipr_lib.store import build_store, open_store
 from ipr_lib.transforms import compose_affine, crop_affine, draw_augmentation
@@ -127,8 +128,7 @@ class Ours:
     def __init__(self, cfg, store, device, workers):
         self.cfg, self.device = cfg, device
         cuda = device.type == "cuda"
-        self.model = engine.build_model(cfg).to(
-            device, memory_format=torch.channels_last if cuda else torch.contiguous_format).train()
+        self.model = engine.build_model(cfg).to(device, memory_format=memory_format(cfg.precision, device)).train()
         self.optimizer = build_optimizer("adamw", self.model, cfg.learning_rate)
         self.dataset = CropDataset(store, cfg.crop_px, cfg.depth_mm, engine.build_augmentation(cfg))
         keys = BatchKeys(len(store), cfg.batch_size, epochs=100_000)
@@ -139,8 +139,9 @@ class Ours:
         return iter(self.loader)
 
     def loss(self, model, batch):
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.cfg.precision == "bfloat16"):
+        with autocast(self.cfg.precision, self.device):
             volume = model(normalise(batch["crops"], batch["colour"]))
+        volume = volume if self.device.type == "cuda" else volume.contiguous()
         joints = engine.decode(volume, self.cfg.crop_px, self.cfg.depth_mm)
         extent = (self.cfg.crop_px, self.cfg.crop_px, self.cfg.depth_mm)
         return integral_loss(joints, batch["joints"], batch["weights"], extent)
@@ -148,7 +149,7 @@ class Ours:
     def step(self, batch):
         names = ("crops", "colour", "joints", "weights")
         loss = self.micro_batches.backward({name: batch[name].to(self.device, non_blocking=True) for name in names})
-        self.optimizer.step()
+        self.micro_batches.step(self.optimizer)
         return loss
 
     def close(self):
@@ -185,7 +186,7 @@ def repeated(batch):
 def matrix_rate(device, precision):
     """Operations a second in a large matrix product, the best of five."""
     cuda = device.type == "cuda"
-    n, dtype = (8192, getattr(torch, precision)) if cuda else (1024, torch.float32)
+    n, dtype = 8192 if cuda else 1024, getattr(torch, resolved(precision, device))
     a, seconds = torch.randn(n, n, device=device, dtype=dtype), []
     for _ in range(6):
         _wait(device)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from . import engine, results
+from . import engine, precision, results
 from .config import load_config
 from .datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise
 from .evaluation import take_index
@@ -243,7 +243,7 @@ def read_out(model, store, cfg):
     joints = {name: [] for name in (*method.decoders, *(["cells"] if method.head == "volume" else []), "target")}
     affines = []
     for batch in batches(dataset, keys):
-        with torch.autocast(device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
+        with precision.autocast(cfg.precision, device):
             output = model(normalise(batch["crops"].to(device)))
         for name in method.decoders:
             joints[name].append(decode(cfg.method, output, cfg.crop_px, cfg.depth_mm, name).cpu().numpy())

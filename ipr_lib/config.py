@@ -13,6 +13,7 @@ from .layout import ACTIONS, CAMERAS, FIRST_ACTION, SUBJECTS
 from .methods import METHODS
 from .models import TRUNKS
 from .optimizers import OPTIMIZERS
+from .precision import PRECISIONS
 
 # Captures, prepared sets and stores live in <repository>/data, wherever the notebook or command runs.
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -72,7 +73,7 @@ class Config:
     colour: float = 0.2
     hue: float = 0.0  # degrees
     contrast: float = 0.0
-    precision: str = "float32"  # of the network; the integral is always float32
+    precision: str = "float32"  # of precision.PRECISIONS, for the network; the integral is always float32
     clip_gradient: float = 0.0  # largest norm of all gradients together; 0: as they come
     sync_batch_norm: bool = False  # with several processes: statistics of the whole batch, not of each one's share
     compile: bool = False  # the network by torch.compile
@@ -83,7 +84,7 @@ class Config:
     def __post_init__(self):
         choices = {
             "trunk": TRUNKS, "method": METHODS, "optimizer": OPTIMIZERS, "schedule": ("steps", "cosine"),
-            "precision": ("float32", "bfloat16"),
+            "precision": PRECISIONS,
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -164,7 +165,7 @@ PROFILES = {
         "train_step": 16, "crop_px": 128, "depth_bins": 16, "trunk": "small", "trunk_width": 32, "head_width": 64,
         "deconvolutions": 1, "batch_size": 32, "micro_batches": 2, "epochs": 28, "optimizer": "muon",
         "learning_rate": 3e-3, "warmup_steps": 300,
-        "schedule": "cosine", "scale": 0.15, "rotation": 15.0, "hue": 60.0, "contrast": 0.3,
+        "schedule": "cosine", "scale": 0.15, "rotation": 15.0, "hue": 60.0, "contrast": 0.3, "precision": "native",
     },
     "gpu": {
         "capture_frames": 1500, "train_step": 15, "batch_size": 64, "schedule": "cosine", "warmup_steps": 500,

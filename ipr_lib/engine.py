@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from . import distributed, results
+from . import distributed, precision, results
 from .checkpoints import BEST, CHECKPOINT, load_checkpoint, save_checkpoint, set_random_states
 from .datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise, prefetched, training_keys
 from .files import InputError, write_json
@@ -90,9 +90,7 @@ def train(cfg, store, run_dir, device=None, validation=None):
     keys = training_keys(store, cfg.batch_size, cfg.epochs, cfg.seed)
     if keys.steps == 0:
         raise InputError(f"{store.path} holds {len(store)} items, fewer than one batch of {cfg.batch_size}")
-    # Channels-last pays on a GPU; on a CPU the volume is summed faster as it is.
-    memory_format = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-    model = build_model(cfg).to(device, memory_format=memory_format)
+    model = build_model(cfg).to(device, memory_format=precision.memory_format(cfg.precision, device))
     optimizer = build_optimizer(cfg.optimizer, model, cfg.learning_rate, cfg.weight_decay)
     state = {"step": 0, "seconds": 0.0, "log": [], "best": float("inf")}
     path = run_dir / CHECKPOINT
@@ -163,7 +161,7 @@ class Run:
                 losses.append(micro_batches.backward({n: batch[n].to(self.device, non_blocking=True) for n in used}))
                 if cfg.clip_gradient:
                     torch.nn.utils.clip_grad_norm_(micro_batches.parameters, cfg.clip_gradient)
-                self.optimizer.step()
+                micro_batches.step(self.optimizer)
                 last = step + 1 == keys.steps
                 epoch_ends = self.validation is not None and (step + 1) % keys.steps_per_epoch == 0
                 if not ((step + 1) % log_every == 0 or last or epoch_ends):
@@ -195,8 +193,10 @@ class Run:
 
     def _loss(self, net, batch):
         cfg = self.cfg
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
+        with precision.autocast(cfg.precision, self.device):
             output = net(normalise(batch["crops"], batch["colour"]))
+        if self.device.type == "cpu":  # where a small volume is summed faster joint by joint
+            output = output.contiguous()
         return self.loss_now(output, batch["joints"], batch["weights"], cfg.crop_px, cfg.depth_mm)
 
     def _validate(self):
@@ -270,7 +270,7 @@ def predict(model, crops, cfg, flip_test=False, decoder=None):
     device = next(model.parameters()).device
 
     def once(pixels):
-        with torch.autocast(device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
+        with precision.autocast(cfg.precision, device):
             output = model(pixels)
         return decode_output(cfg.method, output, cfg.crop_px, cfg.depth_mm, decoder).cpu().numpy()
 

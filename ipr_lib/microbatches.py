@@ -76,9 +76,22 @@ class MicroBatches:
                 losses.append(loss.detach())
             return sum(losses)
         results = list(self.pool.map(self._gradients, self.models, *zip(*parts)))
-        for parameter, *gradients in zip(self.parameters, *(gradients for _, gradients in results)):
-            parameter.grad = sum(gradients[1:], gradients[0])
+        self.pool.submit(self._add, [gradients for _, gradients in results]).result()
         return sum(loss for loss, _ in results)
+
+    def step(self, optimizer):
+        """optimizer.step(), where parts run in threads by one of them, with its share of the cores.
+
+        A small network's kernels are small matrices: to wake a second core for each takes longer than to work them out.
+        """
+        if self.pool is None:
+            optimizer.step()
+        else:
+            self.pool.submit(optimizer.step).result()
+
+    def _add(self, gradients):
+        for parameter, *parts in zip(self.parameters, *gradients):
+            parameter.grad = sum(parts[1:], parts[0])
 
     def _gradients(self, model, part, share):
         loss = self.loss_of(model, part) * share

@@ -105,3 +105,38 @@ def test_prefetched_keeps_order_and_errors():
     assert next(items) == 1
     with pytest.raises(OSError, match="gone"):
         next(items)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_step_is_the_optimizers_own(parts):
+    model, batch = make()
+    other, _ = make()
+    optimizer, expected = (torch.optim.AdamW(net.parameters(), lr=0.1) for net in (model, other))
+    with MicroBatches(model, parts, loss_of) as micro_batches:
+        micro_batches.backward(batch)
+        for parameter, twin in zip(model.parameters(), other.parameters()):
+            twin.grad = parameter.grad.clone()
+        micro_batches.step(optimizer)
+    expected.step()
+    for parameter, twin in zip(model.parameters(), other.parameters()):
+        assert torch.equal(parameter, twin)
+
+
+def test_a_step_takes_a_parts_share_of_the_cores():
+    model, _ = make()
+    seen = []
+
+    class Optimizer:
+        def step(self):
+            seen.append(torch.get_num_threads())
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with MicroBatches(model, 2, loss_of) as micro_batches:
+            micro_batches.step(Optimizer())
+        with MicroBatches(model, 1, loss_of) as micro_batches:
+            micro_batches.step(Optimizer())
+    finally:
+        torch.set_num_threads(threads)
+    assert seen == [1, 2]

@@ -1,0 +1,46 @@
+"""In which number format a network computes; the integral is always float32. Taught in notebooks/09_training.ipynb."""
+
+import torch
+
+PRECISIONS = ("float32", "bfloat16", "native")
+# Instructions that multiply bfloat16: x86 (AVX-512, AMX) and ARM, as torch.cpu.get_capabilities calls them.
+INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+
+
+def computes_bfloat16(device):
+    """Whether a device multiplies bfloat16 numbers itself; those that do not emulate it, several times slower than float32.
+
+    Args:
+        device: torch device.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell: float32 is always right
+    return device.type == "cpu" and any(capabilities.get(name, False) for name in INSTRUCTIONS)
+
+
+def resolved(precision, device):
+    """"float32" or "bfloat16": what one of PRECISIONS comes to on a device.
+
+    "native" is bfloat16 where the device computes in it, else float32: the same training, up to twice as fast where it can be.
+    """
+    if precision == "native":
+        return "bfloat16" if computes_bfloat16(device) else "float32"
+    return precision
+
+
+def autocast(precision, device):
+    """The context in which a network of one of PRECISIONS runs on a device.
+
+    Weights stay float32; in bfloat16, convolutions and matrix products take copies of them.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=resolved(precision, device) == "bfloat16")
+
+
+def memory_format(precision, device):
+    """How the network's pictures and kernels should lie in memory.
+
+    Channels-last is what a GPU's convolutions like, and a processor's in bfloat16; in float32 it makes no difference there.
+    """
+    halved = resolved(precision, device) == "bfloat16"
+    return torch.channels_last if device.type == "cuda" or halved else torch.contiguous_format

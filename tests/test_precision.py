@@ -1,0 +1,57 @@
+import pytest
+import torch
+
+from ipr_lib import precision
+from ipr_lib.config import load_config
+from ipr_lib.engine import build_model
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def capabilities(monkeypatch):
+    """A function that makes this processor one of the capabilities given."""
+    def pose_as(**found):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "any", **found}, raising=False)
+    return pose_as
+
+
+@pytest.mark.parametrize("found, computes", [
+    ({"avx512_bf16": True}, True), ({"avx512_bf16": False, "amx_bf16": True}, True), ({"neon": True, "bf16": True}, True),
+    ({"avx2": True, "avx512_f": True, "avx512_bf16": False}, False), ({"neon": True}, False), ({}, False),
+])
+def test_native_is_bfloat16_where_the_processor_computes_in_it(capabilities, found, computes):
+    capabilities(**found)
+    assert precision.computes_bfloat16(CPU) is computes
+    assert precision.resolved("native", CPU) == ("bfloat16" if computes else "float32")
+    assert precision.memory_format("native", CPU) == (torch.channels_last if computes else torch.contiguous_format)
+
+
+def test_a_torch_that_does_not_tell_gets_float32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert precision.resolved("native", CPU) == "float32"
+
+
+@pytest.mark.parametrize("asked", ["float32", "bfloat16"])
+def test_what_is_asked_for_is_taken(capabilities, asked):
+    for found in ({}, {"avx512_bf16": True}):
+        capabilities(**found)
+        assert precision.resolved(asked, CPU) == asked
+
+
+def test_other_devices_are_float32():
+    assert precision.resolved("native", torch.device("meta")) == "float32"
+
+
+def test_autocast_halves_the_network_and_nothing_else():
+    cfg = load_config("smoke")
+    model = build_model(cfg).eval()
+    crops = torch.rand(2, 3, cfg.crop_px, cfg.crop_px, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        with precision.autocast("bfloat16", CPU):
+            halved = model(crops)
+        with precision.autocast("float32", CPU):
+            whole = model(crops)
+    assert halved.dtype == torch.bfloat16 and whole.dtype == torch.float32
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    torch.testing.assert_close(halved.float(), whole, rtol=0.05, atol=0.05 * whole.abs().max().item())
