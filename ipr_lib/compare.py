@@ -38,10 +38,11 @@ class Case:
 
     Attributes:
         name: unique within a plan.
-        axis: "method", "map", "depth", "2D", "trunk" or "crop": what it varies.
+        axis: of AXES: what it varies.
         overrides: fields of Config that differ from the plan's base.
         depth_share: share of the training takes whose depth is known.
         only_depth: leave the other takes out, instead of taking them as 2D-only data.
+        budget: how many times the base's samples are seen.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Case:
     overrides: dict = field(default_factory=dict)
     depth_share: float = 1.0
     only_depth: bool = False
+    budget: int = 1
 
 
 # What all runs of a profile share, on top of the profile. Maps have a quarter of the crop's side, as in the paper, but for
@@ -85,8 +87,9 @@ IN_REPRODUCE = {
     ),
     "laptop": MAIN,
 }
-AXES = ("method", "map", "depth", "2D", "trunk", "crop")
+AXES = ("method", "budget", "map", "depth", "2D", "trunk", "crop")
 DEPTH_SHARE = 0.25  # of the takes, where depth is withheld
+LARGER_BUDGET = 4
 
 
 def plan(profile):
@@ -95,13 +98,16 @@ def plan(profile):
     Args:
         profile: one of BASES.
     Returns:
-        list of Case, the methods first.
+        list of Case, the methods first, then the main ones with a larger budget.
     Raises:
         InputError: a profile without a comparison.
     """
     if profile not in BASES:
         raise InputError(f"profile {profile!r} has no comparison; choose one of {', '.join(BASES)}")
     cases = [Case(name, "method", {"method": name}) for name in METHODS]
+    cases += [
+        Case(f"{name}, {LARGER_BUDGET} x the samples", "budget", {"method": name}, budget=LARGER_BUDGET) for name in MAIN
+    ]
     for axis, level, overrides in LEVELS[profile]:
         for method in MAIN:
             if METHODS[method].head == "volume" or axis in ("trunk", "crop"):  # R1 has no volume to vary
@@ -127,10 +133,11 @@ def case_config(profile, case, seed, overrides=None):
         Config.
     """
     cfg = load_config(profile, seed=seed, **(BASES[profile] | dict(overrides or {}) | case.overrides))
-    if not case.only_depth:
-        return cfg
-    # The same samples seen: a quarter of the pictures, four times as often.
-    return dataclasses.replace(cfg, epochs=round(cfg.epochs / case.depth_share))
+    # A quarter of the pictures is seen four times as often: the same samples.
+    times = case.budget / (case.depth_share if case.only_depth else 1)
+    return dataclasses.replace(
+        cfg, epochs=round(cfg.epochs * times), lr_drops=tuple(round(epoch * times) for epoch in cfg.lr_drops)
+    )
 
 
 class PartOfStore:

@@ -50,7 +50,7 @@ def paired_interval(terms, draws=DRAWS, seed=0):
     return float(combined.mean()), float(low), float(high)
 
 
-QUARTER, ALONE = "a quarter with depth, rest 2D", "a quarter alone"
+QUARTER, ALONE, MORE = "a quarter with depth, rest 2D", "a quarter alone", "4 x the samples"
 # (claim, whose; [(sign, case, decoder or None for its own)]; the claim is that the signed sum is below 0). Map sizes are named by
 # the profile, so {coarse} and {fine} stand for what follows a method's name: nothing for the base's map, or ", map 8".
 CLAIMS = (
@@ -58,6 +58,9 @@ CLAIMS = (
     ("integral from scratch beats heat map + argmax: H2", "paper", ((1, "I*", None), (-1, "H2", None))),
     ("integral from scratch beats heat map + argmax: H3", "paper", ((1, "I*", None), (-1, "H3", None))),
     ("integral from scratch beats direct regression", "paper", ((1, "I*", None), (-1, "R1", None))),
+    ("with four times the samples, integral beats direct regression", "question", ((1, f"I*, {MORE}", None), (-1, f"R1, {MORE}", None))),
+    ("integral gains more from four times the samples than direct regression", "question",
+     ((1, f"I*, {MORE}", None), (-1, "I*", None), (-1, f"R1, {MORE}", None), (1, "R1", None))),
     ("heat map first, then integral, beats the heat map alone: H1", "paper", ((1, "I1", None), (-1, "H1", None))),
     ("heat map first, then integral, beats the heat map alone: H2", "paper", ((1, "I2", None), (-1, "H2", None))),
     ("heat map first, then integral, beats the heat map alone: H3", "paper", ((1, "I3", None), (-1, "H3", None))),

@@ -55,6 +55,15 @@ def test_a_quarter_of_the_pictures_is_seen_four_times_as_often():
     assert case_config("laptop", alone, 1, {"epochs": 2}).epochs == 8
 
 
+def test_a_larger_budget_keeps_its_ratio_and_its_schedules_shape():
+    base, more = (
+        case_config("laptop", next(c for c in plan("laptop") if c.name == name), 0, {"epochs": 3, "lr_drops": [1, 2]})
+        for name in ("I*", "I*, 4 x the samples")
+    )
+    assert (base.epochs, base.lr_drops, more.epochs, more.lr_drops) == (3, (1, 2), 12, (4, 8))
+    assert {case.name for case in plan("gpu") if case.axis == "budget"} == {f"{m}, 4 x the samples" for m in compare.MAIN}
+
+
 def test_seeds_and_methods_share_everything_else():
     one, other = (case_config("smoke", Case(name, "method", {"method": name}), 3) for name in ("R1", "H3"))
     assert one.seed == other.seed == 3
