@@ -171,7 +171,7 @@ PROFILES = {
         "capture_frames": 1500, "train_step": 15, "batch_size": 64, "schedule": "cosine", "warmup_steps": 500,
         "precision": "bfloat16", "workers": 14,
     },
-    "full": {"dataset": "human36m", "mix": ("mpii",), "precision": "bfloat16", "workers": 14},
+    "full": {"dataset": "human36m", "mix": ("mpii",), "pretrained": True, "precision": "bfloat16", "workers": 14},
 }
 
 # What people often ask for on top of a profile, as overrides: `python -m ipr_lib train --profile full --recipe every-50th`.

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import time
 from pathlib import Path
 
@@ -41,6 +42,11 @@ def build_model(cfg):
         if METHODS[cfg.method].head == "direct":
             return DirectNet(trunk, len(HUMAN36M))
         return PoseNet(trunk, len(HUMAN36M), cfg.depth_bins, cfg.head_width, cfg.deconvolutions)
+
+
+def blank_model(cfg):
+    """The network that `cfg` describes, for weights that come from a file or for counting: no ImageNet weights are fetched."""
+    return build_model(dataclasses.replace(cfg, pretrained=False))
 
 
 def build_augmentation(cfg):
@@ -90,10 +96,11 @@ def train(cfg, store, run_dir, device=None, validation=None):
     keys = training_keys(store, cfg.batch_size, cfg.epochs, cfg.seed)
     if keys.steps == 0:
         raise InputError(f"{store.path} holds {len(store)} items, fewer than one batch of {cfg.batch_size}")
-    model = build_model(cfg).to(device, memory_format=precision.memory_format(cfg.precision, device))
+    path = run_dir / CHECKPOINT
+    model = blank_model(cfg) if path.exists() else build_model(cfg)
+    model = model.to(device, memory_format=precision.memory_format(cfg.precision, device))
     optimizer = build_optimizer(cfg.optimizer, model, cfg.learning_rate, cfg.weight_decay)
     state = {"step": 0, "seconds": 0.0, "log": [], "best": float("inf")}
-    path = run_dir / CHECKPOINT
     if path.exists():
         state |= load_checkpoint(path, cfg, model, optimizer)
         random = state.pop("random", None)

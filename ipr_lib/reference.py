@@ -3,7 +3,6 @@
 Taught in notebooks/12_your_own_pictures.ipynb.
 """
 
-import dataclasses
 from pathlib import Path
 
 import torch
@@ -65,7 +64,7 @@ def load_reference(cfg, results_dir=REPOSITORY / "results", train=False, folder=
         content = _read(path)
         fields = dict(content["config"])
         cfg = load_config(fields.pop("profile"), **fields)
-        model = engine.build_model(dataclasses.replace(cfg, pretrained=False))
+        model = engine.blank_model(cfg)
         try:
             model.load_state_dict(content["network"])
         except RuntimeError as error:
@@ -77,7 +76,7 @@ def load_reference(cfg, results_dir=REPOSITORY / "results", train=False, folder=
     if train:
         model = pipeline.trained(cfg, results_dir)
     else:
-        model = engine.build_model(dataclasses.replace(cfg, pretrained=False))
+        model = engine.blank_model(cfg)
         engine.load_checkpoint(run / engine.CHECKPOINT, cfg, model)
     return model.to(device).eval(), cfg, f"network: run {run.name}"
 

@@ -1,6 +1,5 @@
 """From a checkpoint to tables: what `python -m ipr_lib test` does. Taught in notebooks/10_evaluation.ipynb."""
 
-import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -48,7 +47,7 @@ def open_run(folder, checkpoint="last"):
     if not path.is_file():
         raise InputError(f"{path} is missing; pass --checkpoint last, best (where the run kept one) or the path of a file")
     cfg = checkpoint_config(path)
-    model = engine.build_model(dataclasses.replace(cfg, pretrained=False))  # the weights come from the file
+    model = engine.blank_model(cfg)  # the weights come from the file
     engine.load_checkpoint(path, cfg, model)
     return model.to(engine.default_device()).eval(), cfg, path
 

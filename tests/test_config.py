@@ -19,6 +19,7 @@ def test_full_is_the_papers_recipe():
     cfg = load_config("full")
     assert (cfg.trunk, cfg.crop_px, cfg.depth_bins, cfg.batch_size, cfg.learning_rate) == ("resnet50", 256, 64, 32, 1e-3)
     assert (cfg.epochs, cfg.lr_drops, cfg.train_step, cfg.test_step) == (20, (15, 17), 5, 64)
+    assert cfg.pretrained and cfg.mix == ("mpii",)
 
 
 @pytest.mark.parametrize("overrides, message", [

@@ -285,3 +285,13 @@ def test_predict_store_keeps_order_and_frames(cfg, store):
     np.testing.assert_allclose(result["target_cam"], store.columns["joints_cam"])
     # An untrained network says "the middle of the crop, at the root's depth": the box centre, seen from the camera.
     np.testing.assert_allclose(result["pred_cam"][:, 5], result["target_cam"][:, 0], atol=60)
+
+
+def test_weights_from_a_file_ask_for_no_others(monkeypatch):
+    """A run is gone on with, scored and counted on a machine that cannot fetch ImageNet weights."""
+    def offline(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
+    cfg = load_config("smoke", trunk="resnet18", pretrained=True)
+    assert engine.blank_model(cfg).backbone.channels == 512
