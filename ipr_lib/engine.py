@@ -314,9 +314,6 @@ def predict_store(model, store, cfg, flip_test=False):
     return distributed.gathered(parts)
 
 
-ORACLES = ("2 m box at the true root", "root depth", "intrinsics")
-
-
 def evaluate(pred_cam, store):
     """Score predictions of a whole store; see `metrics.score`.
 

@@ -1,6 +1,6 @@
 """Crop stores of single sequences -> one store, with room for the crops once and not twice.
 
-`prepare human36m --store` ends with it; the store itself is taught in notebooks/04_crops_and_augmentation.ipynb.
+`prepare human36m --store` ends with it; the store itself is the subject of notebooks/04_crops_and_augmentation.ipynb.
 """
 
 import hashlib

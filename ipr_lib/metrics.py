@@ -222,7 +222,7 @@ def pck(errors, visible, threshold):
 
 
 def pckh(pred, target, visible, head_size, threshold=0.5):
-    """PCK with the head as the unit of length (Andriluka et al. 2014); taught in notebooks/10_evaluation.ipynb.
+    """PCK with the head as the unit of length (Andriluka et al. 2014); taught in notebooks/03_prepare_mpii_and_coco.ipynb.
 
     MPII's own table leaves Pelvis and Thorax out of its mean: pass the other 14 joints to compare with it.
 

@@ -1,6 +1,6 @@
 """The two published releases of this method: their checkpoints read, their conventions kept, scored as they were.
 
-Taught in notebooks/10_evaluation.ipynb. Releases: `mks0601` (2018, PyTorch, one file a epoch) and `JimmySuen` (2018, the
+What `python -m ipr_lib test --published FILE` does. Releases: `mks0601` (2018, PyTorch, one file a epoch) and `JimmySuen` (2018, the
 authors' own). Both lay cell i of a map over crop pixel i * stride and depth cell k at (2 k / D - 1) times half the depth
 range: a corner grid, which lives here alone; the grid of this library is in `heatmaps`.
 """

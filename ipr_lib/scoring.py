@@ -1,4 +1,4 @@
-"""From a checkpoint to tables: what `python -m ipr_lib test` does. Taught in notebooks/10_evaluation.ipynb."""
+"""From a checkpoint to tables: what `python -m ipr_lib test` does. Notebook 10 makes the same numbers by hand."""
 
 import hashlib
 from pathlib import Path

@@ -1,6 +1,6 @@
 """BVH files: a skeleton of named joints and its motion, parsed, posed and brought to another rate.
 
-Taught in notebooks/02_prepare_human36m.ipynb. A joint's rotation channels apply in the order in which they are
+A joint's rotation channels apply in the order in which they are
 written, the last one first: "Zrotation Yrotation Xrotation" is Rz Ry Rx.
 """
 

@@ -148,12 +148,6 @@ def stride_signal(legs, heading):
     return -np.sin(heading) * gap[:, 0] + np.cos(heading) * gap[:, 1]
 
 
-def flat_foot(actor, place, n):
-    """A foot standing still; place (3,) -> ankle (n, 3), foot (n, 3, 3)."""
-    zero = np.zeros(n)
-    return foot_pose(actor, np.tile(place, (n, 1)), zero, zero, zero)
-
-
 def foot_along(direction, up):
     """Foot rotation whose toes look along `direction`, instep towards `up`; (n, 3) each -> (n, 3, 3)."""
     return frame(y=direction, x=np.cross(direction, up))

@@ -170,11 +170,6 @@ class Trunk:
     R_head: np.ndarray
 
 
-def pelvis_rotation(heading, tilt, roll):
-    """Heading (0 looks along +y, positive to the left), forward tilt and tip to the right; (n,) each -> (n, 3, 3)."""
-    return turn("z", heading) @ turn("y", roll) @ turn("x", -tilt)
-
-
 def pose_trunk(actor, pelvis, R_pelvis, bend, side, twist, look):
     """Spine and head by forward kinematics.
 

@@ -1,6 +1,6 @@
 """Own motion in the studio: BVH files dealt out to the actors and put where all cameras see them.
 
-Taught in notebooks/02_prepare_human36m.ipynb.
+What `python -m ipr_lib capture --motion DIR` does.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Own motion: a BVH file's person moved onto an actor, as a Performance. Taught in notebooks/02_prepare_human36m.ipynb.
+"""Own motion: a BVH file's person moved onto an actor, as a Performance.
 
 Joints are found by name. Limbs take over the direction of each bone, trunk, head, hands and feet the rotation against
 a pose in which the person stands upright; lengths are the actor's. So joint definitions may differ by centimetres

@@ -1,6 +1,6 @@
 """Human3.6M from its raw download straight into crop stores, without whole pictures in between.
 
-Taught in notebooks/04_crops_and_augmentation.ipynb.
+What `python -m ipr_lib prepare human36m --store PX` does.
 """
 
 import contextlib
