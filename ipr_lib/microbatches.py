@@ -80,14 +80,14 @@ class MicroBatches:
         return sum(loss for loss, _ in results)
 
     def step(self, optimizer):
-        """optimizer.step(), where parts run in threads by one of them, with its share of the cores.
+        """optimizer.step(); where parts run in threads, these share its optimizers out, each with its share of the cores.
 
         A small network's kernels are small matrices: to wake a second core for each takes longer than to work them out.
         """
         if self.pool is None:
             optimizer.step()
         else:
-            self.pool.submit(optimizer.step).result()
+            list(self.pool.map(lambda one: one.step(), getattr(optimizer, "optimizers", [optimizer])))
 
     def _add(self, gradients):
         for parameter, *parts in zip(self.parameters, *gradients):

@@ -24,11 +24,8 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
-            by_shape = {}
-            for kernel in group["params"]:
-                if kernel.grad is not None:
-                    by_shape.setdefault(kernel.flatten(1).shape, []).append(kernel)
-            for shape, kernels in by_shape.items():  # kernels of one shape in one matrix product
+            kernels = [kernel for kernel in group["params"] if kernel.grad is not None]
+            for shape, kernels in by_shape(kernels).items():  # kernels of one shape in one matrix product
                 updates = orthogonal(torch.stack([self._momentum(kernel, group["momentum"]) for kernel in kernels]))
                 size = group["lr"] * 0.2 * max(shape) ** 0.5
                 for kernel, update in zip(kernels, updates):
@@ -41,6 +38,14 @@ class Muon(torch.optim.Optimizer):
             state["momentum_buffer"] = torch.zeros_like(kernel)
         average = state["momentum_buffer"].lerp_(kernel.grad, 1 - momentum)
         return kernel.grad.lerp(average, momentum).flatten(1).float()
+
+
+def by_shape(kernels):
+    """Kernels (out, in, h, w) grouped by the shape (out, in * h * w) of their matrices: {shape: list}."""
+    groups = {}
+    for kernel in kernels:
+        groups.setdefault(kernel.flatten(1).shape, []).append(kernel)
+    return groups
 
 
 def orthogonal(matrices, steps=5):
@@ -69,7 +74,7 @@ def orthogonal(matrices, steps=5):
 
 
 class Together:
-    """Several optimizers, each of parameters of its own, used as one."""
+    """Several optimizers, each of parameters of its own, used as one; threads may step them side by side."""
 
     def __init__(self, *optimizers):
         self.optimizers = optimizers
@@ -115,4 +120,6 @@ def build_optimizer(name, model, learning_rate, weight_decay=0.0):
     adamw = torch.optim.AdamW(rest, lr=learning_rate, weight_decay=weight_decay, fused=True)
     if not hidden:
         return adamw
-    return Together(Muon(hidden, learning_rate, weight_decay=weight_decay), adamw)
+    # One for each shape: what threads can share out, the dearest first.
+    groups = sorted(by_shape(hidden).values(), key=lambda kernels: -sum(kernel.numel() for kernel in kernels))
+    return Together(*(Muon(kernels, learning_rate, weight_decay=weight_decay) for kernels in groups), adamw)
