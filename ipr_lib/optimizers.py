@@ -24,8 +24,8 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
-            kernels = [kernel for kernel in group["params"] if kernel.grad is not None]
-            for shape, kernels in by_shape(kernels).items():  # kernels of one shape in one matrix product
+            moved = [kernel for kernel in group["params"] if kernel.grad is not None]
+            for shape, kernels in by_shape(moved).items():  # kernels of one shape in one matrix product
                 updates = orthogonal(torch.stack([self._momentum(kernel, group["momentum"]) for kernel in kernels]))
                 size = group["lr"] * 0.2 * max(shape) ** 0.5
                 for kernel, update in zip(kernels, updates):

@@ -43,7 +43,11 @@ def test_muon_leaves_first_last_and_vectors_to_adamw():
     model = PoseNet(build_trunk("small", 4), 3, 5, 8, 1)
     optimizer = build_optimizer("muon", model, 1e-3)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    muon, adamw = ({names[id(p)] for group in part.param_groups for p in group["params"]} for part in optimizer.optimizers)
+    *muons, adamw = optimizer.optimizers
+    muon, adamw = ({names[id(p)] for part in parts for group in part.param_groups for p in group["params"]}
+                   for parts in (muons, [adamw]))
+    shapes = [{kernel.flatten(1).shape for group in part.param_groups for kernel in group["params"]} for part in muons]
+    assert all(len(shape) == 1 for shape in shapes) and len(set.union(*shapes)) == len(shapes), "one for each shape"
     assert muon | adamw == set(names.values()) and not muon & adamw
     assert {"backbone.layers.0.weight", "final.weight", "final.bias"} <= adamw
     assert {"backbone.layers.3.weight", "deconvolutions.0.weight"} <= muon
@@ -57,8 +61,9 @@ def test_muon_gets_the_same_trunk_under_either_head():
 
     def trunk_kernels(model):
         names = {id(parameter): name for name, parameter in model.named_parameters()}
-        muon = build_optimizer("muon", model, 1e-3).optimizers[0].param_groups[0]["params"]
-        return [names[id(kernel)] for kernel in muon if names[id(kernel)].startswith("backbone.")]
+        muons = build_optimizer("muon", model, 1e-3).optimizers[:-1]
+        kernels = [kernel for muon in muons for kernel in muon.param_groups[0]["params"]]
+        return {names[id(kernel)] for kernel in kernels if names[id(kernel)].startswith("backbone.")}
 
     assert trunk_kernels(volume) == trunk_kernels(direct)
     assert len(trunk_kernels(direct)) > 10
