@@ -85,6 +85,21 @@ def picture_name(folder, frame):
     return f"{folder}_{frame + 1:06d}.jpg"
 
 
+def item_path(root, columns, item):
+    """Path of the whole picture that an item of a crop store was cut from.
+
+    Args:
+        root: prepared set.
+        columns: of the store, see `store.CropStore`.
+        item: its number.
+    Returns:
+        Path below `root`.
+    """
+    *numbers, frame = (int(columns[name][item]) for name in ("subject", "action", "subaction", "camera_id", "frame"))
+    folder = folder_name(*numbers)
+    return Path(root) / folder / picture_name(folder, frame)
+
+
 def write_meta(path, camera, joints_world):
     """Write `h36m_meta.mat` for one sequence and camera, atomically.
 

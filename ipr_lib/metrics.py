@@ -165,33 +165,43 @@ def summary(errors, actions):
     }
 
 
-def bootstrap_interval(values, takes, level=0.95, draws=1000, seed=0):
-    """Interval for a mean over pictures that come in takes.
+def bootstrap_means(values, takes, draws=1000, seed=0):
+    """Means over pictures that come in takes, had other takes been recorded.
 
     Pictures of one take fail together, so takes are drawn, with replacement, as many as there are (Efron and Tibshirani
-    1993, chapter 8). Columns share their draws: the interval of a difference of two methods is that of a column of
-    differences.
+    1993, chapter 8); written out in notebooks/10_evaluation.ipynb.
 
     Args:
-        values: (N,) or (N, K), any unit.
+        values: (N,) or (N, K), any unit. Columns share their draws.
         takes: (N,) numbers of the takes.
-        level: share of the draws' means that lies inside.
         draws: how many.
         seed: of the draws.
     Returns:
-        (2,) or (2, K): low, high; NaN where there is one take alone, which says nothing about takes.
+        (draws,) or (draws, K).
     """
     values = np.asarray(values, float)
     _, index, counts = np.unique(takes, return_inverse=True, return_counts=True)
     columns = values.reshape(len(values), -1)
-    if len(counts) < 2:
-        return np.full((2, *values.shape[1:]), np.nan)
     sums = np.stack([np.bincount(index, weights=column) for column in columns.T], axis=1)
     rng = np.random.default_rng(seed)
     times = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), draws)  # how often each take is drawn
-    means = (times @ sums) / (times @ counts)[:, None]
-    interval = np.percentile(means, [50 * (1 - level), 50 * (1 + level)], axis=0)
-    return interval.reshape(2, *values.shape[1:])
+    return ((times @ sums) / (times @ counts)[:, None]).reshape(draws, *values.shape[1:])
+
+
+def bootstrap_interval(values, takes, level=0.95, draws=1000, seed=0):
+    """Interval for a mean over pictures that come in takes: the middle of `bootstrap_means`.
+
+    The interval of a difference of two methods is that of their differences, picture by picture.
+
+    Args:
+        values, takes, draws, seed: see `bootstrap_means`.
+        level: share of the means that lies inside.
+    Returns:
+        (2,) or (2, K): low, high; NaN where there is one take alone, which says nothing about takes.
+    """
+    if len(np.unique(takes)) < 2:
+        return np.full((2, *np.shape(values)[1:]), np.nan)
+    return np.percentile(bootstrap_means(values, takes, draws, seed), [50 * (1 - level), 50 * (1 + level)], axis=0)
 
 
 def head_sizes(head_box):
