@@ -13,6 +13,10 @@ from ipr_lib.config import REPOSITORY, load_config, parse_overrides
 from ipr_lib.files import InputError, atomic_path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))  # this folder is no package; run from elsewhere, it has to be named
+
+from alternative import alternative_text  # noqa: E402
+
 PAGES = ("glossary.md", "trouble.md")  # beside index.md
 VIEW, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
 
@@ -21,15 +25,17 @@ def clean_notebook(notebook):
     """What a reader of the site should see of an executed notebook; in place.
 
     The cell that papermill injects goes (it holds paths of one machine), and so do progress bars and other widgets that
-    are nothing without a kernel. Anywidgets stay, with their state.
+    are nothing without a kernel. Anywidgets stay, with their state. Figures get a text that says what they show.
     """
     notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     state = notebook.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
     alive = {name: model for name, model in state.items() if "_esm" in model.get("state", {})}
-    for cell in notebook.cells:
+    for number, cell in enumerate(notebook.cells):
         cell.metadata = nbformat.NotebookNode({"tags": cell.metadata.get("tags", [])})
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if _is_shown(output, alive)]
+            if any(kind.startswith("image/") for output in cell.outputs for kind in output.get("data", {})):
+                cell.metadata["mystnb"] = {"image": {"alt": alternative_text(notebook.cells, number)}}
     notebook.metadata.pop("papermill", None)
     notebook.metadata.pop("widgets", None)
     if alive:

@@ -3,19 +3,23 @@
 Colours are Okabe and Ito's, told apart by colour-blind readers too, and mean the same in every figure.
 """
 
+import io
+
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 from .layout import action_name
 from .skeleton import HUMAN36M
 
 RIGHT, LEFT, MIDDLE = "#D55E00", "#0072B2", "#595959"  # the person's own right and left
 PREDICTION, TRUTH, BASELINE = "#009E73", "#595959", "#BBBBBB"
+ACROSS, ALONG = "#56B4E9", "#E69F00"  # errors across the view, where the picture shows the joint, and along it
 STYLE = {
     "figure.dpi": 110, "savefig.dpi": 160, "figure.constrained_layout.use": True, "font.size": 10,
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "axes.titlelocation": "left",
     "axes.grid": True, "grid.color": "#E6E6E6", "grid.linewidth": 0.8, "axes.axisbelow": True, "lines.linewidth": 1.8,
-    "legend.frameon": False, "svg.fonttype": "none",
+    "legend.frameon": False,
 }
 # Camera axes are x right, y down, z away from the camera; each view shows two of them, upright.
 VIEWS = {
@@ -26,8 +30,27 @@ VIEWS = {
 
 
 def use_style():
-    """Make the course's look the default of all figures that follow."""
+    """Make the course's look the default of all figures that follow; in a notebook, line drawings are shown as SVG."""
     plt.rcParams.update(STYLE)
+    try:
+        formatters = get_ipython().display_formatter.formatters  # a name that IPython provides, and only IPython
+    except NameError:
+        return
+    plt.switch_backend(plt.get_backend())  # the backend sets its own formatters when it is loaded: before ours, not after
+    formatters["image/svg+xml"].for_type(Figure, lambda figure: None if _holds_pixels(figure) else _shown(figure, "svg"))
+    formatters["image/png"].for_type(Figure, lambda figure: _shown(figure, "png") if _holds_pixels(figure) else None)
+
+
+def _holds_pixels(figure):
+    """Whether a figure shows a picture; enlarged maps of a few cells are as sharp in SVG."""
+    return any(image.get_array().ndim == 3 for ax in figure.axes for image in ax.get_images())
+
+
+def _shown(figure, kind):
+    """A figure as the bytes (png) or text (svg) that a notebook keeps."""
+    with io.BytesIO() as file:
+        figure.savefig(file, format=kind, bbox_inches="tight", metadata={"Date": None} if kind == "svg" else None)
+        return file.getvalue().decode() if kind == "svg" else file.getvalue()
 
 
 def limb_colours(skeleton):

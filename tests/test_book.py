@@ -41,6 +41,12 @@ def load(name):
 build, mathml = load("build"), load("mathml")
 
 
+# Cells of notebook 06 that draw, with what they leave.
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+LINES = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><path d="M0 0L9 9" stroke="black"/></svg>'
+DRAWN = {"map": f"image/svg+xml;{LINES}", "bias-figure": f"image/svg+xml;{LINES}", "trained-figure": f"image/png;{PIXEL}"}
+
+
 def output(**data):
     return nbformat.v4.new_output("display_data", {name.replace("_", "/", 1): value for name, value in data.items()})
 
@@ -70,6 +76,9 @@ def run(tmp_path_factory):
         nbformat.v4.new_output("stream", name="stderr", text="a warning of one machine"),
     ])
     notebook.cells[5:5] = [injected, shown]
+    for cell in notebook.cells:
+        if cell.id in DRAWN:
+            cell.outputs = [output(**{DRAWN[cell.id].partition(";")[0].replace("/", "_", 1): DRAWN[cell.id].partition(";")[2]})]
     notebook.metadata["widgets"] = {build.STATE: {"state": state, "version_major": 2, "version_minor": 0}}
     notebook.metadata["papermill"] = {"output_path": "/elsewhere/results"}
     (folder / "06").mkdir()
@@ -129,6 +138,25 @@ def test_the_site_holds_every_notebook_and_asks_nobody(site):
     assert re.search(r"<td[^>]*><p><math|<td[^>]*><math", six), "a formula in a printed table"
     assert "<math" in six and "elsewhere" not in six and "a warning of one machine" not in six
     assert "smoke" not in (site / "index.html").read_text().split("This run")[0] and "Per action" in (site / "index.html").read_text()
+
+
+def test_every_figure_is_told_in_words(site):
+    alts = [re.search(r'alt="([^"]*)"', tag) for path in site.glob("*.html") for tag in re.findall(r"<img\b[^>]*>", path.read_text())]
+    assert len(alts) >= len(DRAWN) and all(alts), "a picture without a text in its place"
+    texts = [found[1] for found in alts]
+    assert all(len(text.split()) >= 3 and "_images" not in text for text in texts), texts
+    assert any(text.startswith("The map of this notebook") for text in texts)
+    assert any("axes: true place (cells), expectation (cells)" in text for text in texts)
+
+
+@pytest.mark.parametrize("path", pipeline.list_notebooks(), ids=lambda path: path.stem)
+def test_every_cell_that_draws_has_words(path):
+    cells = nbformat.read(path, as_version=4).cells
+    drawing = [i for i, cell in enumerate(cells) if cell.cell_type == "code" and "plt.subplot" in cell.source]
+    assert drawing
+    for number in drawing:
+        text = build.alternative_text(cells, number)
+        assert len(text.split()) >= 5 and not re.search(r"[`$]|\]\(|\n", text), f"{cells[number].id}: {text}"
 
 
 # --- pages beside the notebooks ---
