@@ -230,3 +230,67 @@ def test_names_of_the_library_exist(notebook):
                 inspect.signature(function).bind(*node.args, **{keyword.arg: None for keyword in node.keywords})
             except TypeError as error:
                 pytest.fail(f"line {node.lineno}: {ast.unparse(node)}: {error}")
+
+
+# --- written out once ---
+
+def written_out(tree):
+    """Functions of a syntax tree that are written out to be compared: called naive_… or …_by_hand."""
+    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+    return {node.name: node for node in functions if node.name.startswith("naive_") or node.name.endswith("_by_hand")}
+
+
+def names_in(node):
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+
+
+def comparisons(tree):
+    """What a syntax tree asserts: assert statements, and calls of the testing functions of NumPy and PyTorch."""
+    for node in ast.walk(tree):
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        if isinstance(node, ast.Assert) or re.match(r"(np|torch)\.testing\.assert_", called):
+            yield node
+
+
+def compared(trees):
+    """Names whose values some comparison of a notebook depends on: through assignments, loops and other functions."""
+    depends = [(names_in(node), names_in(node.value)) for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Assign)]
+    for tree in trees:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.For):
+                depends.append((names_in(node.target), names_in(node.iter)))
+            elif isinstance(node, ast.FunctionDef):
+                depends.append(({node.name}, set().union(*map(names_in, node.body))))
+    found = set().union(*(names_in(node) for tree in trees for node in comparisons(tree)))
+    while more := {name for targets, sources in depends if targets & found for name in sources} - found:
+        found |= more
+    return found
+
+
+def test_what_is_written_out_is_compared(notebook):
+    """The rule of entry: a function written out in a notebook has to give what the library's gives, or another count does."""
+    trees = [tree(cell) for cell in cells(notebook, "code")]
+    written = set().union(*(written_out(parsed) for parsed in trees))
+    assert written <= compared(trees), f"never compared: {written - compared(trees)}"
+
+
+def test_a_function_that_nobody_compares_is_noticed():
+    plain = [ast.parse("def naive_sum(x):\n    return x\n\ndef naive_mean(x):\n    return naive_sum(x) / 2"), ast.parse("y = naive_mean(3)")]
+    assert {"naive_sum", "naive_mean"} & compared(plain) == set()
+    assert {"naive_sum", "naive_mean"} <= compared([*plain, ast.parse("assert np.isclose(y, 1.5)")])
+
+
+def test_nothing_is_written_out_twice():
+    """No two notebooks write out a function of the same name, or of the same shape under another one."""
+    names, shapes = {}, {}
+    for path in NOTEBOOKS:
+        for cell in cells(nbformat.read(path, as_version=4), "code"):
+            parsed = tree(cell)
+            for name in written_out(parsed):
+                assert name not in names, f"{name} is written out in {names[name]} and in {path.name}"
+                names[name] = path.name
+            for node in ast.walk(parsed):
+                if isinstance(node, ast.FunctionDef) and sum(isinstance(part, ast.stmt) for part in ast.walk(node)) > 4:
+                    shape = re.sub(r"(?:id|arg|name)='\w+'", "", ast.dump(node))
+                    assert shape not in shapes, f"{node.name} of {path.name} does what {shapes[shape]} does"
+                    shapes[shape] = f"{node.name} of {path.name}"
