@@ -22,10 +22,10 @@ from .capture.studio import write_capture
 from .config import REPOSITORY, load_config
 from .datasets import training_keys
 from .files import InputError, atomic_path, read_json, write_json
-from .layout import META_NAME, parse_folder_name
 from .mixing import StoreMix
 from .models import count_parameters
-from .store import build_store, open_store
+from .part_stores import part_store
+from .store import open_store
 
 DATA = REPOSITORY / "data"
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -63,7 +63,7 @@ def capture(cfg, target=None, workers=None):
 
 
 def crop_store(cfg, part):
-    """The crop store of one part of `cfg`'s data, built if it is missing or of another recipe.
+    """The crop store of one part of `cfg`'s data, built if it is missing; see `part_stores`.
 
     Args:
         cfg: Config.
@@ -75,36 +75,7 @@ def crop_store(cfg, part):
     subjects, step = getattr(cfg, f"{part}_subjects"), cfg.train_step if part == "train" else cfg.test_step
     if cfg.dataset == "capture":
         subjects = tuple(subject for subject in subjects if subject in cfg.capture_subjects)
-    path = DATA / "stores" / f"{source.name}-{part}-{cfg.crop_px}.crops"
-    origin = _origin(source, subjects)
-    wanted = {"source": source.name, "subjects": list(subjects), "step": step, "crop_px": cfg.crop_px, "origin": origin}
-    with contextlib.suppress(InputError):  # missing, damaged or of an older version: build it
-        store = open_store(path)
-        if "actions" in store.recipe:  # by `prepare human36m --store`: no prepared folder stands behind it
-            wanted["origin"] = None
-        if all(store.recipe.get(name) == value for name, value in wanted.items()):
-            return store
-    return build_store(
-        source, path, subjects=subjects, step=step, crop_px=cfg.crop_px, workers=cfg.workers, origin=origin
-    )
-
-
-def _origin(source, subjects):
-    """A mark of the very data that a store is built from: of a capture's recipe, or of all labels of the subjects.
-
-    None where neither is there: the store came straight from a download, or has to be built and will name what is missing.
-    """
-    manifest = source / "capture.json"
-    if manifest.exists():
-        return hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
-    labels = [
-        path for path in sorted(source.glob(f"*/{META_NAME}"))
-        if (numbers := parse_folder_name(path.parent.name)) and numbers[0] in subjects
-    ]
-    digest = hashlib.sha256()
-    for path in labels:
-        digest.update(path.parent.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:16] if labels else None
+    return part_store(source, DATA / "stores", part, subjects, step, cfg.crop_px, cfg.workers)
 
 
 def stores(cfg):
@@ -276,10 +247,12 @@ def run_notebook(source, target, parameters):
         target: folder for `executed.ipynb` and what the notebook writes itself.
         parameters: by name; each must stand in the notebook's parameters cell.
     Raises:
-        InputError: an unknown parameter name; a cell failed (the message shows its error and where the notebook lies).
+        InputError: an unknown parameter name; a cell failed (the message shows its error and where the notebook lies); the
+            kernel died.
     """
     import nbformat
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from traitlets.config import Config as KernelConfig
 
     source, target = Path(source), Path(target)
@@ -298,6 +271,13 @@ def run_notebook(source, target, parameters):
     except papermill.PapermillExecutionError as error:
         raise InputError(
             f"{source.name}: cell {error.exec_count} failed with {error.ename}: {error.evalue}; see {output}"
+        ) from error
+    except DeadKernelError as error:
+        begun = [cell for cell in nbformat.read(output, as_version=4).cells if cell.metadata.get("papermill", {}).get("start_time")]
+        where = f"in the cell that begins with `{begun[-1].source.partition(chr(10))[0]}`" if begun else "before the first cell"
+        raise InputError(
+            f"{source.name}: the kernel died {where}, most often for want of memory; close other programs or choose a smaller "
+            f"profile, and run again; see {output}"
         ) from error
 
 

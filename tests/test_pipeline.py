@@ -11,7 +11,7 @@ import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_notebook
 
-from ipr_lib import engine, pipeline
+from ipr_lib import engine, part_stores, pipeline
 from ipr_lib.config import REPOSITORY, load_config
 from ipr_lib.files import InputError, read_json, write_json
 from ipr_lib.skeleton import MPII
@@ -108,6 +108,14 @@ def test_failing_notebook_names_itself_and_its_cell(tmp_path):
     assert not (tmp_path / "tally").exists(), "cells after the failed one must not run"
 
 
+def test_a_dead_kernel_is_one_line(tmp_path):
+    source = write_notebook(tmp_path / "07_killed.ipynb", "x = 1", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "2")
+    with pytest.raises(InputError, match="07_killed.ipynb: the kernel died in the cell that begins with `import os, signal`, ") as caught:
+        pipeline.run_notebook(source, tmp_path / "out", {"profile": "smoke"})
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(str(tmp_path / "out" / "executed.ipynb"))
+    assert "x = 1" in (tmp_path / "out" / "executed.ipynb").read_text()
+
+
 # --- stores ---
 
 def test_store_is_kept_while_nothing_changes(home, cfg):
@@ -119,20 +127,49 @@ def test_store_is_kept_while_nothing_changes(home, cfg):
     assert (again.st_ino, again.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-@pytest.mark.parametrize("spoil", ["manifest", "recipe", "truncated"])
+@pytest.mark.parametrize("spoil", ["manifest", "version", "truncated"])
 def test_stale_or_damaged_store_is_built_again(home, cfg, spoil):
     store = pipeline.crop_store(cfg, "train")
     path, inode = store.path, store.path.stat().st_ino
     if spoil == "manifest":
         write_json(home / "data" / "made-up" / "capture.json", {"version": 2})
-    elif spoil == "recipe":
-        cfg = load_config("smoke", **TINY | {"train_step": 6})
+    elif spoil == "version":
+        path.write_bytes(path.read_bytes().replace(b'"version": ', b'"version":9', 1))
     else:
         path.write_bytes(path.read_bytes()[:-100])
     del store
     rebuilt = pipeline.crop_store(cfg, "train")
     assert rebuilt.path == path and path.stat().st_ino != inode
-    assert rebuilt.recipe["origin"] and len(rebuilt) == (4 if spoil == "recipe" else 6)
+    assert rebuilt.recipe["origin"] and len(rebuilt) == 6
+
+
+def test_recipes_take_turns_without_building_anything_twice(home, cfg, monkeypatch):
+    """Each part with a step or subjects of its own has a file of its own; the first keeps the plain name."""
+    built, build = [], part_stores.build_store
+    monkeypatch.setattr(part_stores, "build_store", lambda *args, **kwargs: built.append(args[1].name) or build(*args, **kwargs))
+    write_sequence(home / "data" / "made-up", 5, 2)
+    changes = [{}, {"train_step": 6}, {"train_subjects": [1, 5]}, {"train_subjects": [5]}]
+    configs = [load_config("smoke", **TINY | change) for change in changes]
+    sizes = [len(pipeline.crop_store(cfg, "train")) for cfg in configs]
+    names = [pipeline.crop_store(cfg, "train").path.name for cfg in reversed(configs)][::-1]
+    assert sizes == [6, 4, 9, 3] and len(set(names)) == 4
+    assert names[:2] == ["made-up-train-64.crops", "made-up-train-64-S1-every-6.crops"]
+    assert built == [names[0], *names[2:]], "every 6th frame comes out of the store of every 3rd"
+    whole, thin = (pipeline.crop_store(cfg, "train") for cfg in configs[:2])
+    direct = build(home / "data" / "made-up", home / "direct.crops", subjects=(1,), step=6, crop_px=64, origin=whole.recipe["origin"])
+    assert thin.path.read_bytes() == direct.path.read_bytes()
+    # New labels: both are made again, each where it was.
+    write_json(home / "data" / "made-up" / "capture.json", {"version": 2})
+    del built[:]
+    again = [pipeline.crop_store(cfg, "train") for cfg in configs]
+    assert [store.path.name for store in again] == names and built == [names[0], *names[2:]]
+    assert again[1].recipe["origin"] == again[0].recipe["origin"] != whole.recipe["origin"]
+
+
+def test_a_finer_step_is_not_taken_from_a_coarser_store(home, cfg):
+    assert len(pipeline.crop_store(load_config("smoke", **TINY | {"train_step": 6}), "train")) == 4
+    store = pipeline.crop_store(cfg, "train")
+    assert len(store) == 6 and store.path.name == "made-up-train-64-S1-every-3.crops"
 
 
 def test_a_store_follows_a_set_without_manifest(home, cfg):
@@ -148,6 +185,8 @@ def test_a_store_follows_a_set_without_manifest(home, cfg):
     direct = store.recipe | {"origin": None, "actions": [2, 3, 4]}
     write_store(store.path, columns, list(map(store.jpeg, range(9))), direct)
     assert pipeline.crop_store(cfg, "train").recipe == direct
+    thin = pipeline.crop_store(load_config("smoke", **TINY | {"train_step": 6}), "train")
+    assert thin.recipe == direct | {"step": 6} and len(thin) == 6
 
 
 def test_scores_follow_a_test_part_that_has_grown(home, cfg):
