@@ -93,7 +93,7 @@ def score_run(folder, checkpoint="last", subjects=None, box="oracle", root="orac
     choices = {"box": box, "root": root, "intrinsics": intrinsics}
     name = "-".join([path.stem, *(f"{key}-{value}" for key, value in choices.items() if value != "oracle")])
     if subjects is not None:
-        name += "-" + "".join(f"S{subject}" for subject in sorted(subjects))
+        name += "-" + _subjects_name(subjects)
     content = {
         "run": folder.name, "checkpoint": path.name, "fingerprint": _fingerprint(path),
         "data": "built-in capture" if cfg.dataset == "capture" else cfg.dataset,
@@ -109,6 +109,11 @@ def score_run(folder, checkpoint="last", subjects=None, box="oracle", root="orac
     if texts:
         evaluation.write_texts(target, predictions["pred_cam"][items], predictions["target_cam"][items])
     return content | {"folder": target}
+
+
+def _subjects_name(subjects):
+    """(11, 9) -> "S9S11"."""
+    return "".join(f"S{subject}" for subject in sorted(subjects))
 
 
 def _fingerprint(path):
@@ -165,7 +170,7 @@ def score_published(path, cfg, results_dir, subjects=None, texts=False):
     Args:
         path: its checkpoint, see `published.read_published`.
         cfg: Config that names the set, the test subjects and the step.
-        results_dir: a folder `published-<release>-<set>` in it gets metrics.json, predictions.npz and tables.
+        results_dir: a folder `published-<release>-<set>-<file>-<fingerprint>` in it gets metrics.json, predictions.npz, tables.
         subjects: score these alone; None takes the test subjects of `cfg`.
         texts: also write the three text files of `evaluation.write_texts`, of the flip test as released.
     Returns:
@@ -191,7 +196,10 @@ def score_published(path, cfg, results_dir, subjects=None, texts=False):
         errors = published.release_errors(pred_cam, rows["target_cam"], network.release)
         content["released"][look] = {metric: summary(values, rows["action"]) for metric, values in errors.items()}
         content["ours"][look] = evaluation.score_items(pred_cam, columns)
-    target = Path(results_dir) / f"published-{network.release.name}-{root.name}"
+    # A release has several files, often of one name in another folder: their contents tell them apart.
+    chosen = "" if set(subjects) == set(cfg.test_subjects) else "-" + _subjects_name(subjects)
+    name = f"published-{network.release.name}-{root.name}-{Path(path).name.partition('.')[0]}-{content['fingerprint'][:8]}{chosen}"
+    target = Path(results_dir) / name
     arrays = {f"pred_cam, {look}": pred_cam for look, pred_cam in rows.pop("pred_cam").items()}
     _write(target, content, rows | arrays, published_rows(content))
     if texts:

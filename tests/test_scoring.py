@@ -120,7 +120,8 @@ def test_published_is_scored_both_ways(tmp_path):
     torch.save(checkpoint(Net("mks0601")), tmp_path / "snapshot_16.pth.tar")
     cfg = load_config("smoke", **TINY)
     content = scoring.score_published(tmp_path / "snapshot_16.pth.tar", cfg, tmp_path, texts=True)
-    assert content["folder"] == tmp_path / "published-mks0601-made-up" and content["release"] == "mks0601"
+    assert content["folder"] == tmp_path / f"published-mks0601-made-up-snapshot_16-{content['fingerprint'][:8]}"
+    assert content["release"] == "mks0601"
     assert set(content["released"]) == set(content["ours"]) == set(published.LOOKS)
     for look in published.LOOKS:
         # The roots are put together both ways; the alignments are over 18 joints and over 17.
