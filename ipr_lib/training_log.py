@@ -17,7 +17,8 @@ CSV, JSON_LINES, EVENTS = "training.csv", "training.jsonl", "tensorboard"
 class TrainingLog:
     """Rows of numbers as CSV, as JSON lines, and for TensorBoard where it is installed; each row as soon as it is there.
 
-    Use it as a context manager. A kill can tear the last line of a file: beginning anew with the rows that a checkpoint
+    A row may bring a column that none had before, such as a validation that was added to a run half-way; the CSV is then
+    written again, with that column empty so far. Use it as a context manager. A kill can tear the last line of a file: beginning anew with the rows that a checkpoint
     knows of mends it, and drops the rows of steps that will be made again.
     """
 
@@ -25,38 +26,42 @@ class TrainingLog:
         """
         Args:
             folder: where the files lie.
-            rows: dicts of numbers, all with the same keys, "step" among them: what was logged before.
+            rows: dicts of numbers, "step" among them: what was logged before.
         """
-        self.folder = Path(folder)
-        self.fields = list(rows[0]) if rows else None
-        with atomic_path(self.folder / CSV) as table, atomic_path(self.folder / JSON_LINES) as lines:
-            with open(table, "w", newline="") as file:
-                if rows:
-                    writer = csv.DictWriter(file, self.fields)
-                    writer.writeheader()
-                    writer.writerows(rows)
+        self.folder, self.rows = Path(folder), list(rows)
+        with atomic_path(self.folder / JSON_LINES) as lines:
             lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        self._write_table()
         self.start = rows[-1]["step"] if rows else 0
 
+    def _write_table(self):
+        """The whole CSV, with every column that a row has."""
+        self.fields = list(dict.fromkeys(name for row in self.rows for name in row))
+        with atomic_path(self.folder / CSV) as temporary, open(temporary, "w", newline="") as file:
+            if self.rows:
+                writer = csv.DictWriter(file, self.fields)
+                writer.writeheader()
+                writer.writerows(self.rows)
+
     def __enter__(self):
-        self.files = open(self.folder / CSV, "a", newline="", buffering=1), open(self.folder / JSON_LINES, "a", buffering=1)
+        self.lines = open(self.folder / JSON_LINES, "a", buffering=1)
         self.events = _event_writer(self.folder / EVENTS, self.start + 1)
         return self
 
     def __exit__(self, *_):
-        for file in self.files:
-            file.close()
+        self.lines.close()
         if self.events is not None:
             self.events.close()
 
     def write(self, row):
-        """Add one row; the first decides on the columns."""
-        table, lines = self.files
-        if self.fields is None:
-            self.fields = list(row)
-            csv.writer(table).writerow(self.fields)
-        csv.DictWriter(table, self.fields).writerow(row)
-        lines.write(json.dumps(row) + "\n")
+        """Add one row, a dict of numbers, "step" among them."""
+        self.rows.append(row)
+        if set(row) <= set(self.fields):
+            with open(self.folder / CSV, "a", newline="") as table:
+                csv.DictWriter(table, self.fields).writerow(row)
+        else:
+            self._write_table()
+        self.lines.write(json.dumps(row) + "\n")
         if self.events is not None:
             for name, value in row.items():
                 if name != "step" and value is not None:

@@ -205,5 +205,20 @@ def test_tensorboard_is_written_where_it_is_installed(tmp_path, monkeypatch):
     assert (tmp_path / "training.jsonl").read_text() == '{"step": 1, "loss": 1.0}\n'
 
 
+def test_a_log_goes_on_with_a_column_more_or_less(tmp_path):
+    """A validation that is added to a run half-way, and one that is taken out again."""
+    with TrainingLog(tmp_path, [{"step": 4, "loss": 0.5}]) as log:
+        log.write({"step": 6, "loss": 0.25, "score": None})
+        log.write({"step": 8, "loss": 0.125, "score": 90.0})
+        log.write({"step": 9, "loss": 0.1})
+    expected = ["step,loss,score", "4,0.5,", "6,0.25,", "8,0.125,90.0", "9,0.1,"]
+    assert (tmp_path / "training.csv").read_text().split() == expected
+    rows = [json.loads(line) for line in (tmp_path / "training.jsonl").read_text().splitlines()]
+    assert [len(row) for row in rows] == [2, 3, 3, 2]
+    with TrainingLog(tmp_path, rows) as log:
+        log.write({"step": 10, "loss": 0.05, "score": 80.0})
+    assert (tmp_path / "training.csv").read_text().split() == [*expected, "10,0.05,80.0"]
+
+
 if __name__ == "__main__":
     killed_again_and_again(*sys.argv[1:])
