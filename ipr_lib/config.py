@@ -22,7 +22,7 @@ ALL_ACTIONS = tuple(range(FIRST_ACTION, FIRST_ACTION + len(ACTIONS)))
 
 # Fields that change no result, and fields younger than the first runs, which count where they differ from their defaults.
 FREE = ("workers", "keep_checkpoints")
-LATER = ("method", "clip_gradient", "sync_batch_norm", "compile", "validation_subjects")
+LATER = ("method", "clip_gradient", "sync_batch_norm", "compile", "validation_subjects", "occlusion")
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class Config:
     colour: float = 0.2
     hue: float = 0.0  # degrees
     contrast: float = 0.0
+    occlusion: float = 0.0  # probability that shapes are laid over a crop
     precision: str = "float32"  # of precision.PRECISIONS, for the network; the integral is always float32
     clip_gradient: float = 0.0  # largest norm of all gradients together; 0: as they come
     sync_batch_norm: bool = False  # with several processes: statistics of the whole batch, not of each one's share
@@ -102,6 +103,8 @@ class Config:
         for name in not_negative:
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name}={getattr(self, name)}: expected 0 or a number above it")
+        if not 0 <= self.occlusion <= 1:
+            raise InputError(f"occlusion={self.occlusion}: expected a probability, 0 … 1")
         if not self.scale < 1:
             raise InputError(f"scale={self.scale}: expected a number below 1; the zoom lies in 1 - scale … 1 + scale")
         for name in ("capture_subjects", "capture_actions", "capture_takes", "capture_cameras"):
@@ -182,7 +185,7 @@ RECIPES = {
     # Crops are square here: 384 px a side where others take 384 x 288, for a third more work. Half of each batch is 3D.
     "strong": {
         "trunk": "resnet152", "pretrained": True, "crop_px": 384, "mix": ("mpii", "coco"), "mix_ratio": (2, 1, 1),
-        "contrast": 0.3, "warmup_steps": 1000,
+        "contrast": 0.3, "occlusion": 0.5, "warmup_steps": 1000,
     },
 }
 

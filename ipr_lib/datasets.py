@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .mixing import MixedKeys, StoreMix
+from .occlusion import draw_occluders, occlude
 from .skeleton import HUMAN36M
 from .transforms import (
     apply_affine,
@@ -53,11 +54,15 @@ class CropDataset(Dataset):
 
     def __getitem__(self, key):
         epoch, step, items, (first, stride) = key if len(key) == 4 else (*key, (0, 1))
+        occluders = None
         if self.augmentation is None:
             draw = {"scale": np.ones(len(items)), "flip": np.zeros(len(items), bool)}
             draw["colour"] = np.repeat(np.eye(3, 4, dtype=np.float32)[None], len(items), axis=0)
         else:
-            draw = draw_augmentation(self.augmentation, np.random.default_rng([self.seed, epoch, step]), len(items))
+            rng = np.random.default_rng([self.seed, epoch, step])
+            draw = draw_augmentation(self.augmentation, rng, len(items))
+            if self.augmentation.occlusion:
+                occluders = draw_occluders(self.augmentation.occlusion, rng, len(items))
         items, draw = items[first::stride], {name: values[first::stride] for name, values in draw.items()}
         columns, colour = self.store.columns, draw.pop("colour")
         box = columns["box"][items]
@@ -67,6 +72,8 @@ class CropDataset(Dataset):
         crops = np.empty((len(items), self.crop_px, self.crop_px, 3), np.uint8)
         for item, a, crop in zip(items, from_stored, crops):
             warp_small(self.store.picture(item), a, crop)
+        if occluders is not None:
+            occlude(crops, {name: values[first::stride] for name, values in occluders.items()})
         joints, weights = self.targets(items, affine, draw["scale"], draw["flip"])
         batch = {"crops": crops, "joints": joints, "weights": weights, "colour": colour, "affine": affine}
         return {name: torch.from_numpy(array) for name, array in batch.items()} | {"items": torch.as_tensor(items)}

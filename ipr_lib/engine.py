@@ -51,7 +51,7 @@ def blank_model(cfg):
 
 def build_augmentation(cfg):
     """The Augmentation that `cfg` describes."""
-    return Augmentation(cfg.scale, cfg.rotation, cfg.shift, cfg.flip, cfg.colour, cfg.hue, cfg.contrast)
+    return Augmentation(cfg.scale, cfg.rotation, cfg.shift, cfg.flip, cfg.colour, cfg.hue, cfg.contrast, cfg.occlusion)
 
 
 def decode(volume, crop_px, depth_mm):

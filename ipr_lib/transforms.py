@@ -42,6 +42,7 @@ class Augmentation:
         hue: colours turn by -hue … +hue, degrees; greys stay.
         contrast: saturation and contrast are multiplied by 1 - contrast … 1 + contrast, and up to half of it is added
             to the brightness (of 1) or taken away.
+        occlusion: probability that shapes are laid over the crop, see `occlusion.draw_occluders`.
     """
 
     scale: float = 0.25
@@ -51,6 +52,7 @@ class Augmentation:
     colour: float = 0.2
     hue: float = 0.0
     contrast: float = 0.0
+    occlusion: float = 0.0
 
 
 def draw_augmentation(augmentation, rng, n):

@@ -52,6 +52,8 @@ def test_full_is_the_papers_recipe():
     (dict(seed=-1), "seed=-1: expected 0 or a number above it"),
     (dict(warmup_steps=-1), "warmup_steps=-1: expected 0 or"),
     (dict(rotation=float("nan")), "rotation=nan: expected 0 or"),
+    (dict(occlusion=1.5), "occlusion=1.5: expected a probability"),
+    (dict(occlusion=float("nan")), "occlusion=nan: expected a probability"),
     (dict(scale=1.0), "scale=1.0: expected a number below 1"),
     (dict(learning_rate=float("nan")), "expected a number above 0"),
 ])
