@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipr_lib import integral
+from ipr_lib import blocks, integral
 from ipr_lib.files import InputError
 from ipr_lib.integral import soft_argmax
 
@@ -196,13 +196,33 @@ def test_what_is_no_volume(volume):
 @pytest.mark.parametrize("layout", LAYOUTS[:2])
 def test_a_large_gradient(layout, dtype):
     logits = layout(logits_of((2, 3, 44, 84, 96), dtype=dtype))
-    assert logits.nbytes > integral.LARGE_BYTES
+    assert logits.nbytes > blocks.LARGE_BYTES
     weights = logits_of((2, 3, 3), seed=1)
     reference, reference_grad, _ = with_gradient(expectation, logits.double(), weights)
     joints, _, grad = with_gradient(soft_argmax, logits, weights)
     assert grad.stride() == logits.stride() and grad.dtype == dtype
     torch.testing.assert_close(joints.double(), reference, atol=1e-4, rtol=0)
     torch.testing.assert_close(grad.double(), reference_grad, atol=1e-7, rtol=torch.finfo(dtype).eps * 10)
+
+
+def test_memory_of_a_large_gradient_is_lent_again_only_when_nobody_holds_it():
+    logits = logits_of((2, 2, 44, 84, 96), dtype=torch.float32).requires_grad_()
+    assert logits.nbytes > blocks.LARGE_BYTES
+
+    def gradient(weights):
+        return torch.autograd.grad((soft_argmax(logits) * weights).sum(), logits)[0]
+
+    first = gradient(torch.ones(3))
+    kept, part = first.clone(), first[:, 1]
+    del first
+    second = gradient(torch.tensor([3.0, -1, 2]))  # the first lives on in its part
+    assert second.untyped_storage().data_ptr() != part.untyped_storage().data_ptr()
+    assert torch.equal(part, kept[:, 1]) and not torch.equal(second, kept)
+    place = second.data_ptr()
+    del second
+    assert gradient(torch.ones(3)).data_ptr() == place
+    del part
+    torch.testing.assert_close(gradient(torch.ones(3)), kept)
 
 
 def test_no_samples_no_joints():
