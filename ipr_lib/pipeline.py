@@ -25,11 +25,12 @@ from .files import InputError, atomic_path, read_json, write_json
 from .mixing import StoreMix
 from .models import count_parameters
 from .part_stores import part_store
+from .results import STAMP, TIMES
 from .store import open_store
 
 DATA = REPOSITORY / "data"
 NOTEBOOKS = REPOSITORY / "notebooks"
-METRICS, PREDICTIONS, TIMES, ORIGIN = "metrics.json", "predictions.npz", "minutes.json", "origin.json"
+METRICS, PREDICTIONS, ORIGIN = "metrics.json", "predictions.npz", "origin.json"
 
 
 def run_dir(cfg, results_dir=REPOSITORY / "results"):
@@ -315,7 +316,8 @@ def reproduce(profile, seed=0, overrides=None, results_dir=REPOSITORY / "results
         "profile": profile, "seed": seed, "overrides": overrides, "results_dir": str(Path(results_dir).resolve())
     }
     if profile in compare.IN_REPRODUCE and any(path.name.startswith("08_") for path in notebooks):
-        compared(profile, (seed,), results_dir, compare.IN_REPRODUCE[profile], overrides=overrides)
+        with _timed(folder, "comparison"):
+            compared(profile, (seed,), results_dir, compare.IN_REPRODUCE[profile], overrides=overrides)
     library = sorted(path for path in (REPOSITORY / "ipr_lib").rglob("*") if path.suffix in (".py", ".js"))
     sources = hashlib.sha256(b"".join(path.read_bytes() for path in library))
     for path in (progress := tqdm(notebooks, desc="notebooks", unit="notebook", disable=None)):
@@ -323,7 +325,7 @@ def reproduce(profile, seed=0, overrides=None, results_dir=REPOSITORY / "results
         target = folder / path.name[:2]
         stamp = {"sources": sources.hexdigest()[:16], "checkpoint": metrics["checkpoint"], "parameters": parameters}
         stamp["notebook"] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        done = target / "stamp.json"
+        done = target / STAMP
         same = done.exists() and read_json(done)["stamp"] == json.loads(json.dumps(stamp))
         if same and (target / "executed.ipynb").exists() and not fresh:
             continue
@@ -331,6 +333,7 @@ def reproduce(profile, seed=0, overrides=None, results_dir=REPOSITORY / "results
         run_notebook(path, target, parameters)
         write_json(done, {"stamp": stamp, "minutes": round((time.perf_counter() - start) / 60, 3)})
     print(results.report(metrics))
+    print(results.times_table(results.run_minutes(folder)), end="\n\n")
     print(f"report, figures and executed notebooks: {folder}")
     print(f"{(time.perf_counter() - started) / 60:.1f} minutes")
     return metrics

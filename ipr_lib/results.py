@@ -180,6 +180,32 @@ def report(metrics):
     ]) + "\n"
 
 
+TIMES, STAMP = "minutes.json", "stamp.json"  # in a run's folder, and in that of each notebook
+
+
+def run_minutes(run_dir):
+    """What each part of a run took when it was made.
+
+    Args:
+        run_dir: folder of a finished run.
+    Returns:
+        {"data": minutes, "training": …, "evaluation": …, "comparison": the runs of notebook 08, "00": the notebook, …},
+        of what there is.
+    """
+    run_dir = Path(run_dir)
+    minutes = dict(read_json(run_dir / "metrics.json")["minutes"])
+    if (run_dir / TIMES).exists():
+        minutes |= {name: value for name, value in read_json(run_dir / TIMES).items() if name == "comparison"}
+    return minutes | {path.parent.name: read_json(path)["minutes"] for path in sorted(run_dir.glob(f"[0-9][0-9]/{STAMP}"))}
+
+
+def times_table(minutes):
+    """Table of `run_minutes`, notebooks by their numbers, and their sum; Markdown."""
+    return markdown_table(
+        ["minutes", *minutes, "all"], [["measured", *(f"{value:.1f}" for value in minutes.values()), f"{sum(minutes.values()):.0f}"]]
+    )
+
+
 def write_reference(run_dirs, path):
     """Condense runs that differ in their seed alone into one file of `results/reference/`.
 
@@ -188,7 +214,7 @@ def write_reference(run_dirs, path):
         path: the JSON to write.
     Returns:
         its content: mpjpe, pa_mpjpe, pa_mpjpe_scale (one look), the same under flip_test, each with mean, spread (largest
-        minus smallest) and the value of each seed; mean_pose; per action; minutes; what all runs have in common.
+        minus smallest) and the value of each seed; mean_pose; per action; minutes of each run, see `run_minutes`; what all runs have in common.
     Raises:
         InputError: the runs differ in more than the seed.
     """
@@ -223,7 +249,7 @@ def write_reference(run_dirs, path):
             }
             for metric in METRICS
         },
-        "minutes": [run["minutes"] for run in runs],
+        "minutes": [run_minutes(run_dir) for run_dir in run_dirs],
         "commit": sorted({run["commit"] for run in runs}),
         "device": sorted({run["device"] for run in runs}),
     }
@@ -246,17 +272,22 @@ def readme_table(reference):
         after = list(columns).index(METRICS["mpjpe"]) + 1
         pairs = list(columns.items())
         columns = dict([*pairs[:after], (f"{METRICS['mpjpe']}, flip test", cell(r["flip_test"]["mpjpe"])), *pairs[after:]])
-    minutes = f"{max(sum(minutes.values()) for minutes in r['minutes']):.0f}"
+    longest = max(r["minutes"], key=lambda minutes: sum(minutes.values()))
     table = markdown_table(
         ["profile", "network", "mean pose", *columns, "minutes"],
-        [[f"`{r['profile']}`", r["network"], f"{r['mean_pose']:.0f}", *columns.values(), minutes]],
+        [[f"`{r['profile']}`", r["network"], f"{r['mean_pose']:.0f}", *columns.values(), f"{sum(longest.values()):.0f}"]],
     )
-    note = (
+    return "\n\n".join([table, reference_note(r), times_table(longest)])
+
+
+def reference_note(reference):
+    """What the numbers of a reference file's content hold for: seeds, data, pictures, oracles, device, commit; one line."""
+    r = reference
+    return (
         f"mm, frame mean ± half the spread over {len(r['seeds'])} seeds; built-in capture, actors S9 and S11 unseen in "
         f"training, {r['test_items']} pictures; oracle: {'; '.join(r['oracle'])}; {r['device'][0]}; commit "
         f"{', '.join(r['commit'])}."
     )
-    return f"{table}\n\n{note}"
 
 
 def update_readme(readme, reference):

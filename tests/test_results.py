@@ -223,8 +223,21 @@ def test_readme_table_by_hand(runs, tmp_path):
     assert header == ["profile", "network", "mean pose", *metrics, "minutes"]
     # Minutes: the longer of 1 + 10 + 1 and 1 + 11 + 1.
     assert row == ["`laptop`", "small, 64 px, 16 x 16 x 8", "150", "51.0 ± 1.0", "49.5 ± 1.5", "36.5 ± 1.5", "26.0 ± 0.0", "13"]
-    note = text.splitlines()[-1]
-    assert "2 seeds" in note and "4 pictures" in note and "oracle: box; root depth" in note and "commit abc" in note
+    note = results.reference_note(read_json(tmp_path / "laptop.json"))
+    assert note in text.splitlines() and "2 seeds" in note and "4 pictures" in note and "oracle: box; root depth" in note and "commit abc" in note
+
+
+def test_minutes_of_the_longest_run_are_in_the_readme_table(runs, tmp_path):
+    write_json(runs[1] / "minutes.json", {"data": 99.0, "evaluation": 99.0, "comparison": 2.5})
+    for number, minutes in (("00", 0.26), ("08", 1.0)):
+        write_json(runs[1] / number / "stamp.json", {"stamp": {}, "minutes": minutes})
+    parts = {"data": 1.0, "training": 11.0, "evaluation": 1.0, "comparison": 2.5, "00": 0.26, "08": 1.0}
+    assert results.run_minutes(runs[1]) == parts and len(results.run_minutes(runs[0])) == 3
+    text = results.readme_table(results.write_reference(runs, tmp_path / "laptop.json"))
+    header, row = table_after(text, "abc.")
+    assert header == ["minutes", *parts, "all"]
+    assert row == ["measured", "1.0", "11.0", "1.0", "2.5", "0.3", "1.0", "17"]
+    assert table_after(text, "")[1][-1] == "17", "the first table names the same sum"
 
 
 def test_readme_table_of_a_reference_without_flip_test(runs, tmp_path):
@@ -242,7 +255,7 @@ def test_readme_is_written_between_its_marks_and_nowhere_else(runs, tmp_path):
     readme.write_text(f"before\n\n{start}\nold | table\n{end}\n\nafter\n")
     results.update_readme(readme, reference)
     once = readme.read_text()
-    assert once.startswith(f"before\n\n{start}\n| profile |") and once.endswith(f".\n{end}\n\nafter\n")
+    assert once.startswith(f"before\n\n{start}\n| profile |") and once.endswith(f"|\n{end}\n\nafter\n")
     assert "old" not in once and results.readme_table(read_json(reference)) in once
     results.update_readme(readme, reference)
     assert readme.read_text() == once
