@@ -19,7 +19,7 @@ import yaml
 from ipr_lib import pipeline
 from ipr_lib.__main__ import _parser
 from ipr_lib.config import REPOSITORY
-from ipr_lib.files import InputError
+from ipr_lib.files import InputError, write_json
 from ipr_lib.skeleton import HUMAN36M
 
 BOOK = REPOSITORY / "book"
@@ -65,6 +65,8 @@ def run(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("run")
     (folder / "report.md").write_text("# smoke\n\nMPJPE **1.0 mm**.\n\n## Per action\n\n| mm | all |\n| :-- | --: |\n| ours | 1.0 |\n")
+    write_json(folder / "metrics.json", {"minutes": {"data": 1.25}})
+    write_json(folder / "06" / "stamp.json", {"minutes": 0.5})
     rng = np.random.default_rng(0)
     view, slider = SkeletonView(rng.normal(0, 300, (2, 5, len(HUMAN36M), 3)).astype(np.float32)), IntSlider()
     state = dependency_state([view, slider], drop_defaults=False)
@@ -81,7 +83,6 @@ def run(tmp_path_factory):
             cell.outputs = [output(**{DRAWN[cell.id].partition(";")[0].replace("/", "_", 1): DRAWN[cell.id].partition(";")[2]})]
     notebook.metadata["widgets"] = {build.STATE: {"state": state, "version_major": 2, "version_minor": 0}}
     notebook.metadata["papermill"] = {"output_path": "/elsewhere/results"}
-    (folder / "06").mkdir()
     nbformat.write(notebook, folder / "06" / "executed.ipynb")
     return folder
 
@@ -138,6 +139,8 @@ def test_the_site_holds_every_notebook_and_asks_nobody(site):
     assert re.search(r"<td[^>]*><p><math|<td[^>]*><math", six), "a formula in a printed table"
     assert "<math" in six and "elsewhere" not in six and "a warning of one machine" not in six
     assert "smoke" not in (site / "index.html").read_text().split("This run")[0] and "Per action" in (site / "index.html").read_text()
+    minutes = re.findall(r"<t[dh][^>]*><p>([^<]*)</p>", (site / "index.html").read_text().split("Minutes<a")[1])
+    assert minutes[:8] == ["minutes", "data", "06", "all", "measured", "1.2", "0.5", "2"]
 
 
 def test_every_figure_is_told_in_words(site):
