@@ -82,6 +82,8 @@ def _add_predict(add, add_config):
 def _add_train(command, add_config):
     """`train`: which run, on what. torchrun starts it, too."""
     add_config(command)
+    command.formatter_class = argparse.RawDescriptionHelpFormatter  # which leaves the line below whole
+    command.epilog = f"several machines, data/ and results/ on a disk that they share; on each:\n  {distributed.ON_EACH_MACHINE}"
     command.set_defaults(profile=None)
     command.add_argument("--recipe", nargs="+", default=[], choices=config.RECIPES, help="changes people often ask for")
     command.add_argument("--times", type=int, default=1, metavar="N", help="N times the batch, at N times the learning rate")

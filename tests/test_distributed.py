@@ -1,6 +1,7 @@
 """Two real processes over gloo, on a CPU, against one."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -160,6 +161,38 @@ def test_gpus_that_are_not_there(monkeypatch, capsys):
     assert "no GPU 1" in capsys.readouterr().err
     assert main(["train", "--profile", "smoke", "--gpus", "all"]) == 2
     assert "--gpus all: expected whole numbers" in capsys.readouterr().err
+
+
+# Each machine's process leaves the number of all that have found each other.
+MEET = """
+import os, sys
+from ipr_lib import distributed
+with distributed.process_group():
+    open(os.path.join(sys.argv[1], os.environ["GROUP_RANK"]), "w").write(str(distributed.size()))
+"""
+
+
+def test_the_line_for_several_machines(tmp_path, capsys):
+    """It stands in the help and in the book, its arguments are known, and processes that it starts apart find each other."""
+    assert distributed.ON_EACH_MACHINE in (REPOSITORY / "book" / "trouble.md").read_text()
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    assert distributed.ON_EACH_MACHINE in capsys.readouterr().out
+    ours, arguments = distributed.ON_EACH_MACHINE.split(" -m ")
+    assert main([*arguments.split()[1:], "--set", "epochs=-1"]) == 2, "so far it is read as it should be"
+    assert "epochs=-1" in capsys.readouterr().err
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    line = ours.replace("--nproc-per-node 8", "--nproc-per-node 1").replace("HOST:29500", f"127.0.0.1:{port}").split()
+    (tmp_path / "meet.py").write_text(MEET)
+    (tmp_path / "met").mkdir()
+    command = [sys.executable, "-m", "torch.distributed.run", *line[1:], str(tmp_path / "meet.py"), str(tmp_path / "met")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)}
+    machines = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) for _ in range(2)]
+    errors = [machine.communicate(timeout=300)[1].decode() for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], errors
+    assert {path.name: path.read_text() for path in (tmp_path / "met").iterdir()} == {"0": "2", "1": "2"}
 
 
 def test_launch_hands_visible_gpus_on(monkeypatch):
