@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export JUPYTER_PLATFORM_DIRS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce capture test unit browser notebooks lint lab book lock clean
+.PHONY: help env reproduce capture test unit browser notebooks exercises lint lab book lock clean
 
 help:  ## print this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,7 +44,7 @@ reproduce: env  ## capture, train, evaluate, run the notebooks, print the table 
 capture: env  ## only write the built-in capture of PROFILE
 	@$(BIN)/python -m ipr_lib capture --profile $(PROFILE)
 
-test: lint unit notebooks-smoke browser  ## lint, unit tests, static notebook checks, every notebook with the smoke profile, the views in a browser
+test: lint unit notebooks-smoke browser  ## lint, unit tests, static notebook checks, every notebook and its solutions with the smoke profile, the views in a browser
 
 unit: env  ## unit tests and static notebook checks
 	@$(BIN)/python -m pytest --ignore=tests/browser
@@ -54,10 +54,13 @@ browser: env  ## the interactive views in a real JupyterLab and Chromium; screen
 
 .PHONY: notebooks-smoke
 notebooks-smoke: env
-	@$(BIN)/python -m ipr_lib reproduce --profile smoke --fresh
+	@$(BIN)/python -m ipr_lib reproduce --profile smoke --fresh --solutions
 
 notebooks: env  ## run every notebook with PROFILE, data and training included
 	@$(BIN)/python -m ipr_lib reproduce --profile $(PROFILE)
+
+exercises: env  ## write each notebook's exercises from notebooks/solutions
+	@$(BIN)/python -m ipr_lib exercises
 
 lint: env  ## ruff on code and notebooks
 	@$(BIN)/ruff check .

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 
-from ipr_lib import pipeline, results
+from ipr_lib import exercises, pipeline, results
 from ipr_lib.config import REPOSITORY, load_config, parse_overrides
 from ipr_lib.files import InputError, atomic_path
 
@@ -67,6 +67,11 @@ def write_source(run, folder):
         notebook = nbformat.read(executed if executed.exists() else path, as_version=4)
         nbformat.write(clean_notebook(notebook), folder / path.name)
         chapters.append(path.stem)
+        if (solutions := exercises.solutions_of(path)).exists():
+            notebook = nbformat.read(solutions, as_version=4)
+            notebook.metadata["orphan"] = True  # reached from its notebook, not from the list of pages
+            (folder / "solutions").mkdir(exist_ok=True)
+            nbformat.write(notebook, folder / "solutions" / path.name)
     if len(missing) == len(chapters):
         raise InputError(f"{run} holds no executed notebook; run `make reproduce` with the same PROFILE first")
     shutil.copytree(pipeline.NOTEBOOKS / "images", folder / "images")

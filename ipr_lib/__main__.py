@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import compare, config, distributed, engine, evaluation, pipeline, results, scoring, verdicts
+from . import compare, config, distributed, engine, evaluation, exercises, pipeline, results, scoring, verdicts
 from .capture import own_motion, sheet
 from .files import InputError
 from .prepare import command as human36m
@@ -55,6 +55,8 @@ def _parser():
     add_config(command)
     command.add_argument("--only", nargs="+", metavar="NN", help="run these notebooks alone, e.g. 00 06")
     command.add_argument("--fresh", action="store_true", help="run notebooks again though nothing has changed for them")
+    command.add_argument("--solutions", action="store_true", help="solve the exercises as well, and check the solutions")
+    add("exercises", _exercises, "write each notebook's exercises from notebooks/solutions")
     _add_compare(add("compare", _compare, "compare methods under equal conditions: the experiment of notebook 08"))
     _add_prepare(commands)
     command = add("report", _report, "condense runs into results/reference and the README's table")
@@ -269,7 +271,15 @@ def _predict(options):
 
 def _reproduce(options):
     overrides = config.parse_overrides(options.set)
-    pipeline.reproduce(options.profile, options.seed, overrides, options.results_dir, options.only, options.fresh)
+    pipeline.reproduce(
+        options.profile, options.seed, overrides, options.results_dir, options.only, options.fresh, options.solutions
+    )
+
+
+def _exercises(_):
+    for path in pipeline.list_notebooks():
+        if exercises.solutions_of(path).exists() and exercises.update_exercises(path):
+            print(f"{path.relative_to(config.REPOSITORY)}: exercises written anew")
 
 
 def _compare(options):

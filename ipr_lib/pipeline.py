@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from . import compare, distributed, engine, evaluation, results, verdicts
+from . import compare, distributed, engine, evaluation, exercises, results, verdicts
 from .capture.studio import write_capture
 from .config import REPOSITORY, load_config
 from .datasets import training_keys
@@ -240,13 +240,14 @@ def list_notebooks():
     return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 
 
-def run_notebook(source, target, parameters):
+def run_notebook(source, target, parameters, solutions=None):
     """Execute one notebook with parameters.
 
     Args:
         source: the notebook.
         target: folder for `executed.ipynb` and what the notebook writes itself.
         parameters: by name; each must stand in the notebook's parameters cell.
+        solutions: notebook that solves the exercises. Each check then has to call the exercise open and the solution right.
     Raises:
         InputError: an unknown parameter name; a cell failed (the message shows its error and where the notebook lies); the
             kernel died.
@@ -257,16 +258,21 @@ def run_notebook(source, target, parameters):
     from traitlets.config import Config as KernelConfig
 
     source, target = Path(source), Path(target)
-    unknown = set(parameters) - parameter_names(nbformat.read(source, as_version=4))
+    notebook = nbformat.read(source, as_version=4)
+    unknown = set(parameters) - parameter_names(notebook)
     if unknown:
         raise InputError(f"{source.name} has no parameter {', '.join(sorted(unknown))}")
     target.mkdir(parents=True, exist_ok=True)
     output = target / "executed.ipynb"
     try:
-        with tempfile.TemporaryDirectory(prefix="ipr-") as sockets:  # no open port, and no warning about one
-            ipc = {"transport": "ipc", "ip": f"{sockets}/kernel"} if os.name == "posix" else {}
+        with tempfile.TemporaryDirectory(prefix="ipr-") as scratch:  # no open port, and no warning about one
+            ipc = {"transport": "ipc", "ip": f"{scratch}/kernel"} if os.name == "posix" else {}
+            run = source
+            if solutions is not None:
+                solved = exercises.with_solutions(notebook, exercises.read_exercises(solutions), source.name)
+                nbformat.write(solved, run := Path(scratch) / source.name)
             papermill.execute_notebook(
-                source, output, parameters, cwd=source.parent, progress_bar=False, kernel_name="python3",
+                run, output, parameters, cwd=source.parent, progress_bar=False, kernel_name="python3",
                 start_timeout=600, config=KernelConfig(KernelManager=ipc),
             )
     except papermill.PapermillExecutionError as error:
@@ -291,7 +297,7 @@ def parameter_names(notebook):
     return {target.id for node in assigned for target in node.targets}
 
 
-def reproduce(profile, seed=0, overrides=None, results_dir=REPOSITORY / "results", only=None, fresh=False):
+def reproduce(profile, seed=0, overrides=None, results_dir=REPOSITORY / "results", only=None, fresh=False, solutions=False):
     """Capture, train, evaluate, run the notebooks, print the table; whatever is valid already is reused.
 
     Args:
@@ -301,6 +307,7 @@ def reproduce(profile, seed=0, overrides=None, results_dir=REPOSITORY / "results
         results_dir: where runs lie.
         only: numbers of notebooks ("00", "06") to run; all by default.
         fresh: execute notebooks again though nothing has changed for them.
+        solutions: solve the exercises of each notebook that has solutions, too, and check them.
     Returns:
         content of the run's `metrics.json`.
     """
@@ -325,12 +332,16 @@ def reproduce(profile, seed=0, overrides=None, results_dir=REPOSITORY / "results
         target = folder / path.name[:2]
         stamp = {"sources": sources.hexdigest()[:16], "checkpoint": metrics["checkpoint"], "parameters": parameters}
         stamp["notebook"] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        solved = exercises.solutions_of(path)
+        solved = solved if solutions and solved.exists() else None
+        if solved:
+            stamp["solutions"] = hashlib.sha256(solved.read_bytes()).hexdigest()[:16]
         done = target / STAMP
         same = done.exists() and read_json(done)["stamp"] == json.loads(json.dumps(stamp))
         if same and (target / "executed.ipynb").exists() and not fresh:
             continue
         start = time.perf_counter()
-        run_notebook(path, target, parameters)
+        run_notebook(path, target, parameters, solved)
         write_json(done, {"stamp": stamp, "minutes": round((time.perf_counter() - start) / 60, 3)})
     print(results.report(metrics))
     print(results.times_table(results.run_minutes(folder)), end="\n\n")
