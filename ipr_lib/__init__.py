@@ -1,3 +1,21 @@
-"""Integral human pose: one picture in, expected 3D joints out. The modules' reading order is the course's order."""
+"""Integral human pose: one picture in, expected 3D joints out.
+
+To read the library, follow the course. Modules by the notebook that teaches or first needs them, in reading order:
+
+00: files, config
+01: skeleton, camera
+02: matlab, layout, parallel, prepare.metadata, prepare.raw, prepare.human36m, prepare.check; capture, in its own order
+03: annotation_checks, annotations, prepare.mpii, prepare.coco, people_store, prepare.people, prepare.command, mixing
+04: pictures, transforms, occlusion, store, part_stores, joined_store, prepare.human36m_store, datasets
+05: heatmaps
+06: integral, blocks, integral_triton
+07: models, losses
+08: methods, compare, verdicts
+09: precision, optimizers, microbatches, distributed, checkpoints, training_log, engine, cost
+10: procrustes, metrics, evaluation, tables, published, scoring
+11: results, exercises, pipeline, course
+12: own_pictures, person_boxes, predict, smoothing, predict_files, reference
+throughout: plots, widgets.view, widgets.skeleton_view, widgets.volume_explorer, widgets.curve_explorer, __main__
+"""
 
 __version__ = "0.1.0"

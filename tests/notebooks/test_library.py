@@ -82,8 +82,10 @@ def references_a_registry(node):
     return any("register" in (text := ast.unparse(decorator)) or ".impl(" in text for decorator in node.decorator_list)
 
 
-def notebook_code(path):
-    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+def notebook_code(*paths):
+    """The syntax tree of the code of notebooks that run in one namespace."""
+    notebooks = [nbformat.read(path, as_version=4) for path in paths if path.exists()]
+    cells = [cell.source for notebook in notebooks for cell in notebook.cells if cell.cell_type == "code"]
     return ast.parse(re.sub(r"^[ \t]*[%!].*$", "", "\n".join(cells), flags=re.MULTILINE))
 
 
@@ -97,8 +99,8 @@ def named_in_prose(path):
 def users():
     """The syntax trees of what calls on the library from outside: command line, notebooks, site, benchmarks."""
     yield ast.parse("import ipr_lib.__main__\nipr_lib.__main__.main")
-    for path in [*list_notebooks(), *sorted((NOTEBOOKS / "solutions").glob("*.ipynb"))]:
-        yield notebook_code(path)
+    for path in list_notebooks():
+        yield notebook_code(path, NOTEBOOKS / "solutions" / path.name)
         yield named_in_prose(path)
     for path in [path for folder in ("book", "benchmarks") for path in sorted((REPOSITORY / folder).glob("*.py"))]:
         yield ast.parse(path.read_text())
@@ -186,3 +188,41 @@ def test_every_mention_of_teaching_is_understood():
     """A docstring that says "taught in" in other words would go unchecked."""
     texts = [path.read_text() for path in sorted(LIBRARY.rglob("*.py"))]
     assert sum(len(re.findall(r"\b[Tt]aught in\b", text)) for text in texts) == len(list(claims()))
+
+
+# --- the order to read it in ---
+
+def reading_order(package):
+    """[(place, module)] as a package's docstring lists them: lines of "place: module, module"."""
+    lists = re.findall(r"^([\w' ,]+): ([\w., ]+)(?:;.*)?$", ast.get_docstring(TREES[package]).partition("\n")[2], flags=re.MULTILINE)
+    return [(place, f"{package}.{name}") for place, names in lists for name in names.split(", ")]
+
+
+@pytest.mark.parametrize("package", ["ipr_lib", "ipr_lib.capture"])
+def test_the_reading_order_names_each_module_once(package):
+    listed = sorted(module for _, module in reading_order(package))
+    there = [module for module in TREES if module.startswith(f"{package}.") and module not in PACKAGES]
+    if package == "ipr_lib":
+        there = [module for module in there if not module.startswith("ipr_lib.capture.")]
+    assert listed == sorted(there), "the docstring of the package's __init__.py lists other modules"
+
+
+def test_the_reading_order_is_the_course_s():
+    order = reading_order("ipr_lib")
+    numbers = [place for place, _ in order if place != "throughout"]
+    assert numbers == sorted(numbers)
+    taught = {module: numbers for module, name, numbers in claims() if name is None}
+    for place, module in order:
+        assert place in taught.get(module, [place]), f"{module} stands under {place}, and says {taught[module]} itself"
+
+
+def test_imports_run_one_way():
+    """No circle of modules that import each other when they are loaded; imports within functions wait until then."""
+    below = {}
+    for module, tree in TREES.items():
+        loaded = ast.Module(body=[node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], type_ignores=[])
+        below[module] = {owner for owner, _ in imports(loaded, module).values()} - PACKAGES
+    while below:
+        lowest = {module for module, needs in below.items() if not needs & set(below)}
+        assert lowest, f"these import each other: {', '.join(sorted(below))}"
+        below = {module: needs for module, needs in below.items() if module not in lowest}
