@@ -21,16 +21,16 @@ def save_reference(run_folder, folder=REFERENCE):
 
     Args:
         run_folder: of a run with its checkpoint and `metrics.json`.
-        folder: where `model.pt` (config and weights, float32) and its card `model.json` go.
+        folder: where `model.pt` (config and weights, see `_halved`) and its card `model.json` go.
     Returns:
         the card: how the network came about and how well it does.
     Raises:
-        InputError: the run is not finished, or its weights are more than MAX_BYTES.
+        InputError: the run is not finished, or its weights are more than MAX_BYTES or beyond the numbers that float16 has.
     """
     run = read_json(Path(run_folder) / pipeline.METRICS)
     content = _read(Path(run_folder) / engine.CHECKPOINT)
-    network = {"config": content["config"], "network": content["network"]}
-    size = sum(tensor.numel() * tensor.element_size() for tensor in content["network"].values())
+    network = {"config": content["config"], "network": _halved(content["network"], run_folder)}
+    size = sum(tensor.numel() * tensor.element_size() for tensor in network["network"].values())
     if size > MAX_BYTES:
         raise InputError(f"{run_folder}: its network takes {size / 1e6:.0f} MB, expected at most {MAX_BYTES / 1e6:.0f} MB")
     with atomic_path(Path(folder) / MODEL) as temporary:
@@ -38,10 +38,22 @@ def save_reference(run_folder, folder=REFERENCE):
     names = ("run", "profile", "data", "split", "train_items", "samples_seen", "network", "parameters", "seed", "oracle")
     card = {name: run[name] for name in (*names, "commit", "device", "minutes", "checkpoint")}
     card["test_items"] = run["scores"]["n"]
+    card["weights"] = "rounded to float16; the scores are those of the float32 network"
     card["not_for"] = f"anything but the kind of picture it was trained on ({run['data']}); notebook 12 shows where it fails"
     card |= {metric: run["scores"][metric]["frame_mean"] for metric in ("mpjpe", "pa_mpjpe", "pa_mpjpe_scale")}
     write_json(Path(folder) / CARD, card)
     return card
+
+
+def _halved(network, run_folder):
+    """A state dict in float16, half the bytes; float32 stay the running statistics, which are few. Loading brings float32 back."""
+    halved = {
+        name: value.half() if value.is_floating_point() and "running_" not in name else value for name, value in network.items()
+    }
+    for name, value in halved.items():
+        if not value.isfinite().all():
+            raise InputError(f"{run_folder}: weights {name} reach {network[name].abs().max():.3g}, more than float16 holds")
+    return halved
 
 
 def load_reference(cfg, results_dir=REPOSITORY / "results", train=False, folder=REFERENCE, device=None):

@@ -418,12 +418,28 @@ def test_reference_model_round_trip(runs, tmp_path):
     of_run, _, line = reference.load_reference(CFG, runs, folder=tmp_path / "none")
     assert run.name in line
     crops = torch.randn(2, 3, 64, 64)
-    torch.testing.assert_close(model.cpu()(crops), of_run.cpu()(crops))
+    torch.testing.assert_close(model.cpu()(crops), of_run.cpu()(crops), rtol=0.01, atol=1e-3)
+    stored = torch.load(tmp_path / "reference" / reference.MODEL, weights_only=True)["network"]
+    assert {str(stored[name].dtype) for name in stored} == {"torch.float16", "torch.float32", "torch.int64"}
+    for name, value in model.state_dict().items():
+        exact = of_run.state_dict()[name]
+        assert value.dtype == exact.dtype
+        assert torch.equal(value, exact if "running_" in name else exact.half().to(exact.dtype)), name
     (tmp_path / "reference" / reference.MODEL).write_bytes(b"broken")
     with pytest.raises(InputError, match="model.pt"):
         reference.load_reference(CFG, runs, folder=tmp_path / "reference")
     with pytest.raises(InputError, match="train first"):
         reference.load_reference(other, runs, folder=tmp_path / "none")
+
+
+def test_weights_that_float16_does_not_hold_are_refused(runs, tmp_path):
+    run = pipeline.run_dir(CFG, runs)
+    content = torch.load(run / engine.CHECKPOINT, weights_only=True)
+    content["network"]["final.bias"][0] = 1e5
+    torch.save(content, run / engine.CHECKPOINT)
+    with pytest.raises(InputError, match=r"weights final.bias reach 1e\+05, more than float16 holds"):
+        reference.save_reference(run, tmp_path / "reference")
+    assert not (tmp_path / "reference").exists()
 
 
 def test_the_command(runs, tmp_path, capsys, monkeypatch):
