@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from .integral import soft_argmax
+from .map_terms import Marginals, over_joints
 
 
 def cells_to_joints(cells, volume_shape, crop_px, depth_mm):
@@ -128,10 +129,8 @@ def marginals(volume):
     Returns:
         tuple along x, y, z: (B, J, W), (B, J, H), (B, J, D) float32 (float64 for float64 logits), each summing to 1.
     """
-    volume = volume if volume.dtype == torch.float64 else volume.float()
-    prob = volume.flatten(2).softmax(dim=-1).view(volume.shape)
-    plane = prob.sum(dim=2)  # (B, J, H, W)
-    return plane.sum(dim=2), plane.sum(dim=3), prob.sum(dim=(3, 4))
+    D, H, W = volume.shape[2:]
+    return over_joints(volume, Marginals).split((W, H, D, 2), dim=2)[:3]
 
 
 def debiased_soft_argmax(volume, background=None):

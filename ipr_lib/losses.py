@@ -9,6 +9,7 @@ import math
 import torch
 from torch.nn import functional
 
+from . import map_terms
 from .heatmaps import constants, gaussian_factors, marginals, nearest_cell
 
 
@@ -46,8 +47,8 @@ def integral_loss(joints, target, weights, extent):
 def squared_heatmap_loss(volume, cells, weights, sigma=1.0):
     """H1: squared error against a Gaussian of height 1, summed over the cells of a joint.
 
-    The square is expanded, sum H^2 - 2 sum H G + sum G^2: the Gaussian meets the volume one axis at a time and is never
-    built. Without a known depth the sum over depth is held against the 2D Gaussian times that sum's height.
+    The Gaussian is an outer product that is made in a block of the volume at a time and never as a whole. Without a known
+    depth the sum over depth is held against the 2D Gaussian times that sum's height.
 
     Args:
         volume: heat maps, (B, J, D, H, W), any float dtype.
@@ -57,19 +58,13 @@ def squared_heatmap_loss(volume, cells, weights, sigma=1.0):
     Returns:
         scalar: masked mean over joints.
     """
-    volume, cells, known, planar = _prepare(volume, cells, weights)
-    x, y, z = gaussian_factors(cells, volume.shape[2:], sigma)
-    product = _contract(volume, x, y, z)
-    squares = volume.square().sum(dim=(2, 3, 4))
-    values = squares - 2 * product + x.square().sum(-1) * y.square().sum(-1) * z.square().sum(-1)
-    if planar.any():  # the only loss that has to ask: the plane costs another pass over the volume
-        height = sigma * math.sqrt(2 * math.pi)  # of a column of the Gaussian, summed over depth
-        plane = volume[planar].sum(dim=1) / height
-        x, y = x[planar], y[planar]
-        product = (plane @ x[..., None])[..., 0].mul(y).sum(-1)
-        squares = plane.square().sum(dim=(1, 2))
-        values = values.masked_scatter(planar, squares - 2 * product + x.square().sum(-1) * y.square().sum(-1))
-    return masked_mean(values, known)
+    cells, known, planar = _prepare(volume, cells, weights)
+    height = sigma * math.sqrt(2 * math.pi)  # of a column of the Gaussian, summed over depth
+    values = map_terms.over_joints(
+        volume, map_terms.SquaredDistance, *gaussian_factors(cells, volume.shape[2:], sigma),
+        planar=planar, plane_term=map_terms.SquaredPlaneDistance(height),
+    )
+    return masked_mean(values[..., 0], known)
 
 
 def softmax_heatmap_loss(volume, cells, weights, sigma=0.0):
@@ -85,20 +80,19 @@ def softmax_heatmap_loss(volume, cells, weights, sigma=0.0):
     Returns:
         scalar: masked mean over joints, nats.
     """
-    volume, cells, known, planar = _prepare(volume, cells, weights)
+    cells, known, planar = _prepare(volume, cells, weights)
     if sigma == 0:
         x, y, z = nearest_cell(cells, volume.shape[2:]).unbind(-1)
-        total, columns = _SumAndColumns.apply(volume, _column_index(volume, x[..., None], y[..., None]), True)
+        index = _column_index(volume, x[..., None], y[..., None])
+        numbers, columns = map_terms.over_joints(volume, map_terms.LogSumExp, index=index)
         column = columns[:, :, 0]  # (B, J, D)
         inside = torch.where(planar, column.logsumexp(-1), column.gather(2, z[..., None])[..., 0])
-        return masked_mean(total - inside, known)
-    total = volume.flatten(2).logsumexp(dim=-1)
-    x, y, z = (factor / factor.sum(-1, keepdim=True) for factor in gaussian_factors(cells, volume.shape[2:], sigma))
-    inside = _contract(volume, x, y, z)
-    if planar.any():
-        plane = volume[planar].logsumexp(dim=1)
-        inside = inside.masked_scatter(planar, (plane @ x[planar][..., None])[..., 0].mul(y[planar]).sum(-1))
-    return masked_mean(total - inside, known)
+        return masked_mean(numbers[..., 0] - inside, known)
+    factors = (factor / factor.sum(-1, keepdim=True) for factor in gaussian_factors(cells, volume.shape[2:], sigma))
+    values = map_terms.over_joints(
+        volume, map_terms.CrossEntropy, *factors, planar=planar, plane_term=map_terms.PlaneCrossEntropy
+    )
+    return masked_mean(values[..., 0], known)
 
 
 def binary_heatmap_loss(volume, cells, weights, radius=1.5):
@@ -115,13 +109,14 @@ def binary_heatmap_loss(volume, cells, weights, radius=1.5):
     Returns:
         scalar: masked mean over joints, nats.
     """
-    volume, cells, known, planar = _prepare(volume, cells, weights)
+    cells, known, planar = _prepare(volume, cells, weights)
     D, H, W = volume.shape[2:]
     cells = cells.nan_to_num(0.0, 0.0, 0.0)
     disc = _disc_offsets(radius, cells.device)  # (K, 2)
     whole = nearest_cell(cells, (D, H, W))
     x, y = (whole[..., None, :2] + disc).unbind(-1)  # (B, J, K)
-    rest, columns = _SumAndColumns.apply(volume, _column_index(volume, x.clamp(0, W - 1), y.clamp(0, H - 1)), False)
+    index = _column_index(volume, x.clamp(0, W - 1), y.clamp(0, H - 1))
+    rest, columns = map_terms.over_joints(volume, map_terms.Softplus, index=index)
     away = (x - cells[..., :1]).square() + (y - cells[..., 1:2]).square()
     away = torch.where((x >= 0) & (x < W) & (y >= 0) & (y < H), away, torch.inf)  # no cell outside of the volume
     depth = torch.arange(D, device=cells.device) - cells[..., 2:, None]  # (B, J, 1, D)
@@ -131,7 +126,7 @@ def binary_heatmap_loss(volume, cells, weights, radius=1.5):
     some = functional.softplus(columns).sum(-1).clamp(min=tiny)
     logit = some + torch.log(-torch.expm1(-some))
     in_disc = torch.where(away <= radius**2, logit, 0).sum(-1)
-    return masked_mean(rest - torch.where(planar, in_disc, ball), known)
+    return masked_mean(rest[..., 0] - torch.where(planar, in_disc, ball), known)
 
 
 def js_prior_loss(volume, cells, weights, sigma=1.0):
@@ -183,50 +178,16 @@ def joint_weights(weights):
 
 
 def _prepare(volume, cells, weights):
-    """Volume in float32 (float64 stays) and in one piece, cells likewise; (B, J) weight of each joint, and which joints
-    have no depth."""
-    volume = (volume if volume.dtype == torch.float64 else volume.float()).contiguous()
-    known = joint_weights(weights).to(volume.dtype)
-    return volume, cells.to(volume.dtype), known, (weights[..., 2] == 0) & (known > 0)
-
-
-def _contract(volume, x, y, z):
-    """Sum over cells of volume times the outer product of three factors: (B, J)."""
-    rows = (volume.flatten(2, 3) @ x[..., None])[..., 0]  # (B, J, D * H)
-    return (rows.unflatten(-1, volume.shape[2:4]) @ y[..., None])[..., 0].mul(z).sum(-1)
+    """Cells in float32 (float64 for a volume of that), (B, J) weight of each joint, and which joints have no depth."""
+    dtype = volume.dtype if volume.dtype == torch.float64 else torch.float32
+    known = joint_weights(weights).to(dtype)
+    return cells.to(dtype), known, (weights[..., 2] == 0) & (known > 0)
 
 
 def _column_index(volume, x, y):
     """Where the columns of D cells at (x, y), each (B, J, K), lie among a joint's D * H * W cells: (B, J, K, D)."""
     D, H, W = volume.shape[2:]
     return (y * W + x)[..., None] + torch.arange(D, device=volume.device) * (H * W)
-
-
-class _SumAndColumns(torch.autograd.Function):
-    """log sum exp, or sum of softplus, of each joint's cells, and some of its cells: both gradients go into one volume.
-
-    Left to autograd, the gathered cells would cost a volume of zeros of their own, and a third to add the two up.
-    """
-
-    @staticmethod
-    def forward(ctx, volume, index, softmax):
-        ctx.save_for_backward(volume, index)
-        ctx.softmax = softmax
-        if softmax:
-            _, peak, total = torch.ops.ipr_lib.integral_forward(volume)  # one read; of `integral`
-            total = peak + total.log()
-        else:
-            total = functional.softplus(volume).sum(dim=(2, 3, 4))
-        return total, volume.flatten(2).gather(2, index.flatten(2)).view(index.shape)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_total, grad_columns):
-        volume, index = ctx.saved_tensors
-        flat = volume.flatten(2)
-        grad = flat.softmax(dim=-1) if ctx.softmax else flat.sigmoid()
-        grad.mul_(grad_total[..., None]).scatter_add_(2, index.flatten(2), grad_columns.flatten(2))
-        return grad.view(volume.shape), None, None
 
 
 def _disc_offsets(radius, device):

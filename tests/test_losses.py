@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from ipr_lib import map_terms
 from ipr_lib.heatmaps import cells_to_joints, gaussian_volume, soft_argmax
 from ipr_lib.losses import (
     binary_heatmap_loss,
@@ -128,6 +129,57 @@ def test_equals_its_definition_with_its_gradient(loss, definition, seed):
     expected.backward()
     torch.testing.assert_close(ours.grad, theirs.grad)
     assert (ours.grad[1, 2] == 0).all() and ours.grad[0, 1].abs().max() > 0
+
+
+@pytest.mark.parametrize("loss", ALL_LOSSES)
+@pytest.mark.parametrize("block", [1, 250, 1 << 17])  # cells: a joint at a time, two, all
+def test_gradient_by_hand_is_that_of_differences(loss, block, monkeypatch):
+    monkeypatch.setattr(map_terms, "BLOCK_CELLS", block)
+    volume, cells, weights = example()
+    assert torch.autograd.gradcheck(lambda volume: loss(volume, cells, weights), volume.requires_grad_())
+
+
+@pytest.mark.parametrize("loss", ALL_LOSSES)
+@pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
+def test_gradient_in_bfloat16_is_the_rounded_one(loss, layout):
+    volume, cells, weights = example()
+    volume = volume.bfloat16()
+    if layout == "channels-last":
+        volume = volume.flatten(1, 2).contiguous(memory_format=torch.channels_last).unflatten(1, SHAPE[1:3])
+    exact = volume.double().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss(volume.requires_grad_(), cells.float(), weights.float()).backward()
+    loss(exact, cells, weights).backward()
+    assert volume.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(volume.grad.double(), exact.grad, rtol=1e-2, atol=1e-2 * exact.grad.abs().max().item())
+
+
+@pytest.mark.parametrize("loss", ALL_LOSSES)
+def test_keeps_the_volume_and_a_few_numbers_a_joint(loss):
+    cells, weights = torch.full((1, 2, 3), 12.3), torch.ones(1, 2, 3)
+    weights[0, 0, 2] = 0
+    volume, kept = torch.randn(1, 2, 24, 24, 24).requires_grad_(), {}
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: kept.setdefault(tensor.untyped_storage().data_ptr(), tensor.numel()) and tensor, lambda tensor: tensor
+    ):
+        loss(volume, cells, weights)
+    kept.pop(volume.untyped_storage().data_ptr())
+    assert sum(kept.values()) < 0.2 * volume.numel()
+
+
+@pytest.mark.parametrize("loss", ALL_LOSSES)
+def test_nobody_costs_nothing(loss):
+    volume = torch.zeros(0, 3, 4, 5, 6, requires_grad=True)
+    value = loss(volume, torch.zeros(0, 3, 3), torch.zeros(0, 3, 3))
+    value.backward()
+    assert value.item() == 0 and volume.grad.shape == volume.shape
+
+
+def test_binary_loss_of_low_logits_keeps_what_each_cell_adds():
+    """exp(-18) is below float32's step at 1; a million such cells are not nothing."""
+    volume = torch.full((1, 1, 100, 100, 100), -18.0)
+    loss = binary_heatmap_loss(volume, torch.zeros(1, 1, 3), torch.ones(1, 1, 3), radius=1.0)  # 4 cells in the ball's corner
+    assert loss.item() == pytest.approx(1e6 * np.log1p(np.exp(-18.0)) + 4 * 18, rel=1e-6)
 
 
 def test_squared_loss_by_hand():
