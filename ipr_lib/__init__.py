@@ -9,7 +9,7 @@ To read the library, follow the course. Modules by the notebook that teaches or 
 04: pictures, transforms, occlusion, store, part_stores, joined_store, prepare.human36m_store, datasets
 05: heatmaps
 06: integral, blocks, integral_triton
-07: models, losses
+07: models, losses, map_terms
 08: methods, compare, verdicts
 09: precision, optimizers, microbatches, distributed, checkpoints, training_log, engine, cost
 10: procrustes, metrics, evaluation, tables, published, scoring
