@@ -1,7 +1,12 @@
 // Skeletons in space on a plain canvas: orbit, play, compare, pick. Python side: skeleton_view.py.
 //
 // Scene axes are X to the right, Y away, Z up, in mm. The viewer looks along +Y, turned by `yaw` about Z and tilted by
-// `pitch`; `depth` grows away from the viewer. The functions of the first part are pure and tested by themselves.
+// `pitch`; `depth` grows away from the viewer.
+//
+// Pure, and tested by themselves: geometry, alignment, colour. Then helpers for pages, and one closure, `render`, whose parts
+// share what is shown: poses of a frame (scene, measure, score) · elements · state that Python shares (put, tell) · drawing
+// (space, picture, bars, time) · playing · looking · hands (mouse, touch, keys) · size, theme, word from Python. Whatever
+// changes calls `refresh`, and the next screen refresh draws all panels from the state: so they cannot disagree.
 
 // --- geometry ---
 
@@ -165,7 +170,7 @@ const STYLE = `
 .ipr-panel { position: relative; min-width: 0; }
 .ipr-panel + .ipr-panel { border-left: 1px solid var(--line); }
 .ipr-narrow .ipr-panels { flex-wrap: wrap; }
-.ipr-narrow .ipr-panel { border-left: 0 !important; }
+.ipr-narrow .ipr-panel { border-left: 0 !important; border-top: 1px solid var(--line); margin-top: -1px; }
 .ipr canvas { display: block; outline: none; }
 .ipr canvas:focus-visible { box-shadow: inset 0 0 0 2px var(--accent); }
 .ipr-space { touch-action: none; cursor: grab; }
@@ -244,6 +249,17 @@ function fit(canvas, width, height) {
   context.clearRect(0, 0, width, height);
   return context;
 }
+
+/** A straight line in the context's present stroke. */
+function line(context, from, to) {
+  context.beginPath();
+  context.moveTo(from[0], from[1]);
+  context.lineTo(to[0], to[1]);
+  context.stroke();
+}
+
+/** A number with a minus sign as long as a plus. */
+const signed = (value) => String(value).replace("-", "−");
 
 const FONT = (size, weight = 400) => `${weight} ${size}px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif`;
 
@@ -455,26 +471,23 @@ function render({ model, el }) {
 
   // One limb: solid with a light upper edge; hollow for the reference; striped and dotted for further people.
   function stroke(context, from, to, width, colour, style, bg) {
-    const line = (w, rgb, dash = []) => {
+    const draws = (w, rgb, dash = []) => {
       context.lineWidth = w;
       context.strokeStyle = css(rgb);
       context.setLineDash(dash);
-      context.beginPath();
-      context.moveTo(from[0], from[1]);
-      context.lineTo(to[0], to[1]);
-      context.stroke();
+      line(context, from, to);
     };
     context.lineCap = "round";
-    if (style === "rim") line(width, colour);
+    if (style === "rim") draws(width, colour);
     else if (style === "hollow") {
-      line(width, mix(colour, bg, theme.dark ? 0.08 : 0.3));
-      line(Math.max(width - 2.6, 0.6), mix(colour, bg, theme.dark ? 0.72 : 0.86));
+      draws(width, mix(colour, bg, theme.dark ? 0.08 : 0.3));
+      draws(Math.max(width - 2.6, 0.6), mix(colour, bg, theme.dark ? 0.72 : 0.86));
     } else {
-      line(width, colour);
-      if (style === "solid") line(width * 0.3, mix(colour, [255, 255, 255], 0.33));
+      draws(width, colour);
+      if (style === "solid") draws(width * 0.3, mix(colour, [255, 255, 255], 0.33));
       else {
         context.lineCap = "butt";
-        line(width * 0.45, bg, style === "striped" ? [5, 4] : [2, 3]);
+        draws(width * 0.45, bg, style === "striped" ? [5, 4] : [2, 3]);
       }
     }
     context.setLineDash([]);
@@ -488,64 +501,72 @@ function render({ model, el }) {
       cx: width / 2 + state.panX, cy: height * 0.485 + state.panY };
   }
 
+  // The ground with its mm: a grid, numbers along two of its edges, and an upright at the back.
   function drawGround(context, view, lift) {
-    const half = extent.reach > 1600 ? Math.ceil(Math.min(extent.reach, 4000) / 1000) * 1000 : 1000, step = half / 4;
-    const place = (X, Y) => project([X, Y, extent.floor - lift], view);
+    const half = extent.reach > 1600 ? Math.ceil(Math.min(extent.reach, 4000) / 1000) * 1000 : 1000;
+    const near = Math.cos(state.yaw) >= 0 ? -1 : 1, right = -near; // the sides next to the viewer and to the right of it
+    const ground = (X, Y) => [X, Y, extent.floor - lift];
+    drawGrid(context, view, half, ground);
+    const [across, away] = up === "z" ? ["x", "y"] : ["x", "z"]; // the poses' own names for right and away
+    context.font = FONT(10.5);
+    context.textBaseline = "middle";
+    if (Math.abs(state.pitch) < 1.1) drawUpright(context, view, half, (along) => ground(right * along, -near * half));
+    drawTicks(context, view, half, `${across} (mm)`, extent.middle[0],
+      [[(at) => ground(at, near * half * 1.12), right], [(at) => ground(at, -near * half * 1.12), -right]]);
+    drawTicks(context, view, half, `${away} (mm)`, extent.middle[1],
+      [[(at) => ground(right * half * 1.12, at), -near], [(at) => ground(-right * half * 1.12, at), near]]);
+  }
+
+  function drawGrid(context, view, half, ground) {
     context.lineCap = "butt";
-    for (let at = -half; at <= half; at += step) {
+    for (let at = -half; at <= half; at += half / 4) {
       for (const [a, b] of [[[at, -half], [at, half]], [[-half, at], [half, at]]]) {
-        const strong = at % (half / 2) === 0, p = place(...a), q = place(...b), edge = 1 - 0.75 * (Math.abs(at) / half);
+        const strong = at % (half / 2) === 0, edge = 1 - 0.75 * (Math.abs(at) / half);
+        const p = project(ground(...a), view), q = project(ground(...b), view);
         const fade = context.createLinearGradient(p[0], p[1], q[0], q[1]);
         fade.addColorStop(0, css(theme.grid, 0.05));
         fade.addColorStop(0.5, css(theme.grid, (strong ? 1 : 0.6) * edge));
         fade.addColorStop(1, css(theme.grid, 0.05));
         context.strokeStyle = fade;
         context.lineWidth = strong ? 1.3 : 0.8;
-        context.beginPath();
-        context.moveTo(p[0], p[1]);
-        context.lineTo(q[0], q[1]);
-        context.stroke();
+        line(context, p, q);
       }
     }
-    const axes = up === "z" ? ["x", "y"] : ["x", "z"]; // the poses' own names for right and away
-    // Labels stand on the edges next to the viewer and to the right of it, the upright at the back on the left.
-    const near = Math.cos(state.yaw) >= 0 ? -1 : 1, right = -near;
-    const corner = [-right * half, -near * half, extent.floor - lift];
-    context.font = FONT(10.5);
+  }
+
+  // Numbers and name of one axis. `edges`: place of a number on an edge, and at which end of it the name stands; the first
+  // edge on which as many as possible of them lie within the canvas is taken.
+  function drawTicks(context, view, half, name, middle, edges) {
+    const { width, height } = size.space;
+    const [best] = edges.map(([place, end]) => [[-half / 2, place], [0, place], [half / 2, place], [end * half * 0.92, place]]
+      .map(([at], i) => {
+        const [x, y] = project(place(at), view), text = i === 3 ? name : signed(at + middle);
+        return { x, y, text, room: context.measureText(text).width / 2 + 2, colour: i === 3 ? theme.ink : theme.soft };
+      })
+      .filter(({ x, y, room }) => x >= room && x <= width - room && y >= 8 && y <= height - 6))
+      .sort((a, b) => b.length - a.length);
     context.textAlign = "center";
-    context.textBaseline = "middle";
-    const tick = (point, text, colour = theme.soft) => {
-      const [x, y, , s] = project(point, view);
-      const half_ = context.measureText(text).width / 2;
-      if (s <= 0 || x < half_ + 2 || x > size.space.width - half_ - 2 || y > size.space.height - 6) return;
-      context.fillStyle = css(colour);
-      context.fillText(text, x, y);
-    };
-    for (const at of [-half / 2, 0, half / 2]) {
-      tick([at, near * half * 1.12, corner[2]], at + extent.middle[0]);
-      tick([right * half * 1.12, at, corner[2]], at + extent.middle[1]);
-    }
-    tick([right * half * 0.92, near * half * 1.12, corner[2]], `${axes[0]} (mm)`, theme.ink);
-    tick([right * half * 1.12, -near * half * 0.92, corner[2]], `${axes[1]} (mm)`, theme.ink);
-    const foot_ = project(corner, view), tall = half * 1.5;
-    if (Math.abs(state.pitch) < 1.1) {
-      const top = project([corner[0], corner[1], corner[2] + tall], view);
+    for (const { x, y, text, colour } of best) haloed(context, text, x, y, colour);
+  }
+
+  // Heights, on a post at the back; as far to the left as its numbers are not cut off.
+  function drawUpright(context, view, half, ground) {
+    const tall = half * 1.5, most = `${tall} mm up`, room = context.measureText(most).width + 12;
+    const raised = ([X, Y, Z], by) => project([X, Y, Z + by], view);
+    for (let along = -half; along <= half; along += half / 40) {
+      const place = ground(along), foot = raised(place, 0), top = raised(place, tall);
+      if (Math.min(foot[0], top[0]) < room || Math.max(foot[0], top[0]) > size.space.width - 6) continue;
       context.strokeStyle = css(theme.grid);
+      context.fillStyle = css(theme.soft);
       context.lineWidth = 1;
-      context.beginPath();
-      context.moveTo(foot_[0], foot_[1]);
-      context.lineTo(top[0], top[1]);
-      context.stroke();
+      context.textAlign = "right";
+      line(context, foot, top);
       for (let at = half / 2; at <= tall; at += half / 2) {
-        const [x, y] = project([corner[0], corner[1], corner[2] + at], view);
-        context.beginPath();
-        context.moveTo(x - 3, y);
-        context.lineTo(x + 3, y);
-        context.stroke();
-        context.textAlign = x < 72 ? "left" : "right";
-        context.fillStyle = css(theme.soft);
-        context.fillText(at === tall ? `${at} mm up` : at, x + (x < 72 ? 7 : -7), y);
+        const [x, y] = raised(place, at);
+        line(context, [x - 3, y], [x + 3, y]);
+        context.fillText(at === tall ? most : at, x - 7, y);
       }
+      return;
     }
   }
 
@@ -558,10 +579,7 @@ function render({ model, el }) {
       for (let j = 0; j < J; j++) {
         if (parents[j] < 0 || !Number.isFinite(flat[j][0] + flat[parents[j]][0])) continue;
         context.lineWidth = Math.max(26 * flat[j][3], 2);
-        context.beginPath();
-        context.moveTo(flat[j][0], flat[j][1]);
-        context.lineTo(flat[parents[j]][0], flat[parents[j]][1]);
-        context.stroke();
+        line(context, flat[j], flat[parents[j]]);
       }
     });
   }
@@ -603,19 +621,13 @@ function render({ model, el }) {
         context.setLineDash([3, 3]);
         context.lineWidth = 1;
         context.strokeStyle = css(theme.ink, 0.55);
-        context.beginPath();
-        context.moveTo(part.from[0], part.from[1]);
-        context.lineTo(to[0], to[1]);
-        context.stroke();
+        line(context, part.from, to);
         context.setLineDash([]);
       } else if (part.kind === "limb") {
         context.lineCap = "round";
         context.lineWidth = wide + 2.4;
         context.strokeStyle = css(theme.bg, 0.85); // a rim keeps crossing limbs apart
-        context.beginPath();
-        context.moveTo(part.from[0], part.from[1]);
-        context.lineTo(to[0], to[1]);
-        context.stroke();
+        line(context, part.from, to);
         stroke(context, part.from, to, wide, colour, style, theme.bg);
       } else {
         context.beginPath();
@@ -627,6 +639,7 @@ function render({ model, el }) {
         context.stroke();
       }
     }
+    drawPeople(context, points, size.space);
     drawMarks(context, points, errors, size.space);
     if (state.heat) drawScale(context, width, height);
     drawn += 1;
@@ -646,6 +659,30 @@ function render({ model, el }) {
       context.textAlign = align_;
       context.fillText(share === 1 ? `${longest} mm` : longest * share, x + w * share, y + 11);
     }
+  }
+
+  // Text with a seam of the background's colour, to be read on anything.
+  function haloed(context, text, x, y, colour) {
+    context.lineWidth = 3;
+    context.lineJoin = "round";
+    context.strokeStyle = css(theme.bg, 0.9);
+    context.strokeText(text, x, y);
+    context.fillStyle = css(colour);
+    context.fillText(text, x, y);
+  }
+
+  // Several people who are not compared look alike: their names stand above their heads.
+  function drawPeople(context, at, box) {
+    if (compared || P < 2) return;
+    context.font = FONT(11, 600);
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    at.forEach((joints, p) => {
+      const highest = joints.filter((point) => Number.isFinite(point[0])).sort((a, b) => a[1] - b[1])[0];
+      if (!highest || !state.visible[p]) return;
+      const room = context.measureText(people[p]).width / 2 + 4;
+      haloed(context, people[p], Math.min(Math.max(highest[0], room), box.width - room), Math.max(highest[1] - 16, 9), theme.ink);
+    });
   }
 
   // Ring round the selected and the hovered joint, names, and the note beside the hovered one.
@@ -668,11 +705,7 @@ function render({ model, el }) {
           lowest = Math.max(y, lowest + 11.5);
           context.textAlign = aside === "left" ? "right" : "left";
           const x = at[last][j][0] + (aside === "left" ? -10 : 10);
-          context.lineWidth = 3;
-          context.strokeStyle = css(theme.bg, 0.9);
-          context.strokeText(names[j], x, lowest);
-          context.fillStyle = css(theme.ink);
-          context.fillText(names[j], x, lowest);
+          haloed(context, names[j], x, lowest, theme.ink);
         }
       }
     }
@@ -764,6 +797,7 @@ function render({ model, el }) {
         }
       }
     });
+    drawPeople(context, flatPoints, size.picture);
     drawMarks(context, flatPoints, errors, size.picture);
   }
 
@@ -784,10 +818,7 @@ function render({ model, el }) {
     context.strokeStyle = css(theme.line);
     context.lineWidth = 1;
     for (const share of [0, 0.5, 1]) {
-      context.beginPath();
-      context.moveTo(left + (right - left) * share, top - 3);
-      context.lineTo(left + (right - left) * share, height - 8);
-      context.stroke();
+      line(context, [left + (right - left) * share, top - 3], [left + (right - left) * share, height - 8]);
     }
     barRows = [];
     for (let j = 0; j < scored; j++) {
@@ -810,8 +841,7 @@ function render({ model, el }) {
         if (others.length === 1) {
           context.textAlign = "left";
           context.font = FONT(Math.min(10, row * 0.75));
-          context.fillStyle = css(theme.soft);
-          context.fillText(error.toFixed(0), left + sizeOf(error) + 4, y + row / 2);
+          haloed(context, error.toFixed(0), left + sizeOf(error) + 4, y + row / 2, theme.soft);
         }
       });
       barRows.push([y, y + row]);
@@ -835,10 +865,7 @@ function render({ model, el }) {
     for (const [to, w, colour] of [[x(F - 1), 3, theme.line], [x(frame), 3, theme.ink]]) {
       context.lineWidth = w;
       context.strokeStyle = css(colour);
-      context.beginPath();
-      context.moveTo(x(0), base);
-      context.lineTo(to, base);
-      context.stroke();
+      line(context, [x(0), base], [to, base]);
     }
     context.beginPath();
     context.arc(x(frame), base, 6, 0, 7);

@@ -150,6 +150,64 @@ def test_alignment_lowers_the_error_as_the_metrics_say(open_page, skeleton_page,
     assert expected["scale"] < expected["rigid"] < expected["root"]
 
 
+@pytest.mark.parametrize(("button", "across", "up"), [("front", (1, 0, 0), (0, 0, 1)), ("side", (0, 1, 0), (0, 0, 1)),
+                                                      ("top", (1, 0, 0), (0, 1, 0))])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_buttons_look_along_the_axes(open_page, skeleton_page, walk, shoot, button, across, up, scheme):
+    page = open_page(skeleton_page, color_scheme=scheme)
+    page.get_by_text(button, exact=True).click()
+    page.get_by_text("labels", exact=True).click()
+    page.wait_for_timeout(500)  # it flies there
+    x, y, _, _ = np.array(page.locator(".ipr-space").evaluate("(canvas) => canvas.joints")).T
+    pose = walk[1][0]
+    assert np.corrcoef(x, pose @ across)[0, 1] > 0.99 and np.corrcoef(-y, pose @ up)[0, 1] > 0.99
+    shoot(page, f"page-{button}-{scheme}")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_two_models_and_two_people_are_told_apart(open_page, walk, shoot, tmp_path, scheme):
+    truth, pred = walk
+    models = SkeletonView({"truth": truth, "ours": pred, "theirs": 2 * pred - truth}, up="z", fps=50, title="two models")
+    page = open_page(models.to_html(tmp_path / "models.html").as_uri(), color_scheme=scheme)
+    box, (x, y) = page.locator(".ipr-space").bounding_box(), page.locator(".ipr-space").evaluate("c => c.joints[3].slice(0, 2)")
+    page.mouse.move(box["x"] + x, box["y"] + y)
+    settle(page)
+    assert page.locator(".ipr-verdict").inner_text().count("mm") == 2
+    shoot(page, f"page-models-{scheme}")
+    people = SkeletonView(np.stack([truth, truth[::-1] + [900, 400, 0]]), up="z", fps=50, title="two people")
+    page = open_page(people.to_html(tmp_path / "people.html").as_uri(), color_scheme=scheme)
+    settle(page)
+    assert page.locator(".ipr-bars").count() == 0, "different people have no errors"
+    shoot(page, f"page-people-{scheme}")
+    both = count(pixels(page.locator(".ipr-space"), tmp_path / "both.png"), plots.LEFT)
+    page.get_by_role("button", name="show or hide person 2").click()
+    settle(page)
+    assert 0 < count(pixels(page.locator(".ipr-space"), tmp_path / "one.png"), plots.LEFT) < 0.85 * both
+
+
+@pytest.mark.parametrize("width", [340, 500, 700, 1100])
+def test_no_number_of_the_ground_is_cut_off(open_page, walk, pictures, tmp_path, width):
+    truth, pred = walk
+    path = SkeletonView({"truth": truth, "prediction": pred}, up="z", pictures=pictures).to_html(tmp_path / "page.html")
+    page = open_page(path.as_uri(), viewport={"width": width, "height": 900})
+    page.evaluate("""() => {
+      window.texts = [];
+      const plain = CanvasRenderingContext2D.prototype.fillText;
+      CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+        const wide = this.measureText(text).width, left = x - { left: 0, start: 0, center: 0.5, right: 1 }[this.textAlign] * wide;
+        window.texts.push([String(text), left, left + wide, this.canvas.clientWidth]);
+        plain.call(this, text, x, y);
+      };
+    }""")
+    for key in ("Shift+ArrowLeft", "Shift+ArrowRight", *["Shift+ArrowRight"] * 5):
+        page.locator(".ipr-space").press(key)
+        settle(page)
+    texts = page.evaluate("window.texts")
+    assert {"error (mm)", "1500 mm up"} <= {text for text, *_ in texts}
+    cut = [text for text, left, right, room in texts if left < -0.5 or right > room + 0.5]
+    assert not cut, cut
+
+
 def test_playing_costs_less_than_a_screen_refresh(open_page, skeleton_page):
     """18 joints x 2 at 60 pictures/s: their script must need less than 16.7 ms of processor time, busy machine or not."""
     page = open_page(skeleton_page)
