@@ -29,6 +29,7 @@ html_css_files = ["site.css"]
 html_js_files = [("widgets.js", {"defer": "defer"})]
 html_show_sourcelink = False
 html_copy_source = False
+html_use_index = False  # nothing is indexed: the search finds words
 html_show_search_summary = False  # browsers refuse to fetch them where the site is opened from disk
 html_context = {"default_mode": "auto"}
 html_sidebars = {"index": [], "search": [], "**": ["globaltoc.html"]}
