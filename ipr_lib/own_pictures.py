@@ -4,13 +4,14 @@ Taught in notebooks/12_your_own_pictures.ipynb.
 """
 
 import math
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from .files import InputError
 
@@ -18,6 +19,8 @@ PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 MIN_SIDE = 32  # px; less holds nobody
 DIAGONAL_35MM = math.hypot(36, 24)  # of the film frame that "35 mm equivalent" refers to, mm
+# FFmpeg's own complaints about a video would stand beside our one line. Read once, when OpenCV opens its first video.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 # A focal length of 1.2 times the longer side is a view 45 degrees wide, between a phone and a portrait lens.
 ASSUMED_FOCAL = 1.2
 
@@ -87,12 +90,21 @@ def read_own_picture(path, focal_px=None):
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except Exception as error:  # Pillow raises a dozen kinds for damaged files; each means the same to a user
-        raise InputError(f"{path}: not a readable picture ({type(error).__name__}); get or save it again") from error
+        raise InputError(f"{path}: not a readable picture, {_reason(path, error)}; get or save it again") from error
     height, width = pixels.shape[:2]
     if min(width, height) < MIN_SIDE:
         raise InputError(f"{path}: {width} x {height} px is too small; expected at least {MIN_SIDE} px a side")
     focal_px, note = focal_length(width, height, focal_px, exif)
     return OwnPicture(pixels, focal_px, (*notes, note))
+
+
+def _reason(path, error):
+    """Why Pillow gave a file up, in a user's words."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it holds nothing in a known format" if Path(path).stat().st_size else "it is empty"
+    if isinstance(error, Image.DecompressionBombError):
+        return "it is larger than 178 million px"
+    return str(error).strip(".") if isinstance(error, PermissionError) else "it is damaged or cut short"
 
 
 def focal_length(width, height, given=None, exif=None):

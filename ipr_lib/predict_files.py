@@ -1,6 +1,7 @@
 """Poses of files on disk: overlays, tables and interactive pages. Taught in notebooks/12_your_own_pictures.ipynb."""
 
 import csv
+import os
 import time
 from pathlib import Path
 
@@ -85,12 +86,24 @@ def write_overlay_video(path, target, poses, every=1):
         try:
             for number, _, pixels in read_frames(path, every):
                 height, width = pixels.shape[:2]
-                if not (writer.isOpened() or writer.open(str(temporary), cv2.VideoWriter_fourcc(*"VP80"), rate, (width, height))):
+                if not (writer.isOpened() or _open_writer(writer, temporary, rate, (width, height))):
                     raise InputError(f"{target}: this build of OpenCV cannot write VP8 video; install opencv-python-headless")
                 drawn = draw_overlay(pixels, poses.joints_img[poses.frame == number])
                 writer.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
         finally:
             writer.release()
+
+
+def _open_writer(writer, path, rate, size):
+    """Open a VP8 writer; whether it worked. OpenCV warns of WebM's lack of codec tags past Python, on file descriptor 2."""
+    with open(os.devnull, "w") as nowhere:
+        kept = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            return writer.open(str(path), cv2.VideoWriter_fourcc(*"VP80"), rate, size)
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def predict_files(

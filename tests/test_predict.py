@@ -131,7 +131,7 @@ def test_unusable_pictures_are_one_line_each(tmp_path):
     (tmp_path / "words.png").write_text("not a picture")
     (tmp_path / "empty.webp").touch()
     Image.new("RGB", (31, 200)).save(tmp_path / "tiny.png")
-    for name, words in (("cut.jpg", "not a readable"), ("words.png", "not a readable"), ("empty.webp", "not a readable"),
+    for name, words in (("cut.jpg", "damaged or cut short"), ("words.png", "nothing in a known format"), ("empty.webp", "is empty"),
                         ("tiny.png", "31 x 200 px is too small"), ("none.jpg", "no such file")):
         with pytest.raises(InputError, match=words) as error:
             read_own_picture(tmp_path / name)
@@ -365,6 +365,15 @@ def test_everything_is_written_and_bad_inputs_do_not_stop_it(tmp_path):
     assert len(rows) == 5 * J and rows[1]["joint"] == "R_Hip" and rows[2 * J]["frame"] == "1"
     assert float(rows[0]["x_px"]) == pytest.approx(poses.joints_img[0, 0, 0], abs=0.006)
     assert len(list(read_frames(out / "c_pose.webm"))) == 3
+
+
+def test_only_our_lines_reach_the_terminal(tmp_path, capfd):
+    """What FFmpeg and OpenCV would say of a broken video and of the one written is kept back."""
+    good = write_video(tmp_path / "a.avi", [(30, 40), (36, 42)])
+    (tmp_path / "bad.mp4").write_bytes(b"no video" * 100)
+    _, (problem,) = predict_files([good, tmp_path / "bad.mp4"], tmp_path / "out", DEEP, CFG, passes=1, view=False, say=print)
+    out, err = capfd.readouterr()
+    assert err == "" and len(out.splitlines()) == 3 and problem in out
 
 
 class Sees(torch.nn.Module):
