@@ -273,7 +273,7 @@ function render({ model, el }) {
   const palette = meta.palette.map(parseColour);
   const raw = floats(model.get("poses"));
   const overlay = model.get("overlay").byteLength ? floats(model.get("overlay")) : null;
-  const jpegs = model.get("pictures");
+  const packed = model.get("pictures");
   const cameras = meta.cameras;
 
   const state = {
@@ -371,7 +371,7 @@ function render({ model, el }) {
     return button;
   });
   const panels = add(rootElement, "div", "ipr-panels");
-  const picturePanel = jpegs.byteLength ? add(panels, "div", "ipr-panel") : null;
+  const picturePanel = packed.byteLength ? add(panels, "div", "ipr-panel") : null;
   const pictureCanvas = picturePanel && add(picturePanel, "canvas", "ipr-picture", { label: "" });
   pictureCanvas?.setAttribute("aria-label", "picture with the skeletons over it");
   const spacePanel = add(panels, "div", "ipr-panel");
@@ -753,8 +753,8 @@ function render({ model, el }) {
       const [start, end] = [meta.offsets[index], meta.offsets[index + 1]];
       if (end <= start) return null;
       decoded.set(index, null);
-      const bytes = new Uint8Array(jpegs.buffer, jpegs.byteOffset + start, end - start);
-      createImageBitmap(new Blob([bytes], { type: "image/jpeg" })).then((ready) => {
+      const bytes = new Uint8Array(packed.buffer, packed.byteOffset + start, end - start);
+      createImageBitmap(new Blob([bytes], { type: "image/webp" })).then((ready) => {
         if (closed) return ready.close();
         decoded.set(index, ready);
         refresh();

