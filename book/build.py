@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 
-from ipr_lib import exercises, pipeline, results
+from ipr_lib import exercises, notebooks, pipeline, results
 from ipr_lib.config import REPOSITORY, load_config, parse_overrides
 from ipr_lib.files import InputError, atomic_path
 
@@ -60,7 +60,7 @@ def write_source(run, folder):
         InputError: the run has executed none, or has no report.
     """
     missing, chapters = [], []
-    for path in pipeline.list_notebooks():
+    for path in notebooks.list_notebooks():
         executed = run / path.name[:2] / "executed.ipynb"
         if not executed.exists():
             missing.append(path.name)
@@ -74,7 +74,7 @@ def write_source(run, folder):
             nbformat.write(notebook, folder / "solutions" / path.name)
     if len(missing) == len(chapters):
         raise InputError(f"{run} holds no executed notebook; run `make reproduce` with the same PROFILE first")
-    shutil.copytree(pipeline.NOTEBOOKS / "images", folder / "images")
+    shutil.copytree(notebooks.NOTEBOOKS / "images", folder / "images")
     try:
         report = (run / "report.md").read_text()
     except OSError as error:

@@ -5,7 +5,19 @@ import os
 import sys
 from pathlib import Path
 
-from . import compare, config, distributed, engine, evaluation, exercises, pipeline, results, scoring, verdicts
+from . import (
+    compare,
+    config,
+    distributed,
+    engine,
+    evaluation,
+    exercises,
+    notebooks,
+    pipeline,
+    results,
+    scoring,
+    verdicts,
+)
 from .capture import own_motion, sheet
 from .files import InputError
 from .prepare import command as human36m
@@ -277,7 +289,7 @@ def _reproduce(options):
 
 
 def _exercises(_):
-    for path in pipeline.list_notebooks():
+    for path in notebooks.list_notebooks():
         if exercises.solutions_of(path).exists() and exercises.update_exercises(path):
             print(f"{path.relative_to(config.REPOSITORY)}: exercises written anew")
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
-from ipr_lib import pipeline
+from ipr_lib import notebooks
 from ipr_lib.__main__ import _parser
 from ipr_lib.config import REPOSITORY
 from ipr_lib.files import InputError, write_json
@@ -70,7 +70,7 @@ def run(tmp_path_factory):
     rng = np.random.default_rng(0)
     view, slider = SkeletonView(rng.normal(0, 300, (2, 5, len(HUMAN36M), 3)).astype(np.float32)), IntSlider()
     state = dependency_state([view, slider], drop_defaults=False)
-    (path,) = [path for path in pipeline.list_notebooks() if path.name.startswith("06")]
+    (path,) = [path for path in notebooks.list_notebooks() if path.name.startswith("06")]
     notebook = nbformat.read(path, as_version=4)
     injected = nbformat.v4.new_code_cell('results_dir = "/elsewhere/results"', metadata={"tags": ["injected-parameters"]})
     shown = nbformat.v4.new_code_cell("view", outputs=[
@@ -90,7 +90,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def site(run):
     missing = build.build(run, run / "site")
-    assert len(missing) == len(pipeline.list_notebooks()) - 1
+    assert len(missing) == len(notebooks.list_notebooks()) - 1
     return run / "site"
 
 
@@ -130,7 +130,7 @@ def test_formulas_become_mathml():
 
 def test_the_site_holds_every_notebook_and_asks_nobody(site):
     names = {path.stem for path in site.glob("[0-9][0-9]_*.html")}
-    assert names == {path.stem for path in pipeline.list_notebooks()}
+    assert names == {path.stem for path in notebooks.list_notebooks()}
     for path in site.rglob("*.html"):
         loaded = re.findall(r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=\"((?:https?:)?//[^\"]+)", path.read_text())
         assert not loaded, f"{path.name} loads {loaded}"
@@ -152,7 +152,7 @@ def test_every_figure_is_told_in_words(site):
     assert any("axes: true place (cells), expectation (cells)" in text for text in texts)
 
 
-@pytest.mark.parametrize("path", pipeline.list_notebooks(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", notebooks.list_notebooks(), ids=lambda path: path.stem)
 def test_every_cell_that_draws_has_words(path):
     cells = nbformat.read(path, as_version=4).cells
     drawing = [i for i, cell in enumerate(cells) if cell.cell_type == "code" and "plt.subplot" in cell.source]
@@ -253,12 +253,12 @@ def test_in_a_browser_with_the_network_cut_off(site, tmp_path):
             window.goto(f"{start}/search.html?q=volume")
             window.locator("#search-results li a").first.wait_for(timeout=20_000)
         window.goto(f"{address}/index.html")
-        assert window.locator(".toctree-wrapper a").count() == len(pipeline.list_notebooks()) + len(build.PAGES)
+        assert window.locator(".toctree-wrapper a").count() == len(notebooks.list_notebooks()) + len(build.PAGES)
         window.screenshot(path=tmp_path / "index.png")
         window.goto(f"{address}/{six}")
         window.locator("div.anywidget canvas").first.wait_for(state="visible", timeout=20_000)
         window.wait_for_timeout(300)
-        assert window.locator(".bd-sidebar-primary li a").count() == len(pipeline.list_notebooks()) + len(build.PAGES)
+        assert window.locator(".bd-sidebar-primary li a").count() == len(notebooks.list_notebooks()) + len(build.PAGES)
         window.screenshot(path=tmp_path / "notebook.png", full_page=True)
         browser.close()
     assert not outside, f"asked for {outside}"

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from ipr_lib import exercises, pipeline
+from ipr_lib import exercises, notebooks
 from ipr_lib.__main__ import main
 from ipr_lib.exercises import Outcome, check
 from ipr_lib.files import InputError
 
-from .test_pipeline import KERNEL, write_notebook
+from .test_notebooks import KERNEL, write_notebook
 
 EVEN = ("is it even?", lambda value: value % 2 == 0)
 CLOSING = (
@@ -163,7 +163,7 @@ def test_a_notebook_without_a_place_for_exercises_is_refused(course):
 
 
 def test_the_command_writes_what_is_stale_and_says_so(course, monkeypatch, capsys):
-    monkeypatch.setattr(pipeline, "NOTEBOOKS", course.parent)
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", course.parent)
     monkeypatch.setattr("ipr_lib.config.REPOSITORY", course.parent.parent)
     write_notebook(course.parent / "01_without_solutions.ipynb", "x = 1")
     assert main(["exercises"]) == 0
@@ -174,7 +174,7 @@ def test_the_command_writes_what_is_stale_and_says_so(course, monkeypatch, capsy
 # --- run ---
 
 def run(course, tmp_path):
-    pipeline.run_notebook(course, tmp_path / "out", {"profile": "smoke"}, exercises.solutions_of(course))
+    notebooks.run_notebook(course, tmp_path / "out", {"profile": "smoke"}, exercises.solutions_of(course))
     return {cell.id: cell for cell in nbformat.read(tmp_path / "out" / "executed.ipynb", as_version=4).cells}
 
 
@@ -210,7 +210,7 @@ def test_a_stub_that_answers_fails_the_run(course, tmp_path):
 
 def test_without_solutions_the_reader_s_version_runs(course, tmp_path):
     exercises.update_exercises(course)
-    pipeline.run_notebook(course, tmp_path / "out", {"profile": "smoke"})
+    notebooks.run_notebook(course, tmp_path / "out", {"profile": "smoke"})
     cells = {cell.id: cell for cell in nbformat.read(tmp_path / "out" / "executed.ipynb", as_version=4).cells}
     assert [cells[f"ex-{k}-check"].outputs[0].data["text/plain"] for k in (1, 2)] == ["○ open"] * 2
     assert "ex-1-solution" not in cells

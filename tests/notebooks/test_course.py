@@ -13,7 +13,7 @@ import pytest
 
 from ipr_lib import exercises
 from ipr_lib.config import REPOSITORY
-from ipr_lib.pipeline import list_notebooks, parameter_names
+from ipr_lib.notebooks import list_notebooks, parameter_names
 
 NOTEBOOKS = list_notebooks()
 PARAMETERS = {"profile": "laptop", "seed": 0, "overrides": {}, "results_dir": "../results"}

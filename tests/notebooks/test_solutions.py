@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from ipr_lib import exercises
-from ipr_lib.pipeline import NOTEBOOKS, list_notebooks
+from ipr_lib.notebooks import NOTEBOOKS, list_notebooks
 
 from .test_course import check_format, check_links, check_names, check_paths, code_lines, prose, tree
 

@@ -1,0 +1,69 @@
+"""Notebooks run with parameters: which names, what is left behind, how they fail."""
+
+import os
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from ipr_lib import notebooks
+from ipr_lib.files import InputError
+
+PARAMETERS = 'profile = "laptop"\nseed = 0\noverrides = {}\nresults_dir = "../results"'
+KERNEL = {"kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}}
+# Each run of a notebook leaves a line; `tally` is what the notebook appends to.
+COUNT = 'open(results_dir + "/tally", "a").write("{} " + profile + str(seed) + str(len(overrides)) + chr(10));'
+
+
+def write_notebook(path, *cells, tags=("parameters",)):
+    cells = [new_code_cell(PARAMETERS, metadata={"tags": list(tags)}), *map(new_code_cell, cells)]
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(new_notebook(cells=cells, metadata=KERNEL), path)
+    return path
+
+
+def test_notebooks_leave_nothing_beside_them(tmp_path):
+    source = write_notebook(tmp_path / "notebooks" / "00_a.ipynb", "print(profile)")
+    notebooks.run_notebook(source, tmp_path / "out", {"profile": "smoke"})
+    assert os.listdir(source.parent) == ["00_a.ipynb"] and os.listdir(tmp_path / "out") == ["executed.ipynb"]
+
+
+# --- parameters and failures of notebooks ---
+
+def test_parameter_names(tmp_path):
+    notebook = nbformat.read(write_notebook(tmp_path / "a.ipynb", "other = 1"), as_version=4)
+    assert notebooks.parameter_names(notebook) == {"profile", "seed", "overrides", "results_dir"}
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_parameters_stand_in_one_cell(count):
+    cells = [new_code_cell("seed = 0", metadata={"tags": ["parameters"]}) for _ in range(count)] + [new_code_cell("1")]
+    with pytest.raises(InputError, match=f"expected one cell tagged 'parameters', found {count}"):
+        notebooks.parameter_names(new_notebook(cells=cells))
+
+
+def test_unknown_parameter_is_refused_before_anything_runs(tmp_path):
+    source = write_notebook(tmp_path / "00_first.ipynb", COUNT.format("first"))
+    with pytest.raises(InputError, match="00_first.ipynb has no parameter profil, sed$"):
+        notebooks.run_notebook(source, tmp_path / "out", {"sed": 1, "profil": "smoke", "results_dir": str(tmp_path)})
+    assert not (tmp_path / "tally").exists() and not (tmp_path / "out").exists()
+
+
+def test_failing_notebook_names_itself_and_its_cell(tmp_path):
+    source = write_notebook(tmp_path / "07_broken.ipynb", "x = 1", "raise ValueError('no such joint')", COUNT.format("late"))
+    with pytest.raises(InputError, match=r"07_broken\.ipynb: cell \d+ failed with ValueError: no such joint; see (.*)") as caught:
+        notebooks.run_notebook(source, tmp_path / "out", {"results_dir": str(tmp_path)})
+    assert str(caught.value).endswith(str(tmp_path / "out" / "executed.ipynb"))
+    executed = nbformat.read(tmp_path / "out" / "executed.ipynb", as_version=4)
+    number = int(str(caught.value).partition("cell ")[2].partition(" ")[0])
+    (failed,) = [cell for cell in executed.cells if cell.cell_type == "code" and cell.execution_count == number]
+    assert "no such joint" in failed.source
+    assert not (tmp_path / "tally").exists(), "cells after the failed one must not run"
+
+
+def test_a_dead_kernel_is_one_line(tmp_path):
+    source = write_notebook(tmp_path / "07_killed.ipynb", "x = 1", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "2")
+    with pytest.raises(InputError, match="07_killed.ipynb: the kernel died in the cell that begins with `import os, signal`, ") as caught:
+        notebooks.run_notebook(source, tmp_path / "out", {"profile": "smoke"})
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(str(tmp_path / "out" / "executed.ipynb"))
+    assert "x = 1" in (tmp_path / "out" / "executed.ipynb").read_text()
