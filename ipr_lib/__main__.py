@@ -103,7 +103,7 @@ def _add_train(command, add_config):
     command.add_argument("--times", type=int, default=1, metavar="N", help="N times the batch, at N times the learning rate")
     # dest: `run` is the function that a command calls.
     command.add_argument("--run", dest="run_name", metavar="NAME", help="the run's folder in --results-dir")
-    command.add_argument("--resume", action="store_true", help="go on with --run NAME under the config in its checkpoint")
+    command.add_argument("--resume", action="store_true", help="go on with --run NAME; its checkpoint brings the config, too")
     command.add_argument("--gpus", metavar="0,1", help="train on these GPUs, one process each, started by torchrun")
 
 
@@ -204,19 +204,20 @@ def _train(options):
     if options.gpus and "TORCHELASTIC_RUN_ID" not in os.environ:
         return distributed.launch(options.arguments, _numbers(options.gpus, "--gpus"))
     folder = options.results_dir / options.run_name if options.run_name else None
+    profile, base = options.profile or "laptop", {"seed": options.seed}
     if options.resume:
-        if folder is None or options.profile or options.set or options.recipe or options.times != 1:
-            raise InputError("--resume goes with --run NAME; its checkpoint brings the config, so leave out what sets one")
-        cfg = scoring.checkpoint_config(folder / engine.CHECKPOINT)
-    else:
-        options.profile = options.profile or "laptop"
-        overrides = {name: value for recipe in options.recipe for name, value in config.RECIPES[recipe].items()}
-        overrides |= config.parse_overrides(options.set)
-        cfg = config.load_config(options.profile, seed=options.seed, **overrides)
-        if options.times < 1:
-            raise InputError(f"--times {options.times}: expected a whole number above 0")
-        if options.times > 1:
-            cfg = config.load_config(options.profile, seed=options.seed, **config.scaled(overrides, cfg, options.times))
+        if folder is None:
+            raise InputError("--resume goes with --run NAME, whose checkpoint brings the config")
+        saved = scoring.checkpoint_config(folder / engine.CHECKPOINT)
+        if options.profile is None:  # else the config is stated in full, and training refuses one that is not the run's
+            profile, base = saved.profile, {name: value for name, value in vars(saved).items() if name != "profile"}
+    recipes = {name: value for recipe in options.recipe for name, value in config.RECIPES[recipe].items()}
+    overrides = base | recipes | config.parse_overrides(options.set)
+    cfg = config.load_config(profile, **overrides)
+    if options.times < 1:
+        raise InputError(f"--times {options.times}: expected a whole number above 0")
+    if options.times > 1:
+        cfg = config.load_config(profile, **config.scaled(overrides, cfg, options.times))
     folder = folder or pipeline.run_dir(cfg, options.results_dir)
     with distributed.process_group():
         pipeline.trained(cfg, options.results_dir, folder)

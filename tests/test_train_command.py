@@ -1,11 +1,15 @@
 """`python -m ipr_lib train`: which config and which folder it comes to."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from ipr_lib import checkpoints, engine, pipeline
 from ipr_lib.__main__ import main
 from ipr_lib.config import load_config
+
+from .test_pipeline import TINY, home  # noqa: F401 - a fixture
 
 RUN = ["--run", "mine", "--results-dir"]
 
@@ -34,12 +38,24 @@ def test_resume_takes_the_config_of_the_checkpoint(calls, tmp_path, capsys):
     checkpoints.save_checkpoint(tmp_path / "mine" / engine.CHECKPOINT, cfg, model, torch.optim.AdamW(model.parameters()),
                                 {"step": 1, "seconds": 0.0, "log": []})
     assert main(["train", *RUN, str(tmp_path), "--resume"]) == 0
-    assert calls == [(cfg, tmp_path / "mine")]
+    stated = ["--profile", "smoke", "--seed", "5", "--set", "trunk_width=4", "clip_gradient=0.5"]
+    assert main(["train", *RUN, str(tmp_path), "--resume", *stated]) == 0
+    assert calls == [(cfg, tmp_path / "mine")] * 2
+    assert main(["train", *RUN, str(tmp_path), "--resume", "--set", "workers=7"]) == 0
+    assert calls[2][0] == dataclasses.replace(cfg, workers=7), "the rest comes from the checkpoint"
+
+
+def test_resuming_under_another_config_is_refused(home, capsys):  # noqa: F811
+    cfg = load_config("smoke", **TINY)
+    pipeline.trained(cfg, home / "results", home / "results" / "mine")
+    assert main(["train", *RUN, str(home / "results"), "--resume", "--set", "epochs=3"]) == 2
+    assert "was trained with epochs=2, this run asks for epochs=3; use another run folder" in capsys.readouterr().err
+    assert main(["train", *RUN, str(home / "results"), "--resume", "--set", "keep_checkpoints=2"]) == 0
 
 
 @pytest.mark.parametrize("arguments, message", [
     (["--resume"], "--resume goes with --run NAME"),
-    (["--run", "mine", "--resume", "--profile", "smoke"], "--resume goes with --run NAME"),
+    (["--run", "not there", "--resume", "--profile", "smoke"], "checkpoint.pt is not a whole checkpoint"),
     (["--times", "0"], "--times 0: expected a whole number above 0"),
     (["--recipe", "strong", "--profile", "full", "--set", "crop_px=100"], "crop_px=100: expected a multiple of 32"),
 ])
