@@ -27,6 +27,7 @@ import torch
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))  # a machine without a registry has the folder, not the package
 
+from ipr_lib.blocks import release_memory  # noqa: E402
 from ipr_lib.engine import default_device  # noqa: E402
 from ipr_lib.files import write_json  # noqa: E402
 from ipr_lib.integral import soft_argmax  # noqa: E402
@@ -112,6 +113,7 @@ def timed(function, device):
 
 def extra_bytes(function, volume):
     """Peak memory of one call beyond what is there before and the gradient; None where it cannot be seen."""
+    release_memory()  # the gradient is to be seen as the first one is
     if volume.device.type == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()

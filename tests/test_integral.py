@@ -223,6 +223,8 @@ def test_memory_of_a_large_gradient_is_lent_again_only_when_nobody_holds_it():
     assert gradient(torch.ones(3)).data_ptr() == place
     del part
     torch.testing.assert_close(gradient(torch.ones(3)), kept)
+    blocks.release_memory()
+    assert not blocks._idle
 
 
 def test_no_samples_no_joints():
