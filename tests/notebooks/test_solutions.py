@@ -111,8 +111,9 @@ def test_names_of_the_library_exist_in_solutions(solved):
     check_names(solved)
 
 
-def test_a_stub_leaves_its_answer_open(path):
-    """What a stub assigns last, or its function returns, is None: nothing is given away by mistake."""
+def test_a_stub_leaves_its_answer_open(path, solved):
+    """A stub holds a None for its answer, or shows a view in which the reader gives it: nothing is given away by mistake."""
     for number, cells in enumerate(exercises.read_exercises(path), start=1):
         constants = [node.value for node in ast.walk(tree(cells["stub"])) if isinstance(node, ast.Constant)]
-        assert None in constants, f"the stub of exercise {number} holds no None for an answer"
+        in_view = names_in(tree(cells["stub"])) & views_in(solved)
+        assert None in constants or in_view, f"the stub of exercise {number} holds no None for an answer"
