@@ -88,13 +88,14 @@ def compare_items(root, store, n_batches):
 
 
 def loop_labels(sequence, frames):
-    """Index and labels frame by frame, as public code does: a list of dicts."""
+    """Index and labels frame by frame and joint by joint, as the public code behind this layout does: a list of dicts."""
     camera, items = sequence.camera, []
+    world = sequence.joints_world
+    world = np.concatenate([world, (world[:, 11:12] + world[:, 14:15]) / 2], axis=1)
     for frame in frames:
-        joints = np.zeros((18, 3))
-        joints[:17] = sequence.joints_world[frame]
-        joints[17] = (joints[11] + joints[14]) / 2
-        cam = np.dot(camera.R, (joints - camera.T).T).T
+        cam = np.zeros((18, 3))
+        for joint in range(18):
+            cam[joint] = np.dot(camera.R, world[frame, joint] - camera.T)
         img = cam[:, :2] / cam[:, 2:] * camera.f + camera.c
         side = 2000.0 * camera.f.mean() / cam[0, 2]
         items.append({

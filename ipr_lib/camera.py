@@ -41,7 +41,8 @@ class Camera:
         joints_world = np.asarray(joints_world)
         # Coordinate by coordinate: with an inner loop of length 3, numpy takes several times longer.
         x, y, z = (joints_world[..., i] - self.T[..., i] for i in range(3))
-        return np.stack([self.R[..., i, 0] * x + self.R[..., i, 1] * y + self.R[..., i, 2] * z for i in range(3)], -1)
+        rows = [self.R[..., i, 0] * x + self.R[..., i, 1] * y + self.R[..., i, 2] * z for i in range(3)]
+        return _side_by_side(rows)
 
     def camera_to_world(self, joints_cam):
         """(..., 3) camera mm -> (..., 3) world mm."""
@@ -52,7 +53,7 @@ class Camera:
         x, y = joints_cam[..., 0] / joints_cam[..., 2], joints_cam[..., 1] / joints_cam[..., 2]
         if self.k is not None:
             x, y = np.moveaxis(distort(np.stack([x, y], -1), self.k, self.p), -1, 0)
-        return np.stack([x * self.f[..., 0] + self.c[..., 0], y * self.f[..., 1] + self.c[..., 1]], -1)
+        return _side_by_side([x * self.f[..., 0] + self.c[..., 0], y * self.f[..., 1] + self.c[..., 1]])
 
     def image_to_camera(self, joints_img, depth):
         """(..., 2) px and (...) depth Z in mm -> (..., 3) camera mm; NaN where a lens sends no point there."""
@@ -60,6 +61,14 @@ class Camera:
         if self.k is not None:
             rays = undistort(rays, self.k, self.p)
         return np.concatenate([rays * depth[..., None], depth[..., None]], axis=-1)
+
+
+def _side_by_side(coordinates):
+    """np.stack along a last axis, in half its time."""
+    stacked = np.empty((*coordinates[0].shape, len(coordinates)))
+    for i, values in enumerate(coordinates):
+        stacked[..., i] = values
+    return stacked
 
 
 def distort(rays, k, p):

@@ -23,7 +23,7 @@ from .heatmaps import cells_to_joints, joints_to_cells, nearest_cell
 from .methods import METHODS, decode
 from .metrics import joint_errors, root_relative, score
 from .models import count_parameters
-from .pictures import JPEG_SETTINGS
+from .pictures import encode_jpeg
 from .skeleton import HUMAN36M, SCORED_JOINTS
 from .store import open_store, write_store
 from .transforms import compose_affine
@@ -221,12 +221,12 @@ def shrunken_store(store, crop_px):
 
     def jpegs():
         for item in tqdm(range(len(store)), desc=f"crops at {crop_px} px", unit="crop", disable=None):
-            small = cv2.resize(store.picture(item), (stored_px, stored_px), interpolation=cv2.INTER_AREA)
-            yield cv2.imencode(".jpg", small[..., ::-1], JPEG_SETTINGS)[1].tobytes()
+            yield encode_jpeg(cv2.resize(store.picture(item), (stored_px, stored_px), interpolation=cv2.INTER_AREA))
 
     columns = {name: np.array(store.columns[name]) for name in store.columns if name not in ("start", "crc")}
-    shift = (1 / block - 1) / 2  # pixel i of the small crop lies over (i + 0.5) * block - 0.5
-    columns["affine"] = compose_affine(np.array([[1 / block, 0, shift], [0, 1 / block, shift]]), columns["affine"])
+    ratio = stored_px / store.recipe["stored_px"]
+    shift = (ratio - 1) / 2  # pixel i of the small crop lies over (i + 0.5) / ratio - 0.5
+    columns["affine"] = compose_affine(np.array([[ratio, 0, shift], [0, ratio, shift]]), columns["affine"])
     write_store(path, columns, jpegs(), recipe)
     return open_store(path)
 

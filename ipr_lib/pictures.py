@@ -10,10 +10,8 @@ from PIL import Image
 from .files import InputError
 from .transforms import compose_affine, warp_shrinking
 
-# Colours at full size: storing them at half size, as JPEG does by default, would cost as much as all other noise of a crop.
-JPEG_SETTINGS = (
-    cv2.IMWRITE_JPEG_QUALITY, 93, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
-)
+# Steps that JPEG rounds its cosines to, the same for all: of the tables for one size of file, the least wrong pixels.
+_JPEG_TABLES = [[8] * 64] * 2
 # Some cameras and programs write a few bytes after a JPEG's end marker.
 _TRAILER = 512
 
@@ -96,8 +94,20 @@ def encode_crop(picture, affine, crop_px, to_picture=None):
     """
     if to_picture is not None:
         affine = compose_affine(affine, to_picture)
-    crop = warp_shrinking(picture, affine, crop_px)
-    return cv2.imencode(".jpg", crop, JPEG_SETTINGS)[1].tobytes()
+    return encode_jpeg(cv2.cvtColor(warp_shrinking(picture, affine, crop_px), cv2.COLOR_BGR2RGB))
+
+
+def encode_jpeg(crop):
+    """Encode one crop for a store, with colours at full size: at half size they would cost as much as all other noise.
+
+    Args:
+        crop: (H, W, 3) uint8 RGB.
+    Returns:
+        JPEG bytes.
+    """
+    file = io.BytesIO()
+    Image.fromarray(crop).save(file, "JPEG", subsampling=0, qtables=_JPEG_TABLES)
+    return file.getvalue()
 
 
 def shrinkage(affines):

@@ -155,12 +155,14 @@ def warp(picture, affine, crop_px):
 
 
 def warp_small(picture, affine, crop):
-    """`warp` of a small picture into an array that is there already, (crop_px, crop_px, 3) uint8; the same pixels.
+    """`warp` of a stored crop into an array that is there already, (crop_px, crop_px, 3) uint8.
 
-    OpenCV warps four channels much faster than three. For a picture about as large as the crop, the fourth pays.
+    The same pixels inside; past its edge the stored crop goes on with its outermost pixels, the best guess at a picture
+    that does not end there. OpenCV warps four channels much faster than three, and here the fourth is cheap to add.
     """
     wide = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
-    cv2.cvtColor(cv2.warpAffine(wide, affine, crop.shape[1::-1], flags=cv2.INTER_LINEAR), cv2.COLOR_RGBA2RGB, dst=crop)
+    wide = cv2.warpAffine(wide, affine, crop.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    cv2.cvtColor(wide, cv2.COLOR_RGBA2RGB, dst=crop)
 
 
 def warp_shrinking(picture, affine, crop_px):

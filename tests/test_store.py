@@ -40,10 +40,11 @@ def test_crops_are_the_picture_under_the_stored_affine(prepared, store):
     folder = layout.folder_name(1, 2, 1, 1)
     picture = cv2.imread(str(prepared / folder / layout.picture_name(folder, 3)), cv2.IMREAD_COLOR_RGB)
     wide = store.columns["box"][1] * [1, 1, MARGIN]
-    affine = crop_affine(wide, 96)
+    side = round(64 * MARGIN)
+    affine = crop_affine(wide, side)
     np.testing.assert_allclose(store.columns["affine"][1], affine)
-    difference = store.picture(1).astype(int) - warp_shrinking(picture, affine, 96)
-    assert store.picture(1).shape == (96, 96, 3)
+    difference = store.picture(1).astype(int) - warp_shrinking(picture, affine, side)
+    assert store.picture(1).shape == (side, side, 3)
     assert np.abs(difference).mean() < 2 and abs(difference.mean()) < 0.5
 
 
@@ -57,7 +58,7 @@ def test_reduced_decoding_moves_nothing(tmp_path):
     errors = []
     for dx, dy in shift:
         affine = store.columns["affine"][0] + [[0, 0, dx], [0, 0, dy]]
-        errors.append(np.abs(warp_shrinking(picture, affine, 48).astype(int) - store.picture(0)).mean())
+        errors.append(np.abs(warp_shrinking(picture, affine, len(store.picture(0))).astype(int) - store.picture(0)).mean())
     assert np.argmin(errors) == 0 and errors[0] < 2
 
 
@@ -114,7 +115,10 @@ def test_corners_of_the_box_lie_inside_the_stored_crop(store):
     x, y, side = store.columns["box"][0]
     corners = np.array([[x - side / 2, y - side / 2], [x + side / 2, y + side / 2]])
     inside = apply_affine(store.columns["affine"][0], corners)
-    np.testing.assert_allclose(inside, [[15.5, 15.5], [79.5, 79.5]])
+    stored_px = round(64 * MARGIN)
+    middle, half = (stored_px - 1) / 2, stored_px / MARGIN / 2
+    np.testing.assert_allclose(inside, [[middle - half] * 2, [middle + half] * 2])
+    assert middle - half > 10
 
 
 @pytest.mark.parametrize("keep", [0, 8, 15, 100, 5000, 30000, -1])
