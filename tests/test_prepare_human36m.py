@@ -218,6 +218,27 @@ def test_interrupted_stores_go_on(tree, tmp_path, capsys):
     assert main([*arguments, "--lens"]) == 0 and "k" in open_store(path).columns, "another choice, another store"
 
 
+@pytest.mark.parametrize("test_subjects, items", [((11,), (36 + 28, 20)), ((9, 11), (36, 20 + 16))])
+def test_stores_of_either_split(tmp_path, test_subjects, items):
+    """S9 is for training where S11 alone is for tests, pictures and stores alike: 4 cameras, step 5 or 8."""
+    root = tmp_path / "raw"
+    frames = {(1, 12, 1): 32, (9, 12, 1): 24, (11, 12, 1): 32, (1, 12, 2): 8, (9, 12, 2): 8, (11, 12, 2): 8}
+    raw.write_tree(root, frames.items())
+    arguments = ["prepare", "human36m", "--source", str(root), "--target", str(tmp_path / "set"), "--subjects", "1", "9", "11",
+                 "--actions", "12", "--test-step", "8", "--test-subjects", *map(str, test_subjects)]
+    assert main(arguments) == 0 and main([*arguments, "--store", "64"]) == 0
+    train = [subject for subject in (1, 9, 11) if subject not in test_subjects]
+    for part, subjects, count in zip(("train", "test"), (train, list(test_subjects)), items):
+        store = open_store(tmp_path / "stores" / f"set-{part}-64.crops")
+        assert len(store) == count and store.recipe["subjects"] == subjects
+        step = {"train": 5, "test": 8}[part]
+        assert store.recipe["step"] == step and (store.columns["frame"] % step == 0).all()
+        for subject in subjects:
+            folder = tmp_path / "set" / layout.folder_name(subject, 12, 1, 1)
+            mine = (store.columns["subject"] == subject) & (store.columns["subaction"] == 1)
+            assert len(list(folder.glob("*.jpg"))) == mine.sum() / 4
+
+
 def test_check_table_of_a_good_set(download, tmp_path):
     prepare(download[0], tmp_path / "set", **PHOTO)
     report, problems = check(tmp_path / "set")

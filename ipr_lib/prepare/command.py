@@ -31,7 +31,9 @@ def _add_human36m(parser):
     parser.add_argument("--step", type=int, default=TRAIN_STEP, metavar="N",
                         help=f"use every N-th frame of training subjects; default {TRAIN_STEP}")
     parser.add_argument("--test-step", type=int, default=TEST_STEP, metavar="N",
-                        help=f"use every N-th frame of S9 and S11; default {TEST_STEP}")
+                        help=f"use every N-th frame of test subjects; default {TEST_STEP}")
+    parser.add_argument("--test-subjects", type=int, nargs="+", choices=SUBJECTS, default=human36m.TEST_SUBJECTS, metavar="N",
+                        help="default: 9 11; with 11 alone, S9 is for training")
     parser.add_argument("--all-frames", action="store_true", help="use every frame")
     parser.add_argument("--lens", action="store_true", help="keep the full lens model; default: the customary pinhole")
     parser.add_argument("--store", type=int, metavar="PX",
@@ -49,8 +51,8 @@ def _human36m(options):
     target = options.target or REPOSITORY / "data" / "human36m"
     choices = {
         "subjects": tuple(sorted(set(options.subjects))), "actions": tuple(sorted(set(options.actions))), "step": step,
-        "test_step": test_step, "lens": options.lens, "reader": options.reader, "metadata": options.metadata,
-        "workers": options.workers,
+        "test_step": test_step, "test_subjects": tuple(sorted(set(options.test_subjects))), "lens": options.lens,
+        "reader": options.reader, "metadata": options.metadata, "workers": options.workers,
     }
     if options.store is None:
         report = [*human36m.prepare(options.source, target, **choices), target]

@@ -178,15 +178,16 @@ def _is_written(task):
     return _has_pictures(task) and (layout.read_sequence(task.target).camera.k is not None) == task.lens
 
 
-def prepare(source, target, *, subjects=SUBJECTS, actions=ALL_ACTIONS, step=TRAIN_STEP, test_step=TEST_STEP, lens=False,
-            reader="opencv", metadata=None, workers=1):
+def prepare(source, target, *, subjects=SUBJECTS, actions=ALL_ACTIONS, step=TRAIN_STEP, test_step=TEST_STEP,
+            test_subjects=TEST_SUBJECTS, lens=False, reader="opencv", metadata=None, workers=1):
     """Write the prepared layout from the raw download; what is there already is kept.
 
     Args:
         source: folder of the download, extracted or as .tgz archives.
         target: folder of the prepared set.
         subjects, actions: numbers to take.
-        step, test_step: every how many frames one is used, of training subjects and of S9 and S11.
+        step, test_step: every how many frames one is used, of training subjects and of test subjects.
+        test_subjects: those of `subjects` that are kept for tests; the others are for training.
         lens: write the full lens model into the labels; by default the customary pinhole.
         reader: "opencv" or "pyav".
         metadata: path of metadata.xml; by default it is looked for in `source`.
@@ -197,7 +198,7 @@ def prepare(source, target, *, subjects=SUBJECTS, actions=ALL_ACTIONS, step=TRAI
         InputError: nothing can be done at all; or, at the end, a list of the sequences that failed.
     """
     target = Path(target)
-    steps = {subject: test_step if subject in TEST_SUBJECTS else step for subject in subjects}
+    steps = {subject: test_step if subject in test_subjects else step for subject in subjects}
 
     def place(name):
         return target / name

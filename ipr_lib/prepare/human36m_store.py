@@ -21,7 +21,7 @@ from .human36m import ALL_ACTIONS, TEST_SUBJECTS, read_frames, read_labels, run
 
 
 def prepare_stores(source, target, name, *, crop_px, subjects=SUBJECTS, actions=ALL_ACTIONS, step=TRAIN_STEP,
-                   test_step=TEST_STEP, lens=False, reader="opencv", metadata=None, workers=1):
+                   test_step=TEST_STEP, test_subjects=TEST_SUBJECTS, lens=False, reader="opencv", metadata=None, workers=1):
     """Write the crop stores of training and test subjects from the raw download.
 
     Each sequence and camera becomes a small store of its own first, so an interrupted run goes on where it was. When all
@@ -29,7 +29,7 @@ def prepare_stores(source, target, name, *, crop_px, subjects=SUBJECTS, actions=
     the same choices, is kept.
 
     Args:
-        source, subjects, actions, step, test_step, lens, reader, metadata, workers: see `human36m.prepare`.
+        source, subjects, actions, step, test_step, test_subjects, lens, reader, metadata, workers: see `human36m.prepare`.
         target: folder of the stores.
         name: of the set; the stores are called NAME-train-PX.crops and NAME-test-PX.crops.
         crop_px: side of the crops that training will cut, px; stored crops are `store.MARGIN` times as wide.
@@ -40,10 +40,10 @@ def prepare_stores(source, target, name, *, crop_px, subjects=SUBJECTS, actions=
     """
     target = Path(target)
     scratch, stored_px = target / f".parts-{name}-{crop_px}", round(crop_px * MARGIN)
-    steps = {subject: test_step if subject in TEST_SUBJECTS else step for subject in subjects}
+    steps = {subject: test_step if subject in test_subjects else step for subject in subjects}
     joins, folders, report = {}, {}, []
     for part in ("train", "test"):
-        own = [subject for subject in subjects if (subject in TEST_SUBJECTS) == (part == "test")]
+        own = [subject for subject in subjects if (subject in test_subjects) == (part == "test")]
         path = target / f"{name}-{part}-{crop_px}.crops"
         recipe = {
             "source": name, "subjects": own, "step": steps[own[0]] if own else None, "crop_px": crop_px,
