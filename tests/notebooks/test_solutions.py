@@ -37,8 +37,8 @@ def solved(path, course):
     return exercises.with_solutions(course, exercises.read_exercises(path), path.name)
 
 
-def test_solutions_are_of_notebooks_of_the_course():
-    assert SOLUTIONS and {path.name for path in SOLUTIONS} <= {path.name for path in list_notebooks()}
+def test_every_notebook_has_solutions():
+    assert [path.name for path in SOLUTIONS] == [path.name for path in list_notebooks()]
 
 
 def test_format_is_valid_and_clean(path, notebook):
