@@ -90,8 +90,12 @@ def lab(tmp_path_factory):
     environment = os.environ | {
         "JUPYTER_CONFIG_DIR": str(home / "config"), "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"), "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
-        "JUPYTER_PLATFORM_DIRS": "1", "OMP_NUM_THREADS": "1",
+        "JUPYTER_DATA_DIR": str(home / "data"), "JUPYTER_PLATFORM_DIRS": "1", "OMP_NUM_THREADS": "1",
     }
+    # A kernel of the same name that the user once installed, of another Python: the environment's own must win.
+    stray = home / "data" / "kernels" / "python3"
+    stray.mkdir(parents=True)
+    (stray / "kernel.json").write_text(json.dumps({"argv": ["/bin/false"], "display_name": "of another Python", "language": "python"}))
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", f"--IdentityProvider.token={token}",
         f"--ServerApp.root_dir={folder}", f"--LabApp.app_settings_dir={settings}", "--LabApp.extension_manager=readonly",
