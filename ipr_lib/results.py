@@ -272,12 +272,13 @@ def readme_table(reference):
         after = list(columns).index(METRICS["mpjpe"]) + 1
         pairs = list(columns.items())
         columns = dict([*pairs[:after], (f"{METRICS['mpjpe']}, flip test", cell(r["flip_test"]["mpjpe"])), *pairs[after:]])
-    longest = max(r["minutes"], key=lambda minutes: sum(minutes.values()))
+    # The run with the most parts did all that `make reproduce` does; of such, the longest.
+    whole = max(r["minutes"], key=lambda minutes: (len(minutes), sum(minutes.values())))
     table = markdown_table(
         ["profile", "network", "mean pose", *columns, "minutes"],
-        [[f"`{r['profile']}`", r["network"], f"{r['mean_pose']:.0f}", *columns.values(), f"{sum(longest.values()):.0f}"]],
+        [[f"`{r['profile']}`", r["network"], f"{r['mean_pose']:.0f}", *columns.values(), f"{sum(whole.values()):.0f}"]],
     )
-    return "\n\n".join([table, reference_note(r), times_table(longest)])
+    return "\n\n".join([table, reference_note(r), times_table(whole)])
 
 
 def reference_note(reference):
