@@ -1,6 +1,6 @@
 """One picture that the whole course follows: raw frame, crop, volume, joints in mm, its error in the final table.
 
-Shown in notebooks 01, 02, 04, 05, 06, 09, 10, 11 and 12.
+Shown in notebooks 01, 02, 04, 05, 06, 10, 11 and 12.
 """
 
 import numpy as np

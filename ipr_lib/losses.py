@@ -9,7 +9,7 @@ import math
 import torch
 from torch.nn import functional
 
-from . import map_terms
+from . import blocks, map_terms
 from .heatmaps import constants, gaussian_factors, marginals, nearest_cell
 
 
@@ -179,9 +179,8 @@ def joint_weights(weights):
 
 def _prepare(volume, cells, weights):
     """Cells in float32 (float64 for a volume of that), (B, J) weight of each joint, and which joints have no depth."""
-    dtype = volume.dtype if volume.dtype == torch.float64 else torch.float32
-    known = joint_weights(weights).to(dtype)
-    return cells.to(dtype), known, (weights[..., 2] == 0) & (known > 0)
+    known = joint_weights(weights).to(blocks.inside(volume))
+    return cells.to(known.dtype), known, (weights[..., 2] == 0) & (known > 0)
 
 
 def _column_index(volume, x, y):
