@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from . import (
-    compare,
+    compare_plan,
     config,
     distributed,
     engine,
@@ -124,9 +124,9 @@ def _add_test(command, add_config):
 
 def _add_compare(command):
     """`compare`: which runs of the experiment."""
-    command.add_argument("--profile", default="laptop", help=f"one of {', '.join(compare.BASES)}")
+    command.add_argument("--profile", default="laptop", help=f"one of {', '.join(compare_plan.BASES)}")
     command.add_argument("--seeds", default="0,1,2", metavar="0,1,2", help="each case is run once for each seed")
-    command.add_argument("--axes", nargs="+", choices=compare.AXES, default=compare.AXES, help="what to vary")
+    command.add_argument("--axes", nargs="+", choices=compare_plan.AXES, default=compare_plan.AXES, help="what to vary")
     command.add_argument("--cases", nargs="+", metavar="CASE", help="these cases alone, e.g. R1 'I*, map 8'")
     command.add_argument("--list", action="store_true", help="only print the cases")
     command.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="override fields of all runs' config")
@@ -297,7 +297,7 @@ def _exercises(_):
 
 def _compare(options):
     if options.list:
-        print("\n".join(f"{case.axis:8}{case.name}" for case in compare.plan(options.profile) if case.axis in options.axes))
+        print("\n".join(f"{case.axis:8}{case.name}" for case in compare_plan.plan(options.profile) if case.axis in options.axes))
         return
     try:
         seeds = tuple(int(seed) for seed in options.seeds.split(","))

@@ -141,6 +141,13 @@ class Config:
         side = self.crop_px // TRUNKS[self.trunk] * 2**self.deconvolutions
         return self.depth_bins, side, side
 
+    @property
+    def network(self):
+        """The network in words: trunk, crop, and the volume of a method that has one."""
+        width = f" (width {self.trunk_width})" if self.trunk == "small" else ""
+        volume = f", volume {' x '.join(map(str, self.volume_shape))}" if METHODS[self.method].head == "volume" else ""
+        return f"{self.trunk}{width}, {self.crop_px} px{volume}"
+
     def hash(self):
         """8 hex digits that name this config: equal configs, equal hash. Fields of FREE do not change results."""
         fields = dataclasses.asdict(self)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from . import compare, distributed, engine, evaluation, exercises, results, verdicts
+from . import compare, compare_plan, distributed, engine, evaluation, exercises, results, verdicts
 from .capture.studio import write_capture
 from .config import REPOSITORY, load_config
 from .datasets import training_keys
@@ -176,8 +176,7 @@ def evaluated(cfg, results_dir=REPOSITORY / "results"):
         "train_items": len(train_store),
         "samples_seen": steps * cfg.batch_size,
         "oracle": list(told.words),
-        "network": f"{cfg.trunk}{f' (width {cfg.trunk_width})' if cfg.trunk == 'small' else ''}, {cfg.crop_px} px, "
-                   f"volume {' x '.join(map(str, cfg.volume_shape))}",
+        "network": cfg.network,
         "parameters": count_parameters(model),
         "seed": cfg.seed,
         "commit": results.commit(),
@@ -202,11 +201,11 @@ def _subjects(store):
     return f"S{','.join(map(str, np.unique(store.columns['subject'])))}"
 
 
-def compared(profile, seeds=(0,), results_dir=REPOSITORY / "results", names=None, axes=compare.AXES, overrides=None):
+def compared(profile, seeds=(0,), results_dir=REPOSITORY / "results", names=None, axes=compare_plan.AXES, overrides=None):
     """The controlled comparison of a profile, on its own data; runs that are done already are read.
 
     Args:
-        profile: one of compare.BASES.
+        profile: one of compare_plan.BASES.
         seeds, names, axes, overrides: see `compare.compare`.
         results_dir: where runs lie.
     Returns:
@@ -215,8 +214,8 @@ def compared(profile, seeds=(0,), results_dir=REPOSITORY / "results", names=None
     """
     overrides = dict(overrides or {})
     folder = Path(results_dir) / f"compare-{profile}"
-    path = folder / f"{'chosen' if names else 'all' if tuple(axes) == compare.AXES else '-'.join(axes)}.json"
-    compare.plan(profile)  # refuses a profile without a comparison before any data are made
+    path = folder / f"{'chosen' if names else 'all' if tuple(axes) == compare_plan.AXES else '-'.join(axes)}.json"
+    compare_plan.plan(profile)  # refuses a profile without a comparison before any data are made
     runs = compare.compare(profile, stores(load_config(profile, **overrides)), folder, seeds, names, axes, overrides)
     return verdicts.write_summary(runs, path)
 

@@ -5,6 +5,7 @@ Taught in notebooks/08_heatmap_vs_integral.ipynb.
 
 import numpy as np
 
+from .compare_plan import ALONE, MORE, WITH_2D
 from .files import InputError, read_json, write_json
 from .methods import METHODS
 from .tables import markdown_table
@@ -50,7 +51,6 @@ def paired_interval(terms, draws=DRAWS, seed=0):
     return float(combined.mean()), float(low), float(high)
 
 
-QUARTER, ALONE, MORE = "a quarter with depth, rest 2D", "a quarter alone", "4 x the samples"
 # (claim, whose; [(sign, case, decoder or None for its own)]; the claim is that the signed sum is below 0). Map sizes are named by
 # the profile, so {coarse} and {fine} stand for what follows a method's name: nothing for the base's map, or ", map 8".
 CLAIMS = (
@@ -66,9 +66,9 @@ CLAIMS = (
     ("heat map first, then integral, beats the heat map alone: H3", "paper", ((1, "I3", None), (-1, "H3", None))),
     ("integral suffers less from a coarse map than argmax",
      "paper", ((1, "I*{coarse}", None), (-1, "I*{fine}", None), (-1, "H2{coarse}", None), (1, "H2{fine}", None))),
-    ("2D-only pictures help integral regression", "paper", ((1, f"I*, {QUARTER}", None), (-1, f"I*, {ALONE}", None))),
+    ("2D-only pictures help integral regression", "paper", ((1, f"I*, {WITH_2D}", None), (-1, f"I*, {ALONE}", None))),
     ("2D-only pictures help integral more than direct regression", "question",
-     ((1, f"I*, {QUARTER}", None), (-1, f"I*, {ALONE}", None), (-1, f"R1, {QUARTER}", None), (1, f"R1, {ALONE}", None))),
+     ((1, f"I*, {WITH_2D}", None), (-1, f"I*, {ALONE}", None), (-1, f"R1, {WITH_2D}", None), (1, f"R1, {ALONE}", None))),
     ("reading H2 by expectation beats reading it by argmax", "question", ((1, "H2", "expectation"), (-1, "H2", None))),
     ("a quarter-cell shift helps H2's argmax", "question", ((1, "H2", "argmax + 1/4"), (-1, "H2", None))),
     ("H2 read by expectation is still worse than I*", "question", ((1, "I*", None), (-1, "H2", "expectation"))),

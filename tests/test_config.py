@@ -113,3 +113,9 @@ def test_command_line_answers_in_one_line_and_exits_with_2(arguments, message, c
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_the_network_in_words():
+    """What stands beside every score; a network without a volume is not said to have one."""
+    assert load_config("smoke").network == "small (width 8), 64 px, volume 8 x 8 x 8"
+    assert load_config("full", method="R1").network == "resnet50, 256 px"

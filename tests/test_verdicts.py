@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ipr_lib import verdicts
+from ipr_lib import compare_plan, verdicts
 from ipr_lib.files import InputError, read_json
 
 
@@ -90,11 +90,9 @@ def test_a_finer_map_alone_is_not_taken_for_a_coarse_one():
 
 
 def test_claims_name_cases_that_exist():
-    from ipr_lib import compare
-
-    for profile in compare.BASES:
-        cases = {case.name for case in compare.plan(profile)}
-        levels = {"coarse": f", {compare.LEVELS[profile][0][1]}", "fine": ""}
+    for profile in compare_plan.BASES:
+        cases = {case.name for case in compare_plan.plan(profile)}
+        levels = {"coarse": f", {compare_plan.LEVELS[profile][0][1]}", "fine": ""}
         for claim, _, terms in verdicts.CLAIMS:
             for _, case, decoder in terms:
                 assert case.format(**levels) in cases, claim

@@ -1,0 +1,110 @@
+"""The plan of the controlled comparison: which cases a profile has, and the Config of each.
+
+Taught in notebooks/08_heatmap_vs_integral.ipynb.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from .config import load_config
+from .files import InputError
+from .methods import METHODS
+
+
+@dataclass(frozen=True)
+class Case:
+    """One point of the experiment.
+
+    Attributes:
+        name: unique within a plan.
+        axis: of AXES: what it varies.
+        overrides: fields of Config that differ from the plan's base.
+        depth_share: share of the training takes whose depth is known.
+        only_depth: leave the other takes out, instead of taking them as 2D-only data.
+        budget: how many times the base's samples are seen.
+    """
+
+    name: str
+    axis: str
+    overrides: dict = field(default_factory=dict)
+    depth_share: float = 1.0
+    only_depth: bool = False
+    budget: int = 1
+
+
+# What all runs of a profile share, on top of the profile. Maps have a quarter of the crop's side, as in the paper, but for
+# smoke, whose network is the profile's own.
+BASES = {
+    "smoke": {"epochs": 1},
+    "laptop": {
+        "crop_px": 64, "trunk_width": 16, "head_width": 32, "deconvolutions": 2, "epochs": 4, "warmup_steps": 100
+    },
+    "gpu": {"crop_px": 128, "trunk": "resnet18", "deconvolutions": 3, "depth_bins": 32, "epochs": 6, "learning_rate": 1e-3},
+}
+# (axis, name, overrides) of the levels besides the base. The map's side doubles with each deconvolution.
+LEVELS = {
+    "smoke": [("map", "map 16", {"deconvolutions": 2})],
+    "laptop": [
+        ("map", "map 8", {"deconvolutions": 1}), ("map", "map 32", {"deconvolutions": 3}),
+        ("depth", "depth 8", {"depth_bins": 8}), ("depth", "depth 32", {"depth_bins": 32}),
+        ("trunk", "twice the width", {"trunk_width": 32}),
+        ("crop", "crop 32", {"crop_px": 32, "deconvolutions": 3}), ("crop", "crop 128", {"crop_px": 128, "deconvolutions": 1}),
+    ],
+    "gpu": [
+        ("map", "map 16", {"deconvolutions": 2}), ("map", "map 64", {"deconvolutions": 4}),
+        ("depth", "depth 16", {"depth_bins": 16}), ("depth", "depth 64", {"depth_bins": 64}),
+        ("trunk", "resnet50", {"trunk": "resnet50"}),
+        ("crop", "crop 64", {"crop_px": 64, "deconvolutions": 4}), ("crop", "crop 256", {"crop_px": 256, "deconvolutions": 2}),
+    ],
+}
+MAIN = ("R1", "H2", "I*")  # one of each kind: they carry the axes other than the method
+AXES = ("method", "budget", "map", "depth", "2D", "trunk", "crop")
+LARGER_BUDGET = 4
+DEPTH_SHARE = 0.25  # of the takes, where depth is withheld
+# What the names of such cases say after the method's.
+MORE, WITH_2D, ALONE = f"{LARGER_BUDGET} x the samples", "a quarter with depth, rest 2D", "a quarter alone"
+
+
+def plan(profile):
+    """The cases of a profile: main effects of every axis, and method x map size, method x 2D data.
+
+    Args:
+        profile: one of BASES.
+    Returns:
+        list of Case, the methods first, then the main ones with a larger budget.
+    Raises:
+        InputError: a profile without a comparison.
+    """
+    if profile not in BASES:
+        raise InputError(f"profile {profile!r} has no comparison; choose one of {', '.join(BASES)}")
+    cases = [Case(name, "method", {"method": name}) for name in METHODS]
+    cases += [Case(f"{name}, {MORE}", "budget", {"method": name}, budget=LARGER_BUDGET) for name in MAIN]
+    for axis, level, overrides in LEVELS[profile]:
+        for method in MAIN:
+            volume = METHODS[method].head == "volume"
+            if volume or axis in ("trunk", "crop"):  # R1 has no volume to vary
+                kept = {name: value for name, value in overrides.items() if volume or name != "deconvolutions"}
+                cases.append(Case(f"{method}, {level}", axis, {"method": method} | kept))
+    for method in MAIN:
+        cases.append(Case(f"{method}, {WITH_2D}", "2D", {"method": method}, DEPTH_SHARE))
+        cases.append(Case(f"{method}, {ALONE}", "2D", {"method": method}, DEPTH_SHARE, only_depth=True))
+    return cases
+
+
+def case_config(profile, case, seed, overrides=None):
+    """Config of one run.
+
+    Args:
+        profile: one of BASES.
+        case: Case.
+        seed: of the network's start, the order of batches and the augmentation; the same seed, the same of all three.
+        overrides: further fields, by name; stronger than the base, weaker than the case.
+    Returns:
+        Config.
+    """
+    cfg = load_config(profile, seed=seed, **(BASES[profile] | dict(overrides or {}) | case.overrides))
+    # A quarter of the pictures is seen four times as often: the same samples.
+    times = case.budget / (case.depth_share if case.only_depth else 1)
+    return dataclasses.replace(
+        cfg, epochs=round(cfg.epochs * times), lr_drops=tuple(round(epoch * times) for epoch in cfg.lr_drops)
+    )
