@@ -11,7 +11,7 @@ To read the library, follow the course. Modules by the notebook that teaches or 
 06: integral, blocks, integral_triton
 07: models, losses, map_terms
 08: methods, compare_plan, derived_stores, readout, compare, verdicts
-09: precision, optimizers, microbatches, distributed, checkpoints, training_log, engine, cost
+09: precision, optimizers, microbatches, distributed, checkpoints, training_log, training_loop, engine, cost
 10: procrustes, metrics, evaluation, tables, published, scoring
 11: results, exercises, notebooks, pipeline, course
 12: own_pictures, person_boxes, predict, smoothing, predict_files, reference

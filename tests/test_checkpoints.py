@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from ipr_lib import checkpoints, engine, training_log
+from ipr_lib import checkpoints, engine, training_log, training_loop
 from ipr_lib.config import load_config
 from ipr_lib.files import InputError
 from ipr_lib.microbatches import MicroBatches
@@ -53,7 +53,7 @@ def die_at(moment, calls):
 def killed_again_and_again(store_path, folder):
     """Begin a run KILLS times, each time killed at a moment drawn at random; prints the step that each got to."""
     torch.set_num_threads(1)
-    engine.SECONDS_BETWEEN_CHECKPOINTS = -1  # one at every step
+    training_loop.SECONDS_BETWEEN_CHECKPOINTS = -1  # one at every step
     rng, steps = np.random.default_rng(0), []
     for kill in range(KILLS):
         moment, calls = list(MOMENTS)[kill % len(MOMENTS)], int(rng.integers(2, 6))
@@ -90,9 +90,9 @@ def test_a_run_killed_ten_times_ends_with_the_weights_of_an_undisturbed_one(stor
 
 
 def test_the_last_and_the_best_are_kept(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "SECONDS_BETWEEN_CHECKPOINTS", -1)
+    monkeypatch.setattr(training_loop, "SECONDS_BETWEEN_CHECKPOINTS", -1)
     scores = iter([300.0, 100.0, 200.0])
-    monkeypatch.setattr(engine.Run, "_validate", lambda run: next(scores))
+    monkeypatch.setattr(training_loop.TrainingLoop, "_validated", lambda run: next(scores))
     cfg = config(epochs=3, keep_checkpoints=2, batch_size=3, micro_batches=1)
     engine.train(cfg, store, tmp_path, CPU, validation=store)
     names = sorted(path.name for path in tmp_path.glob("*.pt"))
@@ -150,7 +150,7 @@ def test_a_loss_that_is_not_finite_names_its_pictures(store, tmp_path):
     cfg = config(learning_rate=1e30, schedule="steps")
     with pytest.raises(InputError, match=r"Try learning_rate=0\.001 or warmup_steps=500 or clip_gradient=1\.0"):
         engine.train(cfg, store, tmp_path, CPU)
-    content = json.loads((tmp_path / engine.NOT_FINITE).read_text())
+    content = json.loads((tmp_path / training_loop.NOT_FINITE).read_text())
     keys = list(engine.training_keys(store, 2, 12, cfg.seed))
     assert content["items"] == keys[content["step"]][2].tolist() and len(content["pictures"]) == 2
     folder = "s_01_act_02_subact_01_ca_01"

@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from ipr_lib import compare, engine
+from ipr_lib import compare, training_loop
 from ipr_lib.compare_plan import Case, case_config
 from ipr_lib.derived_stores import shrunken_store
 from ipr_lib.files import InputError, read_json, write_json
@@ -49,7 +49,7 @@ def test_another_capture_is_another_experiment(store, test_store, tmp_path):
 def test_an_interrupted_run_goes_on(store, test_store, tmp_path, monkeypatch):
     case, stores = Case("I2", "method", {"method": "I2"}), (store, test_store)
     calm = run(case, stores, tmp_path / "calm", epochs=2)
-    monkeypatch.setattr(engine, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    monkeypatch.setattr(training_loop, "SECONDS_BETWEEN_CHECKPOINTS", 0)
     pulled = shutil.copy(store.path, tmp_path / "copy.crops")
     half = shrunken_store(open_store(pulled), 32)
     picture, left = type(half).picture, [9]
