@@ -9,10 +9,12 @@ crop store, colour on the device, micro-batches, fused AdamW, on a GPU channels-
 
 Ways take turns; times are of the clock, for both work in several threads, and the machine's load is printed beside them.
 "End to end" takes batches from the loader; "network alone" works through one batch again and again. A turn's first batches,
-which wait ready from the turn before, are not counted. The tables give medians over turns.
+which wait ready from the turn before, are not counted. The tables give medians over turns. Last, ours takes a few steps with
+a large batch: does it fit, and how much memory does a picture take beyond weights and the optimizer's state?
 """
 
 import argparse
+import dataclasses
 import os
 import sys
 import tempfile
@@ -141,7 +143,6 @@ class Ours:
     def loss(self, model, batch):
         with autocast(self.cfg.precision, self.device):
             volume = model(normalise(batch["crops"], batch["colour"]))
-        volume = volume if self.device.type == "cuda" else volume.contiguous()
         joints = engine.decode(volume, self.cfg.crop_px, self.cfg.depth_mm)
         extent = (self.cfg.crop_px, self.cfg.crop_px, self.cfg.depth_mm)
         return integral_loss(joints, batch["joints"], batch["weights"], extent)
@@ -158,10 +159,11 @@ class Ours:
 
 
 def turn(way, source, steps):
-    """Images a second and the share of the time spent waiting for batches, over `steps` steps."""
+    """Over `steps` steps: images a second, the share of the time spent waiting for batches, MB of GPU memory an image."""
     for _ in range(READY):
         way.step(next(source))
     _wait(way.device)
+    memory = StepMemory(way.device)
     start, waited = time.perf_counter(), 0.0
     for _ in range(steps):
         before = time.perf_counter()
@@ -170,7 +172,48 @@ def turn(way, source, steps):
         way.step(batch)
     _wait(way.device)
     seconds = time.perf_counter() - start
-    return steps * way.cfg.batch_size / seconds, waited / seconds
+    return steps * way.cfg.batch_size / seconds, waited / seconds, memory.mb() / way.cfg.batch_size
+
+
+class StepMemory:
+    """The largest GPU memory in use from now on, beyond what is held now; not a number on a CPU."""
+
+    def __init__(self, device):
+        self.device, self.held = device, 0
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            self.held = torch.cuda.memory_allocated(device)
+
+    def mb(self):
+        return (torch.cuda.max_memory_allocated(self.device) - self.held) / 1e6 if self.device.type == "cuda" else float("nan")
+
+
+def large_batch(cfg, store, device, size, steps=3):
+    """A few steps of ours with a batch of `size` pictures, some of them alike where the store holds fewer.
+
+    Returns:
+        dict: batch, fits, and where it does images_per_second, network alone, and mb_per_image (None on a CPU).
+    """
+    way = Ours(dataclasses.replace(cfg, batch_size=size), store, device, workers=0)
+    batch = way.dataset[0, 0, np.arange(size) % len(store)]
+    try:
+        way.step(batch)  # makes the optimizer's state
+        _wait(device)
+        memory, start = StepMemory(device), time.perf_counter()
+        for _ in range(steps):
+            way.step(batch)
+        _wait(device)
+        speed = steps * size / (time.perf_counter() - start)
+        return {"batch": size, "fits": True, "images_per_second": speed, "mb_per_image": _number(memory.mb() / size)}
+    except torch.OutOfMemoryError:
+        return {"batch": size, "fits": False}
+    finally:
+        way.close()
+
+
+def _number(value):
+    """A float for JSON, which has no NaN."""
+    return None if np.isnan(value) else float(value)
 
 
 def _wait(device):
@@ -210,13 +253,14 @@ def main():
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--steps", type=int, default=30, help="a turn")
     parser.add_argument("--frames", type=int, default=161, help="poses a take; every 5th becomes a picture of 4 cameras")
+    parser.add_argument("--large", type=int, default=256, metavar="N", help="the large batch that is tried last")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
     parser.add_argument("--toy", action="store_true", help="a few of everything, to see that it runs")
     options = parser.parse_args()
     profile, actions, cameras = options.profile, (2, 9, 13), layout.CAMERAS
     if options.toy:
         profile, actions, cameras = "smoke", (2,), layout.CAMERAS[:2]
-        options.turns, options.steps, options.frames = 2, 2, 41
+        options.turns, options.steps, options.frames, options.large = 2, 2, 41, 48
     cfg = load_config(profile, optimizer="adamw", pretrained=False)
     device = engine.default_device()
     result = {"profile": profile, "device": device_name(device), "commit": commit(), "ways": {}}
@@ -240,11 +284,12 @@ def main():
             whole, network = (np.array(rates[name, kind]) for kind in ("end to end", "network alone"))
             result["ways"][name] = {
                 "images_per_second": float(np.median(whole[:, 0])), "data_wait": float(np.median(whole[:, 1])),
-                "network_alone": float(np.median(network[:, 0])),
+                "network_alone": float(np.median(network[:, 0])), "mb_per_image": _number(np.median(network[:, 2])),
                 "lowest": float(whole[:, 0].min()), "highest": float(whole[:, 0].max()),
             }
             way.close()
-        del sources, alone
+        del sources, alone, ways, way
+        result["large_batch"] = large = large_batch(cfg, store, device, options.large)
     ours, plain = result["ways"]["ours"], result["ways"]["plain"]
     rate, flops = matrix_rate(device, cfg.precision), step_flops(cfg)
     result |= {
@@ -253,8 +298,6 @@ def main():
         "share_of_matrix_rate": ours["network_alone"] * flops / rate,
         "headline": {"ours_over_plain": ours["images_per_second"] / plain["images_per_second"]},
     }
-    if device.type == "cuda":
-        result["mb_per_image"] = torch.cuda.max_memory_allocated(device) / 1e6 / cfg.batch_size
     print(f"{result['device']}; load {result['load']:.1f} on {result['cores']} cores" if result["load"] is not None
           else result["device"])
     print(f"profile {profile}: {cfg.trunk}, {cfg.crop_px} px, volume {cfg.volume_shape}, batches of {cfg.batch_size}; "
@@ -267,8 +310,12 @@ def main():
         print(f"\n{label}: between {way['lowest']:.1f} and {way['highest']:.1f} images/s from turn to turn", end="")
     print(f"\n{result['gflop_per_image']:.2f} GFLOP an image, forward and backward; ours, network alone, runs at "
           f"{result['share_of_matrix_rate']:.0%} of a large matrix product's {result['matrix_gflops']:.0f} GFLOP/s")
-    if "mb_per_image" in result:
-        print(f"at most {result['mb_per_image']:.0f} MB of GPU memory an image, both networks together")
+    if device.type == "cuda":
+        print(f"GPU memory of a step, beyond weights and optimizer: ours {ours['mb_per_image']:.0f} MB an image, "
+              f"plain {plain['mb_per_image']:.0f} MB")
+    memory = f", {large['mb_per_image']:.0f} MB an image" if large.get("mb_per_image") else ""
+    print(f"a batch of {large['batch']}: " + (
+        f"{large['images_per_second']:.1f} images/s, network alone{memory}" if large["fits"] else "does not fit into memory"))
     if options.json:
         write_json(options.json, result)
 

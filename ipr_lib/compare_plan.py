@@ -43,7 +43,10 @@ BASES = {
 }
 # (axis, name, overrides) of the levels besides the base. The map's side doubles with each deconvolution.
 LEVELS = {
-    "smoke": [("map", "map 16", {"deconvolutions": 2})],
+    "smoke": [
+        ("map", "map 16", {"deconvolutions": 2}), ("depth", "depth 4", {"depth_bins": 4}),
+        ("trunk", "twice the width", {"trunk_width": 16}), ("crop", "crop 32", {"crop_px": 32, "deconvolutions": 2}),
+    ],
     "laptop": [
         ("map", "map 8", {"deconvolutions": 1}), ("map", "map 32", {"deconvolutions": 3}),
         ("depth", "depth 8", {"depth_bins": 8}), ("depth", "depth 32", {"depth_bins": 32}),

@@ -109,8 +109,6 @@ class TrainingLoop:
         cfg = self.cfg
         with precision.autocast(cfg.precision, self.device):
             output = net(normalise(batch["crops"], batch["colour"]))
-        if self.device.type == "cpu":  # where a small volume is summed faster joint by joint
-            output = output.contiguous()
         return self.loss_now(output, batch["joints"], batch["weights"], cfg.crop_px, cfg.depth_mm)
 
     def _is_last(self, step):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from ipr_lib.compare_plan import plan
+
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu_queue.py"
 
 
@@ -67,6 +69,16 @@ def test_the_queue_names_jobs_that_exist(gpu_queue):
         assert len({job.name for job in jobs}) == len(jobs) > 0
         assert all(job.result.suffix == ".json" for job in jobs)
         assert all(job.command[:2] == ("-m", "ipr_lib") or (SCRIPT.parents[1] / job.command[0]).exists() for job in jobs)
+
+
+@pytest.mark.parametrize("toy", [True, False])
+def test_comparisons_of_the_queue_have_cases(gpu_queue, toy):
+    """Each axis that a job asks for is in its profile's plan: a job without cases would fail, as one of --toy once did."""
+    commands = [job.command for job in gpu_queue.queue(toy) if "compare" in job.command]
+    assert commands
+    for command in commands:
+        planned = {case.axis for case in plan(command[command.index("--profile") + 1])}
+        assert set(command[command.index("--axes") + 1:]) <= planned
 
 
 def test_single_runs_outlive_the_machine(gpu_queue, monkeypatch, tmp_path):
