@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 
-from ipr_lib import exercises, notebooks, pipeline, results
+from ipr_lib import exercises, minutes, notebooks, pipeline
 from ipr_lib.config import REPOSITORY, load_config, parse_overrides
 from ipr_lib.files import InputError, atomic_path
 
@@ -79,7 +79,7 @@ def write_source(run, folder):
         report = (run / "report.md").read_text()
     except OSError as error:
         raise InputError(f"{run} holds no report; run `make reproduce` with the same PROFILE first") from error
-    report += f"\n## Minutes\n\n{results.times_table(results.run_minutes(run))}\n"
+    report += f"\n## Minutes\n\n{minutes.times_table(minutes.run_minutes(run))}\n"
     text = (HERE / "index.md").read_text().replace("CHAPTERS", "\n".join(chapters))
     # The report's own headings go one level down, under the page's.
     table = "\n".join(f"#{line}" if line.startswith("##") else line for line in report.splitlines()[2:])

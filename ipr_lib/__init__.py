@@ -13,7 +13,7 @@ To read the library, follow the course. Modules by the notebook that teaches or 
 08: methods, compare_plan, derived_stores, readout, compare, verdicts
 09: precision, optimizers, microbatches, distributed, checkpoints, training_log, training_loop, engine, cost
 10: procrustes, metrics, evaluation, tables, published, scoring
-11: results, exercises, notebooks, pipeline, course
+11: results, minutes, reference_scores, exercises, notebooks, pipeline, course
 12: own_pictures, person_boxes, predict, smoothing, predict_files, reference
 throughout: plots, widgets.view, widgets.skeleton_view, widgets.volume_explorer, widgets.curve_explorer, __main__
 """

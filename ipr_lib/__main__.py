@@ -14,13 +14,14 @@ from . import (
     exercises,
     notebooks,
     pipeline,
+    reference_scores,
     results,
     scoring,
     verdicts,
 )
 from .capture import own_motion, sheet
 from .files import InputError
-from .prepare import command as human36m
+from .prepare import command as prepare_command
 
 
 def main(arguments=None):
@@ -70,7 +71,8 @@ def _parser():
     command.add_argument("--solutions", action="store_true", help="solve the exercises as well, and check the solutions")
     add("exercises", _exercises, "write each notebook's exercises from notebooks/solutions")
     _add_compare(add("compare", _compare, "compare methods under equal conditions: the experiment of notebook 08"))
-    _add_prepare(commands)
+    prepare = commands.add_parser("prepare", help="prepare a data set from what its owners hand out")
+    prepare_command.add_sets(prepare.add_subparsers(dest="set", required=True, metavar="SET"))
     command = add("report", _report, "condense runs into results/reference and the README's table")
     command.add_argument("runs", nargs="*", type=Path, help="run folders that differ in their seed alone")
     command.add_argument("--reference", type=Path, default=config.REPOSITORY / "results/reference/laptop.json")
@@ -133,36 +135,6 @@ def _add_compare(command):
     command.add_argument("--results-dir", type=Path, default=config.REPOSITORY / "results", metavar="DIR")
 
 
-def _add_prepare(commands):
-    """`prepare SET`: from what data-set owners hand out to what training reads."""
-    prepare = commands.add_parser("prepare", help="prepare a data set from what its owners hand out")
-    sets = prepare.add_subparsers(dest="set", required=True, metavar="SET")
-    human36m.add_commands(sets)
-
-    def add(name, run, text):
-        command = sets.add_parser(name, help=text, description=text)
-        command.set_defaults(run=run)
-        command.add_argument("--source", type=Path, required=True, metavar="DIR", help="the extracted download")
-        command.add_argument("--target", type=Path, metavar="DIR", help=f"default: data/{name}")
-        return command
-
-    def add_people(name, text):
-        command = add(name, _prepare_people, text)
-        command.add_argument("--store", type=int, metavar="PX", help="also build crop stores, for training crops of PX px")
-        command.add_argument("--box-scale", type=float, default=1.25, help="side of the crop box over the person box's longer")
-        command.add_argument("--workers", type=int, default=2)
-        return command
-
-    command = add_people("mpii", "MPII's .mat and pictures to json and crop stores")
-    command.add_argument("--validation-list", type=Path, metavar="FILE", help="picture names, one a line, or json")
-    command.add_argument("--published", action="store_true", help="keep 1-based pixels, as the published converter does")
-    command = add_people("coco", "COCO's person keypoints to json and crop stores")
-    command.add_argument("--parts", nargs="+", choices=("train", "validation"), default=["train", "validation"])
-    command.add_argument("--year", type=int, default=2017)
-    command.add_argument("--min-keypoints", type=int, default=1, help="skip people with fewer annotated joints")
-    command.add_argument("--min-box", type=float, default=0.0, metavar="PX", help="skip boxes whose longer side is smaller")
-
-
 def _load(options):
     return config.load_config(options.profile, seed=options.seed, **config.parse_overrides(options.set))
 
@@ -184,20 +156,6 @@ def _capture(options):
     for take in plan:
         print(f"{take['file']}: S{take['subject']}, action {take['action']}, take {take['take']}, {take['n_frames']} poses")
     print(target)
-
-
-def _prepare_people(options):
-    from .prepare.people import prepare_coco, prepare_mpii  # pycocotools is an extra
-
-    target = options.target or config.REPOSITORY / "data" / options.set
-    stores = {"store_px": options.store, "box_scale": options.box_scale, "workers": options.workers}
-    if options.set == "mpii":
-        lines = prepare_mpii(options.source, target, options.validation_list, options.published, **stores)
-    else:
-        lines = prepare_coco(
-            options.source, target, options.parts, options.year, options.min_keypoints, options.min_box, **stores
-        )
-    print("\n".join(lines))
 
 
 def _train(options):
@@ -310,13 +268,13 @@ def _compare(options):
 
 def _report(options):
     if options.runs:
-        results.write_reference(options.runs, options.reference)
+        reference_scores.write_reference(options.runs, options.reference)
     if options.model:
         from .reference import save_reference
 
         print(save_reference(options.model))
     if options.readme:
-        results.update_readme(config.REPOSITORY / "README.md", options.reference)
+        reference_scores.update_readme(config.REPOSITORY / "README.md", options.reference)
 
 
 if __name__ == "__main__":

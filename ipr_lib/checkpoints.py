@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .config import FREE
+from .config import FREE, load_config
 from .files import InputError, atomic_path
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
@@ -44,6 +44,38 @@ def save_checkpoint(path, cfg, model, optimizer, state, keep=1):
             old.unlink()
 
 
+def read_checkpoint(path, names=("config",), what="a whole checkpoint", advice="delete it and train"):
+    """What a file of torch's holds, on the CPU.
+
+    Args:
+        path: the file.
+        names: what it must hold.
+        what, advice: for the message: what was expected, and what to do.
+    Returns:
+        dict.
+    Raises:
+        InputError: missing or damaged, or one of `names` is not in it.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if missing := set(names) - set(content):
+            raise KeyError(missing)
+        return content
+    except Exception as error:  # torch raises many kinds for damaged files; each means the same to a user
+        raise InputError(f"{path} is not {what} ({type(error).__name__}); {advice}") from error
+
+
+def config_of(content):
+    """The Config that a checkpoint's content names; fields younger than it have their defaults."""
+    fields = dict(content["config"])
+    return load_config(fields.pop("profile"), **fields)
+
+
+def trained_minutes(path):
+    """Minutes that all steps of a checkpoint took, those before an interruption too."""
+    return round(read_checkpoint(path, ("seconds",))["seconds"] / 60, 3)
+
+
 def load_checkpoint(path, cfg, model, optimizer=None):
     """Fill model (and optimizer) from a checkpoint.
 
@@ -59,13 +91,9 @@ def load_checkpoint(path, cfg, model, optimizer=None):
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} is missing; train first: python -m ipr_lib train --profile {cfg.profile}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        config, network, optimizer_state = (content.pop(name) for name in ("config", "network", "optimizer"))
-        if missing := {"step", "seconds", "log"} - content.keys():
-            raise KeyError(missing)
-    except Exception as error:  # torch raises many kinds for damaged files; each means the same to a user
-        raise InputError(f"{path} is not a whole checkpoint ({type(error).__name__}); delete it and train") from error
+    parts = ("config", "network", "optimizer")
+    content = read_checkpoint(path, (*parts, "step", "seconds", "log"))
+    config, network, optimizer_state = (content.pop(name) for name in parts)
     # A field that is younger than the file had its default then.
     config = {field.name: field.default for field in dataclasses.fields(cfg)} | config
     mine = dataclasses.asdict(cfg)

@@ -9,10 +9,10 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
 from . import engine, results
+from .checkpoints import CHECKPOINT, trained_minutes
 from .compare_plan import ALONE, AXES, MAIN, WITH_2D, case_config, plan
 from .derived_stores import shrunken_store, withhold_depth
 from .files import InputError, read_json, write_json
@@ -56,17 +56,17 @@ def run_case(case, cfg, train_store, test_store, folder, device=None):
     write_json(run / "data.json", data)
     store = withhold_depth(shrunken_store(train_store, cfg.crop_px), case.depth_share, case.only_depth)
     model = engine.train(cfg, store, run, device)
-    seconds = torch.load(run / engine.CHECKPOINT, map_location="cpu", weights_only=True)["seconds"]
+    minutes = trained_minutes(run / CHECKPOINT)
     decoders, cells = read_out(model, shrunken_store(test_store, cfg.crop_px), cfg)
     write_json(run / RESULT, {
         "case": case.name, "axis": case.axis, "method": cfg.method, "seed": cfg.seed, "data": data,
         "train_items": len(store), "with_depth": int(np.count_nonzero(store.columns["has_depth"])),
         "samples_seen": len(store) // cfg.batch_size * cfg.batch_size * cfg.epochs,
-        "network": cfg.network, "parameters": count_parameters(model), "minutes": round(seconds / 60, 3),
+        "network": cfg.network, "parameters": count_parameters(model), "minutes": minutes,
         "commit": results.commit(), "device": results.device_name(device),
         "decoders": decoders, "cells": cells, "config": dataclasses.asdict(cfg),
     })
-    (run / engine.CHECKPOINT).unlink()  # the result is what was asked for; networks of a large plan would fill a disk
+    (run / CHECKPOINT).unlink()  # the result is what was asked for; networks of a large plan would fill a disk
     return read_json(run / RESULT)
 
 

@@ -3,7 +3,6 @@
 `make reproduce` runs all of it; notebooks call the same steps, so nothing is captured or trained twice.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -11,19 +10,19 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
 from . import compare, compare_plan, distributed, engine, evaluation, exercises, results, verdicts
 from .capture.studio import write_capture
+from .checkpoints import CHECKPOINT, trained_minutes
 from .config import REPOSITORY, load_config
 from .datasets import training_keys
 from .files import InputError, atomic_path, read_json, write_json
+from .minutes import STAMP, TIMES, run_minutes, timed, times_table
 from .mixing import StoreMix
 from .models import count_parameters
 from .notebooks import list_notebooks, run_notebook
 from .part_stores import part_store
-from .results import STAMP, TIMES
 from .store import open_store
 
 DATA = REPOSITORY / "data"
@@ -119,7 +118,7 @@ def _train(cfg, store, others, folder):
     path, origin = folder / ORIGIN, store.recipe["origin"]
     if others:
         origin = [origin, *(other.recipe["origin"] for other in others)]
-    if (folder / engine.CHECKPOINT).exists() and path.exists() and read_json(path) != origin:
+    if (folder / CHECKPOINT).exists() and path.exists() and read_json(path) != origin:
         raise InputError(
             f"{folder} holds a network trained on another version of {' or '.join([store.recipe['source'], *cfg.mix])}; "
             "delete that folder to train anew"
@@ -146,10 +145,10 @@ def evaluated(cfg, results_dir=REPOSITORY / "results"):
     """
     folder = run_dir(cfg, results_dir)
     others = mixed_in(cfg)
-    with _timed(folder, "data"):
+    with timed(folder, "data"):
         train_store, test_store = stores(cfg)
     model = _train(cfg, train_store, others, folder)
-    checkpoint = hashlib.sha256((folder / engine.CHECKPOINT).read_bytes()).hexdigest()[:16]
+    checkpoint = hashlib.sha256((folder / CHECKPOINT).read_bytes()).hexdigest()[:16]
     path = folder / METRICS
     if path.exists() and (folder / PREDICTIONS).exists():
         content = read_json(path)
@@ -157,7 +156,7 @@ def evaluated(cfg, results_dir=REPOSITORY / "results"):
         if content["checkpoint"] == checkpoint and "scores_flip" in content and same_test:
             return content
     told = evaluation.tell(test_store)
-    with _timed(folder, "evaluation"):
+    with timed(folder, "evaluation"):
         predictions = evaluation.predict_looks(
             lambda crops: engine.predict(model, crops, cfg), test_store, told, cfg.crop_px, max(cfg.batch_size, 64)
         )
@@ -165,8 +164,6 @@ def evaluated(cfg, results_dir=REPOSITORY / "results"):
             np.savez(temporary, **predictions)
     steps = training_keys(train_set(cfg, train_store, others), cfg.batch_size, cfg.epochs, cfg.seed).steps
     minutes = read_json(folder / TIMES)
-    # The checkpoint counts the seconds of every step, those before an interruption too.
-    seconds = torch.load(folder / engine.CHECKPOINT, map_location="cpu", weights_only=True)["seconds"]
     content = {
         "run": folder.name,
         "profile": cfg.profile,
@@ -182,7 +179,7 @@ def evaluated(cfg, results_dir=REPOSITORY / "results"):
         "commit": results.commit(),
         "device": results.device_name(engine.default_device()),
         "minutes": {
-            "data": minutes["data"], "training": round(seconds / 60, 3), "evaluation": minutes["evaluation"]
+            "data": minutes["data"], "training": trained_minutes(folder / CHECKPOINT), "evaluation": minutes["evaluation"]
         },
         "checkpoint": checkpoint,
         "scores": evaluation.score_items(predictions["pred_cam"], test_store.columns),
@@ -220,17 +217,6 @@ def compared(profile, seeds=(0,), results_dir=REPOSITORY / "results", names=None
     return verdicts.write_summary(runs, path)
 
 
-@contextlib.contextmanager
-def _timed(folder, name):
-    """Add the minutes of a step to the run's `minutes.json`; a step that was done already adds next to nothing."""
-    start = time.perf_counter()
-    yield
-    path = folder / TIMES
-    minutes = read_json(path) if path.exists() else {}
-    minutes[name] = round(minutes.get(name, 0.0) + (time.perf_counter() - start) / 60, 3)
-    write_json(path, minutes)
-
-
 def reproduce(profile, seed=0, overrides=None, results_dir=REPOSITORY / "results", only=None, fresh=False, solutions=False):
     """Capture, train, evaluate, run the notebooks, print the table; whatever is valid already is reused.
 
@@ -257,7 +243,7 @@ def reproduce(profile, seed=0, overrides=None, results_dir=REPOSITORY / "results
         "profile": profile, "seed": seed, "overrides": overrides, "results_dir": str(Path(results_dir).resolve())
     }
     if profile in compare.IN_REPRODUCE and any(path.name.startswith("08_") for path in notebooks):
-        with _timed(folder, "comparison"):
+        with timed(folder, "comparison"):
             compared(profile, (seed,), results_dir, compare.IN_REPRODUCE[profile], overrides=overrides)
     library = sorted(path for path in (REPOSITORY / "ipr_lib").rglob("*") if path.suffix in (".py", ".js"))
     sources = hashlib.sha256(b"".join(path.read_bytes() for path in library))
@@ -278,7 +264,7 @@ def reproduce(profile, seed=0, overrides=None, results_dir=REPOSITORY / "results
         run_notebook(path, target, parameters, solved)
         write_json(done, {"stamp": stamp, "minutes": round((time.perf_counter() - start) / 60, 3)})
     print(results.report(metrics))
-    print(results.times_table(results.run_minutes(folder)), end="\n\n")
+    print(times_table(run_minutes(folder)), end="\n\n")
     print(f"report, figures and executed notebooks: {folder}")
     print(f"{(time.perf_counter() - started) / 60:.1f} minutes")
     return metrics

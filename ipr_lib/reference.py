@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from . import engine, pipeline
-from .config import REPOSITORY, load_config
+from .checkpoints import CHECKPOINT, config_of, load_checkpoint, read_checkpoint
+from .config import REPOSITORY
 from .files import InputError, atomic_path, read_json, write_json
 
 REFERENCE = REPOSITORY / "results" / "reference"
@@ -28,7 +29,7 @@ def save_reference(run_folder, folder=REFERENCE):
         InputError: the run is not finished, or its weights are more than MAX_BYTES or beyond the numbers that float16 has.
     """
     run = read_json(Path(run_folder) / pipeline.METRICS)
-    content = _read(Path(run_folder) / engine.CHECKPOINT)
+    content = _read(Path(run_folder) / CHECKPOINT)
     network = {"config": content["config"], "network": _halved(content["network"], run_folder)}
     size = sum(tensor.numel() * tensor.element_size() for tensor in network["network"].values())
     if size > MAX_BYTES:
@@ -74,8 +75,7 @@ def load_reference(cfg, results_dir=REPOSITORY / "results", train=False, folder=
     path = Path(folder) / MODEL
     if path.exists():
         content = _read(path)
-        fields = dict(content["config"])
-        cfg = load_config(fields.pop("profile"), **fields)
+        cfg = config_of(content)
         model = engine.blank_model(cfg)
         try:
             model.load_state_dict(content["network"])
@@ -89,18 +89,12 @@ def load_reference(cfg, results_dir=REPOSITORY / "results", train=False, folder=
         model = pipeline.trained(cfg, results_dir)
     else:
         model = engine.blank_model(cfg)
-        engine.load_checkpoint(run / engine.CHECKPOINT, cfg, model)
+        load_checkpoint(run / CHECKPOINT, cfg, model)
     return model.to(device).eval(), cfg, f"network: run {run.name}"
 
 
 def _read(path):
     """Content of a torch file with config and network."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if {"config", "network"} <= set(content):
-            return content
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing; train first: python -m ipr_lib train") from error
-    except Exception as error:  # torch raises many kinds for damaged files; each means the same to a user
-        raise InputError(f"{path} is not a whole network file ({type(error).__name__}); get or make it again") from error
-    raise InputError(f"{path} holds no config and network; get or make it again")
+    if not Path(path).is_file():
+        raise InputError(f"{path} is missing; train first: python -m ipr_lib train")
+    return read_checkpoint(path, ("config", "network"), "a whole network file", "get or make it again")

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from .config import REPOSITORY
-from .files import InputError, atomic_path, read_json, write_json
 from .layout import ACTIONS, FIRST_ACTION
 from .skeleton import HUMAN36M
 from .tables import markdown_table
@@ -180,107 +179,6 @@ def report(metrics):
     ]) + "\n"
 
 
-TIMES, STAMP = "minutes.json", "stamp.json"  # in a run's folder, and in that of each notebook
-
-
-def run_minutes(run_dir):
-    """What each part of a run took when it was made.
-
-    Args:
-        run_dir: folder of a finished run.
-    Returns:
-        {"data": minutes, "training": …, "evaluation": …, "comparison": the runs of notebook 08, "00": the notebook, …},
-        of what there is.
-    """
-    run_dir = Path(run_dir)
-    minutes = dict(read_json(run_dir / "metrics.json")["minutes"])
-    if (run_dir / TIMES).exists():
-        minutes |= {name: value for name, value in read_json(run_dir / TIMES).items() if name == "comparison"}
-    return minutes | {path.parent.name: read_json(path)["minutes"] for path in sorted(run_dir.glob(f"[0-9][0-9]/{STAMP}"))}
-
-
-def times_table(minutes):
-    """Table of `run_minutes`, notebooks by their numbers, and their sum; Markdown."""
-    return markdown_table(
-        ["minutes", *minutes, "all"], [["measured", *(f"{value:.1f}" for value in minutes.values()), f"{sum(minutes.values()):.0f}"]]
-    )
-
-
-def write_reference(run_dirs, path):
-    """Condense runs that differ in their seed alone into one file of `results/reference/`.
-
-    Args:
-        run_dirs: folders of finished runs.
-        path: the JSON to write.
-    Returns:
-        its content: mpjpe, pa_mpjpe, pa_mpjpe_scale (one look), the same under flip_test, each with mean, spread (largest
-        minus smallest) and the value of each seed; mean_pose; per action; minutes of each run, see `run_minutes`; what all runs have in common.
-    Raises:
-        InputError: the runs differ in more than the seed.
-    """
-    runs = [read_json(Path(run_dir) / "metrics.json") for run_dir in run_dirs]
-    common = ("profile", "data", "split", "test_step", "train_items", "samples_seen", "oracle", "network", "parameters")
-    for run in runs[1:]:
-        different = [name for name in common if run[name] != runs[0][name]]
-        different += [
-            name for name in run["config"]
-            if name not in ("seed", "workers") and run["config"][name] != runs[0]["config"][name]
-        ]
-        if different:
-            raise InputError(f"{run['run']} and {runs[0]['run']} differ in {', '.join(different)}, not only in the seed")
-
-    def spread(values):
-        return {"mean": sum(values) / len(values), "spread": max(values) - min(values), "seeds": values}
-
-    content = {name: runs[0][name] for name in common}
-    content |= {
-        "test_items": runs[0]["scores"]["n"],
-        "seeds": [run["seed"] for run in runs],
-        "mean_pose": runs[0]["mean_pose"]["mpjpe"]["frame_mean"],
-        **{metric: spread([run["scores"][metric]["frame_mean"] for run in runs]) for metric in METRICS},
-        "flip_test": {
-            metric: spread([run["scores_flip"][metric]["frame_mean"] for run in runs]) for metric in METRICS
-        },
-        "action_mean": spread([run["scores"]["mpjpe"]["action_mean"] for run in runs]),
-        "per_action": {
-            metric: {
-                action: spread([run["scores"][metric]["per_action"][action] for run in runs])
-                for action in runs[0]["scores"][metric]["per_action"]
-            }
-            for metric in METRICS
-        },
-        "minutes": [run_minutes(run_dir) for run_dir in run_dirs],
-        "commit": sorted({run["commit"] for run in runs}),
-        "device": sorted({run["device"] for run in runs}),
-    }
-    write_json(path, content)
-    return content
-
-
-README_MARKS = ("<!-- table: made by `python -m ipr_lib report --readme` -->", "<!-- end of table -->")
-
-
-def readme_table(reference):
-    """The README's table for one reference file's content."""
-    r = reference
-
-    def cell(value):
-        return f"{value['mean']:.1f} ± {value['spread'] / 2:.1f}"
-
-    columns = {name: cell(r[metric]) for metric, name in METRICS.items()}
-    if "flip_test" in r:  # references made before it was scored have none
-        after = list(columns).index(METRICS["mpjpe"]) + 1
-        pairs = list(columns.items())
-        columns = dict([*pairs[:after], (f"{METRICS['mpjpe']}, flip test", cell(r["flip_test"]["mpjpe"])), *pairs[after:]])
-    # The run with the most parts did all that `make reproduce` does; of such, the longest.
-    whole = max(r["minutes"], key=lambda minutes: (len(minutes), sum(minutes.values())))
-    table = markdown_table(
-        ["profile", "network", "mean pose", *columns, "minutes"],
-        [[f"`{r['profile']}`", r["network"], f"{r['mean_pose']:.0f}", *columns.values(), f"{sum(whole.values()):.0f}"]],
-    )
-    return "\n\n".join([table, reference_note(r), times_table(whole)])
-
-
 def reference_note(reference):
     """What the numbers of a reference file's content hold for: seeds, data, pictures, oracles, device, commit; one line."""
     r = reference
@@ -289,16 +187,3 @@ def reference_note(reference):
         f"training, {r['test_items']} pictures; oracle: {'; '.join(r['oracle'])}; {r['device'][0]}; commit "
         f"{', '.join(r['commit'])}."
     )
-
-
-def update_readme(readme, reference):
-    """Write the table of `reference` (a JSON path) between the marks of `readme`, atomically."""
-    readme = Path(readme)
-    text = readme.read_text()
-    start, end = README_MARKS
-    head, _, rest = text.partition(start)
-    if end not in rest:
-        raise InputError(f"{readme} lacks the marks {start} and, after it, {end}")
-    tail = rest.partition(end)[2]
-    with atomic_path(readme) as temporary:
-        temporary.write_text(f"{head}{start}\n{readme_table(read_json(reference))}\n{end}{tail}")

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from . import engine, evaluation, pipeline, published, results
-from .config import load_config
+from .checkpoints import BEST, CHECKPOINT, config_of, load_checkpoint, read_checkpoint
 from .files import InputError, atomic_path, read_json, write_json
 from .metrics import summary
 from .tables import csv_table, latex_table, markdown_table
 
-CHECKPOINTS = {"last": engine.CHECKPOINT, "best": "best.pt"}
+CHECKPOINTS = {"last": CHECKPOINT, "best": BEST}
 
 
 def find_run(name, results_dir):
@@ -28,7 +28,7 @@ def find_run(name, results_dir):
     for folder in (Path(results_dir) / name, Path(name)):
         if folder.is_dir():
             return folder
-    known = sorted(path.parent.name for path in Path(results_dir).glob(f"*/{engine.CHECKPOINT}"))
+    known = sorted(path.parent.name for path in Path(results_dir).glob(f"*/{CHECKPOINT}"))
     raise InputError(f"no run {name} in {results_dir}; {'there are ' + ', '.join(known) if known else 'train one first'}")
 
 
@@ -48,22 +48,14 @@ def open_run(folder, checkpoint="last"):
         raise InputError(f"{path} is missing; pass --checkpoint last, best (where the run kept one) or the path of a file")
     cfg = checkpoint_config(path)
     model = engine.blank_model(cfg)  # the weights come from the file
-    engine.load_checkpoint(path, cfg, model)
+    load_checkpoint(path, cfg, model)
     return model.to(engine.default_device()).eval(), cfg, path
 
 
 def checkpoint_config(path):
     """The Config that a checkpoint of ours was trained with; InputError where the file is none."""
-    import torch
-
-    try:
-        config = dict(torch.load(path, map_location="cpu", weights_only=True)["config"])
-    except Exception as error:  # torch raises many kinds for damaged files; each means the same to a user
-        raise InputError(
-            f"{path} is not a whole checkpoint of this library ({type(error).__name__}); "
-            "published ones are read by --published"
-        ) from error
-    return load_config(config.pop("profile"), **config)
+    advice = "published ones are read by --published"
+    return config_of(read_checkpoint(path, what="a whole checkpoint of this library", advice=advice))
 
 
 def score_run(folder, checkpoint="last", subjects=None, box="oracle", root="oracle", intrinsics="oracle", texts=False):

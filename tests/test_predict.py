@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from ipr_lib import engine, person_boxes, pipeline, predict, reference
+from ipr_lib import checkpoints, engine, person_boxes, pipeline, predict, reference
 from ipr_lib.__main__ import main
 from ipr_lib.camera import Camera
 from ipr_lib.config import load_config
@@ -407,7 +407,7 @@ def runs(tmp_path):
     model = engine.build_model(CFG)
     folder = pipeline.run_dir(CFG, tmp_path / "results")
     folder.mkdir(parents=True)
-    engine.save_checkpoint(
+    checkpoints.save_checkpoint(
         folder / engine.CHECKPOINT, CFG, model, torch.optim.AdamW(model.parameters()), {"step": 1, "seconds": 0.0, "log": []}
     )
     write_json(folder / pipeline.METRICS, {

@@ -10,15 +10,17 @@ from .metadata import read_metadata
 from .raw import READERS
 
 
-def add_commands(kinds):
-    """Add `prepare human36m` and `prepare check` to the sub-commands `kinds` of argparse."""
+def add_sets(sets):
+    """Add `prepare human36m`, `check`, `mpii` and `coco` to the sub-commands `sets` of argparse."""
     for name, add, run, text in (
         ("human36m", _add_human36m, _human36m, "Human3.6M: raw download -> prepared layout"),
         ("check", _add_check, _check, "is a prepared set whole and plausible? The exit code tells"),
+        ("mpii", _add_mpii, _people, "MPII's .mat and pictures to json and crop stores"),
+        ("coco", _add_coco, _people, "COCO's person keypoints to json and crop stores"),
     ):
-        kind = kinds.add_parser(name, help=text, description=text)
-        add(kind)
-        kind.set_defaults(run=run)
+        parser = sets.add_parser(name, help=text, description=text)
+        add(parser)
+        parser.set_defaults(run=run)
 
 
 def _add_human36m(parser):
@@ -78,3 +80,40 @@ def _check(options):
         print(*problems, sep="\n")
         raise InputError(f"{options.root} is not usable as it is: {len(problems)} problems, listed above")
     print(f"{options.root} is usable")
+
+
+def _add_people(parser, name):
+    """What the commands of all 2D sets take."""
+    parser.add_argument("--source", type=Path, required=True, metavar="DIR", help="the extracted download")
+    parser.add_argument("--target", type=Path, metavar="DIR", help=f"default: data/{name}")
+    parser.add_argument("--store", type=int, metavar="PX", help="also build crop stores, for training crops of PX px")
+    parser.add_argument("--box-scale", type=float, default=1.25, help="side of the crop box over the person box's longer")
+    parser.add_argument("--workers", type=int, default=2)
+
+
+def _add_mpii(parser):
+    _add_people(parser, "mpii")
+    parser.add_argument("--validation-list", type=Path, metavar="FILE", help="picture names, one a line, or json")
+    parser.add_argument("--published", action="store_true", help="keep 1-based pixels, as the published converter does")
+
+
+def _add_coco(parser):
+    _add_people(parser, "coco")
+    parser.add_argument("--parts", nargs="+", choices=("train", "validation"), default=["train", "validation"])
+    parser.add_argument("--year", type=int, default=2017)
+    parser.add_argument("--min-keypoints", type=int, default=1, help="skip people with fewer annotated joints")
+    parser.add_argument("--min-box", type=float, default=0.0, metavar="PX", help="skip boxes whose longer side is smaller")
+
+
+def _people(options):
+    from .people import prepare_coco, prepare_mpii  # pycocotools is an extra
+
+    target = options.target or REPOSITORY / "data" / options.set
+    stores = {"store_px": options.store, "box_scale": options.box_scale, "workers": options.workers}
+    if options.set == "mpii":
+        lines = prepare_mpii(options.source, target, options.validation_list, options.published, **stores)
+    else:
+        lines = prepare_coco(
+            options.source, target, options.parts, options.year, options.min_keypoints, options.min_box, **stores
+        )
+    print("\n".join(lines))

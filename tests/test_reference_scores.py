@@ -1,0 +1,135 @@
+import copy
+
+import pytest
+
+from ipr_lib import reference_scores, results
+from ipr_lib.config import REPOSITORY
+from ipr_lib.files import InputError, read_json, write_json
+from ipr_lib.minutes import run_minutes
+
+from .made_up_scores import made_up, table_after
+
+REFERENCE = REPOSITORY / "results" / "reference" / "laptop.json"
+README = REPOSITORY / "README.md"
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Folders of two made-up runs; the second one's MPJPE lies 2 mm and its rigid PA-MPJPE of Directions 4 mm higher."""
+    for seed, shift in ((0, 0.0), (1, 2.0)):
+        write_json(tmp_path / f"run{seed}" / "metrics.json", made_up(seed, shift))
+    return [tmp_path / "run0", tmp_path / "run1"]
+
+
+def test_reference_by_hand(runs, tmp_path):
+    content = reference_scores.write_reference(runs, tmp_path / "reference" / "laptop.json")
+    assert read_json(tmp_path / "reference" / "laptop.json") == content
+    assert content["mpjpe"]["mean"] == pytest.approx(51.045)
+    assert content["mpjpe"]["spread"] == pytest.approx(2.0)
+    assert content["mpjpe"]["seeds"] == pytest.approx([50.045, 52.045])
+    assert content["pa_mpjpe"]["seeds"] == pytest.approx([35.0, 38.0])  # (3 * 34 + 50) / 4 = 38
+    assert content["action_mean"]["mean"] == pytest.approx(61.05)
+    assert content["flip_test"]["mpjpe"]["seeds"] == pytest.approx([48.03, 51.03])  # (3 * 42.04 + 78) / 4 = 51.03
+    assert content["per_action"]["pa_mpjpe"]["2"] == {"mean": 32.0, "spread": 4.0, "seeds": [30.0, 34.0]}
+    assert content["per_action"]["pa_mpjpe"]["16"]["spread"] == 0.0
+    assert content["mean_pose"] == 150.0 and content["seeds"] == [0, 1] and content["test_items"] == 4
+    assert [minutes["training"] for minutes in content["minutes"]] == [10.0, 11.0]
+    assert content["commit"] == ["abc"] and content["device"] == ["a processor"]
+    assert content["oracle"] == ["box", "root depth"]
+
+
+@pytest.mark.parametrize("change, named", [
+    ({"config": {"epochs": 4}}, "epochs"), ({"config": {"lr_drops": [15]}}, "lr_drops"), ({"test_step": 32}, "test_step"),
+    ({"split": "S1 / S11"}, "split"),
+])
+def test_runs_that_differ_in_more_than_the_seed_are_refused(runs, tmp_path, change, named):
+    metrics = copy.deepcopy(made_up(seed=1))
+    for name, value in change.items():
+        metrics[name] = metrics[name] | value if isinstance(value, dict) else value
+    write_json(runs[1] / "metrics.json", metrics)
+    with pytest.raises(InputError, match=f"made-up-1 and made-up-0 differ in {named}, not only in the seed"):
+        reference_scores.write_reference(runs, tmp_path / "laptop.json")
+    assert not (tmp_path / "laptop.json").exists()
+
+
+def test_workers_may_differ(runs, tmp_path):
+    metrics = made_up(seed=1)
+    metrics["config"]["workers"] = 9
+    write_json(runs[1] / "metrics.json", metrics)
+    assert reference_scores.write_reference(runs, tmp_path / "laptop.json")["seeds"] == [0, 1]
+
+
+def test_a_run_without_scores_is_named(runs, tmp_path):
+    (runs[1] / "metrics.json").unlink()
+    with pytest.raises(InputError, match="run1/metrics.json is missing"):
+        reference_scores.write_reference(runs, tmp_path / "laptop.json")
+
+
+def test_readme_table_by_hand(runs, tmp_path):
+    text = reference_scores.readme_table(reference_scores.write_reference(runs, tmp_path / "laptop.json"))
+    header, row = table_after(text, "")
+    metrics = ["MPJPE", "MPJPE, flip test", "PA-MPJPE (rigid)", "PA-MPJPE (with scale)"]
+    assert header == ["profile", "network", "mean pose", *metrics, "minutes"]
+    # Minutes: the longer of 1 + 10 + 1 and 1 + 11 + 1.
+    assert row == ["`laptop`", "small, 64 px, 16 x 16 x 8", "150", "51.0 ± 1.0", "49.5 ± 1.5", "36.5 ± 1.5", "26.0 ± 0.0", "13"]
+    note = results.reference_note(read_json(tmp_path / "laptop.json"))
+    assert note in text.splitlines() and "2 seeds" in note and "4 pictures" in note and "oracle: box; root depth" in note and "commit abc" in note
+
+
+def test_minutes_of_the_whole_run_are_in_the_readme_table(runs, tmp_path):
+    """A run that only trained, and took longer over it beside other work, says nothing of what all takes."""
+    slower = read_json(runs[0] / "metrics.json")
+    write_json(runs[0] / "metrics.json", slower | {"minutes": slower["minutes"] | {"training": 90.0}})
+    write_json(runs[1] / "minutes.json", {"data": 99.0, "evaluation": 99.0, "comparison": 2.5})
+    for number, minutes in (("00", 0.26), ("08", 1.0)):
+        write_json(runs[1] / number / "stamp.json", {"stamp": {}, "minutes": minutes})
+    parts = {"data": 1.0, "training": 11.0, "evaluation": 1.0, "comparison": 2.5, "00": 0.26, "08": 1.0}
+    assert run_minutes(runs[1]) == parts and len(run_minutes(runs[0])) == 3
+    text = reference_scores.readme_table(reference_scores.write_reference(runs, tmp_path / "laptop.json"))
+    header, row = table_after(text, "abc.")
+    assert header == ["minutes", *parts, "all"]
+    assert row == ["measured", "1.0", "11.0", "1.0", "2.5", "0.3", "1.0", "17"]
+    assert table_after(text, "")[1][-1] == "17", "the first table names the same sum"
+
+
+def test_readme_table_of_a_reference_without_flip_test(runs, tmp_path):
+    reference = reference_scores.write_reference(runs, tmp_path / "laptop.json")
+    del reference["flip_test"]
+    header, row = table_after(reference_scores.readme_table(reference), "")
+    assert header == ["profile", "network", "mean pose", *results.METRICS.values(), "minutes"]
+    assert row[3:5] == ["51.0 ± 1.0", "36.5 ± 1.5"]
+
+
+def test_readme_is_written_between_its_marks_and_nowhere_else(runs, tmp_path):
+    reference, readme = tmp_path / "laptop.json", tmp_path / "README.md"
+    reference_scores.write_reference(runs, reference)
+    start, end = reference_scores.README_MARKS
+    readme.write_text(f"before\n\n{start}\nold | table\n{end}\n\nafter\n")
+    reference_scores.update_readme(readme, reference)
+    once = readme.read_text()
+    assert once.startswith(f"before\n\n{start}\n| profile |") and once.endswith(f"|\n{end}\n\nafter\n")
+    assert "old" not in once and reference_scores.readme_table(read_json(reference)) in once
+    reference_scores.update_readme(readme, reference)
+    assert readme.read_text() == once
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "laptop.json", "run0", "run1"]
+
+
+@pytest.mark.parametrize("text", ["no marks", "{start} only", "{end} before {start}"])
+def test_readme_without_marks_is_left_alone(runs, tmp_path, text):
+    start, end = reference_scores.README_MARKS
+    readme, reference = tmp_path / "README.md", tmp_path / "laptop.json"
+    readme.write_text(text := text.format(start=start, end=end))
+    reference_scores.write_reference(runs, reference)
+    with pytest.raises(InputError, match="lacks the marks"):
+        reference_scores.update_readme(readme, reference)
+    assert readme.read_text() == text
+
+
+def test_readme_is_not_stale():
+    if not REFERENCE.exists():
+        pytest.skip("results/reference/laptop.json is not there: no run is quoted yet")
+    text = README.read_text()
+    if reference_scores.README_MARKS[0] not in text:
+        pytest.skip("README.md has no marks for the table")
+    shown = text.partition(reference_scores.README_MARKS[0])[2].partition(reference_scores.README_MARKS[1])[0].strip()
+    assert shown == reference_scores.readme_table(read_json(REFERENCE)), "run `python -m ipr_lib report --readme`"
