@@ -15,7 +15,7 @@ To read the library, follow the course. Modules by the notebook that teaches or 
 10: procrustes, metrics, evaluation, tables, published, scoring
 11: results, minutes, reference_scores, exercises, notebooks, pipeline, course
 12: own_pictures, person_boxes, predict, smoothing, predict_files, reference
-throughout: plots, widgets.view, widgets.skeleton_view, widgets.volume_explorer, widgets.curve_explorer, __main__
+throughout: plots, widgets.view, widgets.skeleton_figure, widgets.skeleton_view, widgets.volume_explorer, widgets.curve_explorer, __main__
 """
 
 __version__ = "0.1.0"

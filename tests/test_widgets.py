@@ -23,7 +23,7 @@ from ipr_lib.config import REPOSITORY
 from ipr_lib.files import InputError
 from ipr_lib.skeleton import COCO, HUMAN36M, MPII
 from ipr_lib.widgets import SkeletonView, VolumeExplorer
-from ipr_lib.widgets.skeleton_view import project
+from ipr_lib.widgets.skeleton_figure import project
 
 PURE = Path(__file__).parent / "browser" / "pure.test.mjs"
 

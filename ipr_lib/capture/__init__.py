@@ -2,8 +2,8 @@
 
 In reading order, from a person to a picture:
 
-who moves, and how: actors, motion, footwork, gestures, performance, staging
-what they do: actions_standing, actions_walking, actions_seated, actions
+who moves, and how: actors, motion, posture, footwork, gestures, performance, staging
+what they do: actions_standing, actions_handling, actions_walking, seated_legs, actions_seated, actions
 what it looks like: shapes, looks, paint, heads, props, body
 how it is drawn: raycast, light, shading, scenery, room, render, sheet
 what is written: studio

@@ -1,6 +1,6 @@
 """The choreography of the built-in capture: fifteen actions, seven actors, two takes each."""
 
-from . import actions_seated, actions_standing, actions_walking
+from . import actions_handling, actions_seated, actions_standing, actions_walking
 from .performance import Performance
 from .staging import cut, make_scene
 
@@ -8,15 +8,15 @@ from .staging import cut, make_scene
 _PLAYS = {
     2: (actions_standing.directions, actions_standing.directions),
     3: (actions_standing.discussion, actions_standing.discussion),
-    4: (actions_standing.eating, actions_seated.eating_at_table),
+    4: (actions_handling.eating, actions_seated.eating_at_table),
     5: (actions_standing.greeting, actions_standing.greeting),
-    6: (actions_standing.phoning, actions_standing.phoning),
+    6: (actions_handling.phoning, actions_handling.phoning),
     7: (actions_standing.posing, actions_standing.posing),
-    8: (actions_standing.purchases, actions_standing.purchases),
+    8: (actions_handling.purchases, actions_handling.purchases),
     9: (actions_seated.sitting, actions_seated.sitting),
     10: (actions_seated.sitting_down, actions_seated.sitting_down),
-    11: (actions_standing.smoking, actions_seated.smoking_on_stool),
-    12: (actions_standing.photo, actions_standing.photo),
+    11: (actions_handling.smoking, actions_seated.smoking_on_stool),
+    12: (actions_handling.photo, actions_handling.photo),
     13: (actions_standing.waiting, actions_standing.waiting),
     14: (actions_walking.walking, actions_walking.walking),
     15: (actions_walking.walk_dog, actions_walking.walk_dog),

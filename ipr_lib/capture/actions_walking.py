@@ -6,8 +6,9 @@ import numpy as np
 
 from . import gestures as g
 from .actors import ACTORS
-from .motion import FPS, SIGN, apply, assemble, ease, keyed, noise, palm_point, pose_arm, turn
+from .motion import FPS, SIGN, apply, ease, keyed, noise, turn
 from .performance import Prop
+from .posture import assemble, palm_point, pose_arm
 from .staging import at_ease, beats, facing_vector, make_scene, on_feet
 
 

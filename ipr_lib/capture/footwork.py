@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .motion import FPS, SIDES, SIGN, Leg, apply, bump, ease, frame, turn
+from .motion import FPS, SIDES, SIGN, apply, bump, ease, frame, turn
+from .posture import Leg
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .motion import (
-    SIGN,
-    Trunk,
-    apply,
-    blend_arms,
-    ease,
-    frame,
-    girdle,
-    pose_arm,
-    reach,
-    shoulder,
-    softly_positive,
-    turn,
-    two_bones,
-    unit,
-)
+from .motion import SIGN, apply, ease, frame, softly_positive, turn, two_bones, unit
+from .posture import Trunk, blend_arms, girdle, pose_arm, reach, shoulder
 
 
 @dataclass(frozen=True)

@@ -7,19 +7,9 @@ import numpy as np
 from .actors import ACTORS
 from .footwork import plan_steps, stride_signal, walk_legs, weight_shift
 from .gestures import HANG, Stage, perform_arm
-from .motion import (
-    FPS,
-    SIDES,
-    keyed,
-    noise,
-    palm_point,
-    pose_arm,
-    pose_leg,
-    pose_trunk,
-    settle,
-    turn,
-)
+from .motion import FPS, SIDES, keyed, noise, turn
 from .performance import Performance, Prop
+from .posture import palm_point, pose_arm, pose_leg, pose_trunk, settle
 
 # Events are drawn for this long whatever the take's length, so that a longer take begins like a shorter one.
 PLAN_SECONDS = 130.0
