@@ -53,10 +53,8 @@ class PlainDataset(Dataset):
         store = open_store(store_path)
         self.columns = {name: np.array(store.columns[name]) for name in store.columns}
         self.dataset = CropDataset(store, cfg.crop_px, cfg.depth_mm)  # its targets; they cost next to nothing
-        self.crop_px, self.augmentation, self.paths = cfg.crop_px, engine.build_augmentation(cfg), []
-        for numbers in zip(*(self.columns[name].tolist() for name in ("subject", "action", "subaction", "camera_id", "frame"))):
-            folder = layout.folder_name(*numbers[:4])
-            self.paths.append(str(Path(root, folder, layout.picture_name(folder, numbers[4]))))
+        self.crop_px, self.augmentation = cfg.crop_px, engine.build_augmentation(cfg)
+        self.paths = [str(layout.item_path(root, self.columns, item)) for item in range(len(store))]
 
     def __len__(self):
         return len(self.paths)

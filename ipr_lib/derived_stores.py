@@ -32,8 +32,7 @@ class PartOfStore:
             with_depth: (m,) bool.
         """
         self.store, self.items = store, np.asarray(items)
-        kept = (name for name in store.columns if name not in ("start", "crc"))
-        self.columns = {name: store.columns[name][self.items] for name in kept}
+        self.columns = {name: column[self.items] for name, column in store.labels.items()}
         self.columns["has_depth"] = self.columns["has_depth"] & with_depth
 
     @property
@@ -109,7 +108,7 @@ def shrunken_store(store, crop_px):
         for item in tqdm(range(len(store)), desc=f"crops at {crop_px} px", unit="crop", disable=None):
             yield encode_jpeg(cv2.resize(store.picture(item), (stored_px, stored_px), interpolation=cv2.INTER_AREA))
 
-    columns = {name: np.array(store.columns[name]) for name in store.columns if name not in ("start", "crc")}
+    columns = {name: np.array(column) for name, column in store.labels.items()}
     ratio = stored_px / store.recipe["stored_px"]
     shift = (ratio - 1) / 2  # pixel i of the small crop lies over (i + 0.5) / ratio - 0.5
     columns["affine"] = compose_affine(np.array([[ratio, 0, shift], [0, ratio, shift]]), columns["affine"])

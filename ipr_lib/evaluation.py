@@ -11,7 +11,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from . import distributed
-from .camera import Camera
+from .camera import ASSUMED_FOCAL, Camera
 from .datasets import BatchKeys, CropDataset, batches, crop_to_camera
 from .files import InputError, atomic_path
 from .layout import DAMAGED_SEQUENCES
@@ -22,7 +22,6 @@ from .transforms import BOX_MM, flip_joints
 BOXES = ("oracle", "estimated")
 ROOTS = ("oracle", "mean", "box")
 INTRINSICS = ("oracle", "pinhole", "assumed")
-ASSUMED_FOCAL = 1.2  # of the picture's longer side: what structure from motion assumes where nothing is known
 
 
 @dataclass(frozen=True)

@@ -91,14 +91,13 @@ def _labels_path(folder, part):
 def _take_in(folder, part, file, end):
     """Append the crops of one store at byte `end` of `file`; only when they are on disk are its labels written."""
     store = open_store(part)
-    columns = {name: column for name, column in store.columns.items() if name not in ("start", "crc")}
     file.seek(end)
     for i in range(len(store)):
         file.write(store.jpeg(i))
     file.flush()
     os.fsync(file.fileno())
     with atomic_path(_labels_path(folder, part)) as temporary, open(temporary, "wb") as labels:
-        np.savez(labels, sizes=np.diff(store.columns["start"]), crc=store.columns["crc"], **columns)
+        np.savez(labels, sizes=np.diff(store.columns["start"]), crc=store.columns["crc"], **store.labels)
 
 
 def _read_labels(folder, part):

@@ -30,7 +30,7 @@ class StoreMix:
         self.stores = tuple(stores)
         self.ratio = (1,) * len(self.stores) if ratio is None else tuple(ratio)
         self.starts = np.concatenate([[0], np.cumsum([len(store) for store in self.stores])])
-        shared = set.intersection(*(set(store.columns) for store in self.stores)) - {"start", "crc"}
+        shared = set.intersection(*(set(store.labels) for store in self.stores))
         lens = {"k", "p"} if any("k" in store.columns for store in self.stores) else set()
         self.columns = {name: _MixedColumn(self, name) for name in shared | lens}
 

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from .camera import ASSUMED_FOCAL
 from .files import InputError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
@@ -21,8 +22,6 @@ MIN_SIDE = 32  # px; less holds nobody
 DIAGONAL_35MM = math.hypot(36, 24)  # of the film frame that "35 mm equivalent" refers to, mm
 # FFmpeg's own complaints about a video would stand beside our one line. Read once, when OpenCV opens its first video.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-# A focal length of 1.2 times the longer side is a view 45 degrees wide, between a phone and a portrait lens.
-ASSUMED_FOCAL = 1.2
 
 
 @dataclass(frozen=True)

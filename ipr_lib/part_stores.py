@@ -84,7 +84,7 @@ def _fits(store, choice, origin):
 def _thinned(store, path, step):
     """Every `step`-th frame of a store, as a store of its own: the same pictures, byte for byte, and nothing decoded."""
     items = (store.columns["frame"] % step == 0).nonzero()[0]
-    columns = {name: column[items] for name, column in store.columns.items() if name not in ("start", "crc")}
+    columns = {name: column[items] for name, column in store.labels.items()}
     jpegs = map(store.jpeg, tqdm(items.tolist(), desc=f"every {step}th frame", unit="crop", disable=None))
     write_store(path, columns, jpegs, store.recipe | {"step": step})
     return open_store(path)

@@ -57,6 +57,11 @@ class CropStore:
         return self.header["recipe"]
 
     @property
+    def labels(self):
+        """The columns that speak of people and cameras; the others, start and crc, speak of this file's bytes."""
+        return {name: column for name, column in self.columns.items() if name not in ("start", "crc")}
+
+    @property
     def skeleton(self):
         """The joint set of its columns; HUMAN36M unless the recipe names another."""
         return SKELETONS[self.recipe.get("skeleton", "HUMAN36M")]

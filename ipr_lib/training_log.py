@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import layout
 from .files import atomic_path
+from .layout import item_path
 from .mixing import StoreMix
 
 CSV, JSON_LINES, EVENTS = "training.csv", "training.jsonl", "tensorboard"
@@ -18,8 +18,8 @@ class TrainingLog:
     """Rows of numbers as CSV, as JSON lines, and for TensorBoard where it is installed; each row as soon as it is there.
 
     A row may bring a column that none had before, such as a validation that was added to a run half-way; the CSV is then
-    written again, with that column empty so far. Use it as a context manager. A kill can tear the last line of a file: beginning anew with the rows that a checkpoint
-    knows of mends it, and drops the rows of steps that will be made again.
+    written again, with that column empty so far. Use it as a context manager. A kill can tear the last line of a file:
+    beginning anew with the rows that a checkpoint knows of mends it, and drops the rows of steps that will be made again.
     """
 
     def __init__(self, folder, rows=()):
@@ -106,9 +106,4 @@ def item_names(store, items):
     columns, source = store.columns, store.recipe["source"]
     if "person" in columns:
         return [f"{source}: picture {columns['frame'][item]}, person {columns['person'][item]}" for item in items]
-    folders = [
-        layout.folder_name(*(int(columns[name][item]) for name in ("subject", "action", "subaction", "camera_id")))
-        for item in items
-    ]
-    pictures = (layout.picture_name(folder, int(columns["frame"][item])) for folder, item in zip(folders, items))
-    return [f"{source}/{folder}/{picture}" for folder, picture in zip(folders, pictures)]
+    return [item_path(source, columns, item).as_posix() for item in items]

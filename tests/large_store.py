@@ -34,7 +34,7 @@ print(json.dumps({"items": len(store), "seconds": seconds, "busy": busy, "before
 def write_large_store(path, store, n):
     """A store of `n` items that repeats the items of `store`; its columns are written whole, not item by item."""
     source = np.arange(n) % len(store)
-    columns = {name: column[source] for name, column in store.columns.items() if name not in ("start", "crc")}
+    columns = {name: column[source] for name, column in store.labels.items()}
     columns["frame"] = np.arange(n, dtype=np.int32)
     jpegs = [bytes(store.jpeg(i)) for i in range(len(store))]
     write_store(path, columns, (jpegs[i] for i in source), store.recipe)

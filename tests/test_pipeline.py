@@ -123,7 +123,7 @@ def test_a_store_follows_a_set_without_manifest(home, cfg):
     store = pipeline.crop_store(cfg, "train")
     assert len(store) == 9 and pipeline.crop_store(cfg, "test").path.stat().st_ino == inode
     # One that came straight from the download has no prepared folder behind it, even where there is one.
-    columns = {name: column for name, column in store.columns.items() if name not in ("start", "crc")}
+    columns = store.labels
     direct = store.recipe | {"origin": None, "actions": [2, 3, 4]}
     write_store(store.path, columns, list(map(store.jpeg, range(9))), direct)
     assert pipeline.crop_store(cfg, "train").recipe == direct
@@ -171,7 +171,7 @@ def test_2d_sets_are_mixed_into_training(home, monkeypatch):
                      home / "results")
     assert seen[1].ratio == (3, 1)
     store = open_store(path)
-    columns = {name: column for name, column in store.columns.items() if name not in ("start", "crc")}
+    columns = store.labels
     write_store(path, columns, list(map(store.jpeg, range(9))), store.recipe | {"origin": "another download"})
     with pytest.raises(InputError, match="trained on another version of made-up or mpii; delete that folder"):
         pipeline.trained(mixed, home / "results")

@@ -196,7 +196,7 @@ def test_random_damage_is_found_or_changes_nothing(store, part, n):
 def test_a_store_of_full_size_opens_in_little_memory(store, tmp_path):
     n = 312_188
     tiny = [cv2.imencode(".jpg", store.picture(i)[:8, :8], [cv2.IMWRITE_JPEG_OPTIMIZE, 1])[1].tobytes() for i in range(6)]
-    labels = {name: column for name, column in store.columns.items() if name not in ("start", "crc")}
+    labels = store.labels
     write_store(tmp_path / "tiny.crops", labels, tiny, store.recipe)
     path = tmp_path / "large.crops"
     try:
@@ -211,7 +211,7 @@ def test_a_store_of_full_size_opens_in_little_memory(store, tmp_path):
 
 def test_crops_go_to_disk_as_they_come(store, tmp_path):
     """Whatever their number: when a crop is asked for, those before the last few are on disk."""
-    labels = {name: column[:1].repeat(9, 0) for name, column in store.columns.items() if name not in ("start", "crc")}
+    labels = {name: column[:1].repeat(9, 0) for name, column in store.labels.items()}
     block, on_disk = bytes(300_000), []
 
     def jpegs():

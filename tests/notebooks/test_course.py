@@ -25,11 +25,6 @@ def path(request):
     return request.param
 
 
-@pytest.fixture
-def notebook(path):
-    return nbformat.read(path, as_version=4)
-
-
 def cells(notebook, kind):
     return [cell for cell in notebook.cells if cell.cell_type == kind]
 

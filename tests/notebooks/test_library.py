@@ -190,6 +190,20 @@ def test_every_mention_of_teaching_is_understood():
     assert sum(len(re.findall(r"\b[Tt]aught in\b", text)) for text in texts) == len(list(claims()))
 
 
+# --- size ---
+
+@pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=lambda path: str(path.relative_to(LIBRARY)))
+def test_a_module_holds_one_idea(path):
+    """Past 300 lines there are two, as a rule; a function of more than 60 lines of code is hard to follow."""
+    assert len(path.read_text().splitlines()) <= 300, "split it by idea"
+    lines = path.read_text().splitlines()
+    for node in ast.walk(TREES[module_name(path)]):
+        if isinstance(node, ast.FunctionDef):
+            text = len((ast.get_docstring(node, clean=False) or "").splitlines())
+            code = [line for line in lines[node.lineno - 1:node.end_lineno] if line.strip() and not line.strip().startswith("#")]
+            assert len(code) - text <= 60, f"split {node.name}"
+
+
 # --- the order to read it in ---
 
 def reading_order(package):

@@ -23,11 +23,6 @@ def path(request):
 
 
 @pytest.fixture
-def notebook(path):
-    return nbformat.read(path, as_version=4)
-
-
-@pytest.fixture
 def course(path):
     return nbformat.read(NOTEBOOKS / path.name, as_version=4)
 
