@@ -281,11 +281,12 @@ def test_both_workflows_are_there():
     assert {path.name for path in (REPOSITORY / ".github" / "workflows").glob("*.yml")} == {"test.yml", "site.yml"}
 
 
-def test_lab_settings_keep_the_news_quiet():
+def test_lab_settings_keep_the_news_quiet_and_wrap_long_lines():
     import json
 
     settings = json.loads((BOOK / "overrides.json").read_text())
     assert settings["@jupyterlab/apputils-extension:notification"] == {"fetchNews": "false", "checkForUpdates": False}
+    assert settings["@jupyterlab/notebook-extension:tracker"] == {"codeCellConfig": {"lineWrap": True}}
     makefile = (REPOSITORY / "Makefile").read_text()
     assert "book/overrides.json" in makefile.split("\nlab:")[1].split("\n\n")[0]
     assert Path(sys.prefix, "share", "jupyter").exists()

@@ -123,7 +123,8 @@ def record_takes(target, recipe, takes, workers=1):
     tasks = [(str(target), recipe, take) for take in takes if _missing_cameras(target, recipe, take)]
     total = sum(len(_missing_cameras(*task)) * len(_frames(*task[1:])) for task in tasks)
     try:
-        with tqdm(total=total, desc="capture", unit="picture", disable=None, smoothing=0.1) as bar:
+        # Without a bar where nothing is left to do: in a notebook it would stay, empty, at 0/0.
+        with tqdm(total=total, desc="capture", unit="picture", disable=None if total else True, smoothing=0.1) as bar:
             for written in parallel_map(_record_take, tasks, workers):
                 bar.update(written)
     finally:

@@ -47,6 +47,9 @@ export function cellsToJoints([x, y, z], [D, H, W], cropPx, depthMm) {
   return [((x + 0.5) / W) * cropPx - 0.5, ((y + 0.5) / H) * cropPx - 0.5, ((z + 0.5) / D - 0.5) * depthMm];
 }
 
+/** A depth in whole mm, with a minus sign as long as a plus. */
+const millimetres = (value) => value.toFixed(0).replace("-0", "0").replace("-", "−");
+
 /** "#rrggbb" or "rgb(…)" -> [r, g, b]. */
 export function parseColour(text) {
   if (text[0] === "#") return [1, 3, 5].map((start) => parseInt(text.slice(start, start + 2), 16));
@@ -344,11 +347,11 @@ function render({ model, el }) {
     heatSlider.value = toSlider(temperature());
     heatNumber.textContent = temperature() < 10 ? temperature().toFixed(2) : temperature().toFixed(1);
     sliceSlider.value = k;
-    sliceNumber.textContent = `${cellsToJoints([0, 0, k], shape, cropPx, depthMm)[2].toFixed(0)} mm`;
+    sliceNumber.textContent = `${millimetres(cellsToJoints([0, 0, k], shape, cropPx, depthMm)[2])} mm`;
     const row = (name, cell) => {
       const at = cellsToJoints(cell, shape, cropPx, depthMm);
       return `<tr><td>${name}</td>${cell.map((v) => `<td>${v.toFixed(2)}</td>`).join("")}<td>${at[0].toFixed(1)}, ${at[1].toFixed(1)} px</td>` +
-        `<td>${at[2].toFixed(0)} mm</td></tr>`;
+        `<td>${millimetres(at[2])} mm</td></tr>`;
     };
     table.innerHTML = "<tr><th></th><th>x</th><th>y</th><th>z (cells)</th><th>in the crop</th><th>behind the root</th></tr>" +
       row("argmax", result.argmax) + row("expectation", result.expectation) +
