@@ -72,7 +72,7 @@ def build_people_store(people, pictures, target, *, crop_px, box_scale=BOX_SCALE
         results = tqdm(
             parallel_map(_pack_people, tasks, workers), total=len(tasks), desc="crop store", unit="picture", disable=None
         )
-        for group, result in zip(groups, results):
+        for result, group in zip(results, groups):  # results first: so their bar ends, too
             if isinstance(result, str):
                 problems.append(result)
             else:

@@ -245,7 +245,8 @@ def test_check_table_of_a_good_set(download, tmp_path):
     assert problems == []
     lines = [line.split() for line in report.splitlines()]
     # 4 cameras: 23 poses give 5 pictures of step 5, 7 poses give 2.
-    assert lines[1][:9] == ["S1", "8", "120", "5", "28", "7", "7", "7", "7"] and "64x48" in lines[1]
+    assert lines[1][:6] == ["S1", "8", "120", "5", "28", "64x48"]
+    assert all(["camera", str(camera), "7", "7"] in lines for camera in (1, 2, 3, 4))
     assert ["Photo", "28", "28"] in lines and ["all", "28", "28"] in lines
 
 
@@ -338,7 +339,7 @@ def test_bad_input_is_named_and_the_rest_is_done(tree, tmp_path, damage, message
     damage(tree)
     with pytest.raises(InputError, match=message) as caught:
         prepare(tree, tmp_path / "set", **PHOTO)
-    assert "1 failures, the rest is done" in str(caught.value) or damage is no_camera
+    assert "1 failure, the rest is done" in str(caught.value) or damage is no_camera
     there = names(tmp_path / "set") if (tmp_path / "set").exists() else []
     assert len(there) == written and not [name for name in there if layout.parse_folder_name(name) is None]
     shutil.rmtree(tree)  # mended, the same command does what is left
@@ -368,7 +369,7 @@ def test_known_damaged_labels_are_no_reason_to_stop(tmp_path):
         raw.write_pose(path, read_pose(path, 64) + 30)
     with pytest.raises(InputError, match="S9 Greeting 1") as caught:
         prepare(tmp_path / "raw", tmp_path / "set", subjects=(9,), actions=(5,))
-    assert "1 failures" in str(caught.value)
+    assert "1 failure," in str(caught.value)
 
 
 # metadata.xml

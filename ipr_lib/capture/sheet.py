@@ -1,7 +1,10 @@
 """Everybody doing everything, on one picture."""
 
+import itertools
+
 import cv2
 import numpy as np
+from tqdm.auto import tqdm
 
 from ..files import atomic_path
 from ..layout import SUBJECTS
@@ -25,13 +28,15 @@ def contact_sheet(subjects=SUBJECTS, actions=tuple(range(2, 17)), *, take=1, cam
     """
     sheet = np.empty((len(subjects) * cell_px, len(actions) * cell_px, 3), np.uint8)
     cameras = studio_cameras()
-    for i, subject in enumerate(subjects):
-        for j, action in enumerate(actions):
+    # Everybody takes a while to draw: a bar tells, and goes.
+    with tqdm(total=len(subjects) * len(actions), desc="contact sheet", unit="picture", disable=None, leave=False) as bar:
+        for (i, subject), (j, action) in itertools.product(enumerate(subjects), enumerate(actions)):
             performance = perform(subject, action, take, frame + 1, seed=seed)
             seen_by = cameras[camera or _facing_camera(performance, frame, cameras)]
             rgb = render_frame(performance, frame, seen_by, seed=(seed, subject, action))
             cell = _crop_around(rgb, seen_by, performance.joints_world[frame], cell_px)
             sheet[i * cell_px:(i + 1) * cell_px, j * cell_px:(j + 1) * cell_px] = cell
+            bar.update()
     return sheet
 
 

@@ -184,33 +184,33 @@ def _sides():
 
 
 def _table(sequences, subjects, steps):
-    """Lines: one row a subject, then pictures by action and subject."""
+    """Lines: one row a subject, then pictures by action and by camera."""
     cameras = sorted({row["key"][3] for row in sequences})
-    head = ["", "folders", "poses", "step", "pictures", *(f"camera {c}" for c in cameras), "size", "lens",
-            "bones vary", "left-right", "outside"]
-    rows, pictures = [head], Counter()
+    rows = [["", "folders", "poses", "step", "pictures", "size", "lens", "bones vary", "left-right", "outside"]]
+    pictures, by_camera = Counter(), Counter()
     for subject in subjects:
         own = [row for row in sequences if row["key"][0] == subject]
         shortest, longest = _extremes(sequences, subject)
-        in_use = Counter()
         for row in own:
             count = len(range(0, row["n"], steps[subject]))
-            in_use[row["key"][3]] += count
+            by_camera[row["key"][3], subject] += count
             pictures[row["key"][1], subject] += count
         sides = max(abs(longest[right] - longest[left]) for right, left in _sides())
         rows.append([
-            f"S{subject}", len(own), sum(row["n"] for row in own), steps[subject], in_use.total(),
-            *(in_use[c] for c in cameras), " ".join(sorted({"x".join(map(str, row["size"])) for row in own})),
+            f"S{subject}", len(own), sum(row["n"] for row in own), steps[subject],
+            sum(pictures[key] for key in pictures if key[1] == subject), " ".join(sorted({"x".join(map(str, row["size"])) for row in own})),
             "/".join(sorted({"full" if row["lens"] else "pinhole" for row in own})),
             f"{(longest - shortest).max():.2f} mm", f"{sides:.2f} mm", f"{np.mean([row['outside'] for row in own]):.2%}",
         ])
     actions = sorted({action for action, _ in pictures})
-    by_action = [["pictures", *(f"S{subject}" for subject in subjects), "all"]]
-    for action in actions:
-        counts = [pictures[action, subject] for subject in subjects]
-        by_action.append([action_name(action), *counts, sum(counts)])
-    by_action.append(["all", *(sum(pictures[a, s] for a in actions) for s in subjects), pictures.total()])
-    return [*_aligned(rows), "", *_aligned(by_action), ""]
+    parts = [["pictures", *(f"S{subject}" for subject in subjects), "all"]]
+    for name, counts in (
+        *((action_name(action), [pictures[action, subject] for subject in subjects]) for action in actions),
+        *((f"camera {camera}", [by_camera[camera, subject] for subject in subjects]) for camera in cameras),
+        ("all", [sum(pictures[action, subject] for action in actions) for subject in subjects]),
+    ):
+        parts.append([name, *counts, sum(counts)])
+    return [*_aligned(rows), "", *_aligned(parts), ""]
 
 
 def _aligned(rows):

@@ -232,7 +232,7 @@ def run(source, scratch, steps, actions, place, is_done, work, lens, reader, met
             if not is_done(task):
                 tasks.setdefault(subject, []).append(task)
     todo = sum(map(len, tasks.values()))
-    with tqdm(total=todo, desc="Human3.6M", unit="video", disable=None) as progress:
+    with tqdm(total=todo, desc="Human3.6M", unit="video", disable=None if todo else True) as progress:
         for subject, some in tasks.items():
             progress.set_postfix_str(f"S{subject}")
             try:
@@ -255,7 +255,7 @@ def run(source, scratch, steps, actions, place, is_done, work, lens, reader, met
     if failures:
         for (title, error), cameras in failures.items():
             report.append(f"{title} {', '.join(map(str, cameras))}".rstrip() + f": {error}")
-        head = f"{len(failures)} failures, the rest is done; mend them and run the same command again:"
+        head = f"{len(failures)} {'failure' if len(failures) == 1 else 'failures'}, the rest is done; mend them and run the same command again:"
         raise InputError("\n  ".join([head, *report]))
     return report
 
