@@ -35,7 +35,7 @@ img {{ max-width: 100%; }}
 </head>
 <body>
 <h1>{title}</h1>
-<div id="view"><noscript><img alt="{title}" src="data:image/png;base64,{picture}"></noscript></div>
+<div id="view"><noscript><img alt="{title}" src="data:image/webp;base64,{picture}"></noscript></div>
 <script id="state" type="application/json">{state}</script>
 <script type="module">
 {esm}
@@ -82,6 +82,12 @@ class View(anywidget.AnyWidget):
         Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(packed, format="png", optimize=True)
         return packed.getvalue()
 
+    def _still(self):
+        """The static picture for a page without scripts, as WebP bytes: half of what the PNG takes."""
+        packed = io.BytesIO()
+        Image.open(io.BytesIO(self.to_png())).convert("RGB").save(packed, format="webp", quality=75, method=6)
+        return packed.getvalue()
+
     def state(self):
         """The view's own synchronised traits, {name: value}; arrays as bytes."""
         own = set(self.trait_names(sync=True)) - set(anywidget.AnyWidget.class_trait_names())
@@ -106,7 +112,7 @@ class View(anywidget.AnyWidget):
         }
         page = PAGE.format(
             title=html.escape(title),
-            picture=base64.b64encode(self.to_png()).decode(),
+            picture=base64.b64encode(self._still()).decode(),
             state=json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
             esm=str(self._esm).replace("</script", "<\\/script"),
         )
