@@ -5,6 +5,7 @@ import pytest
 from ipr_lib.__main__ import main
 from ipr_lib.config import FREE, PROFILES, RECIPES, Config, load_config, parse_overrides, scaled
 from ipr_lib.files import InputError
+from ipr_lib.layout import SPLITS
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -119,3 +120,19 @@ def test_the_network_in_words():
     """What stands beside every score; a network without a volume is not said to have one."""
     assert load_config("smoke").network == "small (width 8), 64 px, volume 8 x 8 x 8"
     assert load_config("full", method="R1").network == "resnet50, 256 px"
+
+
+def test_recipes_by_hand():
+    """What people ask for, as its name says; each fits the full profile and is a run of its own."""
+    made = {name: load_config("full", **RECIPES[name]) for name in RECIPES}
+    assert made["every-50th"].train_step == 50 and made["every-50th"].volume_shape == (64, 64, 64)
+    assert made["depth-32"].volume_shape == (32, 64, 64) and made["depth-16"].volume_shape == (16, 64, 64)
+    assert made["strong"].network == "resnet152, 384 px, volume 64 x 96 x 96" and made["strong"].mix == ("mpii", "coco")
+    assert len({cfg.hash() for cfg in made.values()} | {load_config("full").hash()}) == 5
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_both_customary_splits_are_overrides(split):
+    train, test = SPLITS[split]
+    cfg = load_config("full", train_subjects=list(train), test_subjects=list(test))
+    assert (cfg.train_subjects, cfg.test_subjects) == (train, test)
