@@ -77,12 +77,11 @@ def shoot():
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory):
-    """A quiet JupyterLab on loopback: `address` opens a file of `folder` in it."""
+    """A quiet JupyterLab on loopback: `home` shows its file browser, `address` opens a file of `folder` in it."""
     folder, home = tmp_path_factory.mktemp("lab"), tmp_path_factory.mktemp("home")
     settings = home / "app-settings"
     settings.mkdir()
-    quiet = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
-    (settings / "overrides.json").write_text(json.dumps(quiet))
+    shutil.copy(REPOSITORY / "book" / "overrides.json", settings)  # as `make lab` does
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -113,7 +112,10 @@ def lab(tmp_path_factory):
             except (urllib.error.URLError, OSError):
                 assert server.poll() is None and time.monotonic() < deadline, (home / "log").read_text()
                 time.sleep(0.3)
-        yield SimpleNamespace(folder=folder, address=lambda name: f"http://127.0.0.1:{port}/lab/tree/{name}?reset&token={token}")
+        start = f"http://127.0.0.1:{port}/lab"
+        yield SimpleNamespace(
+            folder=folder, home=f"{start}?reset&token={token}", address=lambda name: f"{start}/tree/{name}?reset&token={token}"
+        )
     finally:
         server.terminate()
         server.wait(20)

@@ -176,3 +176,33 @@ def test_notebook_00_runs_and_can_be_played_with(notebook, shoot):
             play_with(page, int(ask(page, "print(view.meta['frames'])")))
         shoot(page, f"lab-00-{view[1:5].strip('-')}")
     assert ask(page, "print(view.meta['people'], explorer.meta['names'][0])") == "['truth', 'prediction'] Pelvis"
+
+
+def test_a_notebook_opened_by_clicks_runs_to_its_end(lab, open_page, shoot):
+    """As a reader: by the file browser, profile typed into its cell, Run All. No error, no warning, no code cut off."""
+    cfg = config.load_config("smoke")
+    pipeline.stores(cfg)
+    book = nbformat.read(config.REPOSITORY / "notebooks" / "01_skeletons_and_cameras.ipynb", as_version=4)
+    (place,) = [i for i, cell in enumerate(book.cells) if "parameters" in cell.metadata.get("tags", [])]
+    asked = book.cells[place].source.replace('"laptop"', '"smoke"').replace('"../results"', repr(str(config.REPOSITORY / "results")))
+    (lab.folder / "course").mkdir()
+    nbformat.write(book, lab.folder / "course" / "01_skeletons_and_cameras.ipynb")
+    page = open_page(lab.home, viewport={"width": 1240, "height": 900})
+    for name in ("course", "01_skeletons"):
+        page.locator(".jp-DirListing-item", has_text=name).dblclick(timeout=90_000)
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000)
+    content = "window.jupyterapp.shell.currentWidget.content"
+    page.evaluate(f"async (i) => {{ {content}.activeCellIndex = i; await {content}.scrollToItem(i, 'center'); }}", place)
+    page.locator(f'.jp-Cell[data-windowed-list-index="{place}"] .cm-content').click()
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.insert_text(asked)
+    page.keyboard.press("Escape")
+    run_all(page)
+    cells = f"{content}.widgets.filter((cell) => cell.model.type === 'code' && cell.model.sharedModel.getSource().trim())"
+    until(page, f"{cells}.every((cell) => cell.model.executionCount) && {KERNEL}.status === 'idle'", 120)
+    outputs = page.evaluate(f"() => {cells}.flatMap((cell) => cell.model.outputs.toJSON())")
+    wrong = [output for output in outputs if output["output_type"] == "error" or output.get("name") == "stderr"]
+    assert not wrong and any(output.get("text") == "all good\n" for output in outputs)
+    cut = page.evaluate("() => [...document.querySelectorAll('.jp-Cell .cm-scroller')].filter((e) => e.scrollWidth > e.clientWidth + 1).length")
+    assert cut == 0, "code runs out of its cell"
+    shoot(page, "lab-01-run")
