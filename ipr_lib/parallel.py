@@ -36,7 +36,10 @@ def parallel_map(function, tasks, workers):
         for process in set(active_children()) - others:
             process.terminate()
         if isinstance(error, BrokenProcessPool):
-            raise InputError("a worker process was killed; out of memory? Run again with fewer workers") from error
+            raise InputError(
+                "a worker process ended early: killed, perhaps for lack of memory (run again with fewer workers), or it could "
+                'not start, as where a script of yours calls this outside of `if __name__ == "__main__":` (put the call there)'
+            ) from error
         raise
     finally:
         pool.shutdown(cancel_futures=True)

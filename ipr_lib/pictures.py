@@ -106,7 +106,7 @@ def encode_jpeg(crop):
         JPEG bytes.
     """
     file = io.BytesIO()
-    Image.fromarray(crop).save(file, "JPEG", subsampling=0, qtables=_JPEG_TABLES)
+    Image.fromarray(crop).save(file, "JPEG", subsampling=0, qtables=_JPEG_TABLES, optimize=True)
     return file.getvalue()
 
 

@@ -26,9 +26,9 @@ from .transforms import box_at_root, crop_affine
 MAGIC = b"IPRSTORE"
 VERSION = 3  # 2: crops are resized by a Lanczos filter, colours stored at full size; 3: flat JPEG tables, another margin
 HEADER_ROOM = 1 << 14  # so that what follows need not wait for the header's length
-# A zoom out of 25 % needs 1.33 box sides; the rest serves the corners of turned crops. Nearly 1.4, so that stored crops are
-# no multiple of 8 px wide: those take a tenth to a quarter longer to decode.
-MARGIN = 1.39
+# A zoom out of 25 % needs 1.33 box sides; the rest serves the corners of turned crops. Nearly 1.4, so that most stored crops
+# are an odd number of px wide, 355 for 256: even ones take up to a tenth longer to decode, multiples of 8 up to a quarter.
+MARGIN = 1.387
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,19 @@ def test_normalising_in_one_step_is_tint_then_scale(monkeypatch, paint):
         torch.testing.assert_close(normalise(crops, colour), (tinted - mean) / std)
 
 
+def test_crops_whose_channels_mix_and_others_share_a_batch():
+    """Tables for the one kind, a product for the other: the same formula, each value of a pixel and both limits met."""
+    ramp = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(3, 16, 16, 3).contiguous()
+    linear = torch.diag_embed(torch.tensor([[1.2, 0.8, 1.0]] * 3))
+    linear[1, 0, 2] = 0.5
+    colour = torch.cat([linear, torch.tensor([-0.1, 0.0, 0.1]).view(1, 3, 1).expand(3, 3, 1)], dim=2)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (datasets.MEAN, datasets.STD))
+    pixels = ramp.permute(0, 3, 1, 2).double() / 255
+    expected = torch.einsum("bij,bjhw->bihw", linear.double(), pixels) + colour[..., 3:, None].double()
+    assert expected.min() < 0 and expected.max() > 1
+    torch.testing.assert_close(normalise(ramp, colour), ((expected.clamp(0, 1) - mean) / std).float(), atol=1e-6, rtol=1e-5)
+
+
 def test_colour_maps_turn_colours_round_the_grey_axis():
     pictures = torch.tensor([[200, 40, 40], [90, 90, 90]], dtype=torch.uint8).view(1, 2, 1, 3).expand(50, 2, 2, 3)
     rng = np.random.default_rng(0)

@@ -43,7 +43,7 @@ def test_errors_come_through(workers):
 
 
 def test_a_killed_worker_is_one_clear_line():
-    with pytest.raises(InputError, match="a worker process was killed; out of memory"):
+    with pytest.raises(InputError, match="a worker process ended early.*__main__"):
         list(parallel_map(die, [1, 2], 2))
 
 
