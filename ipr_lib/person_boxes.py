@@ -4,7 +4,11 @@ A box is (centre x, centre y, side) in px, the square that a cube of 2 m round t
 notebooks/12_your_own_pictures.ipynb.
 """
 
+import queue
 import socket
+import threading
+import urllib.request
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +26,7 @@ PERSON = 1  # COCO's label
 DETECTOR_SCALE = 1.2  # the cube's 2 m over the extent of somebody upright with arms somewhat raised
 # Sum of the 17 limbs of a grown-up's skeleton, mm: the mean of the five actors that the capture trains on.
 BODY_MM = 4220.0
+PATIENCE_S = 20  # for the weights' host to answer; a person waits, and most likely has no network
 NEAR = 0.5  # two boxes of neighbouring frames belong together if their centres lie within this share of a side
 
 
@@ -34,18 +39,49 @@ def load_detector(device="cpu"):
         the detector in eval mode, or None; a line that says which, and where to put the weights if there is none.
     """
     weights = torchvision.models.get_model_weights(DETECTOR).DEFAULT
-    file = weights.url.rpartition("/")[2]
+    folder, file = f"{torch.hub.get_dir()}/checkpoints", weights.url.rpartition("/")[2]
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(20)  # the download has no limit of its own
+    socket.setdefaulttimeout(PATIENCE_S)  # the download has no limit of its own: this one holds for each answer
     try:
+        if not Path(folder, file).exists():
+            # No such limit covers looking the host's name up, which alone may take minutes.
+            in_time(PATIENCE_S, lambda: urllib.request.urlopen(weights.url).close())
         detector = torchvision.models.get_model(DETECTOR, weights=weights, weights_backbone=None, progress=False)
     except Exception as error:  # no network, a broken line, a damaged file: torch and urllib raise a dozen kinds
-        folder = f"{torch.hub.get_dir()}/checkpoints"
         reason = (str(getattr(error, "reason", error)) or type(error).__name__).splitlines()[0]
         return None, f"no person detector ({reason}): put {file} at {folder}, or name the box with --box"
     finally:
         socket.setdefaulttimeout(before)
     return detector.to(device).eval(), f"person boxes by torchvision's {DETECTOR}"
+
+
+def in_time(seconds, call):
+    """Wait so long and no longer for a call that cannot be stopped; given up, it goes on in a thread that holds nobody up.
+
+    Args:
+        seconds: to wait at most.
+        call: function without arguments.
+    Returns:
+        what the call returns; what it raises is raised.
+    Raises:
+        TimeoutError: it was not done in time.
+    """
+    ended = queue.SimpleQueue()
+
+    def run():
+        try:
+            ended.put((call(), None))
+        except Exception as error:
+            ended.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()  # daemon: the program may end before it
+    try:
+        result, error = ended.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {seconds} s") from None
+    if error is not None:
+        raise error
+    return result
 
 
 @torch.no_grad()

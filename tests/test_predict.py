@@ -3,7 +3,10 @@
 import csv
 import math
 import pickle
+import socket
 import sys
+import threading
+import time
 import urllib.error
 
 import cv2
@@ -194,23 +197,55 @@ def test_detected_people_are_filtered_and_sorted():
     np.testing.assert_allclose(scores, [0.8, 0.9])
 
 
-def test_without_weights_the_detector_says_where_they_go(monkeypatch):
+@pytest.fixture
+def no_weights(monkeypatch, tmp_path):
+    """No weights at hand; a test says what their host does by replacing `urlopen`."""
+    monkeypatch.setattr(person_boxes.torch.hub, "get_dir", lambda: str(tmp_path))
+    return tmp_path / "checkpoints"
+
+
+def test_without_weights_the_detector_says_where_they_go(monkeypatch, no_weights):
     def no_network(*_, **__):
         raise urllib.error.URLError("no route to host")
 
-    monkeypatch.setattr(person_boxes.torchvision.models, "get_model", no_network)
+    monkeypatch.setattr(person_boxes.urllib.request, "urlopen", no_network)
     detector, line = person_boxes.load_detector()
-    assert detector is None and "no route to host" in line and "checkpoints" in line and "\n" not in line
+    assert detector is None and "no route to host" in line and str(no_weights) in line and "\n" not in line
+
+
+def test_a_host_that_never_answers_is_given_up(monkeypatch, no_weights):
+    """As where looking its name up hangs: for longer than any socket's limit."""
+    tested = threading.Event()
+    monkeypatch.setattr(person_boxes.urllib.request, "urlopen", lambda *_, **__: tested.wait(60))
+    monkeypatch.setattr(person_boxes, "PATIENCE_S", 0.2)
+    limit, start = socket.getdefaulttimeout(), time.perf_counter()
+    try:
+        detector, line = person_boxes.load_detector()
+        assert time.perf_counter() - start < 30
+    finally:
+        tested.set()
+    assert detector is None and "no answer within 0.2 s" in line and str(no_weights) in line and "\n" not in line
+    assert socket.getdefaulttimeout() == limit
 
 
 @pytest.mark.parametrize("error", [EOFError("Ran out of input"), pickle.UnpicklingError("invalid load key"), TimeoutError()])
-def test_damaged_weights_are_as_good_as_none(monkeypatch, error):
+def test_damaged_weights_are_as_good_as_none(monkeypatch, no_weights, error):
     def broken(*_, **__):
         raise error
 
+    weights = person_boxes.torchvision.models.get_model_weights(person_boxes.DETECTOR).DEFAULT
+    no_weights.mkdir()
+    (no_weights / weights.url.rpartition("/")[2]).write_bytes(b"cut short")  # at hand: nobody is asked for them
+    monkeypatch.setattr(person_boxes.urllib.request, "urlopen", None)
     monkeypatch.setattr(person_boxes.torchvision.models, "get_model", broken)
     detector, line = person_boxes.load_detector()
     assert detector is None and (str(error) or "TimeoutError") in line and "checkpoints" in line
+
+
+def test_a_call_in_time_gives_what_it_gives():
+    assert person_boxes.in_time(30, lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        person_boxes.in_time(30, lambda: 1 / 0)
 
 
 def test_box_from_pose_finds_the_cube_again():
