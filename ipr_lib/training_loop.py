@@ -61,6 +61,7 @@ class TrainingLoop:
         progress = tqdm(
             _timed(self._batches(), waits), initial=keys.start, total=keys.steps, desc="training", unit="batch",
             disable=None if first else True, smoothing=0.02,
+            leave=None,  # below another bar, such as a comparison's, it goes when it is done
         )
         with contextlib.ExitStack() as stack:
             log = stack.enter_context(TrainingLog(self.run_dir, self.state["log"])) if first else None
