@@ -6,6 +6,7 @@ Used in notebooks/00_start_here.ipynb, 02, 10 and 12.
 import cv2
 import matplotlib
 import numpy as np
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from .. import plots
@@ -81,8 +82,13 @@ def _draw_limbs(ax, points, m, depth=None, **style):
     limbs = [(child, parent) for child, parent in enumerate(m["parents"]) if parent >= 0]
     if depth is not None:  # far limbs first
         limbs.sort(key=lambda limb: -np.nan_to_num(depth[list(limb)].mean()))
-    for child, parent in limbs:
-        ax.plot(*points[[parent, child]].T, color=colours[m["sides"][child]], solid_capstyle="round", **style)
+    _draw_lines(ax, points[limbs], [colours[m["sides"][child]] for child, _ in limbs], **style)
+
+
+def _draw_lines(ax, ends, colours, **style):
+    """Lines from one end to the other, (n, 2, 2), as one artist: as many of `ax.plot` take far longer."""
+    ax.add_collection(LineCollection(ends, colors=colours, capstyle="round", **style))
+    ax.autoscale_view()
 
 
 def _draw_space(ax, shown, m):
@@ -92,9 +98,9 @@ def _draw_space(ax, shown, m):
         scene = scene - scene[known].mean(0)
     floor = scene[known, 2].min() if known.any() else 0.0
     lines = np.linspace(-1000, 1000, 9)
-    for at in lines:
-        for ends in ([[at, -1000, floor], [at, 1000, floor]], [[-1000, at, floor], [1000, at, floor]]):
-            ax.plot(*project(ends, *HOME)[0].T, color="#E0E0E0", linewidth=0.8, zorder=0)
+    ends = [ends for at in lines
+            for ends in ([[at, -1000, floor], [at, 1000, floor]], [[-1000, at, floor], [1000, at, floor]])]
+    _draw_lines(ax, project(ends, *HOME)[0], "#E0E0E0", linewidth=0.8, zorder=0)
     for p, pose in enumerate(scene):
         points, depth = project(pose, *HOME)
         _draw_limbs(ax, points, m, depth, **_widths(m, p))
