@@ -3,13 +3,14 @@
 Taught in notebooks/12_your_own_pictures.ipynb.
 """
 
+import dataclasses
 from pathlib import Path
 
 import torch
 
 from . import engine, pipeline
 from .checkpoints import CHECKPOINT, config_of, load_checkpoint, read_checkpoint
-from .config import REPOSITORY
+from .config import REPOSITORY, load_config
 from .files import InputError, atomic_path, read_json, write_json
 
 REFERENCE = REPOSITORY / "results" / "reference"
@@ -38,12 +39,20 @@ def save_reference(run_folder, folder=REFERENCE):
         torch.save(network, temporary)
     names = ("run", "profile", "data", "split", "train_items", "samples_seen", "network", "parameters", "seed", "oracle")
     card = {name: run[name] for name in (*names, "commit", "device", "minutes", "checkpoint")}
+    card["overrides"] = _overrides(config_of(content))
     card["test_items"] = run["scores"]["n"]
     card["weights"] = "rounded to float16; the scores are those of the float32 network"
     card["not_for"] = f"anything but the kind of picture it was trained on ({run['data']}); notebook 12 shows where it fails"
     card |= {metric: run["scores"][metric]["frame_mean"] for metric in ("mpjpe", "pa_mpjpe", "pa_mpjpe_scale")}
     write_json(Path(folder) / CARD, card)
     return card
+
+
+def _overrides(cfg):
+    """Fields of a Config, as JSON has them, that differ from its profile's; the seed apart."""
+    profile = load_config(cfg.profile, seed=cfg.seed)
+    fields = {name: value for name, value in dataclasses.asdict(cfg).items() if value != getattr(profile, name)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
 
 def _halved(network, run_folder):

@@ -452,9 +452,15 @@ def runs(tmp_path):
     return tmp_path / "results"
 
 
+def test_the_card_tells_what_differs_from_the_profile():
+    cfg = load_config("smoke", seed=3, epochs=1, train_subjects=[1])
+    assert reference._overrides(cfg) == {"epochs": 1, "train_subjects": [1]}
+
+
 def test_reference_model_round_trip(runs, tmp_path):
     run = pipeline.run_dir(CFG, runs)
     card = reference.save_reference(run, tmp_path / "reference")
+    assert card["overrides"] == {}
     assert card["mpjpe"] == 12.5 and read_json(tmp_path / "reference" / reference.CARD) == card
     other = load_config("laptop")  # the reference model brings its own config along
     model, cfg, line = reference.load_reference(other, runs, folder=tmp_path / "reference")
