@@ -4,14 +4,13 @@ What `integral` and the losses of maps share. Taught in notebooks/06_soft_argmax
 """
 
 import collections
+import math
 import weakref
 
 import numpy as np
 import torch
 
-# Exponents of the least exponentials: as many as a volume has cells do not reach the last digit of exp(0), and what they are
-# multiplied by leaves them far from the numbers below 1e-38, with which a CPU takes up to a hundred times as long.
-LOWEST = {torch.float32: -60.0, torch.float64: -120.0}
+LOG2_E = math.log2(math.e)
 BLOCK_CELLS = 1 << 17  # of a thread: a block and its scratch, float32, fill the 1 MB of a usual second-level cache
 BLOCK_CELLS_GPU = 1 << 24  # without Triton: few launches, yet little memory
 LARGE_BYTES = 1 << 22
@@ -102,12 +101,9 @@ def loaded(block, scratch):
 
 
 def exponentials(block, peak, scratch):
-    """exp(block - peak), worked out in the scratch: peak (rows, 1, 1), or (1, 1, columns).
-
-    None is smaller than exp(LOWEST), 9e-27 in float32, not even that of -inf.
-    """
+    """exp(block - peak), worked out in the scratch: peak (rows, 1, 1), or (1, 1, columns)."""
     e = torch.sub(block, peak, out=first(scratch, block))
-    return e.clamp_(min=LOWEST[e.dtype]).exp_()
+    return e.mul_(LOG2_E).exp2_()  # exp itself takes up to a hundred times as long where it underflows
 
 
 def first(scratch, block):

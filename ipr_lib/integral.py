@@ -143,10 +143,10 @@ def forward_in_blocks(volume):
         peaks, sums = [], []
         for block, places in zip(*part):
             block = loaded(block, scratch)
-            peak = block.amax(dim=cut.of_joint, keepdim=True)
+            # -inf throughout a piece: its exponentials are 0, not exp(-inf + inf).
+            peak = block.amax(dim=cut.of_joint, keepdim=True).clamp_(min=torch.finfo(scratch.dtype).min)
+            e = exponentials(block, peak, scratch)
             peaks.append(peak)
-            # -inf throughout a piece: not exp(-inf + inf), which it is only where the whole joint is.
-            e = exponentials(block, peak.clamp(min=torch.finfo(scratch.dtype).min), scratch)
             sums.append(torch.bmm(places.expand(len(e), -1, -1), e))
         peaks, sums = torch.cat(peaks), torch.cat(sums)
         moments = sums[:, :1] * cut.base  # of e x, e y, e z in each column

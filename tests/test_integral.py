@@ -133,14 +133,14 @@ def test_large_logits_are_exact():
     logits[:, :, 1, 2, 3] = logits[:, :, 3, 2, 4] = 1e4
     joints, grad, _ = with_gradient(soft_argmax, logits, torch.tensor([0.0, 0.0, 1.0]).expand(2, 3, 3))
     assert (joints == torch.tensor([3.5, 2, 2])).all()
-    assert (grad[:, :, 1, 2, 3] == -0.5).all() and (grad[:, :, 3, 2, 4] == 0.5).all() and (grad.abs() > 1e-25).sum() == 12
+    assert (grad[:, :, 1, 2, 3] == -0.5).all() and (grad[:, :, 3, 2, 4] == 0.5).all() and grad.count_nonzero() == 12
 
 
 @pytest.mark.parametrize("extreme", [torch.finfo(torch.float32).max, torch.finfo(torch.float32).min])
 def test_the_largest_numbers_do_not_overflow(extreme):
     logits = torch.zeros(SHAPE)
     logits[..., 0] = extreme
-    assert soft_argmax(logits)[0, 0].tolist() == pytest.approx([0 if extreme > 0 else 3, 2, 1.5], abs=1e-20)
+    assert soft_argmax(logits)[0, 0].tolist() == [0 if extreme > 0 else 3, 2, 1.5]
 
 
 @pytest.mark.parametrize("block", [30, 1 << 17])
@@ -153,7 +153,7 @@ def test_minus_infinity_is_no_weight(block, monkeypatch):
     joints, grad, _ = with_gradient(soft_argmax, logits, weights)
     torch.testing.assert_close(joints.double(), reference, atol=1e-5, rtol=0)
     torch.testing.assert_close(grad.double(), reference_grad, atol=1e-5, rtol=0)
-    assert grad[:, :, 1:3].abs().max() < 1e-24
+    assert not grad[:, :, 1:3].any()
 
 
 @pytest.mark.parametrize("value", [0.0, -1e4, 1e4, 3.25])
