@@ -92,7 +92,7 @@ def queue(toy):
             "mm",
         ))
     # The second asks for the methods again, which are done by then: its claims compare coarse maps with the base's.
-    for axes, seeds in ((("method",), "0,1,2"), (("method", "budget", "map", "2D"), "0,1,2"), (("depth", "trunk", "crop"), "0")):
+    for axes, seeds in ((("method",), "0,1,2"), (("method", "map", "2D"), "0,1,2"), (("budget", "depth", "trunk", "crop"), "0")):
         name = "-".join(axes)
         jobs.append(Job(
             f"compare-{name}",

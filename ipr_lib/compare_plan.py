@@ -62,10 +62,11 @@ LEVELS = {
 }
 MAIN = ("R1", "H2", "I*")  # one of each kind: they carry the axes other than the method
 AXES = ("method", "budget", "map", "depth", "2D", "trunk", "crop")
-LARGER_BUDGET = 4
+BUDGETS = (4, 16)  # times the samples of the base
 DEPTH_SHARE = 0.25  # of the takes, where depth is withheld
 # What the names of such cases say after the method's.
-MORE, WITH_2D, ALONE = f"{LARGER_BUDGET} x the samples", "a quarter with depth, rest 2D", "a quarter alone"
+MORE, MOST = (f"{times} x the samples" for times in BUDGETS)
+WITH_2D, ALONE = "a quarter with depth, rest 2D", "a quarter alone"
 
 
 def plan(profile):
@@ -74,14 +75,15 @@ def plan(profile):
     Args:
         profile: one of BASES.
     Returns:
-        list of Case, the methods first, then the main ones with a larger budget.
+        list of Case, the methods first, then the main ones with larger budgets.
     Raises:
         InputError: a profile without a comparison.
     """
     if profile not in BASES:
         raise InputError(f"profile {profile!r} has no comparison; choose one of {', '.join(BASES)}")
     cases = [Case(name, "method", {"method": name}) for name in METHODS]
-    cases += [Case(f"{name}, {MORE}", "budget", {"method": name}, budget=LARGER_BUDGET) for name in MAIN]
+    for more, times in zip((MORE, MOST), BUDGETS):
+        cases += [Case(f"{name}, {more}", "budget", {"method": name}, budget=times) for name in MAIN]
     for axis, level, overrides in LEVELS[profile]:
         for method in MAIN:
             volume = METHODS[method].head == "volume"

@@ -5,7 +5,7 @@ Taught in notebooks/08_heatmap_vs_integral.ipynb.
 
 import numpy as np
 
-from .compare_plan import ALONE, MORE, WITH_2D
+from .compare_plan import ALONE, MORE, MOST, WITH_2D
 from .files import InputError, read_json, write_json
 from .methods import METHODS
 from .tables import markdown_table
@@ -59,8 +59,12 @@ CLAIMS = (
     ("integral from scratch beats heat map + argmax: H3", "paper", ((1, "I*", None), (-1, "H3", None))),
     ("integral from scratch beats direct regression", "paper", ((1, "I*", None), (-1, "R1", None))),
     ("with four times the samples, integral beats direct regression", "question", ((1, f"I*, {MORE}", None), (-1, f"R1, {MORE}", None))),
+    ("with sixteen times the samples, integral beats direct regression", "question",
+     ((1, f"I*, {MOST}", None), (-1, f"R1, {MOST}", None))),
     ("integral gains more from four times the samples than direct regression", "question",
      ((1, f"I*, {MORE}", None), (-1, "I*", None), (-1, f"R1, {MORE}", None), (1, "R1", None))),
+    ("integral gains more from sixteen times the samples than direct regression", "question",
+     ((1, f"I*, {MOST}", None), (-1, "I*", None), (-1, f"R1, {MOST}", None), (1, "R1", None))),
     ("heat map first, then integral, beats the heat map alone: H1", "paper", ((1, "I1", None), (-1, "H1", None))),
     ("heat map first, then integral, beats the heat map alone: H2", "paper", ((1, "I2", None), (-1, "H2", None))),
     ("heat map first, then integral, beats the heat map alone: H3", "paper", ((1, "I3", None), (-1, "H3", None))),

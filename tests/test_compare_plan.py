@@ -41,7 +41,9 @@ def test_a_larger_budget_keeps_its_ratio_and_its_schedules_shape():
         for name in ("I*", "I*, 4 x the samples")
     )
     assert (base.epochs, base.lr_drops, more.epochs, more.lr_drops) == (3, (1, 2), 12, (4, 8))
-    assert {case.name for case in plan("gpu") if case.axis == "budget"} == {f"{m}, 4 x the samples" for m in compare_plan.MAIN}
+    assert {case.name for case in plan("gpu") if case.axis == "budget"} == {
+        f"{m}, {n} x the samples" for m in compare_plan.MAIN for n in (4, 16)
+    }
 
 
 def test_seeds_and_methods_share_everything_else():
