@@ -5,7 +5,8 @@ Taught in notebooks/08_heatmap_vs_integral.ipynb.
 
 import numpy as np
 
-from .compare_plan import ALONE, MORE, MOST, WITH_2D
+from .compare_plan import ALONE, MAIN, MORE, MOST, WITH_2D
+from .config import Config
 from .files import InputError, read_json, write_json
 from .methods import METHODS
 from .tables import markdown_table
@@ -119,6 +120,38 @@ def judge(results):
         seeds = min(len(errors) for _, errors in found)
         rows.append({"claim": claim, "whose": whose, "measured": [mean, low, high], "seeds": seeds, "holds": holds})
     return rows
+
+
+# Where a run stands on an axis: a number, or words.
+LEVELS = {
+    "budget": lambda run: run["samples_seen"],
+    "map": lambda run: Config(**run["config"]).volume_shape[2],
+    "depth": lambda run: Config(**run["config"]).volume_shape[0],
+    "2D": lambda run: run["case"].partition(", ")[2] or "all with depth",
+    "trunk": lambda run: run["network"].partition(",")[0],
+    "crop": lambda run: run["config"]["crop_px"],
+}
+
+
+def axis_effect(results, axis):
+    """How the main methods move along an axis; the base is one of its levels.
+
+    Args:
+        results: as `compare.compare` returns.
+        axis: of LEVELS.
+    Returns:
+        {method: {level: errors (S, T), see `pick`}}: numbers ascending, words in the plan's order. A method without runs on
+        the axis has the base alone.
+    """
+    effect = {}
+    for method in MAIN:
+        on_axis = [run for run in results if run["method"] == method and (run["axis"] == axis or run["case"] == method)]
+        levels = {LEVELS[axis](run): run["case"] for run in on_axis}
+        if not any(isinstance(level, str) for level in levels):
+            levels = dict(sorted(levels.items()))
+        if levels:
+            effect[method] = {level: pick(results, case) for level, case in levels.items()}
+    return effect
 
 
 def rounding_share(run):

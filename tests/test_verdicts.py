@@ -54,6 +54,30 @@ def test_only_shared_seeds_are_compared():
     assert mean == 3
 
 
+def on_axis(case, takes, axis, seed=0, samples=64, **config):
+    run = result(case, takes, seed, axis=axis if "," in case else "method")
+    config = {"profile": "laptop", "crop_px": 64, "trunk": "small", "trunk_width": 16, "depth_bins": 16, "deconvolutions": 2} | config
+    return run | {"samples_seen": samples, "config": config, "network": f"small (width {config['trunk_width']}), 64 px"}
+
+
+def test_levels_of_an_axis_hold_the_base_and_ascend():
+    runs = [on_axis("I*", [4, 6], "map"), on_axis("I*", [6, 8], "map", seed=1), on_axis("R1", [1, 3], "map")]
+    runs += [on_axis("I*, map 32", [1, 1], "map", deconvolutions=3), on_axis("I*, map 8", [9, 9], "map", deconvolutions=1)]
+    runs += [on_axis("I*, 4 x the samples", [2, 2], "budget", samples=256)]
+    effect = verdicts.axis_effect(runs, "map")
+    assert list(effect) == ["R1", "I*"] and list(effect["I*"]) == [8, 16, 32] and list(effect["R1"]) == [16]
+    assert effect["I*"][16].tolist() == [[4, 6], [6, 8]] and effect["I*"][32].tolist() == [[1, 1]]
+    assert {level: errors.mean() for level, errors in verdicts.axis_effect(runs, "budget")["I*"].items()} == {64: 6, 256: 2}
+
+
+def test_levels_in_words_keep_the_plans_order():
+    words = "a quarter with depth, rest 2D", "a quarter alone"
+    runs = [on_axis("H2", [1], "2D"), *(on_axis(f"H2, {word}", [2], "2D") for word in words)]
+    assert list(verdicts.axis_effect(runs, "2D")["H2"]) == ["all with depth", *words]
+    runs = [on_axis("H2", [1], "trunk"), on_axis("H2, twice the width", [2], "trunk", trunk_width=32)]
+    assert list(verdicts.axis_effect(runs, "trunk")["H2"]) == ["small (width 16)", "small (width 32)"]
+
+
 def judged(runs, claim):
     (row,) = [row for row in verdicts.judge(runs) if row["claim"] == claim]
     return row
