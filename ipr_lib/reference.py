@@ -1,6 +1,6 @@
 """The network that comes with the repository, where there is one; else the one that a profile's run has trained.
 
-Taught in notebooks/12_your_own_pictures.ipynb.
+Shown in notebooks 00 and 06, taught in notebooks/12_your_own_pictures.ipynb.
 """
 
 import dataclasses
@@ -16,6 +16,8 @@ from .files import InputError, atomic_path, read_json, write_json
 REFERENCE = REPOSITORY / "results" / "reference"
 MODEL, CARD = "model.pt", "model.json"
 MAX_BYTES = 12e6  # what a repository can carry
+# A few pictures out of the test part of every capture: both frames, and among them the picture that the course follows.
+FEW = {"capture_takes": (1,), "capture_cameras": (1, 3), "capture_frames": 65, "test_step": 64}
 
 
 def save_reference(run_folder, folder=REFERENCE):
@@ -100,6 +102,24 @@ def load_reference(cfg, results_dir=REPOSITORY / "results", train=False, folder=
         model = engine.blank_model(cfg)
         load_checkpoint(run / CHECKPOINT, cfg, model)
     return model.to(device).eval(), cfg, f"network: run {run.name}"
+
+
+def few_pictures(cfg):
+    """Crops of a few pictures of test actors, drawn within seconds where they are not there yet.
+
+    They are pictures of the built-in capture's test part as any profile with that actor, action and frame draws them.
+
+    Args:
+        cfg: Config of a network, as `load_reference` gives it.
+    Returns:
+        CropStore of every test actor and action: take 1, cameras 1 and 3, frames 0 and 64; its Config, which tells where
+        the pictures lie. Where `cfg` is for another data set, that one's test part.
+    """
+    if cfg.dataset != "capture":
+        return pipeline.crop_store(cfg, "test"), cfg
+    few = dataclasses.replace(cfg, capture_subjects=cfg.test_subjects, workers=1, **FEW)  # processes would start for longer than they draw
+    pipeline.capture(few)
+    return pipeline.crop_store(few, "test"), few
 
 
 def _read(path):

@@ -1,6 +1,7 @@
 """Own pictures: reading them, boxes, poses, tables, the command."""
 
 import csv
+import dataclasses
 import math
 import pickle
 import socket
@@ -15,7 +16,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from ipr_lib import checkpoints, engine, person_boxes, pipeline, predict, reference
+from ipr_lib import checkpoints, course, engine, layout, person_boxes, pipeline, predict, reference
 from ipr_lib.__main__ import main
 from ipr_lib.camera import Camera
 from ipr_lib.config import load_config
@@ -480,6 +481,27 @@ def test_reference_model_round_trip(runs, tmp_path):
         reference.load_reference(CFG, runs, folder=tmp_path / "reference")
     with pytest.raises(InputError, match="train first"):
         reference.load_reference(other, runs, folder=tmp_path / "none")
+
+
+def test_few_pictures_are_those_of_the_whole_capture(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "DATA", tmp_path)
+    cfg = load_config("smoke", capture_actions=[5])
+    store, few = reference.few_pictures(cfg)
+    where = sorted(zip(*(store.columns[name].tolist() for name in ("subject", "action", "subaction", "camera_id", "frame"))))
+    assert where == [(subject, 5, 1, camera, frame) for subject in (9, 11) for camera in (1, 3) for frame in (0, 64)]
+    item = course.thread_item(store)
+    assert [int(store.columns[name][item]) for name in ("subject", "camera_id", "frame")] == [11, 3, 64]
+    assert len(store.picture(item)) >= cfg.crop_px
+    whole = pipeline.capture(dataclasses.replace(cfg, capture_subjects=(11,), capture_cameras=(3,)), tmp_path / "whole")
+    pictures = [layout.item_path(folder, store.columns, item).read_bytes() for folder in (pipeline.dataset_dir(few), whole)]
+    assert pictures[0] == pictures[1], "a shorter take with more cameras is drawn otherwise"
+
+
+def test_few_pictures_of_another_set_are_its_test_part(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "DATA", tmp_path / "data")
+    cfg = load_config("smoke", dataset=str(prepared), train_subjects=[1], test_subjects=[9], test_step=3)
+    store, few = reference.few_pictures(cfg)
+    assert few == cfg and len(store) == 3 and set(store.columns["subject"].tolist()) == {9}
 
 
 def test_weights_that_float16_does_not_hold_are_refused(runs, tmp_path):
