@@ -20,20 +20,14 @@ import torch
 from ipr_lib import losses
 from ipr_lib.config import load_config
 from ipr_lib.engine import build_model
-from ipr_lib.heatmaps import soft_argmax
 from ipr_lib.results import device_name
 from ipr_lib.tables import markdown_table
 
 JOINTS = 18
 
 
-def integral(volume, cells, weights):
-    """The loss of I*, in cells."""
-    return losses.integral_loss(soft_argmax(volume), cells, weights, volume.shape[:1:-1])
-
-
 WAYS = {
-    "integral": integral,
+    "integral": losses.soft_argmax_loss,
     "H1, Gaussian": losses.squared_heatmap_loss,
     "H2, true cell": losses.softmax_heatmap_loss,
     "H2, Gaussian": lambda *arguments: losses.softmax_heatmap_loss(*arguments, sigma=1.0),

@@ -9,8 +9,9 @@ import weakref
 
 import numpy as np
 import torch
+from torch.nn.functional import threshold_
 
-LOG2_E = math.log2(math.e)
+HIGHEST = 35.0  # of logits whose exponentials, sums of them and quotients all stay well inside of float32
 BLOCK_CELLS = 1 << 17  # of a thread: a block and its scratch, float32, fill the 1 MB of a usual second-level cache
 BLOCK_CELLS_GPU = 1 << 24  # without Triton: few launches, yet little memory
 LARGE_BYTES = 1 << 22
@@ -100,10 +101,35 @@ def loaded(block, scratch):
     return block if block.dtype == scratch.dtype else first(scratch, block).copy_(block)
 
 
+def range_of(h):
+    """Smallest and largest cell, numbers; unknown, as -inf and inf, where one would wait for a GPU or h holds NaN."""
+    if h.device.type != "cpu" or h.numel() == 0:
+        return -math.inf, math.inf
+    low, high = (end.item() for end in h.aminmax())
+    return (low, high) if low <= high else (-math.inf, math.inf)
+
+
+def weights_of_cells(h, scratch, dim=(1, 2, 3)):
+    """exp(h - peak) in the scratch, and peak: 0 if no logit is large, else the largest along `dim`, which it keeps."""
+    low, high = range_of(h)
+    if -HIGHEST < low and high < HIGHEST:
+        e = torch.exp(h, out=first(scratch, h))
+        return e, torch.zeros_like(e[:, :1] if dim == 1 else e[:, :1, :1, :1])
+    peak = h.amax(dim=dim, keepdim=True)
+    return exponentials(h, peak, scratch), peak
+
+
 def exponentials(block, peak, scratch):
-    """exp(block - peak), worked out in the scratch: peak (rows, 1, 1), or (1, 1, columns)."""
+    """exp(block - peak), worked out in the scratch; a cell of less than exp(-70) of the largest's weight has none.
+
+    peak: number, or anything that is broadcast over the block.
+    """
     e = torch.sub(block, peak, out=first(scratch, block))
-    return e.mul_(LOG2_E).exp2_()  # exp itself takes up to a hundred times as long where it underflows
+    if e.device.type != "cpu" or e.numel() == 0 or e.amin().item() > -2 * HIGHEST:
+        return e.exp_()
+    # On a CPU exp takes up to a hundred times as long where it underflows, and so does what multiplies its result.
+    e.clamp_(min=-2 * HIGHEST).exp_()
+    return threshold_(e, 1.001 * math.exp(-2 * HIGHEST), 0.0)
 
 
 def first(scratch, block):

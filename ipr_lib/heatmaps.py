@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from .integral import soft_argmax
-from .map_terms import Marginals, over_joints
 
 
 def cells_to_joints(cells, volume_shape, crop_px, depth_mm):
@@ -119,18 +118,6 @@ def gaussian_volume(cells, volume_shape, sigma):
     """
     x, y, z = gaussian_factors(cells, volume_shape, sigma)
     return z[..., :, None, None] * y[..., None, :, None] * x[..., None, None, :]
-
-
-def marginals(volume):
-    """Distribution of each coordinate alone, under a softmax over the whole volume.
-
-    Args:
-        volume: logits, (B, J, D, H, W), any float dtype.
-    Returns:
-        tuple along x, y, z: (B, J, W), (B, J, H), (B, J, D) float32 (float64 for float64 logits), each summing to 1.
-    """
-    D, H, W = volume.shape[2:]
-    return over_joints(volume, Marginals).split((W, H, D, 2), dim=2)[:3]
 
 
 def debiased_soft_argmax(volume, background=None):

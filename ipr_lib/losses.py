@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional
 
 from . import blocks, map_terms
-from .heatmaps import constants, gaussian_factors, marginals, nearest_cell
+from .heatmaps import constants, gaussian_factors, nearest_cell
+from .integral import soft_argmax
 
 
 def masked_mean(values, weights):
@@ -23,9 +24,18 @@ def masked_mean(values, weights):
     Returns:
         scalar.
     """
+    return weighted_sum(values.flatten(), weights.flatten()) / weights.sum().clamp(min=torch.finfo(values.dtype).tiny)
+
+
+def weighted_sum(values, weights):
+    """Sum of weights * values over the last axis, without the values whose weight is 0."""
     # where, not a product: an unknown target may hold anything, infinity included.
-    total = torch.where(weights > 0, values * weights, 0).sum()
-    return total / weights.sum().clamp(min=torch.finfo(values.dtype).tiny)
+    return torch.where(weights > 0, values * weights, 0).sum(-1)
+
+
+def shares(weights):
+    """Weights whose sum is 1, or 0 where all are 0: a mean's weights, for a loss that is summed as it goes."""
+    return weights / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
 
 
 def integral_loss(joints, target, weights, extent):
@@ -44,6 +54,33 @@ def integral_loss(joints, target, weights, extent):
     return masked_mean((joints - target).abs() / constants(extent, joints), weights)
 
 
+def soft_argmax_loss(volume, cells, weights):
+    """I*: L1 distance of the expectation under the softmax, in shares of the volume's sides: `integral_loss` from the logits.
+
+    dL/dE is the sign of the error times what the coordinate counts for. It is known as soon as a joint's expectation is, so
+    that value and gradient take one visit; taught in notebooks/07_network_and_losses.ipynb.
+
+    Args:
+        volume: logits, (B, J, D, H, W), any float dtype.
+        cells: (B, J, 3) true places, order x, y, z; unit: cells; anything where unknown.
+        weights: (B, J, 3), 0 where a coordinate is unknown.
+    Returns:
+        scalar: masked mean of |expectation - truth| / side.
+    """
+    cells, weights = _known_coordinates(volume, cells, weights)
+    sides = _sides(volume, cells)
+    if volume.device.type != "cpu" or not volume.is_contiguous() or torch.compiler.is_compiling():
+        # A GPU's kernels make the gradient when the loss' own is there; they and the blocks know channels-last.
+        return masked_mean((soft_argmax(volume) - cells).abs() / sides, weights)
+    axes = map_terms.axis_matrix(volume.shape[2:], cells)
+
+    def distance(p, weights, cells):
+        off = p @ axes - cells
+        return weighted_sum(off.abs(), weights), (weights * off.sign_()) @ axes.T
+
+    return map_terms.over_joints(volume, map_terms.of_marginals(distance), shares(weights) / sides, cells)
+
+
 def squared_heatmap_loss(volume, cells, weights, sigma=1.0):
     """H1: squared error against a Gaussian of height 1, summed over the cells of a joint.
 
@@ -60,11 +97,10 @@ def squared_heatmap_loss(volume, cells, weights, sigma=1.0):
     """
     cells, known, planar = _prepare(volume, cells, weights)
     height = sigma * math.sqrt(2 * math.pi)  # of a column of the Gaussian, summed over depth
-    values = map_terms.over_joints(
-        volume, map_terms.SquaredDistance, *gaussian_factors(cells, volume.shape[2:], sigma),
-        planar=planar, plane_term=map_terms.SquaredPlaneDistance(height),
+    return map_terms.over_joints(
+        volume, map_terms.squared_distance, shares(known), *gaussian_factors(cells, volume.shape[2:], sigma),
+        planar=planar, plane_term=map_terms.squared_plane_distance(height),
     )
-    return masked_mean(values[..., 0], known)
 
 
 def softmax_heatmap_loss(volume, cells, weights, sigma=0.0):
@@ -84,15 +120,17 @@ def softmax_heatmap_loss(volume, cells, weights, sigma=0.0):
     if sigma == 0:
         x, y, z = nearest_cell(cells, volume.shape[2:]).unbind(-1)
         index = _column_index(volume, x[..., None], y[..., None])
-        numbers, columns = map_terms.over_joints(volume, map_terms.LogSumExp, index=index)
-        column = columns[:, :, 0]  # (B, J, D)
-        inside = torch.where(planar, column.logsumexp(-1), column.gather(2, z[..., None])[..., 0])
-        return masked_mean(numbers[..., 0] - inside, known)
+
+        def of_true_cell(columns, weights):
+            column = columns[:, :, 0]  # (B, J, D)
+            inside = torch.where(planar, column.logsumexp(-1), column.gather(2, z[..., None])[..., 0])
+            return -weighted_sum(inside, weights).sum()
+
+        return map_terms.over_joints(volume, map_terms.log_sum_exp, shares(known), index=index, of_cells=of_true_cell)
     factors = (factor / factor.sum(-1, keepdim=True) for factor in gaussian_factors(cells, volume.shape[2:], sigma))
-    values = map_terms.over_joints(
-        volume, map_terms.CrossEntropy, *factors, planar=planar, plane_term=map_terms.PlaneCrossEntropy
+    return map_terms.over_joints(
+        volume, map_terms.cross_entropy, shares(known), *factors, planar=planar, plane_term=map_terms.plane_cross_entropy
     )
-    return masked_mean(values[..., 0], known)
 
 
 def binary_heatmap_loss(volume, cells, weights, radius=1.5):
@@ -116,17 +154,18 @@ def binary_heatmap_loss(volume, cells, weights, radius=1.5):
     whole = nearest_cell(cells, (D, H, W))
     x, y = (whole[..., None, :2] + disc).unbind(-1)  # (B, J, K)
     index = _column_index(volume, x.clamp(0, W - 1), y.clamp(0, H - 1))
-    rest, columns = map_terms.over_joints(volume, map_terms.Softplus, index=index)
     away = (x - cells[..., :1]).square() + (y - cells[..., 1:2]).square()
     away = torch.where((x >= 0) & (x < W) & (y >= 0) & (y < H), away, torch.inf)  # no cell outside of the volume
     depth = torch.arange(D, device=cells.device) - cells[..., 2:, None]  # (B, J, 1, D)
-    in_ball = away[..., None] + depth.square() <= radius**2
-    ball = torch.where(in_ball, columns, 0).sum(dim=(2, 3))
-    tiny = torch.finfo(columns.dtype).tiny
-    some = functional.softplus(columns).sum(-1).clamp(min=tiny)
-    logit = some + torch.log(-torch.expm1(-some))
-    in_disc = torch.where(away <= radius**2, logit, 0).sum(-1)
-    return masked_mean(rest[..., 0] - torch.where(planar, in_disc, ball), known)
+    in_ball, in_disc = away[..., None] + depth.square() <= radius**2, away <= radius**2
+
+    def of_ball(columns, weights):
+        ball = torch.where(in_ball, columns, 0).sum(dim=(2, 3))
+        some = functional.softplus(columns).sum(-1).clamp(min=torch.finfo(columns.dtype).tiny)
+        logit = some + torch.log(-torch.expm1(-some))
+        return -weighted_sum(torch.where(planar, torch.where(in_disc, logit, 0).sum(-1), ball), weights).sum()
+
+    return map_terms.over_joints(volume, map_terms.softplus, shares(known), index=index, of_cells=of_ball)
 
 
 def js_prior_loss(volume, cells, weights, sigma=1.0):
@@ -143,13 +182,19 @@ def js_prior_loss(volume, cells, weights, sigma=1.0):
     Returns:
         scalar: masked mean over coordinates, nats; between 0 and log 2.
     """
-    values = []
-    for p, factor in zip(marginals(volume), gaussian_factors(cells, volume.shape[2:], sigma)):
-        tiny = torch.finfo(p.dtype).tiny  # log 0 times 0 is 0, but its gradient is not a number
-        p, q = p.clamp(min=tiny), (factor / factor.sum(-1, keepdim=True)).to(p.dtype).clamp(min=tiny)
-        log_m = ((p + q) / 2).log()
-        values.append((p * (p.log() - log_m) + q * (q.log() - log_m)).sum(-1) / 2)
-    return masked_mean(torch.stack(values, -1), weights)
+    cells, weights = _known_coordinates(volume, cells, weights)
+    factors = gaussian_factors(cells, volume.shape[2:], sigma)
+    q = torch.cat([factor / factor.sum(-1, keepdim=True) for factor in factors], dim=-1)
+    tiny = torch.finfo(q.dtype).tiny  # log 0 times 0 is 0, but not a number here
+    of_axis = (map_terms.axis_matrix(volume.shape[2:], q, start=1) > 0).to(q.dtype)
+
+    def divergence(p, weights, q):
+        p = p.clamp(min=tiny)
+        log_m, log_p = ((p + q) / 2).log_(), p.log()
+        value = (p * (log_p - log_m) + q * (q.log() - log_m)) @ of_axis / 2
+        return weighted_sum(value, weights), (log_p - log_m) * (weights @ of_axis.T / 2)
+
+    return map_terms.over_joints(volume, map_terms.of_marginals(divergence), shares(weights), q.clamp(min=tiny))
 
 
 def expected_error_loss(volume, cells, weights):
@@ -165,11 +210,15 @@ def expected_error_loss(volume, cells, weights):
     Returns:
         scalar: masked mean over coordinates.
     """
-    values = []
-    for p, place in zip(marginals(volume), cells.nan_to_num(0.0, 0.0, 0.0).unbind(-1)):
-        axis = torch.arange(p.shape[-1], dtype=p.dtype, device=p.device)
-        values.append((p * (axis - place[..., None]).abs()).sum(-1) / p.shape[-1])
-    return masked_mean(torch.stack(values, -1), weights)
+    cells, weights = _known_coordinates(volume, cells, weights)
+    axes = map_terms.axis_matrix(volume.shape[2:], cells)
+    of_axis = (map_terms.axis_matrix(volume.shape[2:], cells, start=1) > 0).to(cells.dtype)
+    away = (axes.sum(dim=1) - cells @ of_axis.T).abs() / (_sides(volume, cells) @ of_axis.T)  # (B, J, W + H + D), in shares
+
+    def expected(p, weights, away):
+        return weighted_sum((p * away) @ of_axis, weights), away * (weights @ of_axis.T)
+
+    return map_terms.over_joints(volume, map_terms.of_marginals(expected), shares(weights), away)
 
 
 def joint_weights(weights):
@@ -181,6 +230,17 @@ def _prepare(volume, cells, weights):
     """Cells in float32 (float64 for a volume of that), (B, J) weight of each joint, and which joints have no depth."""
     known = joint_weights(weights).to(blocks.inside(volume))
     return cells.to(known.dtype), known, (weights[..., 2] == 0) & (known > 0)
+
+
+def _known_coordinates(volume, cells, weights):
+    """Cells without NaN or infinity, and weights, both in float32 (float64 for a volume of that)."""
+    dtype = blocks.inside(volume)
+    return cells.to(dtype).nan_to_num(0.0, 0.0, 0.0), weights.to(dtype)
+
+
+def _sides(volume, like):
+    """(3,) cells along x, y, z."""
+    return constants(volume.shape[:1:-1], like)
 
 
 def _column_index(volume, x, y):

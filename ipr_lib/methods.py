@@ -82,7 +82,7 @@ def _sum(*parts):
 
 
 DIRECT = _on_joints(decode_direct)
-INTEGRAL = _on_joints(decode_expectation)
+INTEGRAL = _on_volume(losses.soft_argmax_loss, _coordinates)
 SQUARED = _on_volume(losses.squared_heatmap_loss)
 SOFTMAX = _on_volume(losses.softmax_heatmap_loss)
 BINARY = _on_volume(losses.binary_heatmap_loss)
