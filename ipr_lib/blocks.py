@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch.nn.functional import threshold_
 
-HIGHEST = 35.0  # of logits whose exponentials, sums of them and quotients all stay well inside of float32
+LOWEST = -70.0  # of logits, less the largest: exp of it and what is made of that stay well inside of float32
+SAMPLED = 4093  # one cell of so many
 BLOCK_CELLS = 1 << 17  # of a thread: a block and its scratch, float32, fill the 1 MB of a usual second-level cache
 BLOCK_CELLS_GPU = 1 << 24  # without Triton: few launches, yet little memory
 LARGE_BYTES = 1 << 22
@@ -101,35 +102,36 @@ def loaded(block, scratch):
     return block if block.dtype == scratch.dtype else first(scratch, block).copy_(block)
 
 
-def range_of(h):
-    """Smallest and largest cell, numbers; unknown, as -inf and inf, where one would wait for a GPU or h holds NaN."""
-    if h.device.type != "cpu" or h.numel() == 0:
-        return -math.inf, math.inf
-    low, high = (end.item() for end in h.aminmax())
-    return (low, high) if low <= high else (-math.inf, math.inf)
+def exponentials_and_sums(h, scratch, dim=(1, 2, 3)):
+    """exp(h - peak) in the scratch, peak, and the sum of exponentials; the last two keep `dim`, which they are of.
 
-
-def weights_of_cells(h, scratch, dim=(1, 2, 3)):
-    """exp(h - peak) in the scratch, and peak: 0 if no logit is large, else the largest along `dim`, which it keeps."""
-    low, high = range_of(h)
-    if -HIGHEST < low and high < HIGHEST:
+    Peak is 0 as long as that is safe, which saves a walk; else the largest logit.
+    """
+    if seldom_below(h, LOWEST):
         e = torch.exp(h, out=first(scratch, h))
-        return e, torch.zeros_like(e[:, :1] if dim == 1 else e[:, :1, :1, :1])
+        total = e.sum(dim=dim, keepdim=True)
+        low, high = total.aminmax()
+        if low.item() > 1e-15 and high.item() < 1e30:
+            return e, torch.zeros_like(total), total
     peak = h.amax(dim=dim, keepdim=True)
-    return exponentials(h, peak, scratch), peak
+    e = exponentials(h, peak, scratch)
+    return e, peak, e.sum(dim=dim, keepdim=True)
 
 
 def exponentials(block, peak, scratch):
-    """exp(block - peak), worked out in the scratch; a cell of less than exp(-70) of the largest's weight has none.
+    """exp(block - peak) in the scratch; on a CPU, 0 where it is less than exp(-70).
 
-    peak: number, or anything that is broadcast over the block.
+    There exp takes up to a hundred times as long where it underflows, and products of what it gives then do, too.
     """
     e = torch.sub(block, peak, out=first(scratch, block))
-    if e.device.type != "cpu" or e.numel() == 0 or e.amin().item() > -2 * HIGHEST:
+    if e.device.type != "cpu" or e.numel() == 0 or e.amin().item() > LOWEST:
         return e.exp_()
-    # On a CPU exp takes up to a hundred times as long where it underflows, and so does what multiplies its result.
-    e.clamp_(min=-2 * HIGHEST).exp_()
-    return threshold_(e, 1.001 * math.exp(-2 * HIGHEST), 0.0)
+    return threshold_(e.clamp_(min=LOWEST).exp_(), 1.001 * math.exp(LOWEST), 0.0)
+
+
+def seldom_below(block, limit):
+    """Whether no cell of a sparse sample is below; a question of speed, never asked on a GPU, where it would have to wait."""
+    return block.device.type == "cpu" and block.numel() > 0 and block.flatten()[::SAMPLED].amin().item() > limit
 
 
 def first(scratch, block):

@@ -72,13 +72,8 @@ def soft_argmax_loss(volume, cells, weights):
     if volume.device.type != "cpu" or not volume.is_contiguous() or torch.compiler.is_compiling():
         # A GPU's kernels make the gradient when the loss' own is there; they and the blocks know channels-last.
         return masked_mean((soft_argmax(volume) - cells).abs() / sides, weights)
-    axes = map_terms.axis_matrix(volume.shape[2:], cells)
-
-    def distance(p, weights, cells):
-        off = p @ axes - cells
-        return weighted_sum(off.abs(), weights), (weights * off.sign_()) @ axes.T
-
-    return map_terms.over_joints(volume, map_terms.of_marginals(distance), shares(weights) / sides, cells)
+    weights, cells = (functional.pad(numbers, (1, 2)) for numbers in (shares(weights) / sides, cells))
+    return map_terms.over_joints(volume, map_terms.distance_of_expectation(volume.shape[2:], cells), weights, cells)
 
 
 def squared_heatmap_loss(volume, cells, weights, sigma=1.0):

@@ -7,8 +7,9 @@ loss itself, usually 1. On a GPU, where one would have to wait to learn whether 
 asked for, in a second visit.
 
 A term is a function `(h, out, scratch, weights, *targets)` -> (n,), weighted values of the joints, which writes the gradient
-of their sum to `out` unless that is None. Targets stay what they are, a few numbers a joint. Taught in
-notebooks/07_network_and_losses.ipynb; timed by benchmarks/heatmap_losses.py.
+of their sum to `out` unless that is None. It may use two blocks of scratch; the second is `out` itself where that has the
+right dtype, for to write into memory that is in the cache already costs little. Targets stay what they are, a few numbers a
+joint. Taught in notebooks/07_network_and_losses.ipynb; timed by benchmarks/heatmap_losses.py.
 """
 
 import math
@@ -16,18 +17,20 @@ import math
 import torch
 
 from .blocks import (
-    BLOCK_CELLS,
-    HIGHEST,
+    LOWEST,
     cells_at_once,
     exponentials,
+    exponentials_and_sums,
     first,
     inside,
     like_in_large_pages,
     loaded,
-    range_of,
+    seldom_below,
     store,
-    weights_of_cells,
 )
+
+BLOCK_CELLS = 1 << 18  # of a thread: logits and gradient of a block, float32, fill 2 MB
+FACTOR_CELLS = 1 << 16  # of a thread: what a gradient's factor is worked out for at a time
 
 
 def over_joints(volume, term, weights, *targets, planar=None, plane_term=None, index=None, of_cells=None):
@@ -57,16 +60,15 @@ class _Visit:
 
     def __call__(self, volume, wanted, weights, *targets):
         gradient = like_in_large_pages(volume) if wanted else None
-        rows, out = volume.flatten(0, 1), gradient.flatten(0, 1) if wanted else None
-        targets = [target.flatten(0, 1) for target in (weights, *targets)]
-        runs = _runs(volume, self.kinds)
-        scratch = _scratch(volume, runs)
+        kinds, sizes = _runs(volume, self.kinds)
+        scratch = _scratch(volume, sizes)
+        blocks, *targets = (tensor.flatten(0, 1).split(sizes) for tensor in (volume, weights, *targets))
+        outs = gradient.flatten(0, 1).split(sizes) if wanted else [None] * len(blocks)
+        direct = wanted and gradient.dtype == scratch.dtype
         with torch.autocast(volume.device.type, enabled=False):
             values = [
-                self.terms[kind](
-                    loaded(rows[run], scratch[0]), out[run] if wanted else None, scratch, *(target[run] for target in targets)
-                )
-                for run, kind in runs
+                self.terms[kind](loaded(block, scratch[0]), out, (scratch[0], out if direct else scratch[1]), *numbers)
+                for kind, block, out, *numbers in zip(kinds, blocks, outs, *targets)
             ]
             value = torch.cat(values).sum() if values else scratch.new_zeros(())
             if self.index is not None:
@@ -106,20 +108,21 @@ class _OverJoints(torch.autograd.Function):
 
 
 def _runs(volume, kinds):
-    """Slices of joints, each of one kind and as many as fit into a block, and at least one; with their kind."""
-    step = max(1, cells_at_once(volume, BLOCK_CELLS) // volume.shape[2:].numel())
-    runs, start = [], 0
-    for i in range(1, len(kinds) + 1):
-        if i == len(kinds) or i - start == step or kinds[i] != kinds[start]:
-            runs.append((slice(start, i), kinds[start]))
-            start = i
-    return runs
+    """Runs of joints of one kind, as many as fit into a block, and at least one: their kinds and their sizes."""
+    step = max(1, cells_at_once(volume, BLOCK_CELLS) // max(1, volume.shape[2:].numel()))
+    runs, sizes = [], []
+    for kind in kinds:
+        if runs and kind == runs[-1] and sizes[-1] < step:
+            sizes[-1] += 1
+        else:
+            runs.append(kind)
+            sizes.append(1)
+    return runs, sizes
 
 
-def _scratch(volume, runs):
+def _scratch(volume, sizes):
     """Room for two blocks."""
-    size = max((run.stop - run.start for run, _ in runs), default=0)
-    return torch.empty(2, size, *volume.shape[2:], dtype=inside(volume), device=volume.device)
+    return torch.empty(2, max(sizes, default=0), *volume.shape[2:], dtype=inside(volume), device=volume.device)
 
 
 def _less_gaussian(h, scratch, x, y, z):
@@ -163,56 +166,66 @@ def squared_plane_distance(height):
 
 def cross_entropy(h, out, scratch, weights, x, y, z):
     """log sum exp h - sum q h; targets: the three factors of q, each of sum 1."""
+    e, peak, total = exponentials_and_sums(h, scratch[1])
+    peak, total = peak.flatten(), total.flatten()
     held = (torch.bmm(z[:, None], h.flatten(2))[:, 0] * _plane(x, y)).sum(dim=1)
-    e, peak = weights_of_cells(h, scratch[1])
-    total = e.flatten(1).sum(dim=1)
     if out is not None:
         rest = _less_gaussian(e, e, x * total[:, None], y, z)
         store(out.flatten(2), rest, (weights / total)[:, None, None])
-    return weights * (peak.flatten() + total.log() - held)
+    return weights * (peak + total.log() - held)
 
 
 def plane_cross_entropy(h, out, scratch, weights, x, y, z):
     """The same for the probability summed over depth: each column of cells counts by the log of its sum of exponentials."""
-    e, peak = weights_of_cells(h, scratch[1], dim=1)
-    total = e.flatten(2).sum(dim=1)
-    logs = peak.flatten(1) + total.log()
-    whole, plane = logs.logsumexp(dim=1), _plane(x, y)
+    e, peak, total = exponentials_and_sums(h, scratch[1], dim=1)
+    logs, plane = (peak + total.log()).flatten(1), _plane(x, y)
+    whole = logs.logsumexp(dim=1)
     if out is not None:
         rest = (logs - whole[:, None]).exp_().sub_(plane).mul_(weights[:, None])
-        store(out.flatten(2), e.flatten(2), (rest / total)[:, None])
+        store(out.flatten(2), e.flatten(2), rest[:, None] / total.flatten(2))
     return weights * (whole - (logs * plane).sum(dim=1))
 
 
 def log_sum_exp(h, out, scratch, weights):
     """log sum exp h."""
-    e, peak = weights_of_cells(h, scratch[1])
-    total = e.flatten(1).sum(dim=1)
+    e, peak, total = exponentials_and_sums(h, scratch[1])
+    peak, total = peak.flatten(), total.flatten()
     if out is not None:
         store(out, e, _each(weights / total))
-    return weights * (peak.flatten() + total.log())
+    return weights * (peak + total.log())
 
 
 def softplus(h, out, scratch, weights):
     """sum log(1 + exp h)."""
-    high, above = range_of(h)[1], 0
-    if high > HIGHEST:  # from there on log(1 + exp h) is h
-        above = (h - HIGHEST).clamp_(min=0).flatten(1).sum(dim=1)
-        h, high = torch.clamp(h, max=HIGHEST, out=first(scratch[0], h)), HIGHEST
-    e = exponentials(h, 0.0, scratch[1])
+    e, above = None, 0
+    if seldom_below(h, LOWEST):
+        e = torch.exp(h, out=first(scratch[1], h))
+        high = e.amax().item()
+    if e is None or not high < 1e15:
+        # From 35 on log(1 + exp h) is h: what is above counts as it is.
+        above = (h - 35).clamp_(min=0).flatten(1).sum(dim=1)
+        e, high = exponentials(h.clamp(max=35), 0.0, scratch[1]), math.exp(35)
+    room = first(scratch[0], h)
+    value = above + _sum_of_logs(e.flatten(2), high, room.flatten(2))
     if out is not None:
-        store(out, torch.div(e, torch.add(e, 1, out=first(scratch[0], h)), out=first(scratch[0], h)), _each(weights))
-    # (1 + a) (1 + b) - 1 = a + a b + b: many cells come to share a logarithm, as long as their product is no more than e^80.
-    e = e.flatten(2)
-    for _ in range(int(math.log2(80 / (max(high, 0) + math.log(2))))):
-        half, odd = divmod(e.shape[1], 2)
+        store(out, torch.div(e, torch.add(e, 1, out=room), out=e), _each(weights))
+    return weights * value
+
+
+def _sum_of_logs(e, high, room):
+    """sum log(1 + e) of each joint, for e (n, D, H * W) up to `high`, in room of that shape.
+
+    (1 + a) (1 + b) - 1 = a + a b + b: many cells come to share a logarithm, as long as their product is no more than e^80.
+    """
+    odd = []
+    for _ in range(int(math.log2(80 / math.log(max(2.0, 1 + high))))):
+        half = e.shape[1] // 2
         if half == 0:
             break
-        a, b, last = e.split((half, half, odd), dim=1)
-        e = a.addcmul_(a, b).add_(b)
-        if odd:
-            e = torch.cat([e, last], dim=1)
-    return weights * (torch.log1p(e).flatten(1).sum(dim=1) + above)
+        a, b = e[:, :half], e[:, half:2 * half]
+        odd += [e[:, 2 * half:]] * (e.shape[1] % 2)
+        e = torch.addcmul(a, a, b, out=room[:, :half]).add_(b)
+    return sum(torch.log1p(part).flatten(1).sum(dim=1) for part in (e, *odd))
 
 
 def of_marginals(cost):
@@ -223,21 +236,55 @@ def of_marginals(cost):
     """
     def term(h, out, scratch, weights, *targets):
         D, H, W = h.shape[1:]
-        e, _ = weights_of_cells(h, scratch[1])
+        e, _, total = exponentials_and_sums(h, scratch[1])
+        total = total.flatten(1)
         plane = e.sum(dim=1)
-        p = torch.cat([plane.sum(dim=1), plane.sum(dim=2), e.flatten(2).sum(dim=2)], dim=1)
-        total = p[:, W + H:].sum(dim=1, keepdim=True)
-        p /= total
+        p = torch.cat([plane.sum(dim=1), plane.sum(dim=2), e.flatten(2).sum(dim=2)], dim=1).div_(total)
         value, slope = cost(p, weights, *targets)
         if out is not None:
             # dL/dh = p (g_x + g_y + g_z - mean), the g being dL/dp along the axes
             mean = (slope * p).sum(dim=1, keepdim=True)
-            x, y, z = slope.div_(total).split((W, H, D), dim=1)
-            plane = torch.add(y[:, :, None], x[:, None], out=plane).flatten(1)
-            factor = torch.add(plane[:, None], (z - mean / total)[..., None], out=first(scratch[0], h).flatten(2))
-            store(out.flatten(2), e.flatten(2), factor)
+            x, y, z = ((slope - mean / 3) / total).split((W, H, D), dim=1)
+            plane = torch.add(y[:, :, None], x[:, None], out=plane).flatten(1)[:, None]
+            _times(e, out, scratch[0], lambda planes, room: torch.add(plane, z[:, planes, None], out=room))
         return value
     return term
+
+
+def distance_of_expectation(volume_shape, like):
+    """sum |E - target|, E being the expected cell; weights and targets (n, 6): a 0, x, y, z, and two more 0s.
+
+    All sums are one product: rows 1 and z, times the exponentials as (D, H * W), times columns 1, x and y; the gradient's
+    factor is made the other way round.
+    """
+    D, H, W = volume_shape
+    x, y, z = (torch.arange(n, dtype=like.dtype, device=like.device) for n in (W, H, D))
+    rows = torch.stack([torch.ones_like(z), z])  # (2, D)
+    columns = torch.stack([torch.ones_like(x).repeat(H), x.repeat(H), y.repeat_interleave(W)])  # (3, H * W)
+
+    def term(h, out, scratch, weights, targets):
+        e, _, total = exponentials_and_sums(h, scratch[1])
+        total = total.flatten(1)
+        sums = torch.bmm(rows.expand(len(e), -1, -1), e.flatten(2))
+        mean = torch.matmul(sums, columns.T).flatten(1).div_(total)  # 1, E, and two that nobody asks for
+        off = mean - targets
+        slope = off.sign().mul_(weights)
+        if out is not None:
+            weight = torch.cat([(slope * mean).sum(dim=1, keepdim=True).neg_(), slope[:, 1:]], dim=1).div_(total)
+            arms = torch.matmul(weight.unflatten(1, (2, 3)), columns, out=sums)
+            _times(e, out, scratch[0], lambda planes, room: torch.bmm(rows.T[planes].expand(len(e), -1, -1), arms, out=room))
+        return slope.mul_(off).sum(dim=1)
+    return term
+
+
+def _times(e, out, scratch, factor):
+    """out = e * factor, some planes at a time: factor (planes, room (n, planes, H * W)) fills the room."""
+    n, D, H, W = e.shape
+    step = max(1, min(D, FACTOR_CELLS * torch.get_num_threads() // (n * H * W)))
+    for start in range(0, D, step):
+        planes = slice(start, min(D, start + step))
+        room = scratch.flatten()[: n * (planes.stop - start) * H * W].view(n, planes.stop - start, H * W)
+        store(out[:, planes].flatten(2), e[:, planes].flatten(2), factor(planes, room))
 
 
 def axis_matrix(volume_shape, like, start=0):

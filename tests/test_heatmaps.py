@@ -9,7 +9,6 @@ from ipr_lib.heatmaps import (
     gaussian_volume,
     hard_argmax,
     joints_to_cells,
-    marginals,
     nearest_cell,
     soft_argmax,
 )
@@ -163,13 +162,6 @@ def test_gaussian_moves_with_its_centre_and_mirrors():
     torch.testing.assert_close(moved[..., 1:], target[..., :-1])
     mirrored = gaussian_volume(torch.tensor([[[5 - 2.3, 1.0, 1.7]]], dtype=torch.float64), (4, 5, 6), 1.0)
     torch.testing.assert_close(mirrored, target.flip(-1))
-
-
-def test_marginals_are_sums_of_the_softmax():
-    prob = volume().flatten(2).softmax(-1).view(SHAPE)
-    for marginal, axes in zip(marginals(volume()), ((2, 3), (2, 4), (3, 4))):
-        torch.testing.assert_close(marginal, prob.sum(axes))
-    assert marginals(volume(dtype=torch.bfloat16))[0].dtype == torch.float32
 
 
 # --- bias ---

@@ -13,6 +13,7 @@ from ipr_lib.losses import (
     integral_loss,
     js_prior_loss,
     masked_mean,
+    soft_argmax_loss,
     softmax_heatmap_loss,
     squared_heatmap_loss,
 )
@@ -21,7 +22,7 @@ SHAPE = (2, 3, 4, 5, 6)  # B, J, D, H, W
 HEATMAP_LOSSES = [
     squared_heatmap_loss, softmax_heatmap_loss, lambda *a: softmax_heatmap_loss(*a, sigma=0.8), binary_heatmap_loss
 ]
-ALL_LOSSES = [*HEATMAP_LOSSES, js_prior_loss, expected_error_loss]
+ALL_LOSSES = [*HEATMAP_LOSSES, soft_argmax_loss, js_prior_loss, expected_error_loss]
 
 
 def test_integral_loss_by_hand():
@@ -129,6 +130,41 @@ def test_equals_its_definition_with_its_gradient(loss, definition, seed):
     expected.backward()
     torch.testing.assert_close(ours.grad, theirs.grad)
     assert (ours.grad[1, 2] == 0).all() and ours.grad[0, 1].abs().max() > 0
+
+
+def prior_by_definition(marginal, place):
+    target = torch.exp(-((torch.arange(len(marginal)) - place) ** 2) / 2)
+    target = target / target.sum()
+    middle = (marginal + target) / 2
+    return ((marginal * (marginal / middle).log()).sum() + (target * (target / middle).log()).sum()) / 2
+
+
+def error_by_definition(marginal, place):
+    return (marginal * (torch.arange(len(marginal)) - place).abs()).sum() / len(marginal)
+
+
+def error_of_mean_by_definition(marginal, place):
+    return ((marginal * torch.arange(len(marginal))).sum() - place).abs() / len(marginal)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("loss", "definition"), [
+    (js_prior_loss, prior_by_definition), (expected_error_loss, error_by_definition),
+    (soft_argmax_loss, error_of_mean_by_definition),
+])
+def test_losses_of_marginals_equal_their_definition_with_their_gradient(loss, definition, seed):
+    volume, cells, weights = example(seed)
+    ours, theirs = volume.clone().requires_grad_(), volume.clone().requires_grad_()
+    values = []
+    for b, j, axis in itertools.product(range(2), range(3), range(3)):
+        if weights[b, j, axis] > 0:
+            others = [dim for dim in range(3) if dim != 2 - axis]
+            values.append(definition(theirs[b, j].flatten().softmax(0).view(SHAPE[2:]).sum(others), cells[b, j, axis]))
+    value, expected = loss(ours, cells, weights), sum(values) / len(values)
+    torch.testing.assert_close(value, expected)
+    value.backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
 
 
 @pytest.mark.parametrize("loss", ALL_LOSSES)

@@ -61,10 +61,16 @@ def test_stages_follow_the_progress():
 
 
 def test_integral_method_is_the_paper_s_loss():
-    volume = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+    """L1 on decoded joints in px and mm; to the rounding, for the method works it out in cells, with its gradient."""
     joints, weights = torch.rand(2, 3, 3) * 40, torch.ones(2, 3, 3)
-    expected = integral_loss(engine.decode(volume, CROP_PX, DEPTH_MM), joints, weights, (CROP_PX, CROP_PX, DEPTH_MM))
-    assert METHODS["I*"].loss(0.0)(volume, joints, weights, CROP_PX, DEPTH_MM) == expected
+    weights[0, :, 2] = 0
+    ours, theirs = (torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).requires_grad_() for _ in range(2))
+    expected = integral_loss(engine.decode(theirs, CROP_PX, DEPTH_MM), joints, weights, (CROP_PX, CROP_PX, DEPTH_MM))
+    loss = METHODS["I*"].loss(0.0)(ours, joints, weights, CROP_PX, DEPTH_MM)
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-9)
 
 
 def test_unknown_method_is_refused():
