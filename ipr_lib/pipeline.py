@@ -6,6 +6,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from . import compare, compare_plan, distributed, engine, evaluation, exercises, results, verdicts
-from .capture.studio import write_capture
+from .capture.studio import TEST_SUBJECTS, write_capture
 from .checkpoints import CHECKPOINT, trained_minutes
 from .config import REPOSITORY, load_config
 from .datasets import training_keys
@@ -41,11 +42,31 @@ def dataset_dir(cfg):
 
     def recipe(config):
         fields = dataclasses.asdict(config).items()
-        return [value for name, value in fields if name.startswith("capture_") or name in ("train_step", "test_step")]
+        values = [value for name, value in fields if name.startswith("capture_") or name in ("train_step", "test_step")]
+        return values + [_trained_on(config)] if _trained_on(config) else values
 
     mine = recipe(cfg)
     suffix = "" if mine == recipe(load_config(cfg.profile)) else f"-{hashlib.sha256(repr(mine).encode()).hexdigest()[:6]}"
     return DATA / f"capture-{cfg.profile}{suffix}"
+
+
+def _trained_on(cfg):
+    """Actors of the capture that are test actors as a rule, and training actors to `cfg`: S9 of "train + S9 / test S11"."""
+    return tuple(sorted(set(cfg.train_subjects) & set(cfg.capture_subjects) & set(TEST_SUBJECTS)))
+
+
+def part_step(cfg, part):
+    """Every how many frames one is used in a part of the data.
+
+    The capture draws training actors every train_step frames. Who validates or tests on such an actor gets the first
+    multiple of that step that reaches test_step, or one that both steps divide where the part holds both kinds.
+    """
+    if part == "train" or cfg.dataset != "capture":
+        return cfg.train_step if part == "train" else cfg.test_step
+    sparse = [subject in TEST_SUBJECTS and subject not in cfg.train_subjects for subject in getattr(cfg, f"{part}_subjects")]
+    if all(sparse):
+        return cfg.test_step
+    return math.lcm(cfg.train_step, cfg.test_step) if any(sparse) else -(-cfg.test_step // cfg.train_step) * cfg.train_step
 
 
 def capture(cfg, target=None, workers=None):
@@ -54,7 +75,7 @@ def capture(cfg, target=None, workers=None):
     write_capture(
         target, subjects=cfg.capture_subjects, actions=cfg.capture_actions, takes=cfg.capture_takes,
         cameras=cfg.capture_cameras, n_frames=cfg.capture_frames, train_step=cfg.train_step, test_step=cfg.test_step,
-        workers=workers or cfg.workers,
+        workers=workers or cfg.workers, trained_on=_trained_on(cfg),
     )
     return target
 
@@ -69,7 +90,7 @@ def crop_store(cfg, part):
         CropStore.
     """
     source = dataset_dir(cfg)
-    subjects, step = getattr(cfg, f"{part}_subjects"), cfg.train_step if part == "train" else cfg.test_step
+    subjects, step = getattr(cfg, f"{part}_subjects"), part_step(cfg, part)
     if cfg.dataset == "capture":
         subjects = tuple(subject for subject in subjects if subject in cfg.capture_subjects)
     return part_store(source, DATA / "stores", part, subjects, step, cfg.crop_px, cfg.workers)
@@ -169,7 +190,7 @@ def evaluated(cfg, results_dir=REPOSITORY / "results"):
         "profile": cfg.profile,
         "data": " + ".join(["built-in capture" if cfg.dataset == "capture" else cfg.dataset, *cfg.mix]),
         "split": f"{_subjects(train_store)} / {_subjects(test_store)}",
-        "test_step": cfg.test_step,
+        "test_step": part_step(cfg, "test"),
         "train_items": len(train_store),
         "samples_seen": steps * cfg.batch_size,
         "oracle": list(told.words),

@@ -188,6 +188,31 @@ def test_the_split_names_subjects_that_are_there(home):
     assert pipeline.evaluated(asked, home / "results")["split"] == "S1 / S9", "the set holds nothing of S11"
 
 
+@pytest.mark.parametrize("part, subjects, expected", [
+    ("train", (1, 5), 15), ("test", (9, 11), 64), ("validation", (8,), 75), ("test", (7, 8), 75), ("validation", (8, 9), 960),
+])
+def test_who_is_drawn_every_15th_frame_is_not_asked_for_the_64th(part, subjects, expected):
+    others = {f"{other}_subjects": () for other in ("train", "validation", "test")}
+    cfg = load_config("gpu", **others | {f"{part}_subjects": subjects})
+    assert (cfg.train_step, cfg.test_step) == (15, 64)
+    assert pipeline.part_step(cfg, part) == expected
+    assert pipeline.part_step(load_config("gpu", dataset="made-up", **others | {f"{part}_subjects": subjects}), part) == (
+        15 if part == "train" else 64)
+
+
+def test_the_other_split_and_validation_run_on_the_capture(home):
+    """Train S1, S9, validate S5, test S11: S9 is drawn as often as training actors, and the usual capture stays as it is."""
+    capture = {"dataset": "capture", "capture_subjects": [1, 5, 9, 11], "capture_actions": [5], "capture_cameras": [1],
+               "capture_frames": 9, "train_step": 3, "test_step": 8, "epochs": 1}
+    split = {"train_subjects": [1, 9], "validation_subjects": [5], "test_subjects": [11]}
+    cfg = load_config("smoke", **TINY | capture | split)
+    assert pipeline.dataset_dir(cfg) != pipeline.dataset_dir(load_config("smoke", **TINY | capture | {"test_subjects": [9, 11]}))
+    content = pipeline.evaluated(cfg, home / "results")
+    assert (content["split"], content["train_items"], content["scores"]["n"], content["test_step"]) == ("S1,9 / S11", 6, 2, 8)
+    assert pipeline.crop_store(cfg, "validation").columns["frame"].tolist() == [0]  # every 9th of 9 frames
+    assert (pipeline.run_dir(cfg, home / "results") / "best.pt").exists()
+
+
 # --- the whole run ---
 
 def reproduce(home, **arguments):

@@ -26,7 +26,7 @@ from .render import picture, stage
 CAPTURE_VERSION = 2  # rises whenever the same recipe would give other pictures or poses
 MANIFEST = "capture.json"
 JPEG_QUALITY = 90
-_TRAIN_SUBJECTS, _ = SPLITS["S1,5,6,7,8 / S9,11"]
+TRAIN_SUBJECTS, TEST_SUBJECTS = SPLITS["S1,5,6,7,8 / S9,11"]
 # Chosen so that every joint of every take lies in all four pictures.
 # Centre (mm), where it looks (mm), focal lengths (px), principal point (px), height (px); all are 1000 px wide
 _CAMERAS = {
@@ -78,7 +78,7 @@ def studio_cameras(picture_px=None):
 
 
 def write_capture(target, *, subjects, actions, takes, cameras, n_frames, train_step, test_step, seed=0, workers=1,
-                  picture_px=None):
+                  picture_px=None, trained_on=()):
     """Write a capture in the prepared layout; what is already there of the same recipe stays.
 
     Args:
@@ -89,6 +89,7 @@ def write_capture(target, *, subjects, actions, takes, cameras, n_frames, train_
         seed: of motion, light and noise.
         workers: processes.
         picture_px: width of the pictures, or None for full size.
+        trained_on: which of 9 and 11 are drawn every train_step frames, too.
     Returns:
         Path of `target`.
     Raises:
@@ -100,6 +101,8 @@ def write_capture(target, *, subjects, actions, takes, cameras, n_frames, train_
         "cameras": sorted(cameras), "n_frames": n_frames, "train_step": train_step, "test_step": test_step,
         "seed": seed, "picture_px": picture_px, "jpeg_quality": JPEG_QUALITY,
     }
+    if trained_on:  # else the recipe reads as it did before there was a choice
+        recipe["trained_on"] = sorted(trained_on)
     check_recipe(recipe, workers)
     record_takes(target, recipe, [
         Take(*numbers, n_frames, partial(perform, *numbers, n_frames, seed=seed))
@@ -183,7 +186,8 @@ def _sweep(target):
 
 def _frames(recipe, take):
     """0-based frames that are drawn."""
-    step = recipe["train_step"] if take.subject in _TRAIN_SUBJECTS else recipe["test_step"]
+    often = take.subject in (*TRAIN_SUBJECTS, *recipe.get("trained_on", ()))
+    step = recipe["train_step"] if often else recipe["test_step"]
     return range(0, take.n_frames, step)
 
 
