@@ -102,20 +102,26 @@ def loaded(block, scratch):
     return block if block.dtype == scratch.dtype else first(scratch, block).copy_(block)
 
 
-def exponentials_and_sums(h, scratch, dim=(1, 2, 3)):
-    """exp(h - peak) in the scratch, peak, and the sum of exponentials; the last two keep `dim`, which they are of.
+def exponentials_and_sums(h, scratch, sums=None, dim=(1, 2, 3)):
+    """exp(h - peak) in the scratch, peak, which keeps `dim`, and sums of the exponentials.
 
-    Peak is 0 as long as that is safe, which saves a walk; else the largest logit.
+    Peak is 0 as long as that is safe, which saves a walk; else it is the largest logit along `dim`.
+
+    Args:
+        h: block (n, D, H, W).
+        scratch: for the exponentials.
+        sums: exponentials -> sums (n, k), the first of which is over all of `dim`; by default that one alone, `dim` kept.
     """
+    sums = sums or (lambda e: e.sum(dim=dim, keepdim=True))
     if seldom_below(h, LOWEST):
         e = torch.exp(h, out=first(scratch, h))
-        total = e.sum(dim=dim, keepdim=True)
-        low, high = total.aminmax()
+        found = sums(e)
+        low, high = found[:, :1].aminmax()
         if low.item() > 1e-15 and high.item() < 1e30:
-            return e, torch.zeros_like(total), total
+            return e, torch.zeros_like(e[:, :1, :1, :1] if len(dim) > 1 else e[:, :1]), found
     peak = h.amax(dim=dim, keepdim=True)
     e = exponentials(h, peak, scratch)
-    return e, peak, e.sum(dim=dim, keepdim=True)
+    return e, peak, sums(e)
 
 
 def exponentials(block, peak, scratch):

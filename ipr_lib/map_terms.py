@@ -177,7 +177,7 @@ def cross_entropy(h, out, scratch, weights, x, y, z):
 
 def plane_cross_entropy(h, out, scratch, weights, x, y, z):
     """The same for the probability summed over depth: each column of cells counts by the log of its sum of exponentials."""
-    e, peak, total = exponentials_and_sums(h, scratch[1], dim=1)
+    e, peak, total = exponentials_and_sums(h, scratch[1], dim=(1,))
     logs, plane = (peak + total.log()).flatten(1), _plane(x, y)
     whole = logs.logsumexp(dim=1)
     if out is not None:
@@ -246,7 +246,7 @@ def of_marginals(cost):
             mean = (slope * p).sum(dim=1, keepdim=True)
             x, y, z = ((slope - mean / 3) / total).split((W, H, D), dim=1)
             plane = torch.add(y[:, :, None], x[:, None], out=plane).flatten(1)[:, None]
-            _times(e, out, scratch[0], lambda planes, room: torch.add(plane, z[:, planes, None], out=room))
+            _times(e, out, scratch[0], lambda z, room: torch.add(plane, z, out=room), z[..., None])
         return value
     return term
 
@@ -262,29 +262,31 @@ def distance_of_expectation(volume_shape, like):
     rows = torch.stack([torch.ones_like(z), z])  # (2, D)
     columns = torch.stack([torch.ones_like(x).repeat(H), x.repeat(H), y.repeat_interleave(W)])  # (3, H * W)
 
+    def sums(e):  # of e, e x, e y, e z, and two that nobody asks for
+        return torch.matmul(torch.bmm(rows.expand(len(e), -1, -1), e.flatten(2)), columns.T).flatten(1)
+
     def term(h, out, scratch, weights, targets):
-        e, _, total = exponentials_and_sums(h, scratch[1])
-        total = total.flatten(1)
-        sums = torch.bmm(rows.expand(len(e), -1, -1), e.flatten(2))
-        mean = torch.matmul(sums, columns.T).flatten(1).div_(total)  # 1, E, and two that nobody asks for
+        e, _, mean = exponentials_and_sums(h, scratch[1], sums)
+        total = mean[:, :1].clone()
+        mean /= total
         off = mean - targets
         slope = off.sign().mul_(weights)
+        value = off.mul_(slope).sum(dim=1)
         if out is not None:
-            weight = torch.cat([(slope * mean).sum(dim=1, keepdim=True).neg_(), slope[:, 1:]], dim=1).div_(total)
-            arms = torch.matmul(weight.unflatten(1, (2, 3)), columns, out=sums)
-            _times(e, out, scratch[0], lambda planes, room: torch.bmm(rows.T[planes].expand(len(e), -1, -1), arms, out=room))
-        return slope.mul_(off).sum(dim=1)
+            slope[:, :1] -= mean.mul_(slope).sum(dim=1, keepdim=True)
+            arms = torch.matmul(slope.div_(total).view(-1, 2, 3), columns)
+            _times(e, out, scratch[0], lambda z, room: torch.bmm(z.expand(len(e), -1, -1), arms, out=room), rows.T)
+        return value
     return term
 
 
-def _times(e, out, scratch, factor):
-    """out = e * factor, some planes at a time: factor (planes, room (n, planes, H * W)) fills the room."""
+def _times(e, out, scratch, factor, of_planes):
+    """out = e * factor, some planes at a time: factor (`of_planes` of these, room (n, planes, H * W)) fills the room."""
     n, D, H, W = e.shape
     step = max(1, min(D, FACTOR_CELLS * torch.get_num_threads() // (n * H * W)))
-    for start in range(0, D, step):
-        planes = slice(start, min(D, start + step))
-        room = scratch.flatten()[: n * (planes.stop - start) * H * W].view(n, planes.stop - start, H * W)
-        store(out[:, planes].flatten(2), e[:, planes].flatten(2), factor(planes, room))
+    room = scratch.flatten()[: n * step * H * W].view(n, step, H * W)
+    for part, out, numbers in zip(e.flatten(2).split(step, 1), out.flatten(2).split(step, 1), of_planes.split(step, -2)):
+        store(out, part, factor(numbers, room[:, : part.shape[1]]))
 
 
 def axis_matrix(volume_shape, like, start=0):
