@@ -103,9 +103,9 @@ def loaded(block, scratch):
 
 
 def exponentials_and_sums(h, scratch, sums=None, dim=(1, 2, 3)):
-    """exp(h - peak) in the scratch, peak, which keeps `dim`, and sums of the exponentials.
+    """exp(h - peak) in the scratch, peak, and sums of the exponentials.
 
-    Peak is 0 as long as that is safe, which saves a walk; else it is the largest logit along `dim`.
+    Peak is the number 0 as long as that is safe, which saves a walk; else the largest logits along `dim`, which they keep.
 
     Args:
         h: block (n, D, H, W).
@@ -118,7 +118,7 @@ def exponentials_and_sums(h, scratch, sums=None, dim=(1, 2, 3)):
         found = sums(e)
         low, high = found[:, :1].aminmax()
         if low.item() > 1e-15 and high.item() < 1e30:
-            return e, torch.zeros_like(e[:, :1, :1, :1] if len(dim) > 1 else e[:, :1]), found
+            return e, 0.0, found
     peak = h.amax(dim=dim, keepdim=True)
     e = exponentials(h, peak, scratch)
     return e, peak, sums(e)

@@ -6,7 +6,7 @@ That works because a joint's share in the loss is known beforehand, so that all 
 loss itself, usually 1. On a GPU, where one would have to wait to learn whether it is 1, the gradient is made when it is
 asked for, in a second visit.
 
-A term is a function `(h, out, scratch, weights, *targets)` -> (n,), weighted values of the joints, which writes the gradient
+A term is a function `(h, out, scratch, weights, *targets)` -> (n, ...), weighted values of the joints, which writes the gradient
 of their sum to `out` unless that is None. It may use two blocks of scratch; the second is `out` itself where that has the
 right dtype, for to write into memory that is in the cache already costs little. Targets stay what they are, a few numbers a
 joint. Taught in notebooks/07_network_and_losses.ipynb; timed by benchmarks/heatmap_losses.py.
@@ -30,7 +30,7 @@ from .blocks import (
 )
 
 BLOCK_CELLS = 1 << 18  # of a thread: logits and gradient of a block, float32, fill 2 MB
-FACTOR_CELLS = 1 << 16  # of a thread: what a gradient's factor is worked out for at a time
+FACTOR_CELLS = 1 << 17  # of a thread: what a gradient's factor is worked out for at a time
 
 
 def over_joints(volume, term, weights, *targets, planar=None, plane_term=None, index=None, of_cells=None):
@@ -167,12 +167,12 @@ def squared_plane_distance(height):
 def cross_entropy(h, out, scratch, weights, x, y, z):
     """log sum exp h - sum q h; targets: the three factors of q, each of sum 1."""
     e, peak, total = exponentials_and_sums(h, scratch[1])
-    peak, total = peak.flatten(), total.flatten()
+    log_total, total = (peak + total.log()).flatten(), total.flatten()
     held = (torch.bmm(z[:, None], h.flatten(2))[:, 0] * _plane(x, y)).sum(dim=1)
     if out is not None:
         rest = _less_gaussian(e, e, x * total[:, None], y, z)
         store(out.flatten(2), rest, (weights / total)[:, None, None])
-    return weights * (peak + total.log() - held)
+    return weights * (log_total - held)
 
 
 def plane_cross_entropy(h, out, scratch, weights, x, y, z):
@@ -189,10 +189,9 @@ def plane_cross_entropy(h, out, scratch, weights, x, y, z):
 def log_sum_exp(h, out, scratch, weights):
     """log sum exp h."""
     e, peak, total = exponentials_and_sums(h, scratch[1])
-    peak, total = peak.flatten(), total.flatten()
     if out is not None:
-        store(out, e, _each(weights / total))
-    return weights * (peak + total.log())
+        store(out, e, _each(weights) / total)
+    return weights * (peak + total.log()).flatten()
 
 
 def softplus(h, out, scratch, weights):
@@ -262,21 +261,23 @@ def distance_of_expectation(volume_shape, like):
     rows = torch.stack([torch.ones_like(z), z])  # (2, D)
     columns = torch.stack([torch.ones_like(x).repeat(H), x.repeat(H), y.repeat_interleave(W)])  # (3, H * W)
 
+    columns_down, rows_down = columns.T, rows.T
+    less_sum = torch.zeros(6, 6, dtype=like.dtype, device=like.device)  # minus the sum of six, in the place of the first
+    less_sum[:, 0] = -1
+
     def sums(e):  # of e, e x, e y, e z, and two that nobody asks for
-        return torch.matmul(torch.bmm(rows.expand(len(e), -1, -1), e.flatten(2)), columns.T).flatten(1)
+        return torch.matmul(torch.bmm(rows.expand(len(e), -1, -1), e.flatten(2)), columns_down).flatten(1)
 
     def term(h, out, scratch, weights, targets):
-        e, _, mean = exponentials_and_sums(h, scratch[1], sums)
-        total = mean[:, :1].clone()
-        mean /= total
+        e, _, found = exponentials_and_sums(h, scratch[1], sums)
+        total = found[:, :1]
+        mean = found / total
         off = mean - targets
         slope = off.sign().mul_(weights)
-        value = off.mul_(slope).sum(dim=1)
         if out is not None:
-            slope[:, :1] -= mean.mul_(slope).sum(dim=1, keepdim=True)
-            arms = torch.matmul(slope.div_(total).view(-1, 2, 3), columns)
-            _times(e, out, scratch[0], lambda z, room: torch.bmm(z.expand(len(e), -1, -1), arms, out=room), rows.T)
-        return value
+            arms = torch.matmul(torch.addmm(slope, mean.mul_(slope), less_sum).div_(total).view(-1, 2, 3), columns)
+            _times(e, out, scratch[0], lambda z, room: torch.bmm(z.expand(len(e), -1, -1), arms, out=room), rows_down)
+        return off.mul_(slope)
     return term
 
 
@@ -286,7 +287,7 @@ def _times(e, out, scratch, factor, of_planes):
     step = max(1, min(D, FACTOR_CELLS * torch.get_num_threads() // (n * H * W)))
     room = scratch.flatten()[: n * step * H * W].view(n, step, H * W)
     for part, out, numbers in zip(e.flatten(2).split(step, 1), out.flatten(2).split(step, 1), of_planes.split(step, -2)):
-        store(out, part, factor(numbers, room[:, : part.shape[1]]))
+        store(out, part, factor(numbers, room if part.shape[1] == step else room[:, : part.shape[1]]))
 
 
 def axis_matrix(volume_shape, like, start=0):
