@@ -170,7 +170,7 @@ def cross_entropy(h, out, scratch, weights, x, y, z):
     log_total, total = (peak + total.log()).flatten(), total.flatten()
     held = (torch.bmm(z[:, None], h.flatten(2))[:, 0] * _plane(x, y)).sum(dim=1)
     if out is not None:
-        rest = _less_gaussian(e, e, x * total[:, None], y, z)
+        rest = e.flatten(2).baddbmm_((z * total[:, None])[..., None], _plane(x, y)[:, None], alpha=-1)
         store(out.flatten(2), rest, (weights / total)[:, None, None])
     return weights * (log_total - held)
 
@@ -286,8 +286,9 @@ def _times(e, out, scratch, factor, of_planes):
     n, D, H, W = e.shape
     step = max(1, min(D, FACTOR_CELLS * torch.get_num_threads() // (n * H * W)))
     room = scratch.flatten()[: n * step * H * W].view(n, step, H * W)
-    for part, out, numbers in zip(e.flatten(2).split(step, 1), out.flatten(2).split(step, 1), of_planes.split(step, -2)):
-        store(out, part, factor(numbers, room if part.shape[1] == step else room[:, : part.shape[1]]))
+    parts = (e.flatten(2).split(step, 1), out.flatten(2).split(step, 1), of_planes.split(step, -2))
+    for part, target, numbers in zip(*parts):
+        store(target, part, factor(numbers, room if part.shape[1] == step else room[:, : part.shape[1]]))
 
 
 def axis_matrix(volume_shape, like, start=0):
