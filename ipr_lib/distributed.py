@@ -20,9 +20,10 @@ from .files import InputError
 
 # Longer than the first process may take over capture and crop store, while the others wait.
 TIMEOUT = datetime.timedelta(hours=12)
-# To be run on each of several machines, the same line everywhere; HOST is one of them. The arguments of `train` follow.
+# To be run on each of several machines, the same line everywhere; HOST is one of them. The arguments of `train` follow. After
+# "--" torchrun leaves alone what it would else take for its own: --run begins two of its options.
 ON_EACH_MACHINE = (
-    "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 -m ipr_lib train --profile full"
+    "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 -m -- ipr_lib train --profile full"
 )
 
 
@@ -77,7 +78,7 @@ def launch(arguments, gpus):
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name] or list(map(str, range(there)))
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(visible[gpu] for gpu in gpus)}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={len(gpus)}"]
-    return subprocess.run([*command, "-m", "ipr_lib", *arguments], env=environment).returncode
+    return subprocess.run([*command, "-m", "--", "ipr_lib", *arguments], env=environment).returncode
 
 
 @contextlib.contextmanager

@@ -53,7 +53,9 @@ def open_run(folder, checkpoint="last"):
 
 
 def checkpoint_config(path):
-    """The Config that a checkpoint of ours was trained with; InputError where the file is none."""
+    """The Config that a checkpoint of ours was trained with; InputError where there is no such file, or it is none."""
+    if not Path(path).is_file():
+        raise InputError(f"{path} is missing; expected a run that has begun to train")
     advice = "published ones are read by --published"
     return config_of(read_checkpoint(path, what="a whole checkpoint of this library", advice=advice))
 

@@ -1,6 +1,7 @@
 """Two real processes over gloo, on a CPU, against one."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -178,7 +179,7 @@ def test_the_line_for_several_machines(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     assert distributed.ON_EACH_MACHINE in capsys.readouterr().out
-    ours, arguments = distributed.ON_EACH_MACHINE.split(" -m ")
+    ours, arguments = distributed.ON_EACH_MACHINE.split(" -m -- ")
     assert main([*arguments.split()[1:], "--set", "epochs=-1"]) == 2, "so far it is read as it should be"
     assert "epochs=-1" in capsys.readouterr().err
     with socket.socket() as free:
@@ -207,9 +208,28 @@ def test_launch_hands_visible_gpus_on(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,7")
     assert distributed.launch(["train", "--profile", "full"], [0, 2]) == 3
     command, environment = calls[0]
-    assert command[1:] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "ipr_lib", "train",
+    assert command[1:] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "--", "ipr_lib", "train",
                            "--profile", "full"]
     assert environment["CUDA_VISIBLE_DEVICES"] == "4,7"
+    # What follows is ours, whatever it begins like; torchrun has options --run-path, --no-python and many more.
+    arguments = ["train", "--run", "mine", "--resume", "--profile", "full", "--set", "epochs=3", "--times", "2", "--n"]
+    distributed.launch(arguments, [0, 2])
+    assert_handed_on(calls[1][0][3:], arguments)
+
+
+def assert_handed_on(command, arguments):
+    """torchrun's own parser takes `ipr_lib` for the module to run, and hands it these arguments untouched."""
+    from torch.distributed.run import parse_args
+
+    read = parse_args(command)
+    assert read.module and read.training_script == "ipr_lib" and read.training_script_args == arguments
+
+
+def test_torchrun_hands_the_book_s_line_on():
+    (line,) = re.findall(r"^torchrun (.*)$", (REPOSITORY / "book" / "trouble.md").read_text(), flags=re.MULTILINE)
+    command = line.split()
+    assert "--run" in command
+    assert_handed_on(command, command[command.index("ipr_lib") + 1:])
 
 
 def test_batches_that_cannot_be_shared_out(store, tmp_path, monkeypatch):

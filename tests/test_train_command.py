@@ -32,7 +32,7 @@ def test_recipes_overrides_and_scaling_add_up(calls, tmp_path, capsys):
 
 def test_resume_takes_the_config_of_the_checkpoint(calls, tmp_path, capsys):
     assert main(["train", *RUN, str(tmp_path), "--resume"]) == 2
-    assert "is not a whole checkpoint" in capsys.readouterr().err
+    assert "is missing; expected a run that has begun to train" in capsys.readouterr().err
     cfg = load_config("smoke", seed=5, trunk_width=4, clip_gradient=0.5)
     model = engine.build_model(cfg)
     checkpoints.save_checkpoint(tmp_path / "mine" / engine.CHECKPOINT, cfg, model, torch.optim.AdamW(model.parameters()),
@@ -55,7 +55,7 @@ def test_resuming_under_another_config_is_refused(home, capsys):  # noqa: F811
 
 @pytest.mark.parametrize("arguments, message", [
     (["--resume"], "--resume goes with --run NAME"),
-    (["--run", "not there", "--resume", "--profile", "smoke"], "checkpoint.pt is not a whole checkpoint"),
+    (["--run", "not there", "--resume", "--profile", "smoke"], "checkpoint.pt is missing; expected a run that has begun"),
     (["--times", "0"], "--times 0: expected a whole number above 0"),
     (["--recipe", "strong", "--profile", "full", "--set", "crop_px=100"], "crop_px=100: expected a multiple of 32"),
 ])
