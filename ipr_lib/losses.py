@@ -152,13 +152,15 @@ def binary_heatmap_loss(volume, cells, weights, radius=1.5):
     away = (x - cells[..., :1]).square() + (y - cells[..., 1:2]).square()
     away = torch.where((x >= 0) & (x < W) & (y >= 0) & (y < H), away, torch.inf)  # no cell outside of the volume
     depth = torch.arange(D, device=cells.device) - cells[..., 2:, None]  # (B, J, 1, D)
-    in_ball, in_disc = away[..., None] + depth.square() <= radius**2, away <= radius**2
+    in_ball, in_disc = away[..., None] + depth.square() <= radius**2, away[planar] <= radius**2
+    in_ball &= ~planar[..., None, None]
 
     def of_ball(columns, weights):
         ball = torch.where(in_ball, columns, 0).sum(dim=(2, 3))
-        some = functional.softplus(columns).sum(-1).clamp(min=torch.finfo(columns.dtype).tiny)
+        some = functional.softplus(columns[planar]).sum(-1).clamp(min=torch.finfo(columns.dtype).tiny)
         logit = some + torch.log(-torch.expm1(-some))
-        return -weighted_sum(torch.where(planar, torch.where(in_disc, logit, 0).sum(-1), ball), weights).sum()
+        disc = torch.where(in_disc, logit, 0).sum(-1)
+        return -weighted_sum(ball, weights).sum() - weighted_sum(disc, weights[planar])
 
     return map_terms.over_joints(volume, map_terms.softplus, shares(known), index=index, of_cells=of_ball)
 

@@ -12,8 +12,6 @@ right dtype, for to write into memory that is in the cache already costs little.
 joint. Taught in notebooks/07_network_and_losses.ipynb; timed by benchmarks/heatmap_losses.py.
 """
 
-import math
-
 import torch
 
 from .blocks import (
@@ -170,7 +168,7 @@ def cross_entropy(h, out, scratch, weights, x, y, z):
     log_total, total = (peak + total.log()).flatten(), total.flatten()
     held = (torch.bmm(z[:, None], h.flatten(2))[:, 0] * _plane(x, y)).sum(dim=1)
     if out is not None:
-        rest = e.flatten(2).baddbmm_((z * total[:, None])[..., None], _plane(x, y)[:, None], alpha=-1)
+        rest = _less_gaussian(e, e, x * total[:, None], y, z)
         store(out.flatten(2), rest, (weights / total)[:, None, None])
     return weights * (log_total - held)
 
@@ -196,31 +194,29 @@ def log_sum_exp(h, out, scratch, weights):
 
 def softplus(h, out, scratch, weights):
     """sum log(1 + exp h)."""
-    e, above = None, 0
+    room, value = first(scratch[0], h), None
     if seldom_below(h, LOWEST):
         e = torch.exp(h, out=first(scratch[1], h))
-        high = e.amax().item()
-    if e is None or not high < 1e15:
+        value = _sum_of_logs(e.flatten(2), room.flatten(2), halvings=5)
+    if value is None or not value.isfinite().all():
         # From 35 on log(1 + exp h) is h: what is above counts as it is.
         above = (h - 35).clamp_(min=0).flatten(1).sum(dim=1)
-        e, high = exponentials(h.clamp(max=35), 0.0, scratch[1]), math.exp(35)
-    room = first(scratch[0], h)
-    value = above + _sum_of_logs(e.flatten(2), high, room.flatten(2))
+        e = exponentials(h.clamp(max=35), 0.0, scratch[1])
+        value = above + _sum_of_logs(e.flatten(2), room.flatten(2), halvings=1)
     if out is not None:
-        store(out, torch.div(e, torch.add(e, 1, out=room), out=e), _each(weights))
+        each = weights[:, None, None]
+        _times(e, out, scratch[0], lambda e, room: torch.div(each, torch.add(e, 1, out=room), out=room), e.flatten(2))
     return weights * value
 
 
-def _sum_of_logs(e, high, room):
-    """sum log(1 + e) of each joint, for e (n, D, H * W) up to `high`, in room of that shape.
+def _sum_of_logs(e, room, halvings):
+    """sum log(1 + e) of each joint, for e (n, D, H * W) in room of that shape.
 
-    (1 + a) (1 + b) - 1 = a + a b + b: many cells come to share a logarithm, as long as their product is no more than e^80.
+    (1 + a) (1 + b) - 1 = a + a b + b: 2^halvings cells come to share a logarithm, infinite where their product is.
     """
     odd = []
-    for _ in range(int(math.log2(80 / math.log(max(2.0, 1 + high))))):
+    for _ in range(min(halvings, e.shape[1].bit_length() - 1)):
         half = e.shape[1] // 2
-        if half == 0:
-            break
         a, b = e[:, :half], e[:, half:2 * half]
         odd += [e[:, 2 * half:]] * (e.shape[1] % 2)
         e = torch.addcmul(a, a, b, out=room[:, :half]).add_(b)
