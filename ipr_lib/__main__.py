@@ -39,7 +39,11 @@ def main(arguments=None):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="python -m ipr_lib", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m ipr_lib", description=__doc__,
+        # Indented by one, the longest command leaves room for its text on the same line.
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, indent_increment=1),
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name, run, text):

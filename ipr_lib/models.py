@@ -4,9 +4,7 @@ Sun et al. 2018, section 4.1; taught in notebooks/07_network_and_losses.ipynb.
 """
 
 import torch
-import torchvision
 from torch import nn
-from torchvision.models.resnet import BasicBlock
 
 from .files import InputError
 
@@ -25,6 +23,9 @@ class SmallResNet(nn.Module):
         Args:
             width: channels of the first stage; the others have two, three and three times as many.
         """
+        # Here, for it takes longer to load than torch, and most commands build no network.
+        from torchvision.models.resnet import BasicBlock
+
         super().__init__()
         half = max(1, width // 2)
         layers = [
@@ -52,8 +53,10 @@ class TorchvisionTrunk(nn.Module):
     stride = 32
 
     def __init__(self, name, weights=None):
+        from torchvision.models import get_model
+
         super().__init__()
-        resnet = torchvision.models.get_model(name, weights=weights)
+        resnet = get_model(name, weights=weights)
         self.channels = resnet.fc.in_features
         del resnet.avgpool, resnet.fc
         for child, module in resnet.named_children():  # keeps torchvision's key names: conv1, layer1.0.conv1, …
@@ -92,7 +95,9 @@ def build_trunk(name, width=64, pretrained=False):
         return SmallResNet(width)
     if not pretrained:
         return TorchvisionTrunk(name)
-    weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
+    from torchvision.models import get_model_weights
+
+    weights = get_model_weights(name).IMAGENET1K_V1
     try:
         return TorchvisionTrunk(name, weights)
     except OSError as error:  # URLError is one

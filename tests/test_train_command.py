@@ -1,13 +1,17 @@
 """`python -m ipr_lib train`: which config and which folder it comes to."""
 
 import dataclasses
+import os
+import re
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from ipr_lib import checkpoints, engine, pipeline
 from ipr_lib.__main__ import main
-from ipr_lib.config import load_config
+from ipr_lib.config import REPOSITORY, load_config
 
 from .test_pipeline import TINY, home  # noqa: F401 - a fixture
 
@@ -62,3 +66,13 @@ def test_resuming_under_another_config_is_refused(home, capsys):  # noqa: F811
 def test_wrong_arguments(calls, arguments, message, capsys):
     assert main(["train", *arguments]) == 2
     assert message in capsys.readouterr().err and not calls
+
+
+def test_a_command_that_builds_no_network_does_not_load_torchvision():
+    """It takes longer than torch itself; and each command stands on one line of the help, its text beside it."""
+    code = "import sys, ipr_lib.__main__ as m\ntry: m.main(['--help'])\nfinally: print('loaded:', 'torchvision' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, timeout=300,
+                            env=os.environ | {"COLUMNS": "80"})
+    assert "loaded: False" in result.stdout, result.stderr
+    for name in ("capture", "train", "reproduce", "exercises", "report"):
+        assert re.search(rf"^ +{name} +\w+", result.stdout, flags=re.MULTILINE), name
