@@ -5,7 +5,8 @@
 plain      softmax over the volume, three sums, three dot products, autograd
 compiled   the same through torch.compile; left out, with the reason, where there is no compiler
 dsntnn     flat_softmax and dsnt, where that package is installed
-ours       ipr_lib.integral.soft_argmax
+ours       ipr_lib.integral.soft_argmax, the loss by autograd
+ours, loss ipr_lib.losses.soft_argmax_loss, what I* trains on: value and gradient in one visit on a CPU
 
 A GPU is timed by its own clock. On a CPU both clocks are shown: the processor time of all threads does not mind other
 work on the machine, the time on the wall does. Medians over the turns. At least the logits must be read forward, and
@@ -31,10 +32,11 @@ from ipr_lib.blocks import release_memory  # noqa: E402
 from ipr_lib.engine import default_device  # noqa: E402
 from ipr_lib.files import write_json  # noqa: E402
 from ipr_lib.integral import soft_argmax  # noqa: E402
+from ipr_lib.losses import soft_argmax_loss  # noqa: E402
 from ipr_lib.results import commit, device_name  # noqa: E402
 
 JOINTS = 18
-PLAIN, COMPILED, DSNTNN, OURS = "plain", "compiled", "dsntnn", "ours"
+PLAIN, COMPILED, DSNTNN, OURS, LOSS = "plain", "compiled", "dsntnn", "ours", "ours, loss"
 HEADER = ("way", "ms", "on the wall", "GB/s", "of its bytes", "extra memory", "error", "plain / it")
 
 
@@ -47,7 +49,7 @@ def plain(volume):
 
 
 def ways(wanted):
-    """Name -> function, and name -> reason for those left out; plain and ours are always there."""
+    """Name -> (volume) -> joints, and name -> reason for those left out; plain and ours are always there."""
     found, left_out = {PLAIN: plain}, {}
     found[COMPILED] = torch.compile(plain, dynamic=False)
     if importlib.util.find_spec("dsntnn"):
@@ -61,8 +63,8 @@ def ways(wanted):
     else:
         left_out[DSNTNN] = "not installed"
     left_out["kornia"] = "sums a 3-D volume window by window only, never as a whole"
-    found[OURS] = soft_argmax
-    for name in set(found) - {PLAIN, OURS, *wanted}:
+    found[OURS] = found[LOSS] = soft_argmax
+    for name in set(found) - {PLAIN, OURS, LOSS, *wanted}:
         left_out[name] = "not asked for"
         del found[name]
     return found, left_out
@@ -89,11 +91,12 @@ def make_volume(shape, dtype, last, device):
     return volume.requires_grad_()
 
 
-def step(way, volume, target):
+def step(name, way, volume, target):
     """One loss and its gradient; what training does with the volume."""
-    joints = way(volume)
-    (joints - target).abs().mean().backward()
-    return joints.detach()
+    if name == LOSS:
+        soft_argmax_loss(volume, target, torch.ones_like(target)).backward()
+    else:
+        (way(volume) - target).abs().mean().backward()
 
 
 def timed(function, device):
@@ -151,8 +154,8 @@ def compare(found, left_out, shape, dtype, last, device, turns):
     copied = torch.empty_like(volume).detach()
     rows, calls = {}, {}
     for name, way in list(found.items()):
-        def call(way=way):
-            step(way, volume, target)
+        def call(name=name, way=way):
+            step(name, way, volume, target)
             volume.grad = None
 
         try:
@@ -201,7 +204,8 @@ def main():
     parser.add_argument("--turns", type=int, default=9, help="how often each way is timed")
     parser.add_argument("--threads", type=int, default=None, help="of a CPU; by default all")
     parser.add_argument(
-        "--ways", nargs="+", choices=(PLAIN, COMPILED, DSNTNN, OURS), default=(PLAIN, COMPILED, DSNTNN, OURS),
+        "--ways", nargs="+", choices=(PLAIN, COMPILED, DSNTNN, OURS, LOSS),
+        default=(PLAIN, COMPILED, DSNTNN, OURS, LOSS),
         help="which to time; all by default"
     )
     parser.add_argument("--json", type=Path, default=None, help="where the numbers go; by default results/benchmarks/")

@@ -34,7 +34,7 @@ def test_toy_run_compares_the_ways_and_names_what_it_left_out(benchmark, monkeyp
     assert report["left_out"]["compiled"] == "no compiler" and "left out: compiled, no compiler" in capsys.readouterr().out
     assert len(report["cases"]) == 2
     for case in report["cases"]:
-        assert {"plain", "ours"} <= set(case["ways"])
+        assert {"plain", "ours", "ours, loss"} <= set(case["ways"])
         for row in case["ways"].values():
             assert row["ms"] > 0 and row["wall_ms"] > 0 and row["error_cells"] < 1e-4
         assert case["ways"]["plain"]["plain_over_it"] == 1
