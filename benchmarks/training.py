@@ -35,6 +35,7 @@ from ipr_lib.config import load_config
 from ipr_lib.datasets import MEAN, STD, BatchKeys, CropDataset, batches, normalise, prefetched
 from ipr_lib.files import write_json
 from ipr_lib.losses import integral_loss
+from ipr_lib.methods import INTEGRAL
 from ipr_lib.microbatches import MicroBatches
 from ipr_lib.optimizers import build_optimizer
 from ipr_lib.precision import autocast, memory_format, resolved
@@ -141,9 +142,7 @@ class Ours:
     def loss(self, model, batch):
         with autocast(self.cfg.precision, self.device):
             volume = model(normalise(batch["crops"], batch["colour"]))
-        joints = engine.decode(volume, self.cfg.crop_px, self.cfg.depth_mm)
-        extent = (self.cfg.crop_px, self.cfg.crop_px, self.cfg.depth_mm)
-        return integral_loss(joints, batch["joints"], batch["weights"], extent)
+        return INTEGRAL(volume, batch["joints"], batch["weights"], self.cfg.crop_px, self.cfg.depth_mm)
 
     def step(self, batch):
         names = ("crops", "colour", "joints", "weights")
