@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
+from .crop_jpeg import encode_jpeg
 from .evaluation import take_index
 from .files import InputError
-from .pictures import encode_jpeg
 from .store import open_store, write_store
 from .transforms import compose_affine
 

@@ -7,11 +7,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from .crop_jpeg import encode_jpeg
 from .files import InputError
 from .transforms import compose_affine, warp_shrinking
 
-# Steps that JPEG rounds its cosines to, the same for all: of the tables for one size of file, the least wrong pixels.
-_JPEG_TABLES = [[8] * 64] * 2
 # Some cameras and programs write a few bytes after a JPEG's end marker.
 _TRAILER = 512
 
@@ -95,19 +94,6 @@ def encode_crop(picture, affine, crop_px, to_picture=None):
     if to_picture is not None:
         affine = compose_affine(affine, to_picture)
     return encode_jpeg(cv2.cvtColor(warp_shrinking(picture, affine, crop_px), cv2.COLOR_BGR2RGB))
-
-
-def encode_jpeg(crop):
-    """Encode one crop for a store, with colours at full size: at half size they would cost as much as all other noise.
-
-    Args:
-        crop: (H, W, 3) uint8 RGB.
-    Returns:
-        JPEG bytes.
-    """
-    file = io.BytesIO()
-    Image.fromarray(crop).save(file, "JPEG", subsampling=0, qtables=_JPEG_TABLES, optimize=True)
-    return file.getvalue()
 
 
 def shrinkage(affines):

@@ -154,15 +154,23 @@ def warp(picture, affine, crop_px):
     return cv2.warpAffine(picture, affine, (crop_px, crop_px), flags=cv2.INTER_LINEAR)
 
 
-def warp_small(picture, affine, crop):
-    """`warp` of a stored crop into an array that is there already, (crop_px, crop_px, 3) uint8.
+def warp_small(pictures, affines, crops):
+    """`warp` of stored crops into an array that is there already.
 
-    The same pixels inside; past its edge the stored crop goes on with its outermost pixels, the best guess at a picture
+    The same pixels inside; past its edge a stored crop goes on with its outermost pixels, the best guess at a picture
     that does not end there. OpenCV warps four channels much faster than three, and here the fourth is cheap to add.
+
+    Args:
+        pictures: iterable of (H, W, 3) uint8; each is taken when its turn comes.
+        affines: (B, 2, 3) maps from picture px to crop px.
+        crops: (B, crop_px, crop_px, 3) uint8, written to.
     """
-    wide = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
-    wide = cv2.warpAffine(wide, affine, crop.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    cv2.cvtColor(wide, cv2.COLOR_RGBA2RGB, dst=crop)
+    wide = cut = None  # memory that serves crop after crop stays in a core's cache
+    size = crops.shape[2:0:-1]
+    for picture, affine, crop in zip(pictures, affines, crops):
+        wide = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA, wide)
+        cut = cv2.warpAffine(wide, affine, size, cut, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
+        cv2.cvtColor(cut, cv2.COLOR_RGBA2RGB, crop)
 
 
 def warp_shrinking(picture, affine, crop_px):

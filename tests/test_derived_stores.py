@@ -38,7 +38,7 @@ def test_part_of_a_store_holds_the_same_pictures_and_travels(store):
 
 def test_shrunken_crops_show_the_same_at_half_the_size(store):
     half = shrunken_store(store, 32)
-    assert half.recipe["crop_px"] == 32 and half.recipe["stored_px"] == 44 and half.picture(0).shape == (44, 44, 3)
+    assert half.recipe["crop_px"] == 32 and half.recipe["stored_px"] == 43 and half.picture(0).shape == (43, 43, 3)
     full, small = (CropDataset(s, px, 2000.0)[0, 0, np.arange(6)] for s, px in ((store, 64), (half, 32)))
     # Joints: px of the small crop lie over (p + 0.5) / 2 - 0.5 of the large one's.
     np.testing.assert_allclose((full["joints"][..., :2] + 0.5) / 2 - 0.5, small["joints"][..., :2], atol=1e-4)

@@ -109,7 +109,7 @@ def test_warp_small_gives_the_pixels_of_warp_and_goes_on_past_the_edge(n):
     for zoom in (0.3, 1.0, 2.6):
         affine = crop_affine([19.0, 26.5, 40.0], n, scale=zoom, rotation=33, flip=zoom > 1)
         crops = np.full((3, n, n, 3), 7, np.uint8)
-        warp_small(picture, affine, crops[1])
+        warp_small([picture], affine[None], crops[1:2])
         to_picture = np.array([[1.0, 0, -200], [0, 1, -200]])
         # OpenCV counts places in 1/32 px, rounded a little otherwise in a picture that begins elsewhere.
         assert np.abs(crops[1].astype(int) - warp(padded, compose_affine(affine, to_picture), n)).max() <= 8
