@@ -43,8 +43,10 @@ class Camera:
     def world_to_camera(self, joints_world):
         """(..., 3) world mm -> (..., 3) camera mm."""
         joints_world = np.asarray(joints_world)
-        if self.R.ndim == 2:  # one camera, one matrix product
-            return (joints_world - self.T) @ self.R.T
+        if self.R.ndim == 2:  # one camera, one product; x, y and z stay apart in memory, as all that follows likes them
+            planes = np.ascontiguousarray(self.R) @ joints_world.reshape(-1, 3).T
+            planes -= (self.R @ self.T)[:, None]
+            return np.moveaxis(planes.reshape(3, *joints_world.shape[:-1]), 0, -1)
         # Coordinate by coordinate: with an inner loop of length 3, numpy takes several times longer.
         x, y, z = (joints_world[..., i] - self.T[..., i] for i in range(3))
         rows = [self.R[..., i, 0] * x + self.R[..., i, 1] * y + self.R[..., i, 2] * z for i in range(3)]

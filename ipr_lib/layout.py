@@ -191,7 +191,8 @@ def _load_meta(path):
     wrong = [name for name in names if content[name].dtype.kind not in "fiu"]
     if wrong:
         raise InputError(f"{path}: {', '.join(wrong)} should hold numbers; prepare this set again")
-    return {name: np.asarray(content[name], np.float64) for name in names}
+    # MATLAB's order has the coordinates far apart in memory; all that reads them wants a pose's together.
+    return {name: np.array(content[name], np.float64, order="C") for name in names}
 
 
 def list_folders(root, subjects=SUBJECTS):

@@ -269,7 +269,7 @@ def label_columns(sequence, frames, stored_px):
     joints_cam = add_thorax(camera.world_to_camera(sequence.joints_world[frames]))
     box = box_at_root(joints_cam[:, HUMAN36M.root], camera)
     columns = {
-        "joints_cam": joints_cam.astype(np.float32),
+        "joints_cam": _rows(joints_cam),
         "joints_img": camera.camera_to_image(joints_cam).astype(np.float32),
         "visible": np.ones(joints_cam.shape[:2], bool),
         "has_depth": np.ones(n, bool),
@@ -284,6 +284,14 @@ def label_columns(sequence, frames, stored_px):
     for name, value in {"R": camera.R, "T": camera.T, "f": camera.f, "c": camera.c, **lens}.items():
         columns[name] = np.repeat(value[None].astype(np.float64), n, axis=0)
     return columns
+
+
+def _rows(coordinates):
+    """float32, each point's coordinates side by side; from a camera they come plane by plane, and a cast is slow then."""
+    rows = np.empty(coordinates.shape, np.float32)
+    for i in range(coordinates.shape[-1]):
+        rows[..., i] = coordinates[..., i]
+    return rows
 
 
 def _pack_picture(path, camera, affine, stored_px):

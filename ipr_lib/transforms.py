@@ -108,11 +108,13 @@ def crop_affine(box, crop_px, scale=1.0, rotation=0.0, shift=(0.0, 0.0), flip=Fa
     zoom = scale * crop_px / box[..., 2]
     cos, sin = zoom * np.cos(np.deg2rad(rotation)), zoom * np.sin(np.deg2rad(rotation))
     mirror = np.where(flip, -1.0, 1.0)
-    cos, sin, mirror = np.broadcast_arrays(cos, sin, mirror)
-    linear = np.stack([np.stack([mirror * cos, -mirror * sin], -1), np.stack([sin, cos], -1)], -2)
-    centre = box[..., :2] + shift * box[..., 2:]
-    offset = (crop_px - 1) / 2 - np.einsum("...ij,...j->...i", linear, centre)
-    return np.concatenate([linear, offset[..., None]], axis=-1)
+    x, y = (box[..., i] + shift[..., i] * box[..., 2] for i in range(2))
+    rows = (mirror * cos, -mirror * sin), (sin, cos)
+    affine = np.empty((*np.broadcast_shapes(cos.shape, mirror.shape, x.shape), 2, 3))
+    for i, (of_x, of_y) in enumerate(rows):  # number by number: several times faster than to stack them
+        affine[..., i, 0], affine[..., i, 1] = of_x, of_y
+        affine[..., i, 2] = (crop_px - 1) / 2 - (of_x * x + of_y * y)
+    return affine
 
 
 def apply_affine(affine, points):
