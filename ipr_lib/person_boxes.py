@@ -4,9 +4,10 @@ A box is (centre x, centre y, side) in px, the square that a cube of 2 m round t
 notebooks/12_your_own_pictures.ipynb.
 """
 
+import hashlib
 import queue
-import socket
 import threading
+import time
 import urllib.request
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import torch
 import torchvision
 from scipy.optimize import linear_sum_assignment
 
-from .files import InputError
+from .files import InputError, atomic_path
 from .people_store import square_boxes
 from .skeleton import HUMAN36M, bone_lengths
 from .transforms import BOX_MM
@@ -27,6 +28,7 @@ DETECTOR_SCALE = 1.2  # the cube's 2 m over the extent of somebody upright with 
 # Sum of the 17 limbs of a grown-up's skeleton, mm: the mean of the five actors that the capture trains on.
 BODY_MM = 4220.0
 PATIENCE_S = 20  # for the weights' host to answer; a person waits, and most likely has no network
+DOWNLOAD_S = 600  # for all of them to arrive: 78 MB, which a slow line brings in so long
 NEAR = 0.5  # two boxes of neighbouring frames belong together if their centres lie within this share of a side
 
 
@@ -39,20 +41,35 @@ def load_detector(device="cpu"):
         the detector in eval mode, or None; a line that says which, and where to put the weights if there is none.
     """
     weights = torchvision.models.get_model_weights(DETECTOR).DEFAULT
-    folder, file = f"{torch.hub.get_dir()}/checkpoints", weights.url.rpartition("/")[2]
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(PATIENCE_S)  # the download has no limit of its own: this one holds for each answer
+    path = Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
     try:
-        if not Path(folder, file).exists():
-            # No such limit covers looking the host's name up, which alone may take minutes.
-            in_time(PATIENCE_S, lambda: urllib.request.urlopen(weights.url).close())
+        if not path.exists():
+            _fetch(weights.url, path)
         detector = torchvision.models.get_model(DETECTOR, weights=weights, weights_backbone=None, progress=False)
     except Exception as error:  # no network, a broken line, a damaged file: torch and urllib raise a dozen kinds
         reason = (str(getattr(error, "reason", error)) or type(error).__name__).splitlines()[0]
-        return None, f"no person detector ({reason}): put {file} at {folder}, or name the box with --box"
-    finally:
-        socket.setdefaulttimeout(before)
+        return None, f"no person detector ({reason}): put {path.name} at {path.parent}, or name the box with --box"
     return detector.to(device).eval(), f"person boxes by torchvision's {DETECTOR}"
+
+
+def _fetch(url, path):
+    """Download a file whose name ends in the start of its sha256, as torch's do; whole and right, or not at all.
+
+    torch's own download has no limit, neither for looking the host's name up, which alone may take minutes, nor for all of it.
+    """
+    until = time.monotonic() + DOWNLOAD_S
+    answer = in_time(PATIENCE_S, lambda: urllib.request.urlopen(url, timeout=PATIENCE_S))
+    blocks = []
+    with answer:
+        while block := answer.read(1 << 20):
+            blocks.append(block)
+            if time.monotonic() > until:
+                raise TimeoutError(f"not all of it arrived within {DOWNLOAD_S} s")
+    content = b"".join(blocks)
+    if not hashlib.sha256(content).hexdigest().startswith(path.stem.rpartition("-")[2]):
+        raise InputError("what arrived is damaged")
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def in_time(seconds, call):

@@ -2,9 +2,10 @@
 
 import csv
 import dataclasses
+import hashlib
+import io
 import math
 import pickle
-import socket
 import sys
 import threading
 import time
@@ -219,14 +220,38 @@ def test_a_host_that_never_answers_is_given_up(monkeypatch, no_weights):
     tested = threading.Event()
     monkeypatch.setattr(person_boxes.urllib.request, "urlopen", lambda *_, **__: tested.wait(60))
     monkeypatch.setattr(person_boxes, "PATIENCE_S", 0.2)
-    limit, start = socket.getdefaulttimeout(), time.perf_counter()
+    start = time.perf_counter()
     try:
         detector, line = person_boxes.load_detector()
         assert time.perf_counter() - start < 30
     finally:
         tested.set()
     assert detector is None and "no answer within 0.2 s" in line and str(no_weights) in line and "\n" not in line
-    assert socket.getdefaulttimeout() == limit
+
+
+@pytest.mark.parametrize("change, line", [
+    ({}, None), ({"DOWNLOAD_S": -1}, "not all of it arrived within -1 s"), ({"damage": b"!"}, "what arrived is damaged"),
+])
+def test_weights_are_asked_for_once_and_come_whole_or_not_at_all(monkeypatch, no_weights, change, line):
+    content = b"weights" * 300_000  # three reads
+    name = f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    asked = []
+
+    def host(url, timeout):
+        asked.append((url, timeout))
+        return io.BytesIO(content + change.get("damage", b""))
+
+    monkeypatch.setattr(person_boxes.urllib.request, "urlopen", host)
+    if "DOWNLOAD_S" in change:
+        monkeypatch.setattr(person_boxes, "DOWNLOAD_S", change["DOWNLOAD_S"])
+    if line is None:
+        person_boxes._fetch("https://host/net", no_weights / name)
+        assert (no_weights / name).read_bytes() == content
+    else:
+        with pytest.raises((TimeoutError, InputError), match=line):
+            person_boxes._fetch("https://host/net", no_weights / name)
+        assert not list(no_weights.glob("*"))
+    assert asked == [("https://host/net", person_boxes.PATIENCE_S)]
 
 
 @pytest.mark.parametrize("error", [EOFError("Ran out of input"), pickle.UnpicklingError("invalid load key"), TimeoutError()])
