@@ -179,6 +179,20 @@ def test_clipping_bounds_the_gradient(store, tmp_path, monkeypatch):
     assert len(norms) == 3 and all(before > 1e-3 and after <= 1.001e-3 for before, after in norms)
 
 
+def test_tensorboard_reads_what_is_written(tmp_path):
+    """With the real package, which no environment of ours holds: `pip install tensorboard`. Steps made again replace the old."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with TrainingLog(tmp_path) as log:
+        log.write({"step": 2, "loss": 0.5, "score": None})
+        log.write({"step": 6, "loss": 0.75, "score": 3.0})
+    with TrainingLog(tmp_path, log.rows[:1]) as again:  # resumed from a checkpoint of step 2
+        again.write({"step": 6, "loss": 0.25, "score": 4.0})
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert set(events.Tags()["scalars"]) == {"loss", "score"}
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(2, 0.5), (6, 0.25)]
+    assert [(event.step, event.value) for event in events.Scalars("score")] == [(6, 4.0)]
+
+
 def test_tensorboard_is_written_where_it_is_installed(tmp_path, monkeypatch):
     calls = []
 
