@@ -229,12 +229,16 @@ def of_marginals(cost):
     Args:
         cost: function (p (n, W + H + D), weights, *targets) -> weighted values (n,), and their gradient by p.
     """
+    def sums(e):
+        along_z = e.flatten(2).sum(dim=2)
+        return torch.cat([along_z.sum(dim=1, keepdim=True), along_z], dim=1)
+
     def term(h, out, scratch, weights, *targets):
         D, H, W = h.shape[1:]
-        e, _, total = exponentials_and_sums(h, scratch[1])
-        total = total.flatten(1)
+        e, _, found = exponentials_and_sums(h, scratch[1], sums)
+        total, along_z = found.split((1, D), dim=1)
         plane = e.sum(dim=1)
-        p = torch.cat([plane.sum(dim=1), plane.sum(dim=2), e.flatten(2).sum(dim=2)], dim=1).div_(total)
+        p = torch.cat([plane.sum(dim=1), plane.sum(dim=2), along_z], dim=1).div_(total)
         value, slope = cost(p, weights, *targets)
         if out is not None:
             # dL/dh = p (g_x + g_y + g_z - mean), the g being dL/dp along the axes
@@ -280,7 +284,7 @@ def distance_of_expectation(volume_shape, like):
 def _times(e, out, scratch, factor, of_planes):
     """out = e * factor, some planes at a time: factor (`of_planes` of these, room (n, planes, H * W)) fills the room."""
     n, D, H, W = e.shape
-    step = max(1, min(D, FACTOR_CELLS * torch.get_num_threads() // (n * H * W)))
+    step = max(1, min(D, cells_at_once(e, FACTOR_CELLS) // (n * H * W)))
     room = scratch.flatten()[: n * step * H * W].view(n, step, H * W)
     parts = (e.flatten(2).split(step, 1), out.flatten(2).split(step, 1), of_planes.split(step, -2))
     for part, target, numbers in zip(*parts):

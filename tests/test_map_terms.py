@@ -213,3 +213,15 @@ def test_equals_the_loss_on_decoded_cells():
     sides = torch.tensor((10, 9, 8))
     expected = masked_mean((soft_argmax(volume) - cells).abs() / sides, weights)
     torch.testing.assert_close(soft_argmax_loss(volume, cells, weights), expected)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_careful_exponentials_say_the_same(loss, monkeypatch):
+    """What a block takes whose sample underflows, and every block on a GPU."""
+    volume, cells, weights = example(dtype=torch.float64)
+    value, grad = with_gradient(loss, volume, cells, weights)
+    for module in (blocks, map_terms):
+        monkeypatch.setattr(module, "seldom_below", lambda block, limit: False)
+    same, same_grad = with_gradient(loss, volume, cells, weights)
+    torch.testing.assert_close(same, value)
+    torch.testing.assert_close(same_grad, grad)
