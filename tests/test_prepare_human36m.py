@@ -1,6 +1,7 @@
 """Human3.6M from raw trees in the official form, written by tests/human36m_raw.py with made-up values."""
 
 import io
+import re
 import shutil
 import tarfile
 
@@ -457,6 +458,16 @@ def test_truncated_archive(tree, tmp_path):
         with pytest.raises(InputError, match="Videos_S1.tgz is truncated or damaged"):
             prepare(tree, tmp_path / "set", **PHOTO)
         assert names(tmp_path) == ["raw"]
+
+
+def test_what_an_archive_lacks_is_told_by_the_archive_s_name(tree, tmp_path):
+    """And not by that of the folder it was extracted to, which is gone when the message is read."""
+    raw_file(tree, 1, "D3_Positions", "TakingPhoto.cdf").unlink()
+    raw.pack(tree, 1, "D3_Positions", "Poses_D3_Positions_S1.tgz")
+    expected = f"camera 1, 2, 3, 4: {tree / 'Poses_D3_Positions_S1.tgz'}: TakingPhoto.cdf is missing; download"
+    with pytest.raises(InputError, match=re.escape(expected)):
+        prepare(tree, tmp_path / "set", **PHOTO)
+    assert len(names(tmp_path / "set")) == 4, "the other take"
 
 
 # check

@@ -17,7 +17,7 @@ from ..files import InputError, atomic_path, scratch_folder
 from ..layout import ACTIONS, CAMERAS, DAMAGED_SEQUENCES, FIRST_ACTION, META_NAME, SUBJECTS, TEST_STEP, TRAIN_STEP
 from ..parallel import parallel_map
 from .metadata import NAME, Metadata, read_camera, read_metadata, sequence_title
-from .raw import RAW_JOINTS, extract, find_kind, read_pose, video_frames
+from .raw import RAW_JOINTS, extract, find_kind, name_archives, read_pose, video_frames
 
 # Of the 32 recorded joints, those of skeleton.HUMAN36M in its order; the rest are copies and end points.
 JOINTS = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
@@ -244,6 +244,7 @@ def run(source, scratch, steps, actions, place, is_done, work, lens, reader, met
                         unchecked += not (checked or error)
                         if error:
                             title = f"{sequence_title(metadata, *task.key)}, camera"
+                            error = name_archives(error, source, subject, folders)
                             failures.setdefault((title, error), []).append(task.camera_id)
             except InputError as error:
                 failures[f"S{subject}", str(error)] = []

@@ -79,6 +79,21 @@ def extract(archive, subject, wanted, target):
         raise InputError(f"{archive} cannot be extracted to {target}: {error}") from error
 
 
+def name_archives(text, source, subject, folders):
+    """An error's text, with the archive in place of the folder that it was extracted to and that is gone by then.
+
+    Args:
+        text: str.
+        source, subject: as for `find_kind`.
+        folders: folder by kind, extracted or found.
+    """
+    for kind, folder in folders.items():
+        found = find_kind(source, subject, kind)
+        if found is not None and found.is_file():
+            text = text.replace(str(folder / "x")[:-1], f"{found}: ")
+    return text
+
+
 def _checked(tar, archive, subject):
     members = tar.getmembers()
     while tar.fileobj.read(1 << 20):  # to the end, where the checksum lies
