@@ -140,12 +140,13 @@ def axis_effect(results, axis):
         results: as `compare.compare` returns.
         axis: of LEVELS.
     Returns:
-        {method: {level: errors (S, T), see `pick`}}: numbers ascending, words in the plan's order. A method without runs on
-        the axis has the base alone.
+        {method: {level: errors (S, T), see `pick`}}: numbers ascending, words by how many pictures, how many of them with
+        depth, and how many parameters there are. A method without runs on the axis has the base alone.
     """
     effect = {}
     for method in MAIN:
         on_axis = [run for run in results if run["method"] == method and (run["axis"] == axis or run["case"] == method)]
+        on_axis.sort(key=lambda run: (run["train_items"], run["with_depth"], run["parameters"]))
         levels = {LEVELS[axis](run): run["case"] for run in on_axis}
         if not any(isinstance(level, str) for level in levels):
             levels = dict(sorted(levels.items()))

@@ -57,7 +57,9 @@ def test_only_shared_seeds_are_compared():
 def on_axis(case, takes, axis, seed=0, samples=64, **config):
     run = result(case, takes, seed, axis=axis if "," in case else "method")
     config = {"profile": "laptop", "crop_px": 64, "trunk": "small", "trunk_width": 16, "depth_bins": 16, "deconvolutions": 2} | config
-    return run | {"samples_seen": samples, "config": config, "network": f"small (width {config['trunk_width']}), 64 px"}
+    data = {"train_items": 15 if "alone" in case else 60, "with_depth": 15 if "quarter" in case else 60}
+    network = {"network": f"small (width {config['trunk_width']}), 64 px", "parameters": 1000 * config["trunk_width"]}
+    return run | data | network | {"samples_seen": samples, "config": config}
 
 
 def test_levels_of_an_axis_hold_the_base_and_ascend():
@@ -70,11 +72,11 @@ def test_levels_of_an_axis_hold_the_base_and_ascend():
     assert {level: errors.mean() for level, errors in verdicts.axis_effect(runs, "budget")["I*"].items()} == {64: 6, 256: 2}
 
 
-def test_levels_in_words_keep_the_plans_order():
+def test_levels_in_words_go_from_little_to_much():
     words = "a quarter with depth, rest 2D", "a quarter alone"
     runs = [on_axis("H2", [1], "2D"), *(on_axis(f"H2, {word}", [2], "2D") for word in words)]
-    assert list(verdicts.axis_effect(runs, "2D")["H2"]) == ["all with depth", *words]
-    runs = [on_axis("H2", [1], "trunk"), on_axis("H2, twice the width", [2], "trunk", trunk_width=32)]
+    assert list(verdicts.axis_effect(runs, "2D")["H2"]) == ["a quarter alone", "a quarter with depth, rest 2D", "all with depth"]
+    runs = [on_axis("H2, twice the width", [2], "trunk", trunk_width=32), on_axis("H2", [1], "trunk")]
     assert list(verdicts.axis_effect(runs, "trunk")["H2"]) == ["small (width 16)", "small (width 32)"]
 
 
