@@ -58,10 +58,16 @@ class Camera:
 
     def camera_to_image(self, joints_cam):
         """(..., 3) camera mm -> (..., 2) px. Joints need Z > 0: a point behind the camera has no picture."""
-        x, y = joints_cam[..., 0] / joints_cam[..., 2], joints_cam[..., 1] / joints_cam[..., 2]
+        shape = np.broadcast_shapes(np.shape(joints_cam)[:-1], self.f.shape[:-1])
+        rays = np.empty((2, *shape))
+        for i in range(2):
+            np.divide(joints_cam[..., i], joints_cam[..., 2], out=rays[i, ...])
         if self.k is not None:
-            x, y = np.moveaxis(distort(np.stack([x, y], -1), self.k, self.p), -1, 0)
-        return _side_by_side([x * self.f[..., 0] + self.c[..., 0], y * self.f[..., 1] + self.c[..., 1]])
+            rays = np.moveaxis(distort(np.moveaxis(rays, 0, -1), self.k, self.p), -1, 0)
+        for i in range(2):  # in place: at this size new memory costs as much as the sum
+            rays[i, ...] *= self.f[..., i]
+            rays[i, ...] += self.c[..., i]
+        return np.moveaxis(rays, 0, -1)
 
     def image_to_camera(self, joints_img, depth):
         """(..., 2) px and (...) depth Z in mm -> (..., 3) camera mm; NaN where a lens sends no point there."""

@@ -270,7 +270,7 @@ def label_columns(sequence, frames, stored_px):
     box = box_at_root(joints_cam[:, HUMAN36M.root], camera)
     columns = {
         "joints_cam": _rows(joints_cam),
-        "joints_img": camera.camera_to_image(joints_cam).astype(np.float32),
+        "joints_img": _rows(camera.camera_to_image(joints_cam)),
         "visible": np.ones(joints_cam.shape[:2], bool),
         "has_depth": np.ones(n, bool),
         "box": box,
