@@ -30,6 +30,7 @@ SPLITS = {
     "S1,5,6,7,8 / S9,11": ((1, 5, 6, 7, 8), (9, 11)),
     "S1,5,6,7,8,9 / S11": ((1, 5, 6, 7, 8, 9), (11,)),
 }
+TRAIN_SUBJECTS, TEST_SUBJECTS = SPLITS["S1,5,6,7,8 / S9,11"]
 TRAIN_STEP, TEST_STEP = 5, 64
 # Left out by everyone: its video is damaged.
 SKIPPED_FOLDERS = ("s_11_act_02_subact_02_ca_01",)

@@ -14,11 +14,12 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from . import compare, compare_plan, distributed, engine, evaluation, exercises, results, verdicts
-from .capture.studio import TEST_SUBJECTS, write_capture
+from .capture.studio import write_capture
 from .checkpoints import CHECKPOINT, trained_minutes
 from .config import REPOSITORY, load_config
 from .datasets import training_keys
 from .files import InputError, atomic_path, read_json, write_json
+from .layout import TEST_SUBJECTS
 from .minutes import STAMP, TIMES, run_minutes, timed, times_table
 from .mixing import StoreMix
 from .models import count_parameters

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from ..camera import look_at
 from ..files import InputError, atomic_path, read_json, write_json
-from ..layout import META_NAME, SPLITS, SUBJECTS, action_name, folder_name, picture_name, write_meta
+from ..layout import META_NAME, SUBJECTS, TRAIN_SUBJECTS, action_name, folder_name, picture_name, write_meta
 from ..parallel import parallel_map
 from .actions import perform
 from .light import studio_light
@@ -26,7 +26,6 @@ from .render import picture, stage
 CAPTURE_VERSION = 2  # rises whenever the same recipe would give other pictures or poses
 MANIFEST = "capture.json"
 JPEG_QUALITY = 90
-TRAIN_SUBJECTS, TEST_SUBJECTS = SPLITS["S1,5,6,7,8 / S9,11"]
 # Chosen so that every joint of every take lies in all four pictures.
 # Centre (mm), where it looks (mm), focal lengths (px), principal point (px), height (px); all are 1000 px wide
 _CAMERAS = {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..config import REPOSITORY
 from ..files import InputError
-from ..layout import SUBJECTS, TEST_STEP, TRAIN_STEP
+from ..layout import SUBJECTS, TEST_STEP, TEST_SUBJECTS, TRAIN_STEP
 from . import check, human36m, human36m_store
 from .metadata import read_metadata
 from .raw import READERS
@@ -34,7 +34,7 @@ def _add_human36m(parser):
                         help=f"use every N-th frame of training subjects; default {TRAIN_STEP}")
     parser.add_argument("--test-step", type=int, default=TEST_STEP, metavar="N",
                         help=f"use every N-th frame of test subjects; default {TEST_STEP}")
-    parser.add_argument("--test-subjects", type=int, nargs="+", choices=SUBJECTS, default=human36m.TEST_SUBJECTS, metavar="N",
+    parser.add_argument("--test-subjects", type=int, nargs="+", choices=SUBJECTS, default=TEST_SUBJECTS, metavar="N",
                         help="default: 9 11; with 11 alone, S9 is for training")
     parser.add_argument("--all-frames", action="store_true", help="use every frame")
     parser.add_argument("--lens", action="store_true", help="keep the full lens model; default: the customary pinhole")

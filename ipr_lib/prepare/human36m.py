@@ -21,7 +21,6 @@ from .raw import RAW_JOINTS, extract, find_kind, name_archives, read_pose, video
 
 # Of the 32 recorded joints, those of skeleton.HUMAN36M in its order; the rest are copies and end points.
 JOINTS = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
-TEST_SUBJECTS = (9, 11)
 ALL_ACTIONS = tuple(range(FIRST_ACTION, FIRST_ACTION + len(ACTIONS)))
 JPEG_QUALITY = 90
 _REQUIRED, _FOR_CHECKS = ("D3_Positions", "Videos"), ("D3_Positions_mono", "D2_Positions")
@@ -179,7 +178,7 @@ def _is_written(task):
 
 
 def prepare(source, target, *, subjects=SUBJECTS, actions=ALL_ACTIONS, step=TRAIN_STEP, test_step=TEST_STEP,
-            test_subjects=TEST_SUBJECTS, lens=False, reader="opencv", metadata=None, workers=1):
+            test_subjects=layout.TEST_SUBJECTS, lens=False, reader="opencv", metadata=None, workers=1):
     """Write the prepared layout from the raw download; what is there already is kept.
 
     Args:

@@ -14,10 +14,10 @@ import numpy as np
 
 from ..files import InputError
 from ..joined_store import is_joined, join_folder, join_stores
-from ..layout import CAMERAS, SKIPPED_FOLDERS, SUBJECTS, TEST_STEP, TRAIN_STEP, Sequence, folder_name
+from ..layout import CAMERAS, SKIPPED_FOLDERS, SUBJECTS, TEST_STEP, TEST_SUBJECTS, TRAIN_STEP, Sequence, folder_name
 from ..pictures import encode_crop
 from ..store import MARGIN, label_columns, open_store, write_store
-from .human36m import ALL_ACTIONS, TEST_SUBJECTS, read_frames, read_labels, run
+from .human36m import ALL_ACTIONS, read_frames, read_labels, run
 
 
 def prepare_stores(source, target, name, *, crop_px, subjects=SUBJECTS, actions=ALL_ACTIONS, step=TRAIN_STEP,
