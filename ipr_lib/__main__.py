@@ -25,11 +25,14 @@ from .prepare import command as prepare_command
 
 
 def main(arguments=None):
-    """Run one command; returns the exit code: 0, 2 for what the user can mend, 130 after Ctrl-C."""
+    """Run one command; returns the exit code: 0, 1 for notebooks that failed, 2 for what the user can mend, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     options.arguments = sys.argv[1:] if arguments is None else arguments
     try:
         return options.run(options) or 0
+    except notebooks.NotebooksFailed as error:
+        print(f"ipr_lib {options.command}: {error}", file=sys.stderr)
+        return 1
     except InputError as error:
         print(f"ipr_lib {options.command}: {error}", file=sys.stderr)
         return 2
@@ -68,7 +71,7 @@ def _parser():
     _add_train(add("train", _train, "train the network of a profile, or go on with its training"), add_config)
     _add_test(add("test", _test, "score a trained or a published network and print its tables"), add_config)
     _add_predict(add, add_config)
-    command = add("reproduce", _reproduce, "capture, train, evaluate, run the notebooks, print the table")
+    command = add("reproduce", _reproduce, "capture, train, evaluate, print the table, run the notebooks")
     add_config(command)
     command.add_argument("--only", nargs="+", metavar="NN", help="run these notebooks alone, e.g. 00 06")
     command.add_argument("--fresh", action="store_true", help="run notebooks again though nothing has changed for them")

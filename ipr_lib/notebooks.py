@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -10,6 +11,39 @@ from .config import REPOSITORY
 from .files import InputError
 
 NOTEBOOKS = REPOSITORY / "notebooks"
+
+
+class NotebookFailed(InputError):
+    """A notebook did not run to its end.
+
+    Args:
+        notebook: its file name.
+        number: execution number of the cell that failed, as "[41]"; None where it is not known.
+        line: the line of that cell that failed, or None.
+        reason: the error in one line.
+        executed: path of the executed notebook, with everything up to the failure.
+    """
+
+    def __init__(self, notebook, number, line, reason, executed):
+        self.notebook, self.number, self.line, self.reason, self.executed = notebook, number, line, reason, executed
+        where = "before the first cell" if number is None else f"in cell [{number}]"
+        at = f", at `{line}`" if line else ""
+        super().__init__(f"{notebook} stopped {where}{at}: {reason}; see {executed}")
+
+
+class NotebooksFailed(Exception):
+    """Some notebooks failed; its message is a list of them.
+
+    Args:
+        failures: list of NotebookFailed.
+    """
+
+    def __init__(self, failures):
+        self.failures = failures
+        count = "1 notebook" if len(failures) == 1 else f"{len(failures)} notebooks"
+        lines = [f"{count} failed; the same command runs them again, and only them:"]
+        lines += [f"  {failure}" for failure in failures]
+        super().__init__("\n".join(lines))
 
 
 def list_notebooks():
@@ -26,8 +60,8 @@ def run_notebook(source, target, parameters, solutions=None):
         parameters: by name; each must stand in the notebook's parameters cell.
         solutions: notebook that solves the exercises. Each check then has to call the exercise open and the solution right.
     Raises:
-        InputError: an unknown parameter name; a cell failed (the message shows its error and where the notebook lies); the
-            kernel died.
+        InputError: an unknown parameter name.
+        NotebookFailed: a cell failed, or the kernel died.
     """
     import nbformat
     import papermill
@@ -53,16 +87,45 @@ def run_notebook(source, target, parameters, solutions=None):
                 start_timeout=600, config=KernelConfig(KernelManager=ipc),
             )
     except papermill.PapermillExecutionError as error:
-        raise InputError(
-            f"{source.name}: cell {error.exec_count} failed with {error.ename}: {error.evalue}; see {output}"
-        ) from error
+        message = f"{error.ename}: {error.evalue}" if str(error.evalue) else error.ename
+        line = failed_line(error.traceback)
+        raise NotebookFailed(source.name, error.exec_count, line, message, output) from error
     except DeadKernelError as error:
-        begun = [cell for cell in nbformat.read(output, as_version=4).cells if cell.metadata.get("papermill", {}).get("start_time")]
-        where = f"in the cell that begins with `{begun[-1].source.partition(chr(10))[0]}`" if begun else "before the first cell"
-        raise InputError(
-            f"{source.name}: the kernel died {where}, most often for want of memory; close other programs or choose a smaller "
-            f"profile, and run again; see {output}"
-        ) from error
+        number, line = _last_begun(nbformat.read(output, as_version=4))
+        reason = (
+            "the kernel died, most often for want of memory; close other programs or choose a smaller profile, and run again"
+        )
+        raise NotebookFailed(source.name, number, line, reason, output) from error
+
+
+def failed_line(traceback):
+    """The line of a notebook's cell that raised an error.
+
+    Args:
+        traceback: list of str as IPython gives it, colours included; it marks the line of each frame with an arrow.
+    Returns:
+        the line without its number, or None where no frame is a cell's.
+    """
+    text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(traceback))
+    found = None
+    in_cell = False
+    for line in text.splitlines():
+        if re.match(r"(Cell In|File |.*\.py)", line):
+            in_cell = line.startswith("Cell In")
+        arrow = re.match(r"-+> ?\d+ (.*)", line)
+        if arrow and in_cell:
+            found = arrow.group(1).strip()
+    return found
+
+
+def _last_begun(notebook):
+    """(execution number, first line) of the cell in which a kernel died; (None, None) where none was begun."""
+    number, line = None, None
+    codes = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for count, cell in enumerate(codes, start=1):
+        if cell.metadata.get("papermill", {}).get("start_time"):
+            number, line = count, cell.source.partition("\n")[0]
+    return number, line
 
 
 def parameter_names(notebook):

@@ -7,11 +7,10 @@ import dataclasses
 import hashlib
 import json
 import math
-import time
+import sys
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from . import compare, compare_plan, distributed, engine, evaluation, exercises, results, verdicts
 from .capture.studio import write_capture
@@ -20,11 +19,12 @@ from .config import REPOSITORY, load_config
 from .datasets import training_keys
 from .files import InputError, atomic_path, read_json, write_json
 from .layout import TEST_SUBJECTS
-from .minutes import STAMP, TIMES, run_minutes, timed, times_table
+from .minutes import STAMP, TIMES, run_minutes, timed, times_table, work_seconds
 from .mixing import StoreMix
 from .models import count_parameters
-from .notebooks import list_notebooks, run_notebook
+from .notebooks import NotebookFailed, NotebooksFailed, list_notebooks, run_notebook
 from .part_stores import part_store
+from .progress import progress, stage
 from .store import open_store
 
 DATA = REPOSITORY / "data"
@@ -156,20 +156,22 @@ def train_set(cfg, store, others):
     return StoreMix([store, *others], cfg.mix_ratio or None) if others else store
 
 
-def evaluated(cfg, results_dir=REPOSITORY / "results"):
+def evaluated(cfg, results_dir=REPOSITORY / "results", stages=3):
     """Scores of the trained network on the test part.
 
     Args:
         cfg: Config.
         results_dir: where runs lie.
+        stages: of the whole job, of which data, training and evaluation are the first three; a log counts them.
     Returns:
         content of the run's `metrics.json`; what `evaluation.predict_looks` gives lies beside it in `predictions.npz`.
     """
     folder = run_dir(cfg, results_dir)
     others = mixed_in(cfg)
-    with timed(folder, "data"):
+    with stage(1, stages), timed(folder, "data"):
         train_store, test_store = stores(cfg)
-    model = _train(cfg, train_store, others, folder)
+    with stage(2, stages):
+        model = _train(cfg, train_store, others, folder)
     checkpoint = hashlib.sha256((folder / CHECKPOINT).read_bytes()).hexdigest()[:16]
     path = folder / METRICS
     if path.exists() and (folder / PREDICTIONS).exists():
@@ -178,7 +180,7 @@ def evaluated(cfg, results_dir=REPOSITORY / "results"):
         if content["checkpoint"] == checkpoint and "scores_flip" in content and same_test:
             return content
     told = evaluation.tell(test_store)
-    with timed(folder, "evaluation"):
+    with stage(3, stages), timed(folder, "evaluation"):
         predictions = evaluation.predict_looks(
             lambda crops: engine.predict(model, crops, cfg), test_store, told, cfg.crop_px, max(cfg.batch_size, 64)
         )
@@ -240,7 +242,9 @@ def compared(profile, seeds=(0,), results_dir=REPOSITORY / "results", names=None
 
 
 def reproduce(profile, seed=0, overrides=None, results_dir=REPOSITORY / "results", only=None, fresh=False, solutions=False):
-    """Capture, train, evaluate, run the notebooks, print the table; whatever is valid already is reused.
+    """Capture, train, evaluate, print the table, run the notebooks; whatever is valid already is reused.
+
+    A notebook that fails costs the others nothing: they run all the same.
 
     Args:
         profile: a profile's name.
@@ -252,41 +256,81 @@ def reproduce(profile, seed=0, overrides=None, results_dir=REPOSITORY / "results
         solutions: solve the exercises of each notebook that has solutions, too, and check them.
     Returns:
         content of the run's `metrics.json`.
+    Raises:
+        NotebooksFailed: notebooks failed; the message lists them. The same call runs these, and these alone, again.
     """
-    started = time.perf_counter()
+    started = work_seconds()
     overrides = dict(overrides or {})
     cfg = load_config(profile, seed=seed, **overrides)
     notebooks = [path for path in list_notebooks() if only is None or path.name[:2] in only]
     if only is not None and len(notebooks) != len(set(only)):
         raise InputError(f"no notebook {', '.join(sorted(set(only) - {path.name[:2] for path in notebooks}))}")
-    metrics = evaluated(cfg, results_dir)
+    with_comparison = profile in compare.IN_REPRODUCE and any(path.name.startswith("08_") for path in notebooks)
+    stages = 5 if with_comparison else 4
+
+    metrics = evaluated(cfg, results_dir, stages)
+    print(results.report(metrics), flush=True)  # at once: what comes next takes long, and may fail
+
     folder = run_dir(cfg, results_dir)
+    if with_comparison:
+        with stage(4, stages), timed(folder, "comparison"):
+            compared(profile, (seed,), results_dir, compare.IN_REPRODUCE[profile], overrides=overrides)
     parameters = {
         "profile": profile, "seed": seed, "overrides": overrides, "results_dir": str(Path(results_dir).resolve())
     }
-    if profile in compare.IN_REPRODUCE and any(path.name.startswith("08_") for path in notebooks):
-        with timed(folder, "comparison"):
-            compared(profile, (seed,), results_dir, compare.IN_REPRODUCE[profile], overrides=overrides)
-    library = sorted(path for path in (REPOSITORY / "ipr_lib").rglob("*") if path.suffix in (".py", ".js"))
-    sources = hashlib.sha256(b"".join(path.read_bytes() for path in library))
-    for path in (progress := tqdm(notebooks, desc="notebooks", unit="notebook", disable=None)):
-        progress.set_postfix_str(path.stem)
-        target = folder / path.name[:2]
-        stamp = {"sources": sources.hexdigest()[:16], "checkpoint": metrics["checkpoint"], "parameters": parameters}
-        stamp["notebook"] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        solved = exercises.solutions_of(path)
-        solved = solved if solutions and solved.exists() else None
-        if solved:
-            stamp["solutions"] = hashlib.sha256(solved.read_bytes()).hexdigest()[:16]
-        done = target / STAMP
-        same = done.exists() and read_json(done)["stamp"] == json.loads(json.dumps(stamp))
-        if same and (target / "executed.ipynb").exists() and not fresh:
-            continue
-        start = time.perf_counter()
-        run_notebook(path, target, parameters, solved)
-        write_json(done, {"stamp": stamp, "minutes": round((time.perf_counter() - start) / 60, 3)})
-    print(results.report(metrics))
+    with stage(stages, stages):
+        failures = _run_notebooks(notebooks, folder, parameters, metrics["checkpoint"], fresh, solutions)
     print(times_table(run_minutes(folder)), end="\n\n")
     print(f"report, figures and executed notebooks: {folder}")
-    print(f"{(time.perf_counter() - started) / 60:.1f} minutes")
+    print(f"{(work_seconds() - started) / 60:.1f} minutes", flush=True)
+    if failures:
+        raise NotebooksFailed(failures)
     return metrics
+
+
+def _run_notebooks(notebooks, folder, parameters, checkpoint, fresh, solutions):
+    """Run the notebooks for which something has changed since they last ran, or that failed.
+
+    Args:
+        notebooks: paths of them.
+        folder: of the run; each notebook gets a folder of its own in it.
+        parameters: of the notebooks, by name.
+        checkpoint: what tells the run's network from others.
+        fresh, solutions: see `reproduce`.
+    Returns:
+        list of NotebookFailed, of those that failed.
+    """
+    failures = []
+    with progress(notebooks, desc="notebooks", unit="notebook") as bar:
+        for path in bar:
+            bar.set_postfix_str(path.stem)
+            target = folder / path.name[:2]
+            solved = exercises.solutions_of(path) if solutions else None
+            if solved is not None and not solved.exists():
+                solved = None
+            stamp = _notebook_stamp(path, solved, parameters, checkpoint)
+            done = target / STAMP
+            unchanged = done.exists() and read_json(done)["stamp"] == json.loads(json.dumps(stamp))
+            if unchanged and (target / "executed.ipynb").exists() and not fresh:
+                continue
+            start = work_seconds()
+            try:
+                run_notebook(path, target, parameters, solved)
+            except NotebookFailed as failure:
+                done.unlink(missing_ok=True)  # an older success must not count for what lies there now
+                print(f"failed: {failure}", file=sys.stderr, flush=True)
+                failures.append(failure)
+                continue
+            write_json(done, {"stamp": stamp, "minutes": round((work_seconds() - start) / 60, 3)})
+    return failures
+
+
+def _notebook_stamp(path, solved, parameters, checkpoint):
+    """All that an executed notebook depends on: the library, the run's network, parameters, the notebook and its solutions."""
+    library = sorted(path for path in (REPOSITORY / "ipr_lib").rglob("*") if path.suffix in (".py", ".js"))
+    sources = hashlib.sha256(b"".join(path.read_bytes() for path in library))
+    stamp = {"sources": sources.hexdigest()[:16], "checkpoint": checkpoint, "parameters": parameters}
+    stamp["notebook"] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    if solved is not None:
+        stamp["solutions"] = hashlib.sha256(solved.read_bytes()).hexdigest()[:16]
+    return stamp

@@ -49,21 +49,38 @@ def test_unknown_parameter_is_refused_before_anything_runs(tmp_path):
     assert not (tmp_path / "tally").exists() and not (tmp_path / "out").exists()
 
 
-def test_failing_notebook_names_itself_and_its_cell(tmp_path):
-    source = write_notebook(tmp_path / "07_broken.ipynb", "x = 1", "raise ValueError('no such joint')", COUNT.format("late"))
-    with pytest.raises(InputError, match=r"07_broken\.ipynb: cell \d+ failed with ValueError: no such joint; see (.*)") as caught:
+def test_failing_notebook_names_its_cell_its_line_and_the_error(tmp_path):
+    source = write_notebook(
+        tmp_path / "07_broken.ipynb", "x = 1", "y = 2\nassert y < x, f'expected less than {x}, got {y}'\nz = 3", COUNT.format("late")
+    )
+    with pytest.raises(notebooks.NotebookFailed) as caught:
         notebooks.run_notebook(source, tmp_path / "out", {"results_dir": str(tmp_path)})
-    assert str(caught.value).endswith(str(tmp_path / "out" / "executed.ipynb"))
-    executed = nbformat.read(tmp_path / "out" / "executed.ipynb", as_version=4)
-    number = int(str(caught.value).partition("cell ")[2].partition(" ")[0])
-    (failed,) = [cell for cell in executed.cells if cell.cell_type == "code" and cell.execution_count == number]
-    assert "no such joint" in failed.source
+    failure = caught.value
+    assert failure.notebook == "07_broken.ipynb" and failure.executed == tmp_path / "out" / "executed.ipynb"
+    assert failure.line == "assert y < x, f'expected less than {x}, got {y}'"
+    assert failure.reason == "AssertionError: expected less than 1, got 2"
+    executed = nbformat.read(failure.executed, as_version=4)
+    codes = [cell for cell in executed.cells if cell.cell_type == "code"]
+    (failed,) = [cell for cell in codes if cell.execution_count == failure.number]
+    assert "assert y < x" in failed.source
+    assert str(failure) == (
+        f"07_broken.ipynb stopped in cell [{failure.number}], at `{failure.line}`: {failure.reason}; see {failure.executed}"
+    )
     assert not (tmp_path / "tally").exists(), "cells after the failed one must not run"
+
+
+def test_an_error_inside_a_library_names_the_line_of_the_cell(tmp_path):
+    source = write_notebook(tmp_path / "07_broken.ipynb", "import json\n\njson.loads('{') # half a file")
+    with pytest.raises(notebooks.NotebookFailed) as caught:
+        notebooks.run_notebook(source, tmp_path / "out", {"profile": "smoke"})
+    assert caught.value.line == "json.loads('{') # half a file"
+    assert caught.value.reason.startswith("JSONDecodeError: ")
 
 
 def test_a_dead_kernel_is_one_line(tmp_path):
     source = write_notebook(tmp_path / "07_killed.ipynb", "x = 1", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "2")
-    with pytest.raises(InputError, match="07_killed.ipynb: the kernel died in the cell that begins with `import os, signal`, ") as caught:
+    with pytest.raises(notebooks.NotebookFailed, match="07_killed.ipynb stopped in cell .*: the kernel died, most often") as caught:
         notebooks.run_notebook(source, tmp_path / "out", {"profile": "smoke"})
+    assert caught.value.line == "import os, signal"
     assert "\n" not in str(caught.value) and str(caught.value).endswith(str(tmp_path / "out" / "executed.ipynb"))
     assert "x = 1" in (tmp_path / "out" / "executed.ipynb").read_text()

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ipr_lib import engine, notebooks, part_stores, pipeline
+from ipr_lib.__main__ import main
 from ipr_lib.config import REPOSITORY, load_config
 from ipr_lib.files import InputError, read_json, write_json
 from ipr_lib.skeleton import MPII
@@ -258,6 +259,57 @@ def test_reproduce_then_reuse_then_change(home, cfg, capsys):
     (home / "ipr_lib" / "view.js").write_text("a = 3")  # executed notebooks carry the views' scripts
     reproduce(home, only=["01"])
     assert tally(home) == [*ran, ran[1], ran[0], ran[1], ran[1]]
+
+
+def test_a_notebook_that_fails_costs_the_others_nothing(home, cfg, capsys):
+    """The table comes first, the other notebooks run, a list ends it; the next call runs the failed one alone."""
+    broken = home / "notebooks" / "00_first.ipynb"
+    write_notebook(broken, COUNT.format("00_first"), "limit = 65\nassert limit < 60, f'expected below 60 mm, got {limit}'")
+    with pytest.raises(notebooks.NotebooksFailed) as caught:
+        reproduce(home)
+    folder = pipeline.run_dir(cfg, home / "results")
+    (failure,) = caught.value.failures
+    assert (failure.notebook, failure.line) == ("00_first.ipynb", "assert limit < 60, f'expected below 60 mm, got {limit}'")
+    assert failure.reason == "AssertionError: expected below 60 mm, got 65"
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "1 notebook failed; the same command runs them again, and only them:"
+    assert lines[1:] == [f"  {failure}"]
+    assert [line.split()[0] for line in tally(home)] == ["00_first", "01_second"]
+    assert (folder / "report.md").read_text() in capsys.readouterr().out
+    assert (folder / "01" / "stamp.json").exists() and not (folder / "00" / "stamp.json").exists()
+
+    write_notebook(broken, COUNT.format("00_first"))
+    reproduce(home)
+    assert [line.split()[0] for line in tally(home)] == ["00_first", "01_second", "00_first"]
+
+
+def test_the_table_is_printed_before_any_notebook_runs(home, cfg, monkeypatch, capsys):
+    printed = []
+    monkeypatch.setattr(pipeline, "run_notebook", lambda *arguments: printed.append(capsys.readouterr().out))
+    reproduce(home)
+    assert (pipeline.run_dir(cfg, home / "results") / "report.md").read_text() in printed[0]
+
+
+def test_a_failure_that_follows_a_success_is_run_again(home, cfg):
+    reproduce(home)
+    second = home / "notebooks" / "01_second.ipynb"
+    source = second.read_bytes()
+    write_notebook(second, COUNT.format("01_second"), "raise ValueError('new')")
+    with pytest.raises(notebooks.NotebooksFailed):
+        reproduce(home)
+    second.write_bytes(source)  # the notebook that passed before: what lies there now is the failure
+    reproduce(home)
+    assert [line.split()[0] for line in tally(home)] == ["00_first", "01_second", "01_second", "01_second"]
+
+
+def test_failed_notebooks_are_exit_1_and_a_list(home, monkeypatch, capsys):
+    write_notebook(home / "notebooks" / "01_second.ipynb", "raise ValueError('no such joint')")
+    pairs = [f"{name}={json.dumps(value)}" for name, value in TINY.items()]
+    code = main(["reproduce", "--profile", "smoke", "--results-dir", str(home / "results"), "--set", *pairs])
+    assert code == 1
+    error = capsys.readouterr().err
+    assert "1 notebook failed" in error and "01_second.ipynb stopped in cell [" in error
+    assert "at `raise ValueError('no such joint')`: ValueError: no such joint" in error and "Traceback" not in error
 
 
 def test_unknown_notebook_is_refused_before_anything_is_done(home):
