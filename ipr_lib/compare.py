@@ -9,7 +9,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from . import engine, results
 from .checkpoints import CHECKPOINT, trained_minutes
@@ -17,6 +16,7 @@ from .compare_plan import ALONE, AXES, MAIN, WITH_2D, case_config, plan
 from .derived_stores import shrunken_store, withhold_depth
 from .files import InputError, read_json, write_json
 from .models import count_parameters
+from .progress import progress
 from .readout import read_out
 
 RESULT = "result.json"
@@ -95,7 +95,8 @@ def compare(profile, stores, folder, seeds=(0,), names=None, axes=AXES, override
     chosen = [case for case in cases if (case.name in names if names else case.axis in axes)]
     runs = [(case, seed) for seed in seeds for case in chosen]
     done = []
-    for case, seed in (progress := tqdm(runs, desc="comparison", unit="run", disable=None)):
-        progress.set_postfix_str(f"{case.name}, seed {seed}")
+    bar = progress(runs, desc="comparison", unit="run")
+    for case, seed in bar:
+        bar.set_postfix_str(f"{case.name}, seed {seed}")
         done.append(run_case(case, case_config(profile, case, seed, overrides), *stores, folder))
     return done

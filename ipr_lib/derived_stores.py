@@ -7,11 +7,11 @@ import contextlib
 
 import cv2
 import numpy as np
-from tqdm.auto import tqdm
 
 from .crop_jpeg import encode_jpeg
 from .evaluation import take_index
 from .files import InputError
+from .progress import progress
 from .store import open_store, write_store
 from .transforms import compose_affine
 
@@ -105,7 +105,7 @@ def shrunken_store(store, crop_px):
             return done
 
     def jpegs():
-        for item in tqdm(range(len(store)), desc=f"crops at {crop_px} px", unit="crop", disable=None):
+        for item in progress(range(len(store)), desc=f"crops at {crop_px} px", unit="crop"):
             yield encode_jpeg(cv2.resize(store.picture(item), (stored_px, stored_px), interpolation=cv2.INTER_AREA))
 
     columns = {name: np.array(column) for name, column in store.labels.items()}

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from . import distributed, precision, results
 from .checkpoints import CHECKPOINT, load_checkpoint, set_random_states
@@ -17,6 +16,7 @@ from .methods import decode as decode_output
 from .metrics import score
 from .models import DirectNet, PoseNet, build_trunk
 from .optimizers import build_optimizer
+from .progress import progress
 from .skeleton import HUMAN36M, SCORED_JOINTS
 from .training_log import CSV
 from .training_loop import TrainingLoop
@@ -171,7 +171,8 @@ def predict_store(model, store, cfg, flip_test=False):
     dataset = CropDataset(store, cfg.crop_px, cfg.depth_mm)
     keys = distributed.SomeKeys(BatchKeys(len(store), max(cfg.batch_size, 64), shuffle=False))
     parts = []
-    for batch in tqdm(batches(dataset, keys), desc="predicting", unit="batch", disable=None, leave=False):
+    bar = progress(batches(dataset, keys), desc="predicting", unit="batch", leave=False, show=distributed.rank() == 0)
+    for batch in bar:
         joints = predict(model, batch["crops"], cfg, flip_test)
         items, affine = batch["items"].numpy(), batch["affine"].numpy()
         target = store.columns["joints_cam"][items].astype(float)

@@ -8,7 +8,6 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from . import distributed
 from .camera import ASSUMED_FOCAL, Camera
@@ -16,6 +15,7 @@ from .datasets import BatchKeys, CropDataset, batches, crop_to_camera
 from .files import InputError, atomic_path
 from .layout import DAMAGED_SEQUENCES
 from .metrics import align, root_relative, score
+from .progress import progress
 from .skeleton import HUMAN36M, SCORED_JOINTS
 from .transforms import BOX_MM, flip_joints
 
@@ -176,7 +176,7 @@ def predict_looks(look, store, told, crop_px, batch_size=64, flip_test=True):
     dataset = CropDataset(store, crop_px, depth_mm=np.inf)
     keys = distributed.SomeKeys(BatchKeys(len(store), batch_size, shuffle=False))
     parts = []
-    for batch in tqdm(batches(dataset, keys), desc="predicting", unit="batch", disable=None):
+    for batch in progress(batches(dataset, keys), desc="predicting", unit="batch", show=distributed.rank() == 0):
         joints = look(batch["crops"])
         part = {"joints_crop": joints, "affine": batch["affine"].numpy(), "items": batch["items"].numpy()}
         if flip_test:

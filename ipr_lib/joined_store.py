@@ -11,9 +11,9 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from .files import InputError, atomic_path
+from .progress import progress
 from .store import HEADER_ROOM, join_columns, open_store, write_columns
 
 PICTURES = "pictures"
@@ -60,7 +60,7 @@ def join_stores(target, parts, recipe):
         folder.mkdir(parents=True, exist_ok=True)
         with open(pictures, "r+b" if pictures.exists() else "w+b") as file:
             end = HEADER_ROOM
-            for part in tqdm(parts, desc="join stores", unit="store", disable=None):
+            for part in progress(parts, desc="join stores", unit="store"):
                 if not _labels_path(folder, part).is_file():
                     _take_in(folder, part, file, end)
                 part.unlink(missing_ok=True)

@@ -7,10 +7,9 @@ one, with both in its name, so that recipes take turns without building anything
 import contextlib
 import hashlib
 
-from tqdm.auto import tqdm
-
 from .files import InputError
 from .layout import META_NAME, parse_folder_name
+from .progress import progress
 from .store import build_store, open_store, write_store
 
 
@@ -85,6 +84,6 @@ def _thinned(store, path, step):
     """Every `step`-th frame of a store, as a store of its own: the same pictures, byte for byte, and nothing decoded."""
     items = (store.columns["frame"] % step == 0).nonzero()[0]
     columns = {name: column[items] for name, column in store.labels.items()}
-    jpegs = map(store.jpeg, tqdm(items.tolist(), desc=f"every {step}th frame", unit="crop", disable=None))
+    jpegs = map(store.jpeg, progress(items.tolist(), desc=f"every {step}th frame", unit="crop"))
     write_store(path, columns, jpegs, store.recipe | {"step": step})
     return open_store(path)

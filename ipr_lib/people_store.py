@@ -4,11 +4,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm.auto import tqdm
 
 from .files import InputError
 from .parallel import parallel_map
 from .pictures import encode_crop, read_picture, shrinkage
+from .progress import progress
 from .skeleton import SKELETONS
 from .store import MARGIN, open_store, write_store
 from .transforms import crop_affine
@@ -69,9 +69,8 @@ def build_people_store(people, pictures, target, *, crop_px, box_scale=BOX_SCALE
     kept, problems = [], []
 
     def jpegs():
-        results = tqdm(
-            parallel_map(_pack_people, tasks, workers), total=len(tasks), desc="crop store", unit="picture", disable=None
-        )
+        packed = parallel_map(_pack_people, tasks, workers)
+        results = progress(packed, total=len(tasks), desc="crop store", unit="picture")
         for result, group in zip(results, groups):  # results first: so their bar ends, too
             if isinstance(result, str):
                 problems.append(result)

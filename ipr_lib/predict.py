@@ -5,6 +5,7 @@ assumed, and the size of the person is that of an average body.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from .camera import Camera
 from .datasets import crop_to_camera
 from .own_pictures import focal_length, read_frames, read_own_picture
 from .person_boxes import box_from_pose, detect_people, link_people, whole_box
+from .progress import progress
 from .skeleton import HUMAN36M
 from .smoothing import one_euro
 from .transforms import BOX_MM, apply_affine, crop_affine, invert_affine, warp_shrinking
@@ -156,7 +158,8 @@ def predict_video(model, cfg, path, box=None, detector=None, focal_px=None, ever
     parts, frames, times, phrases = [], [], [], ()
     known = np.zeros((0, 3))  # the latest box of everybody so far
     last_seen = np.zeros(0, int)
-    for number, time_s, pixels in read_frames(path, every):
+    seen = progress(read_frames(path, every), desc=f"predicting {Path(path).name}", unit="frame", leave=False)
+    for number, time_s, pixels in seen:
         focal, note = focal_length(pixels.shape[1], pixels.shape[0], focal_px)
         boxes, scores, how = find_boxes(pixels, box, detector)
         joints_cam, joints_img, boxes = predict_people(model, cfg, pixels, boxes, focal, passes)

@@ -13,6 +13,7 @@ from .files import InputError, atomic_path
 from .own_pictures import frame_rate, is_video, list_files, read_frames
 from .plots import limb_colours
 from .predict import PASSES, join_poses, predict_picture, predict_video, timeline
+from .progress import progress
 from .skeleton import HUMAN36M
 
 
@@ -84,7 +85,8 @@ def write_overlay_video(path, target, poses, every=1):
     with atomic_path(target) as temporary:
         writer = cv2.VideoWriter()
         try:
-            for number, _, pixels in read_frames(path, every):
+            seen = progress(read_frames(path, every), desc=f"drawing {Path(path).name}", unit="frame", leave=False)
+            for number, _, pixels in seen:
                 height, width = pixels.shape[:2]
                 if not (writer.isOpened() or _open_writer(writer, temporary, rate, (width, height))):
                     raise InputError(f"{target}: this build of OpenCV cannot write VP8 video; install opencv-python-headless")

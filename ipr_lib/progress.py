@@ -104,15 +104,16 @@ class LoggedLoop:
             threading.Thread(target=self._write_every_minute, daemon=True).start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, error, *_):
         if self not in _running:
             return
         self.ended.set()
         place = _running.index(self)
         worked = work_seconds() - self.start
         if place == 0 or worked >= self.every:
-            word = "done in" if self.total in (None, self.n) else "ended after"
-            self._write(f"{self._counted()}  {word} {_span(worked)}", place)
+            whole = error is None and self.total in (None, self.n)
+            ending = f"done in {_span(worked)}" if whole else f"ended after {_span(worked)}"
+            self._write(f"{self._counted()}  {ending}", place)
         del _running[place:]  # an inner loop that somebody keeps half-way goes, too
 
     def _write_every_minute(self):

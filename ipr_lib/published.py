@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from .datasets import MEAN, STD
 from .files import InputError
@@ -22,6 +21,7 @@ from .layout import folders_in_use, frames_in_use, read_sequence
 from .metrics import align, joint_errors, root_relative
 from .models import PoseNet, build_trunk
 from .pictures import read_picture
+from .progress import progress
 from .skeleton import HUMAN36M, SCORED_JOINTS, add_thorax
 from .transforms import BOX_MM, apply_affine, compose_affine, invert_affine, warp
 
@@ -246,7 +246,7 @@ def predict_set(published, root, subjects, step, batch_size=32):
         InputError: anything unreadable in `root`; the message names the file.
     """
     rows, predictions = [], {look: [] for look in LOOKS}
-    for folder in tqdm(folders_in_use(root, subjects), desc="predicting", unit="folder", disable=None):
+    for folder in progress(folders_in_use(root, subjects), desc="predicting", unit="folder"):
         sequence = read_sequence(folder)
         camera = dataclasses.replace(sequence.camera, k=None, p=None)
         frames = frames_in_use(sequence, step)

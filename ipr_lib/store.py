@@ -13,13 +13,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm.auto import tqdm
 
 from .camera import Camera
 from .files import InputError, atomic_path
 from .layout import folders_in_use, frames_in_use, read_sequence
 from .parallel import parallel_map
 from .pictures import encode_crop, read_picture, shrinkage
+from .progress import progress
 from .skeleton import HUMAN36M, SKELETONS, add_thorax
 from .transforms import box_at_root, crop_affine
 
@@ -172,7 +172,7 @@ def build_store(root, target, *, subjects, step, crop_px, workers=1, origin=None
 
     def jpegs():
         results = parallel_map(_pack_sequence, tasks, workers)
-        for columns, encoded in tqdm(results, total=len(tasks), desc="crop store", unit="folder", disable=None):
+        for columns, encoded in progress(results, total=len(tasks), desc="crop store", unit="folder"):
             rows.append(columns)
             yield from encoded
 

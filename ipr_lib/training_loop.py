@@ -2,11 +2,9 @@
 
 import contextlib
 import copy
-import time
 from pathlib import Path
 
 import torch
-from tqdm.auto import tqdm
 
 from . import distributed, precision
 from .checkpoints import BEST, CHECKPOINT, save_checkpoint
@@ -14,7 +12,9 @@ from .datasets import batches, normalise, prefetched
 from .files import InputError, write_json
 from .methods import METHODS
 from .microbatches import MicroBatches
+from .minutes import work_seconds
 from .optimizers import build_optimizer
+from .progress import progress
 from .training_log import TrainingLog, item_names, memory_mb
 
 NOT_FINITE = "not_finite.json"
@@ -57,10 +57,10 @@ class TrainingLoop:
         net = distributed.parallel(self.model.train(), cfg.sync_batch_norm)
         if cfg.compile:
             net = torch.compile(net)
-        waits, losses, since, self.saved = [], [], time.perf_counter(), time.perf_counter()
-        progress = tqdm(
-            _timed(self._batches(), waits), initial=keys.start, total=keys.steps, desc="training", unit="batch",
-            disable=None if first else True, smoothing=0.02,
+        waits, losses, since, self.saved = [], [], work_seconds(), work_seconds()
+        bar = progress(
+            _timed(self._batches(), waits), initial=keys.start, total=keys.steps, desc="training", unit="step", show=first,
+            smoothing=0.02,
             leave=None,  # below another bar, such as a comparison's, it goes when it is done
         )
         with contextlib.ExitStack() as stack:
@@ -69,17 +69,17 @@ class TrainingLoop:
             micro_batches = stack.enter_context(
                 MicroBatches(net, self.parts, self._loss, threads, lambda weights: self.loss_now.counts(weights))
             )
-            for step, batch in enumerate(progress, start=keys.start):
+            for step, batch in enumerate(bar, start=keys.start):
                 losses.append(self._step(step, batch, micro_batches))
                 if not self._logs(step):
                     continue
                 row = self._row(step, losses, waits, since)
-                progress.set_postfix(loss=f"{row['loss']:.4f}", images_per_second=f"{row['images_per_second']:.0f}",
-                                     data_wait=f"{row['data_wait']:.0%}", memory=f"{row['memory_mb'] or 0} MB")
+                bar.set_postfix(loss=f"{row['loss']:.4f}", images_per_second=f"{row['images_per_second']:.0f}",
+                                data_wait=f"{row['data_wait']:.0%}", memory=f"{row['memory_mb'] or 0} MB")
                 if first:
                     log.write(row)
                     self._save(row)
-                losses, since = [], time.perf_counter()
+                losses, since = [], work_seconds()
                 waits.clear()
         distributed.copy_buffers(self.model)
 
@@ -135,7 +135,7 @@ class TrainingLoop:
         cfg, keys = self.cfg, self.keys
         values = distributed.summed(torch.stack(losses))
         loss = values.mean().item()  # the only place that waits for the device
-        now = time.perf_counter()
+        now = work_seconds()
         self._check(step, values)
         speed = len(losses) / (now - since)
         row = {
@@ -167,9 +167,9 @@ class TrainingLoop:
             self.state["best"] = score
             save_checkpoint(self.run_dir / BEST, *content)
         done = row["step"] == self.keys.steps
-        if done or time.perf_counter() - self.saved > SECONDS_BETWEEN_CHECKPOINTS:
+        if done or work_seconds() - self.saved > SECONDS_BETWEEN_CHECKPOINTS:
             save_checkpoint(self.run_dir / CHECKPOINT, *content, self.cfg.keep_checkpoints)
-            self.saved = time.perf_counter()
+            self.saved = work_seconds()
 
     def _check(self, step, losses):
         """InputError unless all losses since the last log, up to `step`, and the weights after it are finite."""
@@ -199,9 +199,9 @@ def _timed(loader, waits):
     """The items of `loader`; the seconds that each one takes to come are added to the list `waits`."""
     iterator, end = iter(loader), object()
     while True:
-        start = time.perf_counter()
+        start = work_seconds()
         item = next(iterator, end)
         if item is end:
             return
-        waits.append(time.perf_counter() - start)
+        waits.append(work_seconds() - start)
         yield item

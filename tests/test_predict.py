@@ -6,6 +6,7 @@ import hashlib
 import io
 import math
 import pickle
+import re
 import sys
 import threading
 import time
@@ -434,7 +435,12 @@ def test_only_our_lines_reach_the_terminal(tmp_path, capfd):
     (tmp_path / "bad.mp4").write_bytes(b"no video" * 100)
     _, (problem,) = predict_files([good, tmp_path / "bad.mp4"], tmp_path / "out", DEEP, CFG, passes=1, view=False, say=print)
     out, err = capfd.readouterr()
-    assert err == "" and len(out.splitlines()) == 3 and problem in out
+    assert len(out.splitlines()) == 3 and problem in out
+    begun = ["predicting a.avi  0 frames", "drawing a.avi  0 frames", "predicting bad.mp4  0 frames"]
+    ended = re.compile(r"(predicting|drawing) a.avi  2 frames  done in \d+ s|predicting bad.mp4  0 frames  ended after \d+ s")
+    lines = err.splitlines()
+    assert lines[::2] == begun and len(lines) == 6
+    assert all(ended.fullmatch(line) for line in lines[1::2]), err
 
 
 class Sees(torch.nn.Module):

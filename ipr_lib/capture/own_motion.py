@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..files import InputError
 from ..layout import ACTIONS, CAMERAS, FIRST_ACTION
+from ..progress import progress
 from .actors import ACTORS
 from .retarget import centred, moved, perform_bvh
 from .studio import CAPTURE_VERSION, JPEG_QUALITY, Take, check_recipe, record_takes, studio_cameras
@@ -85,7 +85,7 @@ def plan_motion(folder, subjects, cameras, unit_mm=None, up=None, seed=0):
     if not files:
         raise InputError(f"{folder} holds no .bvh file; name a folder with motion")
     plan, problems = [], []
-    for i, path in enumerate(tqdm(files, desc="motion", unit="file", disable=None)):
+    for i, path in enumerate(progress(files, desc="motion", unit="file")):
         entry = {
             "file": path.name, "subject": subjects[i % len(subjects)], "action": FIRST_ACTION + i % len(ACTIONS),
             "take": 1 + i // len(ACTIONS), "unit_mm": unit_mm, "up": up,

@@ -4,10 +4,10 @@ import itertools
 
 import cv2
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..files import atomic_path
 from ..layout import SUBJECTS
+from ..progress import progress
 from .actions import perform
 from .render import render_frame
 from .studio import studio_cameras
@@ -29,7 +29,7 @@ def contact_sheet(subjects=SUBJECTS, actions=tuple(range(2, 17)), *, take=1, cam
     sheet = np.empty((len(subjects) * cell_px, len(actions) * cell_px, 3), np.uint8)
     cameras = studio_cameras()
     # Everybody takes a while to draw: a bar tells, and goes.
-    with tqdm(total=len(subjects) * len(actions), desc="contact sheet", unit="picture", disable=None, leave=False) as bar:
+    with progress(total=len(subjects) * len(actions), desc="contact sheet", unit="picture", leave=False) as bar:
         for (i, subject), (j, action) in itertools.product(enumerate(subjects), enumerate(actions)):
             performance = perform(subject, action, take, frame + 1, seed=seed)
             seen_by = cameras[camera or _facing_camera(performance, frame, cameras)]

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..camera import look_at
 from ..files import InputError, atomic_path, read_json, write_json
 from ..layout import META_NAME, SUBJECTS, TRAIN_SUBJECTS, action_name, folder_name, picture_name, write_meta
 from ..parallel import parallel_map
+from ..progress import progress
 from .actions import perform
 from .light import studio_light
 from .looks import outfit
@@ -126,7 +126,7 @@ def record_takes(target, recipe, takes, workers=1):
     total = sum(len(_missing_cameras(*task)) * len(_frames(*task[1:])) for task in tasks)
     try:
         # Without a bar where nothing is left to do: in a notebook it would stay, empty, at 0/0.
-        with tqdm(total=total, desc="capture", unit="picture", disable=None if total else True, smoothing=0.1) as bar:
+        with progress(total=total, desc="capture", unit="picture", show=total > 0, smoothing=0.1) as bar:
             for written in parallel_map(_record_take, tasks, workers):
                 bar.update(written)
     finally:

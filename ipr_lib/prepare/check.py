@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..files import InputError, read_json
 from ..layout import (
@@ -25,6 +24,7 @@ from ..layout import (
 )
 from ..parallel import parallel_map
 from ..pictures import picture_size
+from ..progress import progress
 from ..skeleton import HUMAN36M, SCORED_JOINTS, bone_lengths
 
 BONE_MM = 1.0  # bones of one subject may differ by this much between poses, and between left and right
@@ -46,7 +46,7 @@ def check(root, metadata=None, workers=1):
     root = Path(root)
     folders = list_folders(root)
     results = parallel_map(inspect, folders, workers)
-    sequences = list(tqdm(results, total=len(folders), desc="check", unit="folder", disable=None))
+    sequences = list(progress(results, total=len(folders), desc="check", unit="folder"))
     problems = [f"{row['name']}: {row['error']}" for row in sequences if row["error"]]
     sequences = [row for row in sequences if row["error"] is None]
     subjects = sorted({row["key"][0] for row in sequences})

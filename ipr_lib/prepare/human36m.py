@@ -10,12 +10,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm.auto import tqdm
 
 from .. import layout
 from ..files import InputError, atomic_path, scratch_folder
 from ..layout import ACTIONS, CAMERAS, DAMAGED_SEQUENCES, FIRST_ACTION, META_NAME, SUBJECTS, TEST_STEP, TRAIN_STEP
 from ..parallel import parallel_map
+from ..progress import progress
 from .metadata import NAME, Metadata, read_camera, read_metadata, sequence_title
 from .raw import RAW_JOINTS, extract, find_kind, name_archives, read_pose, video_frames
 
@@ -231,15 +231,15 @@ def run(source, scratch, steps, actions, place, is_done, work, lens, reader, met
             if not is_done(task):
                 tasks.setdefault(subject, []).append(task)
     todo = sum(map(len, tasks.values()))
-    with tqdm(total=todo, desc="Human3.6M", unit="video", disable=None if todo else True) as progress:
+    with progress(total=todo, desc="Human3.6M", unit="video", show=todo > 0) as bar:
         for subject, some in tasks.items():
-            progress.set_postfix_str(f"S{subject}")
+            bar.set_postfix_str(f"S{subject}")
             try:
                 with ExitStack() as stack:
                     folders = raw_folders(source, subject, some, scratch, stack)
                     some = [replace(task, folders=folders) for task in some]
                     for (error, checked), task in zip(parallel_map(work, some, workers), some):
-                        progress.update()
+                        bar.update()
                         unchecked += not (checked or error)
                         if error:
                             title = f"{sequence_title(metadata, *task.key)}, camera"

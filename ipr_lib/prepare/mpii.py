@@ -5,13 +5,13 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..annotation_checks import checked_picture, person_problem
 from ..annotations import as_people
 from ..files import InputError
 from ..matlab import load_mat
 from ..pictures import picture_size
+from ..progress import progress
 from ..skeleton import MPII
 
 ANNOTATIONS = "mpii_human_pose_v1_u12_1.mat"
@@ -61,7 +61,7 @@ def read_mpii(path, pictures, published=False):
     origin = 0.0 if published else 1.0
     listed, persons, skipped, problems, numbered = [], [], Counter(), [], 0
     indices = np.flatnonzero(training)
-    for index in tqdm(indices, desc="MPII", unit="picture", disable=None):
+    for index in progress(indices, desc="MPII", unit="picture"):
         where = f"{path}: annolist({index + 1})"
         try:
             name, rects = _picture_entry(annolist[index])
