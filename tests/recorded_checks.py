@@ -54,7 +54,7 @@ def closeness(place, text, function, left, right, **tolerances):
         with np.errstate(divide="ignore", invalid="ignore"):
             share = float(np.max(np.nan_to_num(np.abs(left - right) / allowed, nan=0.0, posinf=1e9)))
         holds = bool(np.all(as_numbers(outcome)))
-        note(place, text=text, value=share, limit=1.0, margin=relative_margin(share, 1.0), holds=holds)
+        note(place, text=text, value=share, limit=1.0, margin=float(relative_margin(share, 1.0)), holds=holds)
     return outcome
 
 
@@ -96,7 +96,7 @@ def worst_pair(symbol, left, right):
     left, right = as_numbers(left), as_numbers(right)
     if left is None or right is None or not left.size or not right.size:
         return None
-    left, right = np.broadcast_arrays(left, right)
+    left, right = np.broadcast_arrays(np.atleast_1d(left), np.atleast_1d(right))
     small, large = (left, right) if symbol in ("<", "<=", "==") else (right, left)
     margins = relative_margin(small, large)
     worst = int(np.argmin(margins))
@@ -105,11 +105,9 @@ def worst_pair(symbol, left, right):
 
 def relative_margin(small, large):
     """How far `small` stays below `large`, as a share of the larger magnitude of the two; -inf where one is not a number."""
-    small, large = np.asarray(small, float), np.asarray(large, float)
     with np.errstate(invalid="ignore"):
         margin = (large - small) / np.maximum(np.maximum(np.abs(small), np.abs(large)), 1e-300)
-    margin = np.where(np.isnan(margin), -np.inf, margin)
-    return float(margin) if margin.ndim == 0 else margin
+    return np.where(np.isnan(margin), -np.inf, margin)
 
 
 def difference_and_tolerance(left, right):
@@ -124,6 +122,8 @@ def difference_and_tolerance(left, right):
 
 def as_numbers(value):
     """An array of float, or None where `value` is not made of numbers."""
+    if value is None:
+        return None
     if hasattr(value, "detach"):
         value = value.detach().cpu()
     try:
@@ -213,7 +213,7 @@ class CheckRewriter(ast.NodeTransformer):
         texts, limits = [], []
         for left, symbol, right in zip(operands, symbols, operands[1:]):
             texts.append(f"{ast.unparse(left)} {symbol} {ast.unparse(right)}")
-            limits.append("left" if is_literal(left) else "right")
+            limits.append("left" if is_literal(left) and symbol != "==" else "right")
         constants = [ast.Constant(self.place), literal(texts), literal(limits), literal(symbols)]
         return call("comparison", [*constants, *operands])
 

@@ -2,7 +2,7 @@
 
     python -m tests.sweep                                  notebooks 05 to 12 and the tests, under ten conditions
     python -m tests.sweep --only 07 09 --seeds 0 1         some notebooks, some seeds
-    python -m tests.sweep --conditions onednn --tests      conditions whose name holds "onednn"; only the tests
+    python -m tests.sweep --conditions "*onednn*" --tests  some conditions, by pattern; only the tests
     python -m tests.sweep --table                          run nothing; print the table of what has been run
 
 It takes hours and is not part of `make test`. A condition is a process of its own, and what it has run is kept in
@@ -12,6 +12,7 @@ again.
 
 import argparse
 import dataclasses
+import fnmatch
 import hashlib
 import itertools
 import json
@@ -291,7 +292,7 @@ def main(arguments=None):
     parser.add_argument("--profile", default="smoke", help="of the notebooks (smoke)")
     parser.add_argument("--only", nargs="+", default=NUMBERS, metavar="NN", help="numbers of notebooks (05 to 12)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--conditions", nargs="+", metavar="TEXT", help="only conditions whose name holds one of these")
+    parser.add_argument("--conditions", nargs="+", metavar="PATTERN", help="only conditions of these names, as '*onednn*'")
     parser.add_argument("--all", action="store_true", help="every combination of seeds, threads and instruction sets")
     parser.add_argument("--tests", action="store_true", help="only the tests")
     parser.add_argument("--notebooks", action="store_true", help="only the notebooks")
@@ -307,7 +308,7 @@ def main(arguments=None):
         return 0
     conditions = all_conditions(options.seeds) if options.all else default_conditions(options.seeds)
     if options.conditions:
-        conditions = [each for each in conditions if any(text.lower() in each.name for text in options.conditions)]
+        conditions = [each for each in conditions if any(fnmatch.fnmatch(each.name, pattern) for pattern in options.conditions)]
     failed = 0
     for condition in conditions:
         if options.table:
