@@ -38,10 +38,10 @@ class WorkClock:
         with self.lock:
             now, used = time.perf_counter(), time.process_time()
             gap = now - self.last_time
-            # The threads of all cores may have worked for one tick before the process was stopped, so not "no time at all".
+            # Before the process was stopped, the threads of all cores may have worked for a tick: not "no time at all".
             idle = used - self.last_used < gap / 10
-            if gap <= self.longest_gap or not idle:
-                self.worked += gap
+            paused = gap > self.longest_gap and idle
+            self.worked += self.tick if paused else gap  # never nothing: speeds are divided by differences
             self.last_time, self.last_used = now, used
             return self.worked
 
