@@ -1,10 +1,14 @@
 """In which number format a network computes; the integral is always float32. Taught in notebooks/09_training.ipynb."""
 
+import os
+
 import torch
 
 PRECISIONS = ("float32", "bfloat16", "native")
 # Instructions that multiply bfloat16: x86 (AVX-512, AMX) and ARM, as torch.cpu.get_capabilities calls them.
 INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+# Values of ONEDNN_MAX_CPU_ISA under which the library that convolves may not use these instructions, and emulates them.
+LIMITS_WITHOUT_BFLOAT16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 
 
 def computes_bfloat16(device):
@@ -15,8 +19,10 @@ def computes_bfloat16(device):
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in LIMITS_WITHOUT_BFLOAT16:
+        return False
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell: float32 is always right
-    return device.type == "cpu" and any(capabilities.get(name, False) for name in INSTRUCTIONS)
+    return any(capabilities.get(name, False) for name in INSTRUCTIONS)
 
 
 def resolved(precision, device):
