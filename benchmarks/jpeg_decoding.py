@@ -22,8 +22,8 @@ from ipr_lib.capture.studio import write_capture
 from ipr_lib.datasets import BatchKeys, CropDataset, normalise
 from ipr_lib.device_crops import decode_crops, warp_crops
 from ipr_lib.files import write_json
+from ipr_lib.geometry.transforms import Augmentation, compose_affine, invert_affine
 from ipr_lib.store import build_store
-from ipr_lib.transforms import Augmentation, compose_affine, invert_affine
 
 BATCH = 32
 

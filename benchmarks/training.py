@@ -34,6 +34,7 @@ from ipr_lib.capture.studio import write_capture
 from ipr_lib.config import load_config
 from ipr_lib.datasets import MEAN, STD, BatchKeys, CropDataset, batches, normalise, prefetched
 from ipr_lib.files import write_json
+from ipr_lib.geometry.transforms import compose_affine, crop_affine, draw_augmentation
 from ipr_lib.losses import integral_loss
 from ipr_lib.methods import INTEGRAL
 from ipr_lib.microbatches import MicroBatches
@@ -41,7 +42,6 @@ from ipr_lib.optimizers import build_optimizer
 from ipr_lib.precision import autocast, memory_format, resolved
 from ipr_lib.results import commit, device_name
 from ipr_lib.store import build_store, open_store
-from ipr_lib.transforms import compose_affine, crop_affine, draw_augmentation
 
 READY = 8  # batches that may wait ready when a turn begins: not counted
 STEP = 5

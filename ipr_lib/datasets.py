@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .mixing import MixedKeys, StoreMix
-from .occlusion import draw_occluders, occlude
-from .skeleton import HUMAN36M
-from .transforms import (
+from .geometry.occlusion import draw_occluders, occlude
+from .geometry.skeleton import HUMAN36M
+from .geometry.transforms import (
     apply_affine,
     compose_affine,
     crop_affine,
@@ -22,6 +21,7 @@ from .transforms import (
     invert_affine,
     warp_small,
 )
+from .mixing import MixedKeys, StoreMix
 
 
 class CropDataset(Dataset):

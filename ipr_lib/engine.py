@@ -11,16 +11,16 @@ from . import distributed, precision, results
 from .checkpoints import CHECKPOINT, load_checkpoint, set_random_states
 from .datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise, training_keys
 from .files import InputError
+from .geometry.skeleton import HUMAN36M, SCORED_JOINTS
+from .geometry.transforms import Augmentation, flip_joints
 from .methods import METHODS, decode_expectation
 from .methods import decode as decode_output
 from .metrics import score
 from .models import DirectNet, PoseNet, build_trunk
 from .optimizers import build_optimizer
 from .progress import progress
-from .skeleton import HUMAN36M, SCORED_JOINTS
 from .training_log import CSV
 from .training_loop import TrainingLoop
-from .transforms import Augmentation, flip_joints
 
 LOG = CSV
 

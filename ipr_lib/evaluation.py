@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import distributed
-from .camera import ASSUMED_FOCAL, Camera
 from .datasets import BatchKeys, CropDataset, batches, crop_to_camera
 from .files import InputError, atomic_path
+from .geometry.camera import ASSUMED_FOCAL, Camera
+from .geometry.skeleton import HUMAN36M, SCORED_JOINTS
+from .geometry.transforms import BOX_MM, flip_joints
 from .layout import DAMAGED_SEQUENCES
 from .metrics import align, root_relative, score
 from .progress import progress
-from .skeleton import HUMAN36M, SCORED_JOINTS
-from .transforms import BOX_MM, flip_joints
 
 BOXES = ("oracle", "estimated")
 ROOTS = ("oracle", "mean", "box")

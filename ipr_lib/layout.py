@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from .camera import Camera
 from .files import InputError, atomic_path
+from .geometry.camera import Camera
+from .geometry.skeleton import SCORED_JOINTS
 from .matlab import load_mat
-from .skeleton import SCORED_JOINTS
 
 SUBJECTS = (1, 5, 6, 7, 8, 9, 11)
 # Actions are numbered from 2, in Human3.6M's order (1 is a calibration clip that nobody uses).

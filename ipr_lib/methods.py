@@ -10,7 +10,14 @@ from dataclasses import dataclass
 import torch
 
 from . import losses
-from .heatmaps import cells_to_joints, constants, debiased_soft_argmax, hard_argmax, joints_to_cells, soft_argmax
+from .heatmaps import (
+    cells_to_joints,
+    constants,
+    debiased_soft_argmax,
+    hard_argmax,
+    joints_to_cells,
+    soft_argmax,
+)
 
 # --- decoders: (output of the network, crop_px, depth_mm) -> joints (B, J, 3), x, y in crop px, z in mm; float32 ---
 

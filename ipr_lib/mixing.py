@@ -4,7 +4,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from .files import InputError
-from .skeleton import HUMAN36M, convert_joints
+from .geometry.skeleton import HUMAN36M, convert_joints
 from .store import CropStore
 
 

@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 
 from .files import InputError
+from .geometry.skeleton import SKELETONS
+from .geometry.transforms import crop_affine
 from .parallel import parallel_map
 from .pictures import encode_crop, read_picture, shrinkage
 from .progress import progress
-from .skeleton import SKELETONS
 from .store import MARGIN, open_store, write_store
-from .transforms import crop_affine
 
 BOX_SCALE = 1.25
 

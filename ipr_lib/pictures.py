@@ -9,7 +9,7 @@ from PIL import Image
 
 from .crop_jpeg import encode_jpeg
 from .files import InputError
-from .transforms import compose_affine, warp_shrinking
+from .geometry.transforms import compose_affine, warp_shrinking
 
 # Some cameras and programs write a few bytes after a JPEG's end marker.
 _TRAILER = 512

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 from . import engine
-from .camera import Camera
 from .datasets import crop_to_camera
+from .geometry.camera import Camera
+from .geometry.skeleton import HUMAN36M
+from .geometry.transforms import BOX_MM, apply_affine, crop_affine, invert_affine, warp_shrinking
 from .own_pictures import focal_length, read_frames, read_own_picture
 from .person_boxes import box_from_pose, detect_people, link_people, whole_box
 from .progress import progress
-from .skeleton import HUMAN36M
 from .smoothing import one_euro
-from .transforms import BOX_MM, apply_affine, crop_affine, invert_affine, warp_shrinking
 
 PASSES = 2  # the first finds the person's own box, the second predicts in it
 _PATIENCE = 12  # frames that somebody may be away and still be the same person

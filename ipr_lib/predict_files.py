@@ -10,11 +10,11 @@ import numpy as np
 from matplotlib.colors import to_rgb
 
 from .files import InputError, atomic_path
+from .geometry.skeleton import HUMAN36M
 from .own_pictures import frame_rate, is_video, list_files, read_frames
 from .plots import limb_colours
 from .predict import PASSES, join_poses, predict_picture, predict_video, timeline
 from .progress import progress
-from .skeleton import HUMAN36M
 
 
 def draw_overlay(picture, joints_img):

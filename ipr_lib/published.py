@@ -16,14 +16,14 @@ import torch
 
 from .datasets import MEAN, STD
 from .files import InputError
+from .geometry.skeleton import HUMAN36M, SCORED_JOINTS, add_thorax
+from .geometry.transforms import BOX_MM, apply_affine, compose_affine, invert_affine, warp
 from .heatmaps import soft_argmax
 from .layout import folders_in_use, frames_in_use, read_sequence
 from .metrics import align, joint_errors, root_relative
 from .models import PoseNet, build_trunk
 from .pictures import read_picture
 from .progress import progress
-from .skeleton import HUMAN36M, SCORED_JOINTS, add_thorax
-from .transforms import BOX_MM, apply_affine, compose_affine, invert_affine, warp
 
 CROP_PX, STRIDE, DEPTH_MM = 256, 4, 2000.0
 EXACT_MIRROR = (CROP_PX - 1) / STRIDE  # cells: crop px p is mirrored to CROP_PX - 1 - p, and cell i lies over STRIDE * i

@@ -20,7 +20,7 @@ from ipr_lib import notebooks
 from ipr_lib.__main__ import _parser
 from ipr_lib.config import REPOSITORY
 from ipr_lib.files import InputError, write_json
-from ipr_lib.skeleton import HUMAN36M
+from ipr_lib.geometry.skeleton import HUMAN36M
 
 BOOK = REPOSITORY / "book"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

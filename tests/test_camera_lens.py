@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipr_lib import layout
-from ipr_lib.camera import Camera, distort, look_at, undistort
 from ipr_lib.files import InputError
+from ipr_lib.geometry.camera import Camera, distort, look_at, undistort
 from ipr_lib.store import build_store
 from tests.conftest import write_sequence
 

@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pytest
 
-from ipr_lib.camera import look_at
 from ipr_lib.capture.actors import ACTORS
 from ipr_lib.capture.body import body_parts, scene_parts
 from ipr_lib.capture.light import studio_light
@@ -18,7 +17,8 @@ from ipr_lib.capture.render import add_noise, render_frame
 from ipr_lib.capture.shading import draw, stage_parts
 from ipr_lib.capture.shapes import BALL, CONE, ball, box, cone, surface
 from ipr_lib.capture.studio import studio_cameras
-from ipr_lib.skeleton import HUMAN36M
+from ipr_lib.geometry.camera import look_at
+from ipr_lib.geometry.skeleton import HUMAN36M
 
 EYE = np.eye(3)
 GREY = Paint("#808080")

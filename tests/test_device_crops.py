@@ -6,8 +6,15 @@ import torch
 
 from ipr_lib.device_crops import decode_crops, warp_crops
 from ipr_lib.files import InputError
+from ipr_lib.geometry.transforms import (
+    Augmentation,
+    compose_affine,
+    crop_affine,
+    draw_augmentation,
+    invert_affine,
+    warp_small,
+)
 from ipr_lib.store import build_store
-from ipr_lib.transforms import Augmentation, compose_affine, crop_affine, draw_augmentation, invert_affine, warp_small
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import torch
 
 from ipr_lib import evaluation, metrics
 from ipr_lib.files import InputError
+from ipr_lib.geometry.skeleton import HUMAN36M
+from ipr_lib.geometry.transforms import apply_affine
 from ipr_lib.layout import DAMAGED_SEQUENCES
-from ipr_lib.skeleton import HUMAN36M
 from ipr_lib.store import build_store
-from ipr_lib.transforms import apply_affine
 
 from .conftest import write_sequence
 

@@ -12,11 +12,11 @@ from ipr_lib.config import load_config
 from ipr_lib.datasets import BatchKeys, CropDataset, batches, training_keys
 from ipr_lib.engine import train
 from ipr_lib.files import InputError
+from ipr_lib.geometry.skeleton import COCO, HUMAN36M, MPII
+from ipr_lib.geometry.transforms import Augmentation, apply_affine
 from ipr_lib.losses import integral_loss
 from ipr_lib.mixing import MixedKeys, StoreMix
 from ipr_lib.people_store import build_people_store
-from ipr_lib.skeleton import COCO, HUMAN36M, MPII
-from ipr_lib.transforms import Augmentation, apply_affine
 
 
 def people_store(folder, skeleton, n, width=90, height=71):

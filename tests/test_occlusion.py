@@ -6,8 +6,8 @@ import torch
 from ipr_lib.config import RECIPES, load_config
 from ipr_lib.datasets import CropDataset
 from ipr_lib.engine import build_augmentation
-from ipr_lib.occlusion import CORNERS, LARGEST, MOST, PATCH, SMALLEST, draw_occluders, occlude
-from ipr_lib.transforms import Augmentation
+from ipr_lib.geometry.occlusion import CORNERS, LARGEST, MOST, PATCH, SMALLEST, draw_occluders, occlude
+from ipr_lib.geometry.transforms import Augmentation
 
 
 def rectangle(left, top, right, bottom):

@@ -13,9 +13,9 @@ from ipr_lib.capture.own_motion import perform_own, plan_motion, write_motion
 from ipr_lib.capture.retarget import check_unit, find_joints, perform_bvh
 from ipr_lib.capture.studio import MANIFEST, studio_cameras
 from ipr_lib.files import InputError
+from ipr_lib.geometry.skeleton import HUMAN36M, Skeleton, bone_lengths
 from ipr_lib.layout import folder_name, frames_in_use, list_folders, read_sequence
 from ipr_lib.prepare.check import check
-from ipr_lib.skeleton import HUMAN36M, Skeleton, bone_lengths
 from tests.fuzzing import corruptions
 
 SCORED = Skeleton(HUMAN36M.names[:17], HUMAN36M.parents[:17], (), 0)

@@ -20,15 +20,15 @@ from PIL import ExifTags, Image
 
 from ipr_lib import checkpoints, course, engine, layout, person_boxes, pipeline, predict, reference
 from ipr_lib.__main__ import main
-from ipr_lib.camera import Camera
 from ipr_lib.config import load_config
 from ipr_lib.files import InputError, read_json, write_json
+from ipr_lib.geometry.camera import Camera
+from ipr_lib.geometry.skeleton import HUMAN36M, add_thorax, bone_lengths
+from ipr_lib.geometry.transforms import BOX_MM, apply_affine, box_at_root, crop_affine
 from ipr_lib.own_pictures import focal_length, list_files, read_frames, read_own_picture
 from ipr_lib.person_boxes import BODY_MM, box_from_pose, detect_people, link_people, parse_box, whole_box
 from ipr_lib.predict_files import draw_overlay, predict_files
-from ipr_lib.skeleton import HUMAN36M, add_thorax, bone_lengths
 from ipr_lib.smoothing import one_euro
-from ipr_lib.transforms import BOX_MM, apply_affine, box_at_root, crop_affine
 from tests.conftest import make_pose
 
 CFG = load_config("smoke")

@@ -9,9 +9,9 @@ from scipy.spatial.transform import Rotation
 from torch import nn
 
 from ipr_lib import layout, published
-from ipr_lib.camera import Camera
 from ipr_lib.files import InputError
-from ipr_lib.skeleton import HUMAN36M
+from ipr_lib.geometry.camera import Camera
+from ipr_lib.geometry.skeleton import HUMAN36M
 
 from .conftest import write_sequence
 

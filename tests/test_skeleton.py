@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from ipr_lib.skeleton import HUMAN36M, SKELETONS, Skeleton, add_thorax, bone_lengths, convert_joints
+from ipr_lib.geometry.skeleton import (
+    HUMAN36M,
+    SKELETONS,
+    Skeleton,
+    add_thorax,
+    bone_lengths,
+    convert_joints,
+)
 
 
 def test_flip_order_swaps_right_and_left_and_undoes_itself():

@@ -9,11 +9,17 @@ import pytest
 
 from ipr_lib import layout
 from ipr_lib.files import InputError
+from ipr_lib.geometry.skeleton import HUMAN36M
+from ipr_lib.geometry.transforms import (
+    apply_affine,
+    box_at_root,
+    compose_affine,
+    crop_affine,
+    warp_shrinking,
+)
 from ipr_lib.layout import read_sequence
 from ipr_lib.pictures import encode_crop, read_picture, shrinkage
-from ipr_lib.skeleton import HUMAN36M
 from ipr_lib.store import MARGIN, VERSION, build_store, open_store, verify_store, write_store
-from ipr_lib.transforms import apply_affine, box_at_root, compose_affine, crop_affine, warp_shrinking
 from tests.conftest import write_sequence
 from tests.fuzzing import corruptions, judge
 from tests.large_store import probe, write_large_store

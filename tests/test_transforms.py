@@ -2,9 +2,9 @@ import cv2
 import numpy as np
 import pytest
 
-from ipr_lib.camera import Camera
-from ipr_lib.skeleton import HUMAN36M
-from ipr_lib.transforms import (
+from ipr_lib.geometry.camera import Camera
+from ipr_lib.geometry.skeleton import HUMAN36M
+from ipr_lib.geometry.transforms import (
     apply_affine,
     box_at_root,
     compose_affine,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import InputError, read_json
+from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS, bone_lengths
 from ..layout import (
     ACTIONS,
     CAMERAS,
@@ -25,7 +26,6 @@ from ..layout import (
 from ..parallel import parallel_map
 from ..pictures import picture_size
 from ..progress import progress
-from ..skeleton import HUMAN36M, SCORED_JOINTS, bone_lengths
 
 BONE_MM = 1.0  # bones of one subject may differ by this much between poses, and between left and right
 OUTSIDE = 0.1  # share of a sequence's joints that may lie outside of its pictures; a wrong camera throws out all

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..annotations import read_people
 from ..files import InputError
-from ..skeleton import COCO
+from ..geometry.skeleton import COCO
 
 # The name of each part in COCO's file names.
 PARTS = {"train": "train", "validation": "val"}

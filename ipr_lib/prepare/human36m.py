@@ -13,7 +13,16 @@ import numpy as np
 
 from .. import layout
 from ..files import InputError, atomic_path, scratch_folder
-from ..layout import ACTIONS, CAMERAS, DAMAGED_SEQUENCES, FIRST_ACTION, META_NAME, SUBJECTS, TEST_STEP, TRAIN_STEP
+from ..layout import (
+    ACTIONS,
+    CAMERAS,
+    DAMAGED_SEQUENCES,
+    FIRST_ACTION,
+    META_NAME,
+    SUBJECTS,
+    TEST_STEP,
+    TRAIN_STEP,
+)
 from ..parallel import parallel_map
 from ..progress import progress
 from .metadata import NAME, Metadata, read_camera, read_metadata, sequence_title

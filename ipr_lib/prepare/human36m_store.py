@@ -14,7 +14,16 @@ import numpy as np
 
 from ..files import InputError
 from ..joined_store import is_joined, join_folder, join_stores
-from ..layout import CAMERAS, SKIPPED_FOLDERS, SUBJECTS, TEST_STEP, TEST_SUBJECTS, TRAIN_STEP, Sequence, folder_name
+from ..layout import (
+    CAMERAS,
+    SKIPPED_FOLDERS,
+    SUBJECTS,
+    TEST_STEP,
+    TEST_SUBJECTS,
+    TRAIN_STEP,
+    Sequence,
+    folder_name,
+)
 from ..pictures import encode_crop
 from ..store import MARGIN, label_columns, open_store, write_store
 from .human36m import ALL_ACTIONS, read_frames, read_labels, run

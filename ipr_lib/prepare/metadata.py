@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..camera import Camera
 from ..files import InputError
+from ..geometry.camera import Camera
 from ..layout import ACTIONS, CAMERAS, FIRST_ACTION, SUBJECTS, action_name
 
 NAME = "metadata.xml"

@@ -9,10 +9,10 @@ import numpy as np
 from ..annotation_checks import checked_picture, person_problem
 from ..annotations import as_people
 from ..files import InputError
+from ..geometry.skeleton import MPII
 from ..matlab import load_mat
 from ..pictures import picture_size
 from ..progress import progress
-from ..skeleton import MPII
 
 ANNOTATIONS = "mpii_human_pose_v1_u12_1.mat"
 BOX_GROWTH = 1.2

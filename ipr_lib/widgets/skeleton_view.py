@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from .. import plots
 from ..files import InputError
-from ..skeleton import HUMAN36M, SCORED_JOINTS
+from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS
 from .skeleton_figure import skeleton_figure
 from .view import View
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from playwright.sync_api import TimeoutError as Late
 
-from ipr_lib import config, pipeline, skeleton
+from ipr_lib import config, pipeline
+from ipr_lib.geometry import skeleton
 
 KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel"
 VIEWS = """import numpy as np
 from ipr_lib.capture.actions import perform
-from ipr_lib.skeleton import add_thorax
+from ipr_lib.geometry.skeleton import add_thorax
 from ipr_lib.widgets import SkeletonView, VolumeExplorer
 
 truth = add_thorax(perform(subject=9, action=15, take=1, n_frames=60).joints_world)

@@ -7,7 +7,7 @@ from PIL import Image
 from ipr_lib import heatmaps, plots
 from ipr_lib.capture.actions import perform
 from ipr_lib.capture.studio import studio_cameras
-from ipr_lib.skeleton import HUMAN36M, add_thorax
+from ipr_lib.geometry.skeleton import HUMAN36M, add_thorax
 from ipr_lib.widgets import SkeletonView, VolumeExplorer
 
 FRAMES = 120
