@@ -13,7 +13,7 @@ import numpy as np
 from . import engine, results
 from .checkpoints import CHECKPOINT, trained_minutes
 from .compare_plan import ALONE, AXES, MAIN, WITH_2D, case_config, plan
-from .derived_stores import shrunken_store, withhold_depth
+from .data.derived_stores import shrunken_store, withhold_depth
 from .files import InputError, read_json, write_json
 from .models import count_parameters
 from .progress import progress

@@ -8,8 +8,8 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 
+from .data.h36m_layout import ACTIONS, CAMERAS, FIRST_ACTION, SUBJECTS
 from .files import InputError
-from .layout import ACTIONS, CAMERAS, FIRST_ACTION, SUBJECTS
 from .methods import METHODS
 from .models import TRUNKS
 from .optimizers import OPTIMIZERS

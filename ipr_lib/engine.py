@@ -9,7 +9,7 @@ import torch
 
 from . import distributed, precision, results
 from .checkpoints import CHECKPOINT, load_checkpoint, set_random_states
-from .datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise, training_keys
+from .data.datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise, training_keys
 from .files import InputError
 from .geometry.skeleton import HUMAN36M, SCORED_JOINTS
 from .geometry.transforms import Augmentation, flip_joints

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import distributed
-from .datasets import BatchKeys, CropDataset, batches, crop_to_camera
+from .data.datasets import BatchKeys, CropDataset, batches, crop_to_camera
+from .data.h36m_layout import DAMAGED_SEQUENCES
 from .files import InputError, atomic_path
 from .geometry.camera import ASSUMED_FOCAL, Camera
 from .geometry.skeleton import HUMAN36M, SCORED_JOINTS
 from .geometry.transforms import BOX_MM, flip_joints
-from .layout import DAMAGED_SEQUENCES
 from .metrics import align, root_relative, score
 from .progress import progress
 

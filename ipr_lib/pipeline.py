@@ -16,16 +16,16 @@ from . import compare, compare_plan, distributed, engine, evaluation, exercises,
 from .capture.studio import write_capture
 from .checkpoints import CHECKPOINT, trained_minutes
 from .config import REPOSITORY, load_config
-from .datasets import training_keys
+from .data.datasets import training_keys
+from .data.h36m_layout import TEST_SUBJECTS
+from .data.mixing import StoreMix
+from .data.part_stores import part_store
+from .data.store import open_store
 from .files import InputError, atomic_path, read_json, write_json
-from .layout import TEST_SUBJECTS
 from .minutes import STAMP, TIMES, run_minutes, timed, times_table, work_seconds
-from .mixing import StoreMix
 from .models import count_parameters
 from .notebooks import NotebookFailed, NotebooksFailed, list_notebooks, run_notebook
-from .part_stores import part_store
 from .progress import progress, stage
-from .store import open_store
 
 DATA = REPOSITORY / "data"
 METRICS, PREDICTIONS, ORIGIN = "metrics.json", "predictions.npz", "origin.json"

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from . import engine
-from .datasets import crop_to_camera
+from .data.datasets import crop_to_camera
 from .geometry.camera import Camera
 from .geometry.skeleton import HUMAN36M
 from .geometry.transforms import BOX_MM, apply_affine, crop_affine, invert_affine, warp_shrinking

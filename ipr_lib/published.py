@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .datasets import MEAN, STD
+from .data.datasets import MEAN, STD
+from .data.h36m_layout import folders_in_use, frames_in_use, read_sequence
+from .data.images import read_picture
 from .files import InputError
 from .geometry.skeleton import HUMAN36M, SCORED_JOINTS, add_thorax
 from .geometry.transforms import BOX_MM, apply_affine, compose_affine, invert_affine, warp
 from .heatmaps import soft_argmax
-from .layout import folders_in_use, frames_in_use, read_sequence
 from .metrics import align, joint_errors, root_relative
 from .models import PoseNet, build_trunk
-from .pictures import read_picture
 from .progress import progress
 
 CROP_PX, STRIDE, DEPTH_MM = 256, 4, 2000.0

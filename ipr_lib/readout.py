@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from . import precision
-from .datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise
+from .data.datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise
 from .evaluation import take_index
 from .geometry.skeleton import HUMAN36M, SCORED_JOINTS
 from .heatmaps import cells_to_joints, joints_to_cells, nearest_cell

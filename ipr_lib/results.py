@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from .config import REPOSITORY
+from .data.h36m_layout import ACTIONS, FIRST_ACTION
 from .geometry.skeleton import HUMAN36M
-from .layout import ACTIONS, FIRST_ACTION
 from .tables import markdown_table
 
 SHORT_ACTIONS = (

@@ -8,7 +8,7 @@ import torch
 
 from . import distributed, precision
 from .checkpoints import BEST, CHECKPOINT, save_checkpoint
-from .datasets import batches, normalise, prefetched
+from .data.datasets import batches, normalise, prefetched
 from .files import InputError, write_json
 from .methods import METHODS
 from .microbatches import MicroBatches

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from ipr_lib import layout
+from ipr_lib.data import h36m_layout as layout
+from ipr_lib.data.store import build_store
 from ipr_lib.geometry.camera import look_at
-from ipr_lib.store import build_store
 
 torch.set_num_threads(1)  # the tests' tensors are small: a second thread would only wait for the first
 

@@ -6,9 +6,9 @@ import av
 import numpy as np
 from cdflib.cdfwrite import CDF
 
+from ipr_lib.data.h36m_layout import ACTIONS
 from ipr_lib.geometry.camera import distort, look_at
 from ipr_lib.geometry.skeleton import HUMAN36M
-from ipr_lib.layout import ACTIONS
 from ipr_lib.prepare.human36m import JOINTS
 
 CAMERA_NAMES = ("54138969", "55011271", "58860488", "60457274")

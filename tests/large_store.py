@@ -6,13 +6,13 @@ import sys
 
 import numpy as np
 
-from ipr_lib.store import write_store
+from ipr_lib.data.store import write_store
 
 # Runs in a process of its own: memory in MB before and after opening, and at its highest.
 PROBE = """
 import json, sys, time
 import numpy as np
-from ipr_lib.store import open_store
+from ipr_lib.data.store import open_store
 
 def memory():
     lines = dict(line.split(":") for line in open("/proc/self/status") if line.startswith(("VmRSS", "VmHWM")))

@@ -7,8 +7,8 @@ from ipr_lib.capture.actions import perform
 from ipr_lib.capture.actors import ACTORS
 from ipr_lib.capture.motion import blend_rotation, ease, keyed, softly_positive, turn, two_bones
 from ipr_lib.capture.performance import FRAME_NAMES
+from ipr_lib.data.h36m_layout import ACTIONS, FIRST_ACTION, SUBJECTS
 from ipr_lib.geometry.skeleton import HUMAN36M, bone_lengths
-from ipr_lib.layout import ACTIONS, FIRST_ACTION, SUBJECTS
 
 FRAMES = 250
 NUMBER = {name: k + FIRST_ACTION for k, name in enumerate(ACTIONS)}

@@ -16,8 +16,8 @@ from ipr_lib.capture import studio
 from ipr_lib.capture.actions import perform
 from ipr_lib.capture.sheet import contact_sheet
 from ipr_lib.capture.studio import MANIFEST, studio_cameras, write_capture
+from ipr_lib.data.h36m_layout import META_NAME, folder_name, frames_in_use, list_folders, read_sequence
 from ipr_lib.files import InputError
-from ipr_lib.layout import META_NAME, folder_name, frames_in_use, list_folders, read_sequence
 
 SMALL = dict(subjects=(1, 9), actions=(2,), takes=(1,), cameras=(1, 3), n_frames=7, train_step=3, test_step=6,
              picture_px=80)

@@ -4,8 +4,8 @@ import pytest
 
 from ipr_lib.__main__ import main
 from ipr_lib.config import FREE, PROFILES, RECIPES, Config, load_config, parse_overrides, scaled
+from ipr_lib.data.h36m_layout import SPLITS
 from ipr_lib.files import InputError
-from ipr_lib.layout import SPLITS
 
 
 @pytest.mark.parametrize("profile", PROFILES)

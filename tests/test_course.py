@@ -8,7 +8,7 @@ import pytest
 
 from ipr_lib import course
 from ipr_lib.config import PROFILES, load_config
-from ipr_lib.layout import folder_name, item_path
+from ipr_lib.data.h36m_layout import folder_name, item_path
 
 
 def store_of(rows):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ipr_lib import crop_jpeg
-from ipr_lib.crop_jpeg import drop_cosines, encode_jpeg
+from ipr_lib.data import crop_jpeg
+from ipr_lib.data.crop_jpeg import drop_cosines, encode_jpeg
 
 
 def wave(side, u, v, amplitude, block):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from ipr_lib.datasets import CropDataset
-from ipr_lib.derived_stores import PartOfStore, shrunken_store, withhold_depth
+from ipr_lib.data.datasets import CropDataset
+from ipr_lib.data.derived_stores import PartOfStore, shrunken_store, withhold_depth
+from ipr_lib.data.store import build_store
 from ipr_lib.files import InputError
-from ipr_lib.store import build_store
 from ipr_lib.training_log import item_names
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ipr_lib.device_crops import decode_crops, warp_crops
+from ipr_lib.data.device_crops import decode_crops, warp_crops
+from ipr_lib.data.store import build_store
 from ipr_lib.files import InputError
 from ipr_lib.geometry.transforms import (
     Augmentation,
@@ -14,7 +15,6 @@ from ipr_lib.geometry.transforms import (
     invert_affine,
     warp_small,
 )
-from ipr_lib.store import build_store
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ import torch
 from ipr_lib import checkpoints, distributed, engine, evaluation
 from ipr_lib.__main__ import main
 from ipr_lib.config import load_config
-from ipr_lib.datasets import BatchKeys, CropDataset
+from ipr_lib.data.datasets import BatchKeys, CropDataset
+from ipr_lib.data.store import open_store
 from ipr_lib.distributed import GroupBatchNorm, ShardedKeys, SomeKeys, gathered
 from ipr_lib.files import InputError
 from ipr_lib.geometry.transforms import Augmentation
-from ipr_lib.store import open_store
 
 REPOSITORY = Path(__file__).parents[1]
 TINY = dict(crop_px=64, depth_bins=8, trunk="small", trunk_width=4, head_width=8, deconvolutions=2, batch_size=6, epochs=3)

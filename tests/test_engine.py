@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from ipr_lib import datasets, engine, models
+from ipr_lib import engine, models
 from ipr_lib.config import load_config
-from ipr_lib.datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise, tint
+from ipr_lib.data import datasets
+from ipr_lib.data.datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise, tint
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import HUMAN36M
 from ipr_lib.geometry.transforms import Augmentation, apply_affine, draw_augmentation

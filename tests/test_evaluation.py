@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from ipr_lib import evaluation, metrics
+from ipr_lib.data.h36m_layout import DAMAGED_SEQUENCES
+from ipr_lib.data.store import build_store
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import HUMAN36M
 from ipr_lib.geometry.transforms import apply_affine
-from ipr_lib.layout import DAMAGED_SEQUENCES
-from ipr_lib.store import build_store
 
 from .conftest import write_sequence
 
@@ -67,7 +67,7 @@ def test_scores_with_and_without_damaged(test_store):
 
 def perfect_look(store, told, crop_px):
     """A look that knows the truth: finds each crop's item by its pixels, answers the joints in the box that was cut."""
-    from ipr_lib.datasets import CropDataset
+    from ipr_lib.data.datasets import CropDataset
 
     dataset = CropDataset(dataclasses.replace(store, columns=store.columns | {"box": told.box}), crop_px, np.inf)
     batch = dataset[0, 0, np.arange(len(store))]

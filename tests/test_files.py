@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ipr_lib import files, layout
+from ipr_lib import files
+from ipr_lib.data import h36m_layout as layout
 from ipr_lib.files import InputError, atomic_path, read_json, write_json
 from ipr_lib.geometry.camera import look_at
 from tests.conftest import make_pose

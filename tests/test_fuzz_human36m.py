@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ipr_lib import layout
+from ipr_lib.data import h36m_layout as layout
 from ipr_lib.prepare import raw
 from ipr_lib.prepare.human36m import Task, read_frames, read_labels
 from ipr_lib.prepare.metadata import read_camera, read_metadata

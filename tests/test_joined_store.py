@@ -4,10 +4,10 @@ import sys
 import numpy as np
 import pytest
 
-from ipr_lib import joined_store
+from ipr_lib.data import joined_store
+from ipr_lib.data.joined_store import is_joined, join_folder, join_stores
+from ipr_lib.data.store import build_store, open_store, verify_store
 from ipr_lib.files import InputError
-from ipr_lib.joined_store import is_joined, join_folder, join_stores
-from ipr_lib.store import build_store, open_store, verify_store
 
 from .conftest import write_sequence
 
@@ -80,7 +80,7 @@ def test_a_killed_join_goes_on(parts, whole, tmp_path, moment):
     program = f"""
 import os, signal, sys
 from pathlib import Path
-from ipr_lib import joined_store as j, store
+from ipr_lib.data import joined_store as j, store
 
 def stop_at(n, function):
     calls = []

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import scipy.io
 
-from ipr_lib import layout
+from ipr_lib.data import h36m_layout as layout
+from ipr_lib.data.store import build_store
 from ipr_lib.files import InputError
-from ipr_lib.store import build_store
 from tests.conftest import write_sequence
 
 

@@ -6,7 +6,7 @@ import torch
 
 from ipr_lib import engine
 from ipr_lib.config import load_config
-from ipr_lib.datasets import CropDataset, normalise
+from ipr_lib.data.datasets import CropDataset, normalise
 from ipr_lib.files import InputError
 from ipr_lib.heatmaps import cells_to_joints
 from ipr_lib.losses import integral_loss

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from ipr_lib.datasets import prefetched
+from ipr_lib.data.datasets import prefetched
 from ipr_lib.losses import masked_mean
 from ipr_lib.microbatches import MicroBatches
 

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from ipr_lib.annotations import as_people
 from ipr_lib.config import load_config
-from ipr_lib.datasets import BatchKeys, CropDataset, batches, training_keys
+from ipr_lib.data.datasets import BatchKeys, CropDataset, batches, training_keys
+from ipr_lib.data.mixing import MixedKeys, StoreMix
+from ipr_lib.data.people import as_people
 from ipr_lib.engine import train
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import COCO, HUMAN36M, MPII
 from ipr_lib.geometry.transforms import Augmentation, apply_affine
 from ipr_lib.losses import integral_loss
-from ipr_lib.mixing import MixedKeys, StoreMix
-from ipr_lib.people_store import build_people_store
+from ipr_lib.prepare.people_store import build_people_store
 
 
 def people_store(folder, skeleton, n, width=90, height=71):

@@ -12,9 +12,9 @@ from ipr_lib.capture.bvh import drop_t_pose, joint_frames, read_bvh, resample
 from ipr_lib.capture.own_motion import perform_own, plan_motion, write_motion
 from ipr_lib.capture.retarget import check_unit, find_joints, perform_bvh
 from ipr_lib.capture.studio import MANIFEST, studio_cameras
+from ipr_lib.data.h36m_layout import folder_name, frames_in_use, list_folders, read_sequence
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import HUMAN36M, Skeleton, bone_lengths
-from ipr_lib.layout import folder_name, frames_in_use, list_folders, read_sequence
 from ipr_lib.prepare.check import check
 from tests.fuzzing import corruptions
 

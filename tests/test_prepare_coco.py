@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from ipr_lib.annotations import read_people
+from ipr_lib.data.people import read_people
+from ipr_lib.data.store import open_store
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import COCO, SKELETONS
-from ipr_lib.people_store import build_people_store, square_boxes
 from ipr_lib.prepare import coco
 from ipr_lib.prepare.people import prepare_coco
-from ipr_lib.store import open_store
+from ipr_lib.prepare.people_store import build_people_store, square_boxes
 from tests.fuzzing import corruptions
 
 NAMES = [

@@ -10,16 +10,16 @@ import cv2
 import numpy as np
 import pytest
 
-from ipr_lib import layout
 from ipr_lib.__main__ import main
 from ipr_lib.capture.studio import write_capture
+from ipr_lib.data import h36m_layout as layout
+from ipr_lib.data.store import build_store, open_store, verify_store
 from ipr_lib.files import InputError
 from ipr_lib.prepare.check import check
 from ipr_lib.prepare.human36m import JOINTS, prepare
 from ipr_lib.prepare.human36m_store import prepare_stores
 from ipr_lib.prepare.metadata import read_camera, read_metadata
 from ipr_lib.prepare.raw import READERS, read_pose, video_frames
-from ipr_lib.store import build_store, open_store, verify_store
 from tests import human36m_raw as raw
 
 PHOTO = dict(subjects=(1,), actions=(12,))

@@ -8,14 +8,14 @@ import pytest
 import scipy.io
 from pycocotools.coco import COCO
 
-from ipr_lib.annotations import read_people, write_people
+from ipr_lib.data.images import picture_size, read_picture
+from ipr_lib.data.people import read_people, write_people
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import MPII
 from ipr_lib.geometry.transforms import apply_affine
-from ipr_lib.people_store import build_people_store, square_boxes
-from ipr_lib.pictures import picture_size, read_picture
 from ipr_lib.prepare import mpii
 from ipr_lib.prepare.people import prepare_mpii
+from ipr_lib.prepare.people_store import build_people_store, square_boxes
 from tests.fuzzing import corruptions
 
 EMPTY = np.zeros((0, 0))

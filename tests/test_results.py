@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ipr_lib import results, tables
-from ipr_lib.layout import ACTIONS
+from ipr_lib.data.h36m_layout import ACTIONS
 
 from .made_up_scores import made_up, table_after
 

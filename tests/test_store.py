@@ -7,7 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from ipr_lib import layout
+from ipr_lib.data import h36m_layout as layout
+from ipr_lib.data.h36m_layout import read_sequence
+from ipr_lib.data.images import encode_crop, read_picture, shrinkage
+from ipr_lib.data.store import MARGIN, VERSION, build_store, open_store, verify_store, write_store
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import HUMAN36M
 from ipr_lib.geometry.transforms import (
@@ -17,9 +20,6 @@ from ipr_lib.geometry.transforms import (
     crop_affine,
     warp_shrinking,
 )
-from ipr_lib.layout import read_sequence
-from ipr_lib.pictures import encode_crop, read_picture, shrinkage
-from ipr_lib.store import MARGIN, VERSION, build_store, open_store, verify_store, write_store
 from tests.conftest import write_sequence
 from tests.fuzzing import corruptions, judge
 from tests.large_store import probe, write_large_store

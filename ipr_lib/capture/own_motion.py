@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.h36m_layout import ACTIONS, CAMERAS, FIRST_ACTION
 from ..files import InputError
-from ..layout import ACTIONS, CAMERAS, FIRST_ACTION
 from ..progress import progress
 from .actors import ACTORS
 from .retarget import centred, moved, perform_bvh

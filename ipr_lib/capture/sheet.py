@@ -5,8 +5,8 @@ import itertools
 import cv2
 import numpy as np
 
+from ..data.h36m_layout import SUBJECTS
 from ..files import atomic_path
-from ..layout import SUBJECTS
 from ..progress import progress
 from .actions import perform
 from .render import render_frame

@@ -13,9 +13,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..data.h36m_layout import (
+    META_NAME,
+    SUBJECTS,
+    TRAIN_SUBJECTS,
+    action_name,
+    folder_name,
+    picture_name,
+    write_meta,
+)
 from ..files import InputError, atomic_path, read_json, write_json
 from ..geometry.camera import look_at
-from ..layout import META_NAME, SUBJECTS, TRAIN_SUBJECTS, action_name, folder_name, picture_name, write_meta
 from ..parallel import parallel_map
 from ..progress import progress
 from .actions import perform

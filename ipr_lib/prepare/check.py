@@ -8,9 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import InputError, read_json
-from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS, bone_lengths
-from ..layout import (
+from ..data.h36m_layout import (
     ACTIONS,
     CAMERAS,
     DAMAGED_SEQUENCES,
@@ -23,8 +21,10 @@ from ..layout import (
     picture_name,
     read_sequence,
 )
+from ..data.images import picture_size
+from ..files import InputError, read_json
+from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS, bone_lengths
 from ..parallel import parallel_map
-from ..pictures import picture_size
 from ..progress import progress
 
 BONE_MM = 1.0  # bones of one subject may differ by this much between poses, and between left and right

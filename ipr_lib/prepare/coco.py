@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..annotations import read_people
+from ..data.people import read_people
 from ..files import InputError
 from ..geometry.skeleton import COCO
 

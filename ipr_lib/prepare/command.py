@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from ..config import REPOSITORY
+from ..data.h36m_layout import SUBJECTS, TEST_STEP, TEST_SUBJECTS, TRAIN_STEP
 from ..files import InputError
-from ..layout import SUBJECTS, TEST_STEP, TEST_SUBJECTS, TRAIN_STEP
 from . import check, human36m, human36m_store
 from .metadata import read_metadata
 from .raw import READERS

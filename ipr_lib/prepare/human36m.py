@@ -11,9 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .. import layout
-from ..files import InputError, atomic_path, scratch_folder
-from ..layout import (
+from ..data import h36m_layout as layout
+from ..data.h36m_layout import (
     ACTIONS,
     CAMERAS,
     DAMAGED_SEQUENCES,
@@ -23,6 +22,7 @@ from ..layout import (
     TEST_STEP,
     TRAIN_STEP,
 )
+from ..files import InputError, atomic_path, scratch_folder
 from ..parallel import parallel_map
 from ..progress import progress
 from .metadata import NAME, Metadata, read_camera, read_metadata, sequence_title

@@ -12,9 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..files import InputError
-from ..joined_store import is_joined, join_folder, join_stores
-from ..layout import (
+from ..data.h36m_layout import (
     CAMERAS,
     SKIPPED_FOLDERS,
     SUBJECTS,
@@ -24,8 +22,10 @@ from ..layout import (
     Sequence,
     folder_name,
 )
-from ..pictures import encode_crop
-from ..store import MARGIN, label_columns, open_store, write_store
+from ..data.images import encode_crop
+from ..data.joined_store import is_joined, join_folder, join_stores
+from ..data.store import MARGIN, label_columns, open_store, write_store
+from ..files import InputError
 from .human36m import ALL_ACTIONS, read_frames, read_labels, run
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.h36m_layout import ACTIONS, CAMERAS, FIRST_ACTION, SUBJECTS, action_name
 from ..files import InputError
 from ..geometry.camera import Camera
-from ..layout import ACTIONS, CAMERAS, FIRST_ACTION, SUBJECTS, action_name
 
 NAME = "metadata.xml"
 _ALL_SUBJECTS = 11  # the file knows S2, S3, S4 and S10 too, whose poses were never handed out

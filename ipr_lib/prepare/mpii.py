@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..annotation_checks import checked_picture, person_problem
-from ..annotations import as_people
+from ..data.annotation_checks import checked_picture, person_problem
+from ..data.images import picture_size
+from ..data.matlab import load_mat
+from ..data.people import as_people
 from ..files import InputError
 from ..geometry.skeleton import MPII
-from ..matlab import load_mat
-from ..pictures import picture_size
 from ..progress import progress
 
 ANNOTATIONS = "mpii_human_pose_v1_u12_1.mat"

@@ -3,11 +3,11 @@
 import hashlib
 from pathlib import Path
 
-from ..annotations import write_people
+from ..data.people import write_people
+from ..data.store import open_store
 from ..files import InputError
-from ..people_store import BOX_SCALE, build_people_store
-from ..store import open_store
 from . import coco, mpii
+from .people_store import BOX_SCALE, build_people_store
 
 
 def prepare_mpii(source, target, validation_list=None, published=False, **stores):

@@ -3,8 +3,8 @@
 import numpy as np
 from torch.utils.data import Sampler
 
-from .files import InputError
-from .geometry.skeleton import HUMAN36M, convert_joints
+from ..files import InputError
+from ..geometry.skeleton import HUMAN36M, convert_joints
 from .store import CropStore
 
 

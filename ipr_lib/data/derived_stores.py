@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 
 from .crop_jpeg import encode_jpeg
-from .evaluation import take_index
-from .files import InputError
-from .geometry.transforms import compose_affine
-from .progress import progress
+from ..evaluation import take_index
+from ..files import InputError
+from ..geometry.transforms import compose_affine
+from ..progress import progress
 from .store import open_store, write_store
 
 SPLIT_SEED = 8  # of the takes whose depth is withheld; the same for every run, whatever its seed

@@ -7,9 +7,9 @@ one, with both in its name, so that recipes take turns without building anything
 import contextlib
 import hashlib
 
-from .files import InputError
-from .layout import META_NAME, parse_folder_name
-from .progress import progress
+from ..files import InputError
+from .h36m_layout import META_NAME, parse_folder_name
+from ..progress import progress
 from .store import build_store, open_store, write_store
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import InputError, atomic_path
-from .progress import progress
+from ..files import InputError, atomic_path
+from ..progress import progress
 from .store import HEADER_ROOM, join_columns, open_store, write_columns
 
 PICTURES = "pictures"

@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch.nn import functional
 
-from .files import InputError
+from ..files import InputError
 
 
 def decode_crops(jpegs, device):

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from .annotation_checks import checked_person, checked_picture, hashable, label, whole_number
-from .files import InputError, atomic_path
-from .geometry.skeleton import SKELETONS, Skeleton
+from ..files import InputError, atomic_path
+from ..geometry.skeleton import SKELETONS, Skeleton
 
 # Other spellings of joint names in the json of data-set owners and of published converters (one of them misspells).
 _ALIASES = {"left_": "l_", "right_": "r_", "upper_neck": "neck", "head_top": "head", "throax": "thorax"}

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .geometry.occlusion import draw_occluders, occlude
-from .geometry.skeleton import HUMAN36M
-from .geometry.transforms import (
+from ..geometry.occlusion import draw_occluders, occlude
+from ..geometry.skeleton import HUMAN36M
+from ..geometry.transforms import (
     apply_affine,
     compose_affine,
     crop_affine,

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from .crop_jpeg import encode_jpeg
-from .files import InputError
-from .geometry.transforms import compose_affine, warp_shrinking
+from ..files import InputError
+from ..geometry.transforms import compose_affine, warp_shrinking
 
 # Some cameras and programs write a few bytes after a JPEG's end marker.
 _TRAILER = 512

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import scipy.io
 
-from .files import InputError
+from ..files import InputError
 
 # Numbers of the format's data types and array classes (MAT-File Level 5).
 _ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8, 16: 1, 17: 2, 18: 4}

@@ -14,14 +14,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .files import InputError, atomic_path
-from .geometry.camera import Camera
-from .geometry.skeleton import HUMAN36M, SKELETONS, add_thorax
-from .geometry.transforms import box_at_root, crop_affine
-from .layout import folders_in_use, frames_in_use, read_sequence
-from .parallel import parallel_map
-from .pictures import encode_crop, read_picture, shrinkage
-from .progress import progress
+from ..files import InputError, atomic_path
+from ..geometry.camera import Camera
+from ..geometry.skeleton import HUMAN36M, SKELETONS, add_thorax
+from ..geometry.transforms import box_at_root, crop_affine
+from .h36m_layout import folders_in_use, frames_in_use, read_sequence
+from ..parallel import parallel_map
+from .images import encode_crop, read_picture, shrinkage
+from ..progress import progress
 
 MAGIC = b"IPRSTORE"
 # 2: crops are resized by a Lanczos filter, colours stored at full size; 3: flat JPEG tables, another margin; 4: cosines

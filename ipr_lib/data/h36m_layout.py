@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from .files import InputError, atomic_path
-from .geometry.camera import Camera
-from .geometry.skeleton import SCORED_JOINTS
+from ..files import InputError, atomic_path
+from ..geometry.camera import Camera
+from ..geometry.skeleton import SCORED_JOINTS
 from .matlab import load_mat
 
 SUBJECTS = (1, 5, 6, 7, 8, 9, 11)

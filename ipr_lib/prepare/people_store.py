@@ -5,13 +5,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .files import InputError
-from .geometry.skeleton import SKELETONS
-from .geometry.transforms import crop_affine
-from .parallel import parallel_map
-from .pictures import encode_crop, read_picture, shrinkage
-from .progress import progress
-from .store import MARGIN, open_store, write_store
+from ..data.images import encode_crop, read_picture, shrinkage
+from ..data.store import MARGIN, open_store, write_store
+from ..files import InputError
+from ..geometry.skeleton import SKELETONS
+from ..geometry.transforms import crop_affine
+from ..parallel import parallel_map
+from ..progress import progress
 
 BOX_SCALE = 1.25
 
