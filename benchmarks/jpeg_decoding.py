@@ -18,12 +18,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a machine without a registry has the folder, not the package
 
-from ipr_lib.capture.studio import write_capture
 from ipr_lib.data.datasets import BatchKeys, CropDataset, normalise
 from ipr_lib.data.device_crops import decode_crops, warp_crops
 from ipr_lib.data.store import build_store
 from ipr_lib.files import write_json
 from ipr_lib.geometry.transforms import Augmentation, compose_affine, invert_affine
+from ipr_lib.studio.capture import write_capture
 
 BATCH = 32
 

@@ -30,7 +30,6 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ipr_lib import engine
-from ipr_lib.capture.studio import write_capture
 from ipr_lib.config import load_config
 from ipr_lib.data import h36m_layout as layout
 from ipr_lib.data.datasets import MEAN, STD, BatchKeys, CropDataset, batches, normalise, prefetched
@@ -43,6 +42,7 @@ from ipr_lib.microbatches import MicroBatches
 from ipr_lib.optimizers import build_optimizer
 from ipr_lib.precision import autocast, memory_format, resolved
 from ipr_lib.results import commit, device_name
+from ipr_lib.studio.capture import write_capture
 
 READY = 8  # batches that may wait ready when a turn begins: not counted
 STEP = 5

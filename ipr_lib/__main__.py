@@ -19,9 +19,10 @@ from . import (
     scoring,
     verdicts,
 )
-from .capture import own_motion, sheet
 from .files import InputError
 from .prepare import command as prepare_command
+from .studio import sheet
+from .studio.own_motion import play as own_motion
 
 
 def main(arguments=None):

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from . import compare, compare_plan, distributed, engine, evaluation, exercises, results, verdicts
-from .capture.studio import write_capture
 from .checkpoints import CHECKPOINT, trained_minutes
 from .config import REPOSITORY, load_config
 from .data.datasets import training_keys
@@ -26,6 +25,7 @@ from .minutes import STAMP, TIMES, run_minutes, timed, times_table, work_seconds
 from .models import count_parameters
 from .notebooks import NotebookFailed, NotebooksFailed, list_notebooks, run_notebook
 from .progress import progress, stage
+from .studio.capture import write_capture
 
 DATA = REPOSITORY / "data"
 METRICS, PREDICTIONS, ORIGIN = "metrics.json", "predictions.npz", "origin.json"

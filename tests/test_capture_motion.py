@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from ipr_lib.capture.actions import perform
-from ipr_lib.capture.actors import ACTORS
-from ipr_lib.capture.motion import blend_rotation, ease, keyed, softly_positive, turn, two_bones
-from ipr_lib.capture.performance import FRAME_NAMES
 from ipr_lib.data.h36m_layout import ACTIONS, FIRST_ACTION, SUBJECTS
 from ipr_lib.geometry.skeleton import HUMAN36M, bone_lengths
+from ipr_lib.studio.acting.actors import ACTORS
+from ipr_lib.studio.acting.motion import blend_rotation, ease, keyed, softly_positive, turn, two_bones
+from ipr_lib.studio.acting.performance import FRAME_NAMES
+from ipr_lib.studio.actions.plays import perform
 
 FRAMES = 250
 NUMBER = {name: k + FIRST_ACTION for k, name in enumerate(ACTIONS)}

@@ -6,19 +6,27 @@ import cv2
 import numpy as np
 import pytest
 
-from ipr_lib.capture.actors import ACTORS
-from ipr_lib.capture.body import body_parts, scene_parts
-from ipr_lib.capture.light import studio_light
-from ipr_lib.capture.looks import LOOKS
-from ipr_lib.capture.paint import Layer, Paint
-from ipr_lib.capture.performance import FRAME_NAMES, Performance, Prop
-from ipr_lib.capture.raycast import NOTHING, View, camera_view, cast_grid, cast_points, place, scene_box
-from ipr_lib.capture.render import add_noise, render_frame
-from ipr_lib.capture.shading import draw, stage_parts
-from ipr_lib.capture.shapes import BALL, CONE, ball, box, cone, surface
-from ipr_lib.capture.studio import studio_cameras
 from ipr_lib.geometry.camera import look_at
 from ipr_lib.geometry.skeleton import HUMAN36M
+from ipr_lib.studio.acting.actors import ACTORS
+from ipr_lib.studio.acting.performance import FRAME_NAMES, Performance, Prop
+from ipr_lib.studio.capture import studio_cameras
+from ipr_lib.studio.drawing.light import studio_light
+from ipr_lib.studio.drawing.raycast import (
+    NOTHING,
+    View,
+    camera_view,
+    cast_grid,
+    cast_points,
+    place,
+    scene_box,
+)
+from ipr_lib.studio.drawing.render import add_noise, render_frame
+from ipr_lib.studio.drawing.shading import draw, stage_parts
+from ipr_lib.studio.scenes.body import body_parts, scene_parts
+from ipr_lib.studio.scenes.looks import LOOKS
+from ipr_lib.studio.scenes.paint import Layer, Paint
+from ipr_lib.studio.scenes.shapes import BALL, CONE, ball, box, cone, surface
 
 EYE = np.eye(3)
 GREY = Paint("#808080")

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from ipr_lib.__main__ import main
-from ipr_lib.capture.studio import write_capture
 from ipr_lib.data import h36m_layout as layout
 from ipr_lib.data.store import build_store, open_store, verify_store
 from ipr_lib.files import InputError
@@ -20,6 +19,7 @@ from ipr_lib.prepare.human36m import JOINTS, prepare
 from ipr_lib.prepare.human36m_store import prepare_stores
 from ipr_lib.prepare.metadata import read_camera, read_metadata
 from ipr_lib.prepare.raw import READERS, read_pose, video_frames
+from ipr_lib.studio.capture import write_capture
 from tests import human36m_raw as raw
 
 PHOTO = dict(subjects=(1,), actions=(12,))

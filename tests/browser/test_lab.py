@@ -12,7 +12,7 @@ from ipr_lib.geometry import skeleton
 
 KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel"
 VIEWS = """import numpy as np
-from ipr_lib.capture.actions import perform
+from ipr_lib.studio.actions.plays import perform
 from ipr_lib.geometry.skeleton import add_thorax
 from ipr_lib.widgets import SkeletonView, VolumeExplorer
 

@@ -15,7 +15,7 @@ TAUGHT = re.compile(r"[Tt]aught in notebooks/(\d\d)_\w+\.ipynb((?:(?:,| and) (?:
 
 
 def module_name(path):
-    """ipr_lib/capture/body.py -> ipr_lib.capture.body; a package's __init__.py -> the package."""
+    """ipr_lib/studio/scenes/body.py -> ipr_lib.studio.scenes.body; a package's __init__.py -> the package."""
     parts = path.relative_to(REPOSITORY).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -212,12 +212,12 @@ def reading_order(package):
     return [(place, f"{package}.{name}") for place, names in lists for name in names.split(", ")]
 
 
-@pytest.mark.parametrize("package", ["ipr_lib", "ipr_lib.capture"])
+@pytest.mark.parametrize("package", ["ipr_lib", "ipr_lib.studio"])
 def test_the_reading_order_names_each_module_once(package):
     listed = sorted(module for _, module in reading_order(package))
     there = [module for module in TREES if module.startswith(f"{package}.") and module not in PACKAGES]
     if package == "ipr_lib":
-        there = [module for module in there if not module.startswith("ipr_lib.capture.")]
+        there = [module for module in there if not module.startswith("ipr_lib.studio.")]
     assert listed == sorted(there), "the docstring of the package's __init__.py lists other modules"
 
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from . import gestures as g
-from .actions_standing import play_beats
-from .motion import SIGN, bump, ease, keyed, turn
-from .performance import Prop
-from .posture import assemble, palm_point, pose_arm
-from .staging import at_ease, beats, facing_vector, in_hand, on_feet, wander
+from ..acting import gestures as g
+from ..acting.motion import SIGN, bump, ease, keyed, turn
+from ..acting.performance import Prop
+from ..acting.posture import assemble, palm_point, pose_arm
+from ..acting.staging import at_ease, beats, facing_vector, in_hand, on_feet, wander
+from .standing import play_beats
 
 
 def phoning(scene, take):

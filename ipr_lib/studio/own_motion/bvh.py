@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
-from ..files import InputError
+from ...files import InputError
 
 _MOST_JOINTS = 1000
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .shapes import BALL, BOX, CONE
+from ..scenes.shapes import BALL, BOX, CONE
 
 NOTHING = -1  # part index where a ray hits no part
 _NEAR = 50.0  # mm; parts that reach closer to the view than this are left out

@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 
+from ..scenes.paint import display, linear
+from ..scenes.scenery import scenery_parts
 from .light import studio_light
-from .paint import display, linear
-from .scenery import scenery_parts
 from .shading import draw, stage_parts
 
 WALL_X, WALL_Y, CEILING = 3700.0, 6100.0, 3000.0  # mm; the walls stand at plus and minus

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
-from .motion import FPS, turn, unit
+from ..acting.motion import FPS, turn, unit
 
 _ANKLES = {"r": 3, "l": 6}
 _SLOW = 250.0  # mm/s, of a foot that carries

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from ..scenes.paint import albedo, display, linear_table
+from ..scenes.shapes import surface
 from .light import floor_shadow_in_picture, lamp_map, lit_share
-from .paint import albedo, display, linear_table
 from .raycast import camera_view, cast_grid, cast_points, place, scene_box
-from .shapes import surface
 
 _GAP_MM = 9.0  # neighbouring pixels further apart than this lie on two sides of an edge
 _BLEND_MM = 34.0

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from . import gestures as g
-from .actions_handling import bites, cigarette, feed, puffs, smoke
-from .actions_standing import play_beats
-from .motion import SIDES, SIGN, bump, keyed, noise, turn
-from .performance import Prop
-from .posture import assemble, pose_trunk
+from ..acting import gestures as g
+from ..acting.motion import SIDES, SIGN, bump, keyed, noise, turn
+from ..acting.performance import Prop
+from ..acting.posture import assemble, pose_trunk
+from ..acting.staging import at_ease, beats, facing_vector, furniture, move_arms
+from .handling import bites, cigarette, feed, puffs, smoke
 from .seated_legs import chair_legs, floor_legs, play_legs, switch_legs
-from .staging import at_ease, beats, facing_vector, furniture, move_arms
+from .standing import play_beats
 
 
 def seated(scene, seat, legs, body, arms, spot, heading):

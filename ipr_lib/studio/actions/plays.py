@@ -1,8 +1,19 @@
 """The choreography of the built-in capture: fifteen actions, seven actors, two takes each."""
 
-from . import actions_handling, actions_seated, actions_standing, actions_walking
-from .performance import Performance
-from .staging import cut, make_scene
+from ..acting.performance import Performance
+from ..acting.staging import cut, make_scene
+from . import (
+    handling as actions_handling,
+)
+from . import (
+    seated as actions_seated,
+)
+from . import (
+    standing as actions_standing,
+)
+from . import (
+    walking as actions_walking,
+)
 
 # By action number: what take 1 and take 2 play.
 _PLAYS = {

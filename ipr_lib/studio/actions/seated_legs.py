@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .footwork import foot_along
-from .motion import SIDES, SIGN, apply, blend_rotation, bump, ease, keyed, softly_positive, turn
-from .posture import Leg
+from ..acting.footwork import foot_along
+from ..acting.motion import SIDES, SIGN, apply, blend_rotation, bump, ease, keyed, softly_positive, turn
+from ..acting.posture import Leg
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..geometry.skeleton import HUMAN36M
+from ...geometry.skeleton import HUMAN36M
 from .heads import head_parts, skull_middle
 from .looks import LOOKS
 from .paint import Layer, Paint

@@ -8,9 +8,9 @@ import numpy as np
 from ..data.h36m_layout import SUBJECTS
 from ..files import atomic_path
 from ..progress import progress
-from .actions import perform
-from .render import render_frame
-from .studio import studio_cameras
+from .actions.plays import perform
+from .capture import studio_cameras
+from .drawing.render import render_frame
 
 
 def contact_sheet(subjects=SUBJECTS, actions=tuple(range(2, 17)), *, take=1, camera=None, frame=60, cell_px=130,

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from .body import scene_parts
+from ..scenes.body import scene_parts
 from .light import studio_light
 from .room import lit_background
 from .shading import draw, stage_parts

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..files import InputError
+from ...files import InputError
+from ..acting.motion import FPS, SIDES, SIGN, apply, blend_rotation, turn, unit
+from ..acting.performance import FRAME_NAMES, Performance
+from ..acting.posture import hip, shoulder, trunk_from_rotations
 from .bvh import drop_t_pose, joint_frames, read_bvh, resample, zero_pose
 from .grounding import stand
-from .motion import FPS, SIDES, SIGN, apply, blend_rotation, turn, unit
-from .performance import FRAME_NAMES, Performance
-from .posture import hip, shoulder, trunk_from_rotations
 
 # How programs call the joints that are needed, likeliest first: a "RightShoulder" is the collar where there is a "RightArm".
 _PARTS = {

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from . import gestures as g
-from .motion import SIGN, bump, keyed
-from .posture import assemble
-from .staging import at_ease, beats, facing_vector, on_feet, wander
+from ..acting import gestures as g
+from ..acting.motion import SIGN, bump, keyed
+from ..acting.posture import assemble
+from ..acting.staging import at_ease, beats, facing_vector, on_feet, wander
 
 
 def play_beats(scene, side, makers, gap, rest, start=0.2, pause=0.4, times=None):

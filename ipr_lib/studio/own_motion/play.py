@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.h36m_layout import ACTIONS, CAMERAS, FIRST_ACTION
-from ..files import InputError
-from ..progress import progress
-from .actors import ACTORS
+from ...data.h36m_layout import ACTIONS, CAMERAS, FIRST_ACTION
+from ...files import InputError
+from ...progress import progress
+from ..acting.actors import ACTORS
+from ..capture import CAPTURE_VERSION, JPEG_QUALITY, Take, check_recipe, record_takes, studio_cameras
 from .retarget import centred, moved, perform_bvh
-from .studio import CAPTURE_VERSION, JPEG_QUALITY, Take, check_recipe, record_takes, studio_cameras
 
 MOTION_VERSION = 1  # rises whenever the same file would give other poses
 

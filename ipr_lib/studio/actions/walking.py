@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from . import gestures as g
-from .actors import ACTORS
-from .motion import FPS, SIGN, apply, ease, keyed, noise, turn
-from .performance import Prop
-from .posture import assemble, palm_point, pose_arm
-from .staging import at_ease, beats, facing_vector, make_scene, on_feet
+from ..acting import gestures as g
+from ..acting.actors import ACTORS
+from ..acting.motion import FPS, SIGN, apply, ease, keyed, noise, turn
+from ..acting.performance import Prop
+from ..acting.posture import assemble, palm_point, pose_arm
+from ..acting.staging import at_ease, beats, facing_vector, make_scene, on_feet
 
 
 def loop(centre, radii, turned, eight=False):

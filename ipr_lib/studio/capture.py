@@ -26,10 +26,10 @@ from ..files import InputError, atomic_path, read_json, write_json
 from ..geometry.camera import look_at
 from ..parallel import parallel_map
 from ..progress import progress
-from .actions import perform
-from .light import studio_light
-from .looks import outfit
-from .render import picture, stage
+from .actions.plays import perform
+from .drawing.light import studio_light
+from .drawing.render import picture, stage
+from .scenes.looks import outfit
 
 CAPTURE_VERSION = 2  # rises whenever the same recipe would give other pictures or poses
 MANIFEST = "capture.json"
