@@ -5,8 +5,8 @@
 plain      softmax over the volume, three sums, three dot products, autograd
 compiled   the same through torch.compile; left out, with the reason, where there is no compiler
 dsntnn     flat_softmax and dsnt, where that package is installed
-ours       ipr_lib.integral.soft_argmax, the loss by autograd
-ours, loss ipr_lib.losses.soft_argmax_loss, what I* trains on: value and gradient in one visit on a CPU
+ours       ipr_lib.integral.expectation.soft_argmax, the loss by autograd
+ours, loss ipr_lib.integral.losses.soft_argmax_loss, what I* trains on: value and gradient in one visit on a CPU
 
 A GPU is timed by its own clock. On a CPU both clocks are shown: the processor time of all threads does not mind other
 work on the machine, the time on the wall does. Medians over the turns. At least the logits must be read forward, and
@@ -28,11 +28,11 @@ import torch
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))  # a machine without a registry has the folder, not the package
 
-from ipr_lib.blocks import release_memory  # noqa: E402
 from ipr_lib.engine import default_device  # noqa: E402
 from ipr_lib.files import write_json  # noqa: E402
-from ipr_lib.integral import soft_argmax  # noqa: E402
-from ipr_lib.losses import soft_argmax_loss  # noqa: E402
+from ipr_lib.integral.blocks import release_memory  # noqa: E402
+from ipr_lib.integral.expectation import soft_argmax  # noqa: E402
+from ipr_lib.integral.losses import soft_argmax_loss  # noqa: E402
 from ipr_lib.results import commit, device_name  # noqa: E402
 
 JOINTS = 18

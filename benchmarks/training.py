@@ -36,8 +36,8 @@ from ipr_lib.data.datasets import MEAN, STD, BatchKeys, CropDataset, batches, no
 from ipr_lib.data.store import build_store, open_store
 from ipr_lib.files import write_json
 from ipr_lib.geometry.transforms import compose_affine, crop_affine, draw_augmentation
-from ipr_lib.losses import integral_loss
-from ipr_lib.methods import INTEGRAL
+from ipr_lib.integral.losses import integral_loss
+from ipr_lib.integral.methods import INTEGRAL
 from ipr_lib.microbatches import MicroBatches
 from ipr_lib.optimizers import build_optimizer
 from ipr_lib.precision import autocast, memory_format, resolved

@@ -15,7 +15,7 @@ from .checkpoints import CHECKPOINT, trained_minutes
 from .compare_plan import ALONE, AXES, MAIN, WITH_2D, case_config, plan
 from .data.derived_stores import shrunken_store, withhold_depth
 from .files import InputError, read_json, write_json
-from .models import count_parameters
+from .network import count_parameters
 from .progress import progress
 from .readout import read_out
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from .data.h36m_layout import ACTIONS, CAMERAS, FIRST_ACTION, SUBJECTS
 from .files import InputError
-from .methods import METHODS
-from .models import TRUNKS
+from .integral.methods import METHODS
+from .network import TRUNKS
 from .optimizers import OPTIMIZERS
 from .precision import PRECISIONS
 

@@ -13,10 +13,10 @@ from .data.datasets import BatchKeys, CropDataset, batches, crop_to_camera, norm
 from .files import InputError
 from .geometry.skeleton import HUMAN36M, SCORED_JOINTS
 from .geometry.transforms import Augmentation, flip_joints
-from .methods import METHODS, decode_expectation
-from .methods import decode as decode_output
+from .integral.methods import METHODS, decode_expectation
+from .integral.methods import decode as decode_output
 from .metrics import score
-from .models import DirectNet, PoseNet, build_trunk
+from .network import DirectNet, PoseNet, build_trunk
 from .optimizers import build_optimizer
 from .progress import progress
 from .training_log import CSV

@@ -22,7 +22,7 @@ from .data.part_stores import part_store
 from .data.store import open_store
 from .files import InputError, atomic_path, read_json, write_json
 from .minutes import STAMP, TIMES, run_minutes, timed, times_table, work_seconds
-from .models import count_parameters
+from .network import count_parameters
 from .notebooks import NotebookFailed, NotebooksFailed, list_notebooks, run_notebook
 from .progress import progress, stage
 from .studio.capture import write_capture

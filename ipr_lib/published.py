@@ -20,9 +20,9 @@ from .data.images import read_picture
 from .files import InputError
 from .geometry.skeleton import HUMAN36M, SCORED_JOINTS, add_thorax
 from .geometry.transforms import BOX_MM, apply_affine, compose_affine, invert_affine, warp
-from .heatmaps import soft_argmax
+from .integral.grid import soft_argmax
 from .metrics import align, joint_errors, root_relative
-from .models import PoseNet, build_trunk
+from .network import PoseNet, build_trunk
 from .progress import progress
 
 CROP_PX, STRIDE, DEPTH_MM = 256, 4, 2000.0

@@ -10,7 +10,7 @@ from . import distributed, precision
 from .checkpoints import BEST, CHECKPOINT, save_checkpoint
 from .data.datasets import batches, normalise, prefetched
 from .files import InputError, write_json
-from .methods import METHODS
+from .integral.methods import METHODS
 from .microbatches import MicroBatches
 from .minutes import work_seconds
 from .optimizers import build_optimizer

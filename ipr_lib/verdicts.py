@@ -8,7 +8,7 @@ import numpy as np
 from .compare_plan import ALONE, MAIN, MORE, MOST, WITH_2D
 from .config import Config
 from .files import InputError, read_json, write_json
-from .methods import METHODS
+from .integral.methods import METHODS
 from .tables import markdown_table
 
 DRAWS = 2000

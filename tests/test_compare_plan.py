@@ -3,7 +3,7 @@ import pytest
 from ipr_lib import compare_plan
 from ipr_lib.compare_plan import Case, case_config, plan
 from ipr_lib.files import InputError
-from ipr_lib.methods import METHODS
+from ipr_lib.integral.methods import METHODS
 
 
 @pytest.mark.parametrize("profile", compare_plan.BASES)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ipr_lib.files import InputError
-from ipr_lib.heatmaps import hard_argmax, soft_argmax
+from ipr_lib.integral.grid import hard_argmax, soft_argmax
 from ipr_lib.widgets import curve_explorer
 from ipr_lib.widgets.curve_explorer import CurveExplorer
 

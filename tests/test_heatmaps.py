@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ipr_lib.heatmaps import (
+from ipr_lib.integral.grid import (
     cells_to_joints,
     debiased_soft_argmax,
     gaussian_factors,

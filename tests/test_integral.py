@@ -4,9 +4,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipr_lib import blocks, integral
 from ipr_lib.files import InputError
-from ipr_lib.integral import soft_argmax
+from ipr_lib.integral import blocks
+from ipr_lib.integral import expectation as integral
+from ipr_lib.integral.expectation import soft_argmax
 
 SHAPE = (2, 3, 4, 5, 6)  # B, J, D, H, W
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ipr_lib.integral import soft_argmax
+from ipr_lib.integral.expectation import soft_argmax
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "soft_argmax.py"
 

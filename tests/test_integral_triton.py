@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ipr_lib import integral
+from ipr_lib.integral import expectation as integral
 
 SHAPES = [(2, 3, 4, 5, 6), (1, 2, 3, 33, 31), (1, 2, 16, 16, 16), (1, 1, 9, 64, 64), (2, 1, 1, 1, 7), (0, 3, 4, 5, 6)]
 
@@ -38,7 +38,7 @@ def with_gradient(volume):
 
 
 def both_ways(volume):
-    from ipr_lib import integral_triton
+    from ipr_lib.integral import kernel as integral_triton
 
     blocks = with_gradient(volume)
     integral._by_triton = lambda volume: True
@@ -87,7 +87,7 @@ def compiled():
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from ipr_lib import integral_triton as kernels
+    from ipr_lib.integral import kernel as kernels
 
     numbers = ("J", "D", "cells", "stride_b", "stride_j", "stride_d", "stride_c", "tiles", "per_program")
     cases = [(kernels._gather_kernel, ("programs",), {"PROGRAMS": 16})]
@@ -138,7 +138,7 @@ def test_without_working_kernels_the_blocks_take_over(missing, monkeypatch):
     monkeypatch.setattr(integral.torch, "zeros", lambda *shape, device: None)
     if isinstance(missing, ImportError):
         monkeypatch.delattr(ipr_lib, "integral_triton")
-        monkeypatch.setitem(sys.modules, "ipr_lib.integral_triton", None)
+        monkeypatch.setitem(sys.modules, "ipr_lib.integral.kernel", None)
     integral._triton_kernels.cache_clear()
     try:
         with warnings.catch_warnings(record=True) as caught:

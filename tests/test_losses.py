@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ipr_lib import map_terms
-from ipr_lib.heatmaps import cells_to_joints, gaussian_volume, soft_argmax
-from ipr_lib.losses import (
+from ipr_lib.integral import map_terms
+from ipr_lib.integral.grid import cells_to_joints, gaussian_volume, soft_argmax
+from ipr_lib.integral.losses import (
     binary_heatmap_loss,
     expected_error_loss,
     integral_loss,

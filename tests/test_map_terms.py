@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ipr_lib import blocks, losses, map_terms
-from ipr_lib.integral import soft_argmax
-from ipr_lib.losses import masked_mean, soft_argmax_loss
+from ipr_lib.integral import blocks, losses, map_terms
+from ipr_lib.integral.expectation import soft_argmax
+from ipr_lib.integral.losses import masked_mean, soft_argmax_loss
 
 SHAPE = (2, 3, 4, 5, 6)  # B, J, D, H, W
 LOSSES = [

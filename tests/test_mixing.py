@@ -15,7 +15,7 @@ from ipr_lib.engine import train
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import COCO, HUMAN36M, MPII
 from ipr_lib.geometry.transforms import Augmentation, apply_affine
-from ipr_lib.losses import integral_loss
+from ipr_lib.integral.losses import integral_loss
 from ipr_lib.prepare.people_store import build_people_store
 
 

@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from ipr_lib.models import DirectNet, PoseNet, build_trunk
+from ipr_lib.network import DirectNet, PoseNet, build_trunk
 from ipr_lib.optimizers import Muon, Together, build_optimizer, orthogonal
 
 

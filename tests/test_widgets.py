@@ -17,10 +17,11 @@ import torch
 import traitlets
 from PIL import Image
 
-from ipr_lib import heatmaps, metrics, plots
+from ipr_lib import metrics, plots
 from ipr_lib.config import REPOSITORY
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import COCO, HUMAN36M, MPII
+from ipr_lib.integral import grid as heatmaps
 from ipr_lib.studio.capture import studio_cameras
 from ipr_lib.widgets import SkeletonView, VolumeExplorer
 from ipr_lib.widgets.skeleton_figure import project

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from .. import plots
 from ..files import InputError
 from ..geometry.skeleton import HUMAN36M
-from ..heatmaps import hard_argmax, joints_to_cells, soft_argmax
+from ..integral.grid import hard_argmax, joints_to_cells, soft_argmax
 from .view import View
 
 COLOURS = {"argmax": plots.RIGHT, "expectation": plots.PREDICTION, "truth": plots.MIDDLE}

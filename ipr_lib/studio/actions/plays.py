@@ -2,18 +2,10 @@
 
 from ..acting.performance import Performance
 from ..acting.staging import cut, make_scene
-from . import (
-    handling as actions_handling,
-)
-from . import (
-    seated as actions_seated,
-)
-from . import (
-    standing as actions_standing,
-)
-from . import (
-    walking as actions_walking,
-)
+from . import handling as actions_handling
+from . import seated as actions_seated
+from . import standing as actions_standing
+from . import walking as actions_walking
 
 # By action number: what take 1 and take 2 play.
 _PLAYS = {

@@ -20,8 +20,8 @@ import warnings
 
 import torch
 
+from ..files import InputError
 from .blocks import BLOCK_CELLS, Cut, exponentials, first, inside, like_in_large_pages, loaded, store
-from .files import InputError
 
 
 def soft_argmax(volume, check_finite=False):
@@ -111,7 +111,7 @@ torch.library.register_autograd("ipr_lib::integral_backward", _refuse)
 def _triton_kernels():
     """The module of the Triton kernels; None where Triton is missing or cannot build them, with a word in that case."""
     try:
-        from . import integral_triton as kernels
+        from . import kernel as kernels
     except ImportError:
         return None
     try:

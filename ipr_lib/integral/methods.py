@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from . import losses
-from .heatmaps import (
+from .grid import (
     cells_to_joints,
     constants,
     debiased_soft_argmax,

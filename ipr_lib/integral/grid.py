@@ -10,7 +10,7 @@ depth cell k of D lies ((k + 0.5) / D - 0.5) * depth_mm behind the root. Both ar
 import numpy as np
 import torch
 
-from .integral import soft_argmax
+from .expectation import soft_argmax
 
 
 def cells_to_joints(cells, volume_shape, crop_px, depth_mm):

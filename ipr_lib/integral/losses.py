@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional
 
 from . import blocks, map_terms
-from .heatmaps import constants, gaussian_factors, nearest_cell
-from .integral import soft_argmax
+from .expectation import soft_argmax
+from .grid import constants, gaussian_factors, nearest_cell
 
 
 def masked_mean(values, weights):

@@ -1,6 +1,6 @@
 """The integral on a GPU: one kernel forward, one backward, written in Triton.
 
-The numbers are those of `ipr_lib.integral`, which chooses between the two. Taught in notebooks/06_soft_argmax.ipynb.
+The numbers are those of `ipr_lib.integral.expectation`, which chooses between the two. Taught in notebooks/06_soft_argmax.ipynb.
 
 A joint's cells are cut into tiles of planes x cells, and its tiles go to several programs. Each program reads its
 tiles once and keeps an online maximum: where a tile raises it, the sums so far shrink by exp(old - new) (Milakov and
