@@ -29,7 +29,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ipr_lib import engine
 from ipr_lib.config import load_config
 from ipr_lib.data import h36m_layout as layout
 from ipr_lib.data.datasets import MEAN, STD, BatchKeys, CropDataset, batches, normalise, prefetched
@@ -38,11 +37,12 @@ from ipr_lib.files import write_json
 from ipr_lib.geometry.transforms import compose_affine, crop_affine, draw_augmentation
 from ipr_lib.integral.losses import integral_loss
 from ipr_lib.integral.methods import INTEGRAL
-from ipr_lib.microbatches import MicroBatches
-from ipr_lib.optimizers import build_optimizer
-from ipr_lib.precision import autocast, memory_format, resolved
 from ipr_lib.results import commit, device_name
 from ipr_lib.studio.capture import write_capture
+from ipr_lib.training import engine
+from ipr_lib.training.microbatches import MicroBatches
+from ipr_lib.training.optimizers import build_optimizer
+from ipr_lib.training.precision import autocast, memory_format, resolved
 
 READY = 8  # batches that may wait ready when a turn begins: not counted
 STEP = 5

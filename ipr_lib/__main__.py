@@ -8,8 +8,6 @@ from pathlib import Path
 from . import (
     compare_plan,
     config,
-    distributed,
-    engine,
     evaluation,
     exercises,
     notebooks,
@@ -23,6 +21,7 @@ from .files import InputError
 from .prepare import command as prepare_command
 from .studio import sheet
 from .studio.own_motion import play as own_motion
+from .training import distributed, engine
 
 
 def main(arguments=None):

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from . import engine, results
-from .checkpoints import CHECKPOINT, trained_minutes
+from . import results
 from .compare_plan import ALONE, AXES, MAIN, WITH_2D, case_config, plan
 from .data.derived_stores import shrunken_store, withhold_depth
 from .files import InputError, read_json, write_json
 from .network import count_parameters
 from .progress import progress
 from .readout import read_out
+from .training import engine
+from .training.checkpoints import CHECKPOINT, trained_minutes
 
 RESULT = "result.json"
 # What `make reproduce` runs, with one seed: every step of the notebook in seconds, or the main comparison in minutes.

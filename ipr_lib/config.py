@@ -12,8 +12,8 @@ from .data.h36m_layout import ACTIONS, CAMERAS, FIRST_ACTION, SUBJECTS
 from .files import InputError
 from .integral.methods import METHODS
 from .network import TRUNKS
-from .optimizers import OPTIMIZERS
-from .precision import PRECISIONS
+from .training.optimizers import OPTIMIZERS
+from .training.precision import PRECISIONS
 
 # Captures, prepared sets and stores live in <repository>/data, wherever the notebook or command runs.
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import distributed
 from .data.datasets import BatchKeys, CropDataset, batches, crop_to_camera
 from .data.h36m_layout import DAMAGED_SEQUENCES
 from .files import InputError, atomic_path
@@ -18,6 +17,7 @@ from .geometry.skeleton import HUMAN36M, SCORED_JOINTS
 from .geometry.transforms import BOX_MM, flip_joints
 from .metrics import align, root_relative, score
 from .progress import progress
+from .training import distributed
 
 BOXES = ("oracle", "estimated")
 ROOTS = ("oracle", "mean", "box")

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import compare, compare_plan, distributed, engine, evaluation, exercises, results, verdicts
-from .checkpoints import CHECKPOINT, trained_minutes
+from . import compare, compare_plan, evaluation, exercises, results, verdicts
 from .config import REPOSITORY, load_config
 from .data.datasets import training_keys
 from .data.h36m_layout import TEST_SUBJECTS
@@ -26,6 +25,8 @@ from .network import count_parameters
 from .notebooks import NotebookFailed, NotebooksFailed, list_notebooks, run_notebook
 from .progress import progress, stage
 from .studio.capture import write_capture
+from .training import distributed, engine
+from .training.checkpoints import CHECKPOINT, trained_minutes
 
 DATA = REPOSITORY / "data"
 METRICS, PREDICTIONS, ORIGIN = "metrics.json", "predictions.npz", "origin.json"

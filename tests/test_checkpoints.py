@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from ipr_lib import checkpoints, engine, training_log, training_loop
 from ipr_lib.config import load_config
 from ipr_lib.data.mixing import StoreMix
 from ipr_lib.data.store import open_store
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import MPII
-from ipr_lib.microbatches import MicroBatches
-from ipr_lib.training_log import TrainingLog, item_names
+from ipr_lib.training import checkpoints, engine, training_loop
+from ipr_lib.training import log as training_log
+from ipr_lib.training.log import TrainingLog, item_names
+from ipr_lib.training.microbatches import MicroBatches
 
 from .test_mixing import people_store
 

@@ -2,11 +2,12 @@ import shutil
 
 import pytest
 
-from ipr_lib import compare, training_loop
+from ipr_lib import compare
 from ipr_lib.compare_plan import Case, case_config
 from ipr_lib.data.derived_stores import shrunken_store
 from ipr_lib.data.store import open_store
 from ipr_lib.files import InputError, read_json, write_json
+from ipr_lib.training import training_loop
 
 TINY = {"trunk_width": 4, "head_width": 8, "batch_size": 2, "epochs": 1, "crop_px": 32, "depth_bins": 4}
 

@@ -2,10 +2,10 @@
 
 import dataclasses
 
-from ipr_lib import cost
 from ipr_lib.config import load_config
-from ipr_lib.engine import build_model
 from ipr_lib.network import count_parameters
+from ipr_lib.training import cost
+from ipr_lib.training.engine import build_model
 
 
 def test_pictures_of_a_capture():

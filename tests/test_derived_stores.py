@@ -8,7 +8,7 @@ from ipr_lib.data.datasets import CropDataset
 from ipr_lib.data.derived_stores import PartOfStore, shrunken_store, withhold_depth
 from ipr_lib.data.store import build_store
 from ipr_lib.files import InputError
-from ipr_lib.training_log import item_names
+from ipr_lib.training.log import item_names
 
 
 def test_depth_is_withheld_from_whole_takes(store):

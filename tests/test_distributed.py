@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from ipr_lib import checkpoints, distributed, engine, evaluation
+from ipr_lib import evaluation
 from ipr_lib.__main__ import main
 from ipr_lib.config import load_config
 from ipr_lib.data.datasets import BatchKeys, CropDataset
 from ipr_lib.data.store import open_store
-from ipr_lib.distributed import GroupBatchNorm, ShardedKeys, SomeKeys, gathered
 from ipr_lib.files import InputError
 from ipr_lib.geometry.transforms import Augmentation
+from ipr_lib.training import checkpoints, distributed, engine
+from ipr_lib.training.distributed import GroupBatchNorm, ShardedKeys, SomeKeys, gathered
 
 REPOSITORY = Path(__file__).parents[1]
 TINY = dict(crop_px=64, depth_bins=8, trunk="small", trunk_width=4, head_width=8, deconvolutions=2, batch_size=6, epochs=3)
@@ -167,7 +168,7 @@ def test_gpus_that_are_not_there(monkeypatch, capsys):
 # Each machine's process leaves the number of all that have found each other.
 MEET = """
 import os, sys
-from ipr_lib import distributed
+from ipr_lib.training import distributed
 with distributed.process_group():
     open(os.path.join(sys.argv[1], os.environ["GROUP_RANK"]), "w").write(str(distributed.size()))
 """

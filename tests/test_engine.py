@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from ipr_lib import engine
 from ipr_lib import network as models
 from ipr_lib.config import load_config
 from ipr_lib.data import datasets
@@ -14,6 +13,7 @@ from ipr_lib.geometry.skeleton import HUMAN36M
 from ipr_lib.geometry.transforms import Augmentation, apply_affine, draw_augmentation
 from ipr_lib.integral.grid import soft_argmax
 from ipr_lib.integral.losses import integral_loss
+from ipr_lib.training import engine
 
 TINY = dict(crop_px=64, depth_bins=8, trunk="small", trunk_width=4, head_width=8,
             deconvolutions=2, batch_size=2, epochs=4, workers=0)

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from ipr_lib import engine
 from ipr_lib.config import load_config
 from ipr_lib.data.datasets import CropDataset, normalise
 from ipr_lib.files import InputError
 from ipr_lib.integral.grid import cells_to_joints
 from ipr_lib.integral.losses import integral_loss
 from ipr_lib.integral.methods import BINARY, DECODERS, INTEGRAL, METHODS, SQUARED, decode
-from ipr_lib.microbatches import MicroBatches
 from ipr_lib.network import DirectNet, build_trunk, count_parameters
+from ipr_lib.training import engine
+from ipr_lib.training.microbatches import MicroBatches
 
 SHAPE = (2, 3, 4, 5, 6)  # B, J, D, H, W
 CROP_PX, DEPTH_MM = 48, 2000.0

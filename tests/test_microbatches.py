@@ -4,7 +4,7 @@ from torch import nn
 
 from ipr_lib.data.datasets import prefetched
 from ipr_lib.integral.losses import masked_mean
-from ipr_lib.microbatches import MicroBatches
+from ipr_lib.training.microbatches import MicroBatches
 
 
 def loss_of(model, batch):

@@ -11,12 +11,12 @@ from ipr_lib.config import load_config
 from ipr_lib.data.datasets import BatchKeys, CropDataset, batches, training_keys
 from ipr_lib.data.mixing import MixedKeys, StoreMix
 from ipr_lib.data.people import as_people
-from ipr_lib.engine import train
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import COCO, HUMAN36M, MPII
 from ipr_lib.geometry.transforms import Augmentation, apply_affine
 from ipr_lib.integral.losses import integral_loss
 from ipr_lib.prepare.people_store import build_people_store
+from ipr_lib.training.engine import train
 
 
 def people_store(folder, skeleton, n, width=90, height=71):

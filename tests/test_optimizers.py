@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ipr_lib.network import DirectNet, PoseNet, build_trunk
-from ipr_lib.optimizers import Muon, Together, build_optimizer, orthogonal
+from ipr_lib.training.optimizers import Muon, Together, build_optimizer, orthogonal
 
 
 @pytest.mark.parametrize("rows, columns", [(3, 5), (6, 4)])

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from ipr_lib import engine, notebooks, pipeline
+from ipr_lib import notebooks, pipeline
 from ipr_lib.__main__ import main
 from ipr_lib.config import REPOSITORY, load_config
 from ipr_lib.data import part_stores
 from ipr_lib.data.store import open_store, write_store
 from ipr_lib.files import InputError, read_json, write_json
 from ipr_lib.geometry.skeleton import MPII
+from ipr_lib.training import engine
 
 from .conftest import write_sequence
 from .test_mixing import people_store

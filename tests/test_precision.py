@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from ipr_lib import precision
 from ipr_lib.config import load_config
-from ipr_lib.engine import build_model
+from ipr_lib.training import precision
+from ipr_lib.training.engine import build_model
 
 CPU = torch.device("cpu")
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from ipr_lib import checkpoints, course, engine, person_boxes, pipeline, predict, reference
+from ipr_lib import course, person_boxes, pipeline, predict, reference
 from ipr_lib.__main__ import main
 from ipr_lib.config import load_config
 from ipr_lib.data import h36m_layout as layout
@@ -30,6 +30,7 @@ from ipr_lib.own_pictures import focal_length, list_files, read_frames, read_own
 from ipr_lib.person_boxes import BODY_MM, box_from_pose, detect_people, link_people, parse_box, whole_box
 from ipr_lib.predict_files import draw_overlay, predict_files
 from ipr_lib.smoothing import one_euro
+from ipr_lib.training import checkpoints, engine
 from tests.conftest import make_pose
 
 CFG = load_config("smoke")

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import torch
 
+from ..data.datasets import batches, normalise, prefetched
+from ..files import InputError, write_json
+from ..integral.methods import METHODS
+from ..minutes import work_seconds
+from ..progress import progress
 from . import distributed, precision
 from .checkpoints import BEST, CHECKPOINT, save_checkpoint
-from .data.datasets import batches, normalise, prefetched
-from .files import InputError, write_json
-from .integral.methods import METHODS
+from .log import TrainingLog, item_names, memory_mb
 from .microbatches import MicroBatches
-from .minutes import work_seconds
 from .optimizers import build_optimizer
-from .progress import progress
-from .training_log import TrainingLog, item_names, memory_mb
 
 NOT_FINITE = "not_finite.json"
 SECONDS_BETWEEN_CHECKPOINTS = 60

@@ -16,7 +16,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Sampler
 
-from .files import InputError
+from ..files import InputError
 
 # Longer than the first process may take over capture and crop store, while the others wait.
 TIMEOUT = datetime.timedelta(hours=12)

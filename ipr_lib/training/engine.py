@@ -7,19 +7,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import distributed, precision, results
+from .. import results
+from ..data.datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise, training_keys
+from ..files import InputError
+from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS
+from ..geometry.transforms import Augmentation, flip_joints
+from ..integral.methods import METHODS, decode_expectation
+from ..integral.methods import decode as decode_output
+from ..metrics import score
+from ..network import DirectNet, PoseNet, build_trunk
+from ..progress import progress
+from . import distributed, precision
 from .checkpoints import CHECKPOINT, load_checkpoint, set_random_states
-from .data.datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise, training_keys
-from .files import InputError
-from .geometry.skeleton import HUMAN36M, SCORED_JOINTS
-from .geometry.transforms import Augmentation, flip_joints
-from .integral.methods import METHODS, decode_expectation
-from .integral.methods import decode as decode_output
-from .metrics import score
-from .network import DirectNet, PoseNet, build_trunk
+from .log import CSV
 from .optimizers import build_optimizer
-from .progress import progress
-from .training_log import CSV
 from .training_loop import TrainingLoop
 
 LOG = CSV

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .data.h36m_layout import item_path
-from .data.mixing import StoreMix
-from .files import atomic_path
+from ..data.h36m_layout import item_path
+from ..data.mixing import StoreMix
+from ..files import atomic_path
 
 CSV, JSON_LINES, EVENTS = "training.csv", "training.jsonl", "tensorboard"
 

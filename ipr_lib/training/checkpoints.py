@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .config import FREE, load_config
-from .files import InputError, atomic_path
+from ..config import FREE, load_config
+from ..files import InputError, atomic_path
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 
