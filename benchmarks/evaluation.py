@@ -23,9 +23,9 @@ import numpy as np  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ipr_lib.evaluation.metrics import score  # noqa: E402
+from ipr_lib.evaluation.procrustes import best_rotations  # noqa: E402
 from ipr_lib.geometry.skeleton import SCORED_JOINTS  # noqa: E402
-from ipr_lib.metrics import score  # noqa: E402
-from ipr_lib.procrustes import best_rotations  # noqa: E402
 
 TAKES = 120
 

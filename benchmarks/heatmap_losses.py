@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a machine withou
 import torch
 
 from ipr_lib.config import load_config
+from ipr_lib.evaluation.results import device_name
+from ipr_lib.evaluation.tables import markdown_table
 from ipr_lib.integral import losses
-from ipr_lib.results import device_name
-from ipr_lib.tables import markdown_table
 from ipr_lib.training.engine import build_model
 
 JOINTS = 18

@@ -28,11 +28,11 @@ import torch
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))  # a machine without a registry has the folder, not the package
 
+from ipr_lib.evaluation.results import commit, device_name  # noqa: E402
 from ipr_lib.files import write_json  # noqa: E402
 from ipr_lib.integral.blocks import release_memory  # noqa: E402
 from ipr_lib.integral.expectation import soft_argmax  # noqa: E402
 from ipr_lib.integral.losses import soft_argmax_loss  # noqa: E402
-from ipr_lib.results import commit, device_name  # noqa: E402
 from ipr_lib.training.engine import default_device  # noqa: E402
 
 JOINTS = 18

@@ -5,18 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from . import (
-    compare_plan,
-    config,
-    evaluation,
-    exercises,
-    notebooks,
-    pipeline,
-    reference_scores,
-    results,
-    scoring,
-    verdicts,
-)
+from . import compare_plan, config, exercises, notebooks, pipeline, verdicts
+from .evaluation import evaluation, reference_scores, results, scoring
 from .files import InputError
 from .prepare import command as prepare_command
 from .studio import sheet

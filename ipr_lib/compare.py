@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from . import results
 from .compare_plan import ALONE, AXES, MAIN, WITH_2D, case_config, plan
 from .data.derived_stores import shrunken_store, withhold_depth
+from .evaluation import results
+from .evaluation.readout import read_out
 from .files import InputError, read_json, write_json
 from .network import count_parameters
 from .progress import progress
-from .readout import read_out
 from .training import engine
 from .training.checkpoints import CHECKPOINT, trained_minutes
 

@@ -7,8 +7,8 @@ import threading
 import time
 from pathlib import Path
 
+from .evaluation.tables import markdown_table
 from .files import read_json, write_json
-from .tables import markdown_table
 
 TIMES, STAMP = "minutes.json", "stamp.json"  # in a run's folder, and in that of each notebook
 

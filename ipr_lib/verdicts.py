@@ -7,9 +7,9 @@ import numpy as np
 
 from .compare_plan import ALONE, MAIN, MORE, MOST, WITH_2D
 from .config import Config
+from .evaluation.tables import markdown_table
 from .files import InputError, read_json, write_json
 from .integral.methods import METHODS
-from .tables import markdown_table
 
 DRAWS = 2000
 

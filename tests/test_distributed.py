@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from ipr_lib import evaluation
 from ipr_lib.__main__ import main
 from ipr_lib.config import load_config
 from ipr_lib.data.datasets import BatchKeys, CropDataset
 from ipr_lib.data.store import open_store
+from ipr_lib.evaluation import evaluation
 from ipr_lib.files import InputError
 from ipr_lib.geometry.transforms import Augmentation
 from ipr_lib.training import checkpoints, distributed, engine

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ipr_lib import evaluation, metrics
 from ipr_lib.data.h36m_layout import DAMAGED_SEQUENCES
 from ipr_lib.data.store import build_store
+from ipr_lib.evaluation import evaluation, metrics
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import HUMAN36M
 from ipr_lib.geometry.transforms import apply_affine

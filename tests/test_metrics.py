@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from ipr_lib import metrics
+from ipr_lib.evaluation import metrics
 
 RNG = np.random.default_rng(0)
 POSE = RNG.normal(0, 300, (5, 17, 3))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from ipr_lib.procrustes import best_rotations
+from ipr_lib.evaluation.procrustes import best_rotations
 
 RNG = np.random.default_rng(0)
 POSES = RNG.normal(0, 300, (7, 5, 3))

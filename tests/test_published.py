@@ -8,8 +8,8 @@ import torchvision
 from scipy.spatial.transform import Rotation
 from torch import nn
 
-from ipr_lib import published
 from ipr_lib.data import h36m_layout as layout
+from ipr_lib.evaluation import published
 from ipr_lib.files import InputError
 from ipr_lib.geometry.camera import Camera
 from ipr_lib.geometry.skeleton import HUMAN36M

@@ -4,8 +4,8 @@ import torch
 
 from ipr_lib.config import load_config
 from ipr_lib.data.datasets import CropDataset
+from ipr_lib.evaluation.readout import read_out
 from ipr_lib.integral.grid import joints_to_cells
-from ipr_lib.readout import read_out
 from ipr_lib.training import engine
 
 

@@ -2,8 +2,8 @@ import copy
 
 import pytest
 
-from ipr_lib import reference_scores, results
 from ipr_lib.config import REPOSITORY
+from ipr_lib.evaluation import reference_scores, results
 from ipr_lib.files import InputError, read_json, write_json
 from ipr_lib.minutes import run_minutes
 

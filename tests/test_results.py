@@ -3,8 +3,8 @@ import csv
 import numpy as np
 import pytest
 
-from ipr_lib import results, tables
 from ipr_lib.data.h36m_layout import ACTIONS
+from ipr_lib.evaluation import results, tables
 
 from .made_up_scores import made_up, table_after
 

@@ -17,8 +17,9 @@ import torch
 import traitlets
 from PIL import Image
 
-from ipr_lib import metrics, plots
+from ipr_lib import plots
 from ipr_lib.config import REPOSITORY
+from ipr_lib.evaluation import metrics
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import COCO, HUMAN36M, MPII
 from ipr_lib.integral import grid as heatmaps
@@ -303,7 +304,7 @@ def test_a_volume_makes_a_page_and_a_picture(tmp_path):
 # --- the package ---
 
 def test_the_library_does_without_widgets():
-    code = "import sys, ipr_lib, ipr_lib.plots, ipr_lib.metrics; sys.exit('anywidget' in sys.modules or 'ipywidgets' in sys.modules)"
+    code = "import sys, ipr_lib, ipr_lib.plots, ipr_lib.evaluation.metrics; sys.exit('anywidget' in sys.modules or 'ipywidgets' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from .crop_jpeg import encode_jpeg
-from ..evaluation import take_index
+from ..evaluation.evaluation import take_index
 from ..files import InputError
 from ..geometry.transforms import compose_affine
 from ..progress import progress

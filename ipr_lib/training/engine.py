@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .. import results
 from ..data.datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise, training_keys
+from ..evaluation import results
+from ..evaluation.metrics import score
 from ..files import InputError
 from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS
 from ..geometry.transforms import Augmentation, flip_joints
 from ..integral.methods import METHODS, decode_expectation
 from ..integral.methods import decode as decode_output
-from ..metrics import score
 from ..network import DirectNet, PoseNet, build_trunk
 from ..progress import progress
 from . import distributed, precision

@@ -10,7 +10,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from .. import plots
-from ..metrics import joint_errors
+from ..evaluation.metrics import joint_errors
 
 FAR = 5200.0  # mm from the viewer to the middle of the scene, as in skeleton_view.js
 HOME = (-0.5, 0.2)  # first yaw and pitch, rad, as there

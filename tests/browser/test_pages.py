@@ -137,7 +137,7 @@ def test_keys_step_select_and_look(open_page, skeleton_page):
 
 
 def test_alignment_lowers_the_error_as_the_metrics_say(open_page, skeleton_page, walk):
-    from ipr_lib import metrics
+    from ipr_lib.evaluation import metrics
 
     truth, pred = (pose[:1, :17] for pose in walk)
     page = open_page(skeleton_page)

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from . import evaluation, pipeline, published, results
-from .files import InputError, atomic_path, read_json, write_json
+from .. import pipeline
+from ..files import InputError, atomic_path, read_json, write_json
+from ..training import engine
+from ..training.checkpoints import BEST, CHECKPOINT, config_of, load_checkpoint, read_checkpoint
+from . import evaluation, published, results
 from .metrics import summary
 from .tables import csv_table, latex_table, markdown_table
-from .training import engine
-from .training.checkpoints import BEST, CHECKPOINT, config_of, load_checkpoint, read_checkpoint
 
 CHECKPOINTS = {"last": CHECKPOINT, "best": BEST}
 

@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 
-from .data.datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise
+from ..data.datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise
+from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS
+from ..integral.grid import cells_to_joints, joints_to_cells, nearest_cell
+from ..integral.methods import METHODS, decode
+from ..training import precision
 from .evaluation import take_index
-from .geometry.skeleton import HUMAN36M, SCORED_JOINTS
-from .integral.grid import cells_to_joints, joints_to_cells, nearest_cell
-from .integral.methods import METHODS, decode
 from .metrics import joint_errors, root_relative, score
-from .training import precision
 
 
 @torch.no_grad()

@@ -5,8 +5,8 @@ Read in notebooks/11_reproduction.ipynb.
 
 from pathlib import Path
 
-from .files import InputError, atomic_path, read_json, write_json
-from .minutes import run_minutes, times_table
+from ..files import InputError, atomic_path, read_json, write_json
+from ..minutes import run_minutes, times_table
 from .results import METRICS, reference_note
 from .tables import markdown_table
 

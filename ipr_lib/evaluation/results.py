@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from .config import REPOSITORY
-from .data.h36m_layout import ACTIONS, FIRST_ACTION
-from .geometry.skeleton import HUMAN36M
+from ..config import REPOSITORY
+from ..data.h36m_layout import ACTIONS, FIRST_ACTION
+from ..geometry.skeleton import HUMAN36M
 from .tables import markdown_table
 
 SHORT_ACTIONS = (

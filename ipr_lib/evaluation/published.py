@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .data.datasets import MEAN, STD
-from .data.h36m_layout import folders_in_use, frames_in_use, read_sequence
-from .data.images import read_picture
-from .files import InputError
-from .geometry.skeleton import HUMAN36M, SCORED_JOINTS, add_thorax
-from .geometry.transforms import BOX_MM, apply_affine, compose_affine, invert_affine, warp
-from .integral.grid import soft_argmax
+from ..data.datasets import MEAN, STD
+from ..data.h36m_layout import folders_in_use, frames_in_use, read_sequence
+from ..data.images import read_picture
+from ..files import InputError
+from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS, add_thorax
+from ..geometry.transforms import BOX_MM, apply_affine, compose_affine, invert_affine, warp
+from ..integral.grid import soft_argmax
+from ..network import PoseNet, build_trunk
+from ..progress import progress
 from .metrics import align, joint_errors, root_relative
-from .network import PoseNet, build_trunk
-from .progress import progress
 
 CROP_PX, STRIDE, DEPTH_MM = 256, 4, 2000.0
 EXACT_MIRROR = (CROP_PX - 1) / STRIDE  # cells: crop px p is mirrored to CROP_PX - 1 - p, and cell i lies over STRIDE * i

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .data.datasets import BatchKeys, CropDataset, batches, crop_to_camera
-from .data.h36m_layout import DAMAGED_SEQUENCES
-from .files import InputError, atomic_path
-from .geometry.camera import ASSUMED_FOCAL, Camera
-from .geometry.skeleton import HUMAN36M, SCORED_JOINTS
-from .geometry.transforms import BOX_MM, flip_joints
+from ..data.datasets import BatchKeys, CropDataset, batches, crop_to_camera
+from ..data.h36m_layout import DAMAGED_SEQUENCES
+from ..files import InputError, atomic_path
+from ..geometry.camera import ASSUMED_FOCAL, Camera
+from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS
+from ..geometry.transforms import BOX_MM, flip_joints
+from ..progress import progress
+from ..training import distributed
 from .metrics import align, root_relative, score
-from .progress import progress
-from .training import distributed
 
 BOXES = ("oracle", "estimated")
 ROOTS = ("oracle", "mean", "box")
