@@ -5,8 +5,10 @@ import os
 import sys
 from pathlib import Path
 
-from . import compare_plan, config, exercises, notebooks, pipeline, verdicts
+from . import config, exercises, notebooks, pipeline
 from .evaluation import evaluation, reference_scores, results, scoring
+from .experiment import plan as compare_plan
+from .experiment import verdicts
 from .files import InputError
 from .prepare import command as prepare_command
 from .studio import sheet

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import compare, compare_plan, exercises, verdicts
+from . import exercises
 from .config import REPOSITORY, load_config
 from .data.datasets import training_keys
 from .data.h36m_layout import TEST_SUBJECTS
@@ -20,6 +20,9 @@ from .data.mixing import StoreMix
 from .data.part_stores import part_store
 from .data.store import open_store
 from .evaluation import evaluation, results
+from .experiment import plan as compare_plan
+from .experiment import run as compare
+from .experiment import verdicts
 from .files import InputError, atomic_path, read_json, write_json
 from .minutes import STAMP, TIMES, run_minutes, timed, times_table, work_seconds
 from .network import count_parameters

@@ -155,8 +155,9 @@ def run_notebook(condition, profile, number):
     import nbformat
     from nbformat.v4 import new_code_cell
 
-    from ipr_lib import compare, exercises, notebooks, pipeline
+    from ipr_lib import exercises, notebooks, pipeline
     from ipr_lib.config import load_config
+    from ipr_lib.experiment import run as compare
 
     folder = FOLDER / f"{profile}-{condition.name}"
     source = notebook_path(number)

@@ -2,10 +2,10 @@ import shutil
 
 import pytest
 
-from ipr_lib import compare
-from ipr_lib.compare_plan import Case, case_config
 from ipr_lib.data.derived_stores import shrunken_store
 from ipr_lib.data.store import open_store
+from ipr_lib.experiment import run as compare
+from ipr_lib.experiment.plan import Case, case_config
 from ipr_lib.files import InputError, read_json, write_json
 from ipr_lib.training import training_loop
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ipr_lib.compare_plan import plan
+from ipr_lib.experiment.plan import plan
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu_queue.py"
 

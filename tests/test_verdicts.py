@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from ipr_lib import compare_plan, verdicts
+from ipr_lib.experiment import plan as compare_plan
+from ipr_lib.experiment import verdicts
 from ipr_lib.files import InputError, read_json
 
 

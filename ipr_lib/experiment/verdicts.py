@@ -5,11 +5,11 @@ Taught in notebooks/08_heatmap_vs_integral.ipynb.
 
 import numpy as np
 
-from .compare_plan import ALONE, MAIN, MORE, MOST, WITH_2D
-from .config import Config
-from .evaluation.tables import markdown_table
-from .files import InputError, read_json, write_json
-from .integral.methods import METHODS
+from ..config import Config
+from ..evaluation.tables import markdown_table
+from ..files import InputError, read_json, write_json
+from ..integral.methods import METHODS
+from .plan import ALONE, MAIN, MORE, MOST, WITH_2D
 
 DRAWS = 2000
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from .compare_plan import ALONE, AXES, MAIN, WITH_2D, case_config, plan
-from .data.derived_stores import shrunken_store, withhold_depth
-from .evaluation import results
-from .evaluation.readout import read_out
-from .files import InputError, read_json, write_json
-from .network import count_parameters
-from .progress import progress
-from .training import engine
-from .training.checkpoints import CHECKPOINT, trained_minutes
+from ..data.derived_stores import shrunken_store, withhold_depth
+from ..evaluation import results
+from ..evaluation.readout import read_out
+from ..files import InputError, read_json, write_json
+from ..network import count_parameters
+from ..progress import progress
+from ..training import engine
+from ..training.checkpoints import CHECKPOINT, trained_minutes
+from .plan import ALONE, AXES, MAIN, WITH_2D, case_config, plan
 
 RESULT = "result.json"
 # What `make reproduce` runs, with one seed: every step of the notebook in seconds, or the main comparison in minutes.

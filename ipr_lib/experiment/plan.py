@@ -6,9 +6,9 @@ Taught in notebooks/08_heatmap_vs_integral.ipynb.
 import dataclasses
 from dataclasses import dataclass, field
 
-from .config import load_config
-from .files import InputError
-from .integral.methods import METHODS
+from ..config import load_config
+from ..files import InputError
+from ..integral.methods import METHODS
 
 
 @dataclass(frozen=True)
