@@ -549,7 +549,7 @@ def test_weights_that_float16_does_not_hold_are_refused(runs, tmp_path):
 
 def test_the_command(runs, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(reference.load_reference, "__defaults__", (*reference.load_reference.__defaults__[:2], tmp_path, None))
-    monkeypatch.setitem(sys.modules, "ipr_lib.widgets.skeleton_view", None)  # as if its package were not installed
+    monkeypatch.setitem(sys.modules, "ipr_lib.views.skeleton_view", None)  # as if its package were not installed
     Image.fromarray(disc(30, 40)).save(tmp_path / "a.png")
     options = ["--out", str(tmp_path / "out"), "--profile", "smoke", "--results-dir", str(runs)]
     assert main(["predict", str(tmp_path / "a.png"), "--whole", "--focal", "99", *options]) == 0

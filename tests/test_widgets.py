@@ -17,15 +17,14 @@ import torch
 import traitlets
 from PIL import Image
 
-from ipr_lib import plots
 from ipr_lib.config import REPOSITORY
 from ipr_lib.evaluation import metrics
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import COCO, HUMAN36M, MPII
 from ipr_lib.integral import grid as heatmaps
 from ipr_lib.studio.capture import studio_cameras
-from ipr_lib.widgets import SkeletonView, VolumeExplorer
-from ipr_lib.widgets.skeleton_figure import project
+from ipr_lib.views import SkeletonView, VolumeExplorer, plots
+from ipr_lib.views.skeleton_figure import project
 
 PURE = Path(__file__).parent / "browser" / "pure.test.mjs"
 
@@ -304,19 +303,19 @@ def test_a_volume_makes_a_page_and_a_picture(tmp_path):
 # --- the package ---
 
 def test_the_library_does_without_widgets():
-    code = "import sys, ipr_lib, ipr_lib.plots, ipr_lib.evaluation.metrics; sys.exit('anywidget' in sys.modules or 'ipywidgets' in sys.modules)"
+    code = "import sys, ipr_lib, ipr_lib.views.plots, ipr_lib.evaluation.metrics; sys.exit('anywidget' in sys.modules or 'ipywidgets' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_a_missing_anywidget_is_named():
-    code = "import sys; sys.modules['anywidget'] = None; import ipr_lib.widgets"
+    code = "import sys; sys.modules['anywidget'] = None; import ipr_lib.views"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 1 and "InputError: the interactive views need anywidget" in run.stderr
 
 
 def test_scripts_travel_with_the_package():
     project_file = (REPOSITORY / "pyproject.toml").read_text()
-    assert '"ipr_lib.widgets" = ["*.js"]' in project_file
+    assert '"ipr_lib.views" = ["*.js"]' in project_file
     scripts = sorted((REPOSITORY / "ipr_lib" / "widgets").glob("*.js"))
     assert "skeleton_view.js" in [path.name for path in scripts]
     for path in scripts:

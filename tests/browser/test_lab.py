@@ -14,7 +14,7 @@ KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel"
 VIEWS = """import numpy as np
 from ipr_lib.studio.actions.plays import perform
 from ipr_lib.geometry.skeleton import add_thorax
-from ipr_lib.widgets import SkeletonView, VolumeExplorer
+from ipr_lib.views import SkeletonView, VolumeExplorer
 
 truth = add_thorax(perform(subject=9, action=15, take=1, n_frames=60).joints_world)
 pred = truth + np.random.default_rng(0).normal(0, 15, truth.shape)

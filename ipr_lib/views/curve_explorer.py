@@ -11,8 +11,8 @@ import numpy as np
 import traitlets
 from matplotlib.figure import Figure
 
-from .. import plots
 from ..files import InputError
+from . import plots
 from .view import View
 
 DRAWS = 8  # noises to choose from

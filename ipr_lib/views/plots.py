@@ -9,8 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from .data.h36m_layout import action_name
-from .geometry.skeleton import HUMAN36M
+from ..data.h36m_layout import action_name
+from ..geometry.skeleton import HUMAN36M
 
 RIGHT, LEFT, MIDDLE = "#D55E00", "#0072B2", "#595959"  # the person's own right and left
 PREDICTION, TRUTH, BASELINE = "#009E73", "#595959", "#BBBBBB"

@@ -10,9 +10,9 @@ import traitlets
 from matplotlib.colors import to_hex
 from scipy.spatial.transform import Rotation
 
-from .. import plots
 from ..files import InputError
 from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS
+from . import plots
 from .skeleton_figure import skeleton_figure
 from .view import View
 

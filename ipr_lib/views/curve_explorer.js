@@ -53,7 +53,7 @@ const SLIDERS = [
 ];
 const TRAITS = [...SLIDERS.map(({ name }) => name), "cells", "width", "second_position", "draw", "draws"];
 const FONT = "system-ui, -apple-system, 'Segoe UI', sans-serif";
-// The colours of ipr_lib/plots.py, and the same hues brighter for dark pages.
+// The colours of ipr_lib/views/plots.py, and the same hues brighter for dark pages.
 const LIGHT = {
   text: "#333333", faint: "#6B6B6B", line: "#E6E6E6", axis: "#9A9A9A", bar: "#9E9AC8", logit: "#6A51A3",
   truth: "#595959", argmax: "#8C8C8C", expectation: "#009E73", left: "#D55E00", right: "#0072B2", ground: "#FFFFFF", accent: "#007A59",

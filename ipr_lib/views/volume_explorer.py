@@ -9,10 +9,10 @@ import torch
 import traitlets
 from matplotlib.figure import Figure
 
-from .. import plots
 from ..files import InputError
 from ..geometry.skeleton import HUMAN36M
 from ..integral.grid import hard_argmax, joints_to_cells, soft_argmax
+from . import plots
 from .view import View
 
 COLOURS = {"argmax": plots.RIGHT, "expectation": plots.PREDICTION, "truth": plots.MIDDLE}

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from .. import plots
 from ..evaluation.metrics import joint_errors
+from . import plots
 
 FAR = 5200.0  # mm from the viewer to the middle of the scene, as in skeleton_view.js
 HOME = (-0.5, 0.2)  # first yaw and pitch, rad, as there
