@@ -216,8 +216,8 @@ def _test(options):
 
 
 def _predict(options):
-    from .person_boxes import load_detector, parse_box
-    from .predict_files import predict_files
+    from .inference.boxes import load_detector, parse_box
+    from .inference.outputs import predict_files
     from .reference import load_reference
 
     for name in ("focal", "every"):

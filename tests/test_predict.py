@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from ipr_lib import course, person_boxes, pipeline, predict, reference
+from ipr_lib import course, pipeline, reference
 from ipr_lib.__main__ import main
 from ipr_lib.config import load_config
 from ipr_lib.data import h36m_layout as layout
@@ -26,10 +26,12 @@ from ipr_lib.files import InputError, read_json, write_json
 from ipr_lib.geometry.camera import Camera
 from ipr_lib.geometry.skeleton import HUMAN36M, add_thorax, bone_lengths
 from ipr_lib.geometry.transforms import BOX_MM, apply_affine, box_at_root, crop_affine
-from ipr_lib.own_pictures import focal_length, list_files, read_frames, read_own_picture
-from ipr_lib.person_boxes import BODY_MM, box_from_pose, detect_people, link_people, parse_box, whole_box
-from ipr_lib.predict_files import draw_overlay, predict_files
-from ipr_lib.smoothing import one_euro
+from ipr_lib.inference import boxes as person_boxes
+from ipr_lib.inference import poses as predict
+from ipr_lib.inference.boxes import BODY_MM, box_from_pose, detect_people, link_people, parse_box, whole_box
+from ipr_lib.inference.inputs import focal_length, list_files, read_frames, read_own_picture
+from ipr_lib.inference.outputs import draw_overlay, predict_files
+from ipr_lib.inference.smoothing import one_euro
 from ipr_lib.training import checkpoints, engine
 from tests.conftest import make_pose
 

@@ -3,7 +3,7 @@
 They need anywidget (in the `course` extra); `import ipr_lib` does not.
 """
 
-from ..views.skeleton_view import SkeletonView
-from ..views.volume_explorer import VolumeExplorer
+from .skeleton_view import SkeletonView
+from .volume_explorer import VolumeExplorer
 
 __all__ = ["SkeletonView", "VolumeExplorer"]

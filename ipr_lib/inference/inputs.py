@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from .files import InputError
-from .geometry.camera import ASSUMED_FOCAL
+from ..files import InputError
+from ..geometry.camera import ASSUMED_FOCAL
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")

@@ -5,7 +5,7 @@ Casiez, Roussel, Vogel. 1€ Filter. CHI 2012. Taught in notebooks/12_your_own_p
 
 import numpy as np
 
-from .files import InputError
+from ..files import InputError
 
 
 def one_euro(values, times, min_cutoff=1.0, beta=0.01, speed_cutoff=1.0):

@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 from matplotlib.colors import to_rgb
 
-from .files import InputError, atomic_path
-from .geometry.skeleton import HUMAN36M
-from .own_pictures import frame_rate, is_video, list_files, read_frames
-from .predict import PASSES, join_poses, predict_picture, predict_video, timeline
-from .progress import progress
-from .views.plots import limb_colours
+from ..files import InputError, atomic_path
+from ..geometry.skeleton import HUMAN36M
+from ..progress import progress
+from ..views.plots import limb_colours
+from .inputs import frame_rate, is_video, list_files, read_frames
+from .poses import PASSES, join_poses, predict_picture, predict_video, timeline
 
 
 def draw_overlay(picture, joints_img):
@@ -50,7 +50,7 @@ def write_view(poses, frames, path, title, pixels=None, fps=None):
     Raises:
         InputError: the file cannot be written.
     """
-    from .views.skeleton_view import SkeletonView  # needs an extra
+    from ..views.skeleton_view import SkeletonView  # needs an extra
 
     shown = {"pictures": [pixels], "joints_img": poses.joints_img[:, None]} if pixels is not None else {}
     joints = timeline(poses, frames).astype(np.float32)
@@ -174,7 +174,7 @@ def predict_files(
 def _can_view(say):
     """Whether the interactive pages can be written; says why not."""
     try:
-        from .views.skeleton_view import SkeletonView  # noqa: F401
+        from ..views.skeleton_view import SkeletonView  # noqa: F401
     except (InputError, ImportError) as error:
         say(f"no .html pages: {error}")
         return False

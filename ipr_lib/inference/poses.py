@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .data.datasets import crop_to_camera
-from .geometry.camera import Camera
-from .geometry.skeleton import HUMAN36M
-from .geometry.transforms import BOX_MM, apply_affine, crop_affine, invert_affine, warp_shrinking
-from .own_pictures import focal_length, read_frames, read_own_picture
-from .person_boxes import box_from_pose, detect_people, link_people, whole_box
-from .progress import progress
+from ..data.datasets import crop_to_camera
+from ..geometry.camera import Camera
+from ..geometry.skeleton import HUMAN36M
+from ..geometry.transforms import BOX_MM, apply_affine, crop_affine, invert_affine, warp_shrinking
+from ..progress import progress
+from ..training import engine
+from .boxes import box_from_pose, detect_people, link_people, whole_box
+from .inputs import focal_length, read_frames, read_own_picture
 from .smoothing import one_euro
-from .training import engine
 
 PASSES = 2  # the first finds the person's own box, the second predicts in it
 _PATIENCE = 12  # frames that somebody may be away and still be the same person
