@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ipr_lib import course
 from ipr_lib.config import PROFILES, load_config
+from ipr_lib.course import thread as course
 from ipr_lib.data.h36m_layout import folder_name, item_path
 
 

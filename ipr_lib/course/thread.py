@@ -5,7 +5,7 @@ Shown in notebooks 01, 02, 04, 05, 06, 10, 11 and 12.
 
 import numpy as np
 
-from .data.h36m_layout import parse_folder_name
+from ..data.h36m_layout import parse_folder_name
 
 # A greeting of S11, whom no network is trained on: subject, action, take, camera; and of its frames in use the second.
 THREAD, THREAD_FRAME = (11, 5, 1, 3), 1
