@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))  # a machine without a registry has the folder, not the package
 
 from ipr_lib.config import load_config  # noqa: E402
-from ipr_lib.pipeline import run_dir  # noqa: E402
+from ipr_lib.course.pipeline import run_dir  # noqa: E402
 
 RESULTS = REPOSITORY / "results"
 # What later calls need to know of earlier ones, each a few kB: single runs of a comparison, scores, timings.

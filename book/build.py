@@ -8,8 +8,9 @@ from pathlib import Path
 
 import nbformat
 
-from ipr_lib import exercises, minutes, notebooks, pipeline
+from ipr_lib import minutes
 from ipr_lib.config import REPOSITORY, load_config, parse_overrides
+from ipr_lib.course import exercises, notebooks, pipeline
 from ipr_lib.files import InputError, atomic_path
 
 HERE = Path(__file__).resolve().parent

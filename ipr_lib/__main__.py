@@ -5,7 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from . import config, exercises, notebooks, pipeline
+from . import config
+from .course import exercises, notebooks, pipeline
 from .evaluation import evaluation, reference_scores, results, scoring
 from .experiment import plan as compare_plan
 from .experiment import verdicts
@@ -216,9 +217,9 @@ def _test(options):
 
 
 def _predict(options):
+    from .course.reference import load_reference
     from .inference.boxes import load_detector, parse_box
     from .inference.outputs import predict_files
-    from .reference import load_reference
 
     for name in ("focal", "every"):
         if getattr(options, name) is not None and not getattr(options, name) > 0:
@@ -269,7 +270,7 @@ def _report(options):
     if options.runs:
         reference_scores.write_reference(options.runs, options.reference)
     if options.model:
-        from .reference import save_reference
+        from .course.reference import save_reference
 
         print(save_reference(options.model))
     if options.readme:

@@ -142,7 +142,7 @@ def stamp_of(name):
 
 
 def notebook_path(number):
-    from ipr_lib.notebooks import list_notebooks
+    from ipr_lib.course.notebooks import list_notebooks
 
     found = [path for path in list_notebooks() if path.name.startswith(f"{number}_")]
     if not found:
@@ -155,8 +155,8 @@ def run_notebook(condition, profile, number):
     import nbformat
     from nbformat.v4 import new_code_cell
 
-    from ipr_lib import exercises, notebooks, pipeline
     from ipr_lib.config import load_config
+    from ipr_lib.course import exercises, notebooks, pipeline
     from ipr_lib.experiment import run as compare
 
     folder = FOLDER / f"{profile}-{condition.name}"

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import yaml
 
-from ipr_lib import notebooks
 from ipr_lib.__main__ import _parser
 from ipr_lib.config import REPOSITORY
+from ipr_lib.course import notebooks
 from ipr_lib.files import InputError, write_json
 from ipr_lib.geometry.skeleton import HUMAN36M
 

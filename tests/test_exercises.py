@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from ipr_lib import exercises, notebooks
 from ipr_lib.__main__ import main
-from ipr_lib.exercises import Outcome, check
+from ipr_lib.course import exercises, notebooks
+from ipr_lib.course.exercises import Outcome, check
 from ipr_lib.files import InputError
 
 from .test_notebooks import KERNEL, write_notebook

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from ipr_lib import notebooks
+from ipr_lib.course import notebooks
 from ipr_lib.files import InputError
 
 PARAMETERS = 'profile = "laptop"\nseed = 0\noverrides = {}\nresults_dir = "../results"'

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from ipr_lib import notebooks, pipeline
 from ipr_lib.__main__ import main
 from ipr_lib.config import REPOSITORY, load_config
+from ipr_lib.course import notebooks, pipeline
 from ipr_lib.data import part_stores
 from ipr_lib.data.store import open_store, write_store
 from ipr_lib.files import InputError, read_json, write_json
@@ -335,7 +335,7 @@ def test_scores_follow_their_checkpoint(home, cfg):
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from ipr_lib import notebooks, pipeline
+from ipr_lib.course import notebooks, pipeline
 home, overrides = Path(sys.argv[1]), json.loads(sys.argv[2])
 pipeline.DATA, notebooks.NOTEBOOKS, pipeline.REPOSITORY = home / "data", home / "notebooks", home
 pipeline.reproduce("smoke", overrides=overrides, results_dir=home / "results")

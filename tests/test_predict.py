@@ -18,9 +18,9 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from ipr_lib import pipeline, reference
 from ipr_lib.__main__ import main
 from ipr_lib.config import load_config
+from ipr_lib.course import pipeline, reference
 from ipr_lib.course import thread as course
 from ipr_lib.data import h36m_layout as layout
 from ipr_lib.files import InputError, read_json, write_json

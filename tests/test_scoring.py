@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ipr_lib import pipeline
 from ipr_lib.__main__ import main
 from ipr_lib.config import load_config
+from ipr_lib.course import pipeline
 from ipr_lib.evaluation import evaluation, published, scoring
 from ipr_lib.files import InputError, read_json, write_json
 

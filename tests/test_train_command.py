@@ -9,9 +9,9 @@ import sys
 import pytest
 import torch
 
-from ipr_lib import pipeline
 from ipr_lib.__main__ import main
 from ipr_lib.config import REPOSITORY, load_config
+from ipr_lib.course import pipeline
 from ipr_lib.training import checkpoints, engine
 
 from .test_pipeline import TINY, home  # noqa: F401 - a fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import pipeline
+from ..course import pipeline
 from ..files import InputError, atomic_path, read_json, write_json
 from ..training import engine
 from ..training.checkpoints import BEST, CHECKPOINT, config_of, load_checkpoint, read_checkpoint

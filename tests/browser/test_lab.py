@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import TimeoutError as Late
 
-from ipr_lib import config, pipeline
+from ipr_lib import config
+from ipr_lib.course import pipeline
 from ipr_lib.geometry import skeleton
 
 KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel"

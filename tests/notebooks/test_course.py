@@ -11,9 +11,9 @@ import urllib.parse
 import nbformat
 import pytest
 
-from ipr_lib import exercises
 from ipr_lib.config import REPOSITORY
-from ipr_lib.notebooks import list_notebooks, parameter_names
+from ipr_lib.course import exercises
+from ipr_lib.course.notebooks import list_notebooks, parameter_names
 
 NOTEBOOKS = list_notebooks()
 PARAMETERS = {"profile": "laptop", "seed": 0, "overrides": {}, "results_dir": "../results"}

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from ipr_lib.config import REPOSITORY
-from ipr_lib.notebooks import NOTEBOOKS, list_notebooks
+from ipr_lib.course.notebooks import NOTEBOOKS, list_notebooks
 
 LIBRARY = REPOSITORY / "ipr_lib"
 TAUGHT = re.compile(r"[Tt]aught in notebooks/(\d\d)_\w+\.ipynb((?:(?:,| and) (?:notebooks/)?\d\d(?:_\w+\.ipynb)?)*)")

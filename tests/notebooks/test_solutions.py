@@ -6,8 +6,8 @@ import re
 import nbformat
 import pytest
 
-from ipr_lib import exercises
-from ipr_lib.notebooks import NOTEBOOKS, list_notebooks
+from ipr_lib.course import exercises
+from ipr_lib.course.notebooks import NOTEBOOKS, list_notebooks
 
 from .test_course import check_format, check_links, check_names, check_paths, code_lines, prose, tree
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
+from ..config import REPOSITORY, load_config
+from ..files import InputError, atomic_path, read_json, write_json
+from ..training import engine
+from ..training.checkpoints import CHECKPOINT, config_of, load_checkpoint, read_checkpoint
 from . import pipeline
-from .config import REPOSITORY, load_config
-from .files import InputError, atomic_path, read_json, write_json
-from .training import engine
-from .training.checkpoints import CHECKPOINT, config_of, load_checkpoint, read_checkpoint
 
 REFERENCE = REPOSITORY / "results" / "reference"
 MODEL, CARD = "model.pt", "model.json"

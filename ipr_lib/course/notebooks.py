@@ -6,9 +6,9 @@ import re
 import tempfile
 from pathlib import Path
 
+from ..config import REPOSITORY
+from ..files import InputError
 from . import exercises
-from .config import REPOSITORY
-from .files import InputError
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 

@@ -10,7 +10,7 @@ import html
 import json
 from pathlib import Path
 
-from .files import InputError, atomic_path
+from ..files import InputError, atomic_path
 
 ORDER = ("exercise", "stub", "solution", "check", "discussion")  # tags of an exercise's cells; a discussion may be missing
 GENERATED = ("setup", "exercise", "stub", "check")  # tags of what stands in the course notebook

@@ -12,25 +12,25 @@ from pathlib import Path
 
 import numpy as np
 
+from ..config import REPOSITORY, load_config
+from ..data.datasets import training_keys
+from ..data.h36m_layout import TEST_SUBJECTS
+from ..data.mixing import StoreMix
+from ..data.part_stores import part_store
+from ..data.store import open_store
+from ..evaluation import evaluation, results
+from ..experiment import plan as compare_plan
+from ..experiment import run as compare
+from ..experiment import verdicts
+from ..files import InputError, atomic_path, read_json, write_json
+from ..minutes import STAMP, TIMES, run_minutes, timed, times_table, work_seconds
+from ..network import count_parameters
+from ..progress import progress, stage
+from ..studio.capture import write_capture
+from ..training import distributed, engine
+from ..training.checkpoints import CHECKPOINT, trained_minutes
 from . import exercises
-from .config import REPOSITORY, load_config
-from .data.datasets import training_keys
-from .data.h36m_layout import TEST_SUBJECTS
-from .data.mixing import StoreMix
-from .data.part_stores import part_store
-from .data.store import open_store
-from .evaluation import evaluation, results
-from .experiment import plan as compare_plan
-from .experiment import run as compare
-from .experiment import verdicts
-from .files import InputError, atomic_path, read_json, write_json
-from .minutes import STAMP, TIMES, run_minutes, timed, times_table, work_seconds
-from .network import count_parameters
 from .notebooks import NotebookFailed, NotebooksFailed, list_notebooks, run_notebook
-from .progress import progress, stage
-from .studio.capture import write_capture
-from .training import distributed, engine
-from .training.checkpoints import CHECKPOINT, trained_minutes
 
 DATA = REPOSITORY / "data"
 METRICS, PREDICTIONS, ORIGIN = "metrics.json", "predictions.npz", "origin.json"
