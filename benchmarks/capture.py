@@ -18,27 +18,52 @@ from ipr_lib.studio.capture import write_capture
 def record(folder, actions, n_frames, workers):
     """Seconds on the clock and on the processors that a capture takes, and the number of pictures in it."""
     start, busy = time.perf_counter(), sum(os.times()[:4])
-    write_capture(folder, subjects=(1, 5), actions=actions, takes=(1,), cameras=(1, 2, 3, 4), n_frames=n_frames,
-                  train_step=1, test_step=1, workers=workers)
-    return time.perf_counter() - start, sum(os.times()[:4]) - busy, sum(1 for _ in Path(folder).rglob("*.jpg"))
+    write_capture(
+        folder,
+        subjects=(1, 5),
+        actions=actions,
+        takes=(1,),
+        cameras=(1, 2, 3, 4),
+        n_frames=n_frames,
+        train_step=1,
+        test_step=1,
+        workers=workers,
+    )
+    return (
+        time.perf_counter() - start,
+        sum(os.times()[:4]) - busy,
+        sum(1 for _ in Path(folder).rglob("*.jpg")),
+    )
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--frames", type=int, default=40, help="pictures per take and camera")
     options = parser.parse_args()
     actions = (2, 9, 13, 15)  # standing, on a chair, walking, with a dog
     with tempfile.TemporaryDirectory() as scratch:
         started, busy_start, few = record(f"{scratch}/start", actions, 1, options.workers)
-        seconds, busy, pictures = record(f"{scratch}/capture", actions, options.frames + 1, options.workers)
-        size = sum(path.stat().st_size for path in Path(scratch, "capture").rglob("*.jpg")) / pictures
-    print(f"start and empty rooms: {started:.1f} s; {pictures} pictures of {size / 1000:.0f} kB in {seconds:.1f} s")
-    print(f"{(pictures - few) / (seconds - started):.1f} pictures/s with {options.workers} workers "
-          f"({pictures / seconds:.1f} with the start)")
+        seconds, busy, pictures = record(
+            f"{scratch}/capture", actions, options.frames + 1, options.workers
+        )
+        size = (
+            sum(path.stat().st_size for path in Path(scratch, "capture").rglob("*.jpg")) / pictures
+        )
+    print(
+        f"start and empty rooms: {started:.1f} s; {pictures} pictures of {size / 1000:.0f} kB in {seconds:.1f} s"
+    )
+    print(
+        f"{(pictures - few) / (seconds - started):.1f} pictures/s with {options.workers} workers "
+        f"({pictures / seconds:.1f} with the start)"
+    )
     each = (busy - busy_start) / (pictures - few)
-    print(f"{1000 * each:.0f} ms of processor time a picture: {options.workers / each:.1f} pictures/s "
-          f"where {options.workers} workers have a core each")
+    print(
+        f"{1000 * each:.0f} ms of processor time a picture: {options.workers / each:.1f} pictures/s "
+        f"where {options.workers} workers have a core each"
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ import time
 from pathlib import Path
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(name, "1")  # before NumPy starts its threads: the loop uses one, so both do
+    os.environ.setdefault(
+        name, "1"
+    )  # before NumPy starts its threads: the loop uses one, so both do
 
 import numpy as np  # noqa: E402
 
@@ -33,10 +35,14 @@ TAKES = 120
 def make_set(n):
     """Made-up poses: dict of pred, target (n, 18, 3) camera, mm; action, take (n,)."""
     rng = np.random.default_rng(0)
-    target = rng.normal(0, 300, (n, 18, 3)) + rng.uniform([-500, -200, 3500], [500, 200, 5500], (n, 1, 3))
+    target = rng.normal(0, 300, (n, 18, 3)) + rng.uniform(
+        [-500, -200, 3500], [500, 200, 5500], (n, 1, 3)
+    )
     return {
-        "pred": target + rng.normal(0, [30, 30, 60], target.shape), "target": target,
-        "action": rng.integers(2, 17, n), "take": rng.integers(0, TAKES, n),
+        "pred": target + rng.normal(0, [30, 30, 60], target.shape),
+        "target": target,
+        "action": rng.integers(2, 17, n),
+        "take": rng.integers(0, TAKES, n),
     }
 
 
@@ -72,7 +78,11 @@ def one_by_one(data, lengths=lengths):
     for n in range(len(data["pred"])):
         pred, target = data["pred"][n, :SCORED_JOINTS], data["target"][n, :SCORED_JOINTS]
         pred, target = pred - pred[0], target - target[0]
-        aligned = {"mpjpe": pred, "pa_mpjpe": rigid(pred, target, False), "pa_mpjpe_scale": rigid(pred, target, True)}
+        aligned = {
+            "mpjpe": pred,
+            "pa_mpjpe": rigid(pred, target, False),
+            "pa_mpjpe_scale": rigid(pred, target, True),
+        }
         for name, pose in aligned.items():
             error = lengths(pose - target)
             errors[name].append(error)
@@ -83,8 +93,11 @@ def one_by_one(data, lengths=lengths):
     for name, values in errors.items():
         actions = {action: np.mean(part) for action, part in by_action[name].items()}
         result[name] = {
-            "frame_mean": np.mean(values), "per_joint": np.mean(values, axis=0), "per_action": actions,
-            "action_mean": np.mean(list(actions.values())), "without_pelvis": {"frame_mean": np.mean(np.array(values)[:, 1:])},
+            "frame_mean": np.mean(values),
+            "per_joint": np.mean(values, axis=0),
+            "per_action": actions,
+            "action_mean": np.mean(list(actions.values())),
+            "without_pelvis": {"frame_mean": np.mean(np.array(values)[:, 1:])},
         }
     return result
 
@@ -105,7 +118,9 @@ def compare(ours, theirs):
         for action, mean in theirs[name]["per_action"].items():
             np.testing.assert_allclose(ours[name]["per_action"][action], mean, rtol=1e-9)
         np.testing.assert_allclose(
-            ours[name]["without_pelvis"]["frame_mean"], theirs[name]["without_pelvis"]["frame_mean"], rtol=1e-9
+            ours[name]["without_pelvis"]["frame_mean"],
+            theirs[name]["without_pelvis"]["frame_mean"],
+            rtol=1e-9,
         )
     for part in ("mpjpe_xy", "mpjpe_z"):
         np.testing.assert_allclose(ours[part], theirs[part], rtol=1e-9)
@@ -119,13 +134,24 @@ def seconds(function, *arguments):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--poses", type=int, default=8695, help="poses to score")
-    parser.add_argument("--toy", action="store_true", help="a few of everything, to see that it runs")
+    parser.add_argument(
+        "--toy", action="store_true", help="a few of everything, to see that it runs"
+    )
     options = parser.parse_args()
     n, repeats = (300, 2) if options.toy else (options.poses, 7)
     data = make_set(n)
-    times = {"loop": [], "joints": [], "at once": [], "with intervals": [], "closed form": [], "singular values": []}
+    times = {
+        "loop": [],
+        "joints": [],
+        "at once": [],
+        "with intervals": [],
+        "closed form": [],
+        "singular values": [],
+    }
     p, t = (data[name] - data[name].mean(1, keepdims=True) for name in ("pred", "target"))
     moments = p.transpose(0, 2, 1) @ t
     for _ in range(repeats):
@@ -145,12 +171,22 @@ def main():
     np.testing.assert_allclose(rotations, kabsch, atol=1e-8)
     best = {name: min(values) for name, values in times.items()}
     print(f"{n} poses, {SCORED_JOINTS} joints, every number of the tables; all ways agree to 1e-9")
-    print("| way | ms | µs a pose | times as fast as the loop over poses |\n| :-- | --: | --: | --: |")
-    for name, label in (("loop", "loop over poses"), ("joints", "loop over poses and their joints"), ("at once", "all at once"),
-                        ("with intervals", f"all at once, with 95 % intervals over {TAKES} takes")):
-        print(f"| {label} | {1e3 * best[name]:.1f} | {1e6 * best[name] / n:.2f} | {best['loop'] / best[name]:.1f} |")
-    print(f"\nrotations of all poses: {1e3 * best['closed form']:.1f} ms in closed form, "
-          f"{1e3 * best['singular values']:.1f} ms by singular values")
+    print(
+        "| way | ms | µs a pose | times as fast as the loop over poses |\n| :-- | --: | --: | --: |"
+    )
+    for name, label in (
+        ("loop", "loop over poses"),
+        ("joints", "loop over poses and their joints"),
+        ("at once", "all at once"),
+        ("with intervals", f"all at once, with 95 % intervals over {TAKES} takes"),
+    ):
+        print(
+            f"| {label} | {1e3 * best[name]:.1f} | {1e6 * best[name] / n:.2f} | {best['loop'] / best[name]:.1f} |"
+        )
+    print(
+        f"\nrotations of all poses: {1e3 * best['closed form']:.1f} ms in closed form, "
+        f"{1e3 * best['singular values']:.1f} ms by singular values"
+    )
 
 
 if __name__ == "__main__":

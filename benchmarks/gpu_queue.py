@@ -55,53 +55,89 @@ def queue(toy):
     """All jobs, in order; at smoke size if `toy`."""
     profile = "smoke" if toy else "gpu"
     timed = REPOSITORY / "results" / "benchmarks" / f"soft_argmax-{'toy' if toy else 'cuda'}.json"
-    jobs = [Job(
-        f"soft_argmax-{'toy' if toy else 'cuda'}",
-        "time of the integral, plain over ours; its tables belong in benchmarks/README.md",
-        ("benchmarks/soft_argmax.py", "--json", str(timed), *(("--toy",) if toy else ("--device", "cuda"))),
-        timed,
-        ("headline", "plain_over_it"),
-        "x",
-    )]
+    jobs = [
+        Job(
+            f"soft_argmax-{'toy' if toy else 'cuda'}",
+            "time of the integral, plain over ours; its tables belong in benchmarks/README.md",
+            (
+                "benchmarks/soft_argmax.py",
+                "--json",
+                str(timed),
+                *(("--toy",) if toy else ("--device", "cuda")),
+            ),
+            timed,
+            ("headline", "plain_over_it"),
+            "x",
+        )
+    ]
     timed = REPOSITORY / "results" / "benchmarks" / f"training-{profile}.json"
-    jobs.append(Job(
-        f"training-{profile}",
-        "images a second of training, ours over the plain loop; its tables belong in benchmarks/README.md",
-        ("benchmarks/training.py", "--profile", profile, "--json", str(timed), *(("--toy",) if toy else ())),
-        timed,
-        ("headline", "ours_over_plain"),
-        "x",
-    ))
+    jobs.append(
+        Job(
+            f"training-{profile}",
+            "images a second of training, ours over the plain loop; its tables belong in benchmarks/README.md",
+            (
+                "benchmarks/training.py",
+                "--profile",
+                profile,
+                "--json",
+                str(timed),
+                *(("--toy",) if toy else ()),
+            ),
+            timed,
+            ("headline", "ours_over_plain"),
+            "x",
+        )
+    )
     if not toy:
         timed = REPOSITORY / "results" / "benchmarks" / "jpeg_decoding.json"
-        jobs.append(Job(
-            "jpeg_decoding",
-            "crops a second, decoded and warped on the GPU over one CPU core: whether training should",
-            ("benchmarks/jpeg_decoding.py", "--device", "cuda", "--json", str(timed)),
-            timed,
-            ("headline", "device_over_core"),
-            "x",
-        ))
+        jobs.append(
+            Job(
+                "jpeg_decoding",
+                "crops a second, decoded and warped on the GPU over one CPU core: whether training should",
+                ("benchmarks/jpeg_decoding.py", "--device", "cuda", "--json", str(timed)),
+                timed,
+                ("headline", "device_over_core"),
+                "x",
+            )
+        )
     for seed in (0, 1):
-        jobs.append(Job(
-            f"{profile}-seed{seed}",
-            "capture, training and scores of the gpu profile: results/reference/gpu.json",
-            ("-m", "ipr_lib", "test", "--profile", profile, "--seed", str(seed)),
-            run_dir(load_config(profile, seed=seed)) / "metrics.json",
-            ("scores", "mpjpe", "frame_mean"),
-            "mm",
-        ))
+        jobs.append(
+            Job(
+                f"{profile}-seed{seed}",
+                "capture, training and scores of the gpu profile: results/reference/gpu.json",
+                ("-m", "ipr_lib", "test", "--profile", profile, "--seed", str(seed)),
+                run_dir(load_config(profile, seed=seed)) / "metrics.json",
+                ("scores", "mpjpe", "frame_mean"),
+                "mm",
+            )
+        )
     # The second asks for the methods again, which are done by then: its claims compare coarse maps with the base's.
-    for axes, seeds in ((("method",), "0,1,2"), (("method", "map", "2D"), "0,1,2"), (("budget", "depth", "trunk", "crop"), "0")):
+    for axes, seeds in (
+        (("method",), "0,1,2"),
+        (("method", "map", "2D"), "0,1,2"),
+        (("budget", "depth", "trunk", "crop"), "0"),
+    ):
         name = "-".join(axes)
-        jobs.append(Job(
-            f"compare-{name}",
-            f"heat map against integral, axes {', '.join(axes)}: results/reference/compare-{profile}-{name}.json",
-            ("-m", "ipr_lib", "compare", "--profile", profile, "--seeds", seeds, "--axes", *axes),
-            REPOSITORY / "results" / f"compare-{profile}" / f"{name}.json",
-            ("headline",),
-            "mm",
-        ))
+        jobs.append(
+            Job(
+                f"compare-{name}",
+                f"heat map against integral, axes {', '.join(axes)}: results/reference/compare-{profile}-{name}.json",
+                (
+                    "-m",
+                    "ipr_lib",
+                    "compare",
+                    "--profile",
+                    profile,
+                    "--seeds",
+                    seeds,
+                    "--axes",
+                    *axes,
+                ),
+                REPOSITORY / "results" / f"compare-{profile}" / f"{name}.json",
+                ("headline",),
+                "mm",
+            )
+        )
     return jobs
 
 
@@ -123,7 +159,11 @@ def run_job(job, seconds, log):
                 process.kill()
                 process.wait()
             return "stopped at the budget, goes on next time"
-    return "done" if code == 0 and job.result.exists() else f"failed with exit code {code}, see {log.name}"
+    return (
+        "done"
+        if code == 0 and job.result.exists()
+        else f"failed with exit code {code}, see {log.name}"
+    )
 
 
 def keep(out):
@@ -156,10 +196,19 @@ def number(job):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=9.0, help="budget of this call")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "results" / "gpu_queue", help="where results are copied")
-    parser.add_argument("--earlier", type=Path, help="an --out of before, from another machine: go on from there")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=REPOSITORY / "results" / "gpu_queue",
+        help="where results are copied",
+    )
+    parser.add_argument(
+        "--earlier", type=Path, help="an --out of before, from another machine: go on from there"
+    )
     parser.add_argument("--toy", action="store_true", help="smoke size")
     parser.add_argument("--list", action="store_true", help="only print what waits")
     options = parser.parse_args()
@@ -177,7 +226,9 @@ def main():
         if job.result.exists():
             shutil.copy(job.result, options.out / f"{job.name}.json")
         keep(options.out)
-        rows.append((job.name, state, f"{(time.monotonic() - start) / 60:.1f}", number(job), job.why))
+        rows.append(
+            (job.name, state, f"{(time.monotonic() - start) / 60:.1f}", number(job), job.why)
+        )
     header = ("job", "state", "minutes now", "result", "for")
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     for row in (header, *rows):

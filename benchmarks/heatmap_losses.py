@@ -13,7 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a machine without a registry has the folder, not the package
+sys.path.insert(
+    0, str(Path(__file__).resolve().parents[1])
+)  # a machine without a registry has the folder, not the package
 
 import torch
 
@@ -68,18 +70,34 @@ def network(profile, rounds):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--toy", action="store_true", help="8^3 cells alone")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
     sizes = ((4, 8),) if options.toy else ((16, 16), (2, 64))
     times = [measure(batch, side, options.rounds) for batch, side in sizes]
-    print(f"{device_name(torch.device('cpu'))}, load {os.getloadavg()[0]:.0f}; ms of processor time a picture (of the integral's)\n")
-    rows = [[name, *(f"{t[name]:.3f} ({t[name] / t['integral']:.1f})" for t in times)] for name in WAYS]
-    print(markdown_table(["loss, forward and backward", *(f"18 x {side}^3, batch {batch}" for batch, side in sizes)], rows))
+    print(
+        f"{device_name(torch.device('cpu'))}, load {os.getloadavg()[0]:.0f}; ms of processor time a picture (of the integral's)\n"
+    )
+    rows = [
+        [name, *(f"{t[name]:.3f} ({t[name] / t['integral']:.1f})" for t in times)] for name in WAYS
+    ]
+    print(
+        markdown_table(
+            [
+                "loss, forward and backward",
+                *(f"18 x {side}^3, batch {batch}" for batch, side in sizes),
+            ],
+            rows,
+        )
+    )
     took, shape = network("smoke" if options.toy else "laptop", options.rounds)
-    print(f"\nthe network, forward and backward, batch 16: {took:.2f} ms a picture, volumes {' x '.join(map(str, shape))}")
+    print(
+        f"\nthe network, forward and backward, batch 16: {took:.2f} ms a picture, volumes {' x '.join(map(str, shape))}"
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when numpy is imported; its waiting threads would count as processor time
+os.environ["OPENBLAS_NUM_THREADS"] = (
+    "1"  # read when numpy is imported; its waiting threads would count as processor time
+)
 
 import cv2
 import numpy as np
@@ -64,7 +66,9 @@ def compare_items(root, store, n_batches):
     keys = list(BatchKeys(len(store), batch_size, epochs))[:n_batches]
     paths = {}
     for i in range(len(store)):
-        numbers = (int(store.columns[name][i]) for name in ("subject", "action", "subaction", "camera_id"))
+        numbers = (
+            int(store.columns[name][i]) for name in ("subject", "action", "subaction", "camera_id")
+        )
         folder = layout.folder_name(*numbers)
         paths[i] = Path(root, folder, layout.picture_name(folder, int(store.columns["frame"][i])))
     times, differences = [], []
@@ -75,14 +79,21 @@ def compare_items(root, store, n_batches):
         loaded = time.process_time()
         normalise(batch["crops"], batch["colour"])
         ready = time.process_time()
-        affines, gains = batch["affine"].numpy(), torch.diagonal(batch["colour"][..., :3], dim1=1, dim2=2).numpy()
+        affines, gains = (
+            batch["affine"].numpy(),
+            torch.diagonal(batch["colour"][..., :3], dim1=1, dim2=2).numpy(),
+        )
         plain_start = time.process_time()
         plain = [plain_crop(paths[int(item)], affine) for item, affine in zip(key[2], affines)]
         plain_loaded = time.process_time()
         torch.stack([plain_normalise(crop, gain) for crop, gain in zip(plain, gains)])
         plain_ready = time.process_time()
-        times.append([loaded - start, ready - start, plain_loaded - plain_start, plain_ready - plain_start])
-        difference = cv2.absdiff(batch["crops"].numpy().reshape(-1), np.stack(plain).reshape(-1)).reshape(-1, 3)
+        times.append(
+            [loaded - start, ready - start, plain_loaded - plain_start, plain_ready - plain_start]
+        )
+        difference = cv2.absdiff(
+            batch["crops"].numpy().reshape(-1), np.stack(plain).reshape(-1)
+        ).reshape(-1, 3)
         from_stored = compose_affine(affines, invert_affine(store.columns["affine"][key[2]]))
         reached = np.ravel([warp(white, affine, CROP_PX) == 255 for affine in from_stored])
         differences.append([difference.mean(), difference[reached].mean(), 1 - reached.mean()])
@@ -101,11 +112,16 @@ def loop_labels(sequence, frames):
             cam[joint] = np.dot(camera.R, world[frame, joint] - camera.T)
         img = cam[:, :2] / cam[:, 2:] * camera.f + camera.c
         side = 2000.0 * camera.f.mean() / cam[0, 2]
-        items.append({
-            "picture": str(sequence.picture_path(frame)), "joints_cam": cam.astype(np.float32),
-            "joints_img": img.astype(np.float32), "visible": np.ones(18, bool),
-            "box": np.array([img[0, 0], img[0, 1], side]), "frame": frame,
-        })
+        items.append(
+            {
+                "picture": str(sequence.picture_path(frame)),
+                "joints_cam": cam.astype(np.float32),
+                "joints_img": img.astype(np.float32),
+                "visible": np.ones(18, bool),
+                "box": np.array([img[0, 0], img[0, 1], side]),
+                "frame": frame,
+            }
+        )
     return items
 
 
@@ -113,7 +129,9 @@ def compare_labels(root, folder, n_frames, repeats):
     """µs a frame: reading the labels' file, labels vectorised, labels in a loop (medians)."""
     few = read_sequence(folder)
     poses = few.joints_world[np.arange(n_frames) % len(few.joints_world)]
-    poses = poses + np.random.default_rng(0).normal(0, 1, poses.shape)  # repeated poses would pack too well
+    poses = poses + np.random.default_rng(0).normal(
+        0, 1, poses.shape
+    )  # repeated poses would pack too well
     target = Path(root) / Path(folder).name
     target.mkdir(parents=True)
     write_meta(target / layout.META_NAME, few.camera, poses)
@@ -133,10 +151,19 @@ def compare_labels(root, folder, n_frames, repeats):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=81, help="poses a take; every 5th becomes a picture of 4 cameras")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=81,
+        help="poses a take; every 5th becomes a picture of 4 cameras",
+    )
     parser.add_argument("--items", type=int, default=312_188, help="items of the large store")
-    parser.add_argument("--toy", action="store_true", help="a few of everything, to see that it runs")
+    parser.add_argument(
+        "--toy", action="store_true", help="a few of everything, to see that it runs"
+    )
     options = parser.parse_args()
     frames, n_items, actions, n_batches = options.frames, options.items, (2, 9, 13), 40
     if options.toy:
@@ -145,15 +172,30 @@ def main():
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch, "capture")
-        cameras = layout.CAMERAS[:1 if options.toy else 4]
-        write_capture(root, subjects=(1,), actions=actions, takes=(1,), cameras=cameras, n_frames=frames,
-                      train_step=STEP, test_step=STEP, workers=2)
-        store = build_store(root, Path(scratch, "full.crops"), subjects=(1,), step=STEP, crop_px=CROP_PX, workers=2)
+        cameras = layout.CAMERAS[: 1 if options.toy else 4]
+        write_capture(
+            root,
+            subjects=(1,),
+            actions=actions,
+            takes=(1,),
+            cameras=cameras,
+            n_frames=frames,
+            train_step=STEP,
+            test_step=STEP,
+            workers=2,
+        )
+        store = build_store(
+            root, Path(scratch, "full.crops"), subjects=(1,), step=STEP, crop_px=CROP_PX, workers=2
+        )
         ms, difference, inside, outside = compare_items(root, store, n_batches)
         folder = layout.list_folders(root, (1,))[0]
         n_labels = 100 if options.toy else 1000
-        read, vectorised, loop = compare_labels(Path(scratch, "labels"), folder, n_labels, 2 if options.toy else 25)
-        small = build_store(root, Path(scratch, "small.crops"), subjects=(1,), step=STEP, crop_px=32)
+        read, vectorised, loop = compare_labels(
+            Path(scratch, "labels"), folder, n_labels, 2 if options.toy else 25
+        )
+        small = build_store(
+            root, Path(scratch, "small.crops"), subjects=(1,), step=STEP, crop_px=32
+        )
         large = Path(scratch, "large.crops")
         write_large_store(large, small, n_items)
         probes = [probe(large) for _ in range(1 if options.toy else 5)]
@@ -168,16 +210,24 @@ def main():
         (f"index and labels of {n_labels} frames, µs a frame", vectorised, loop),
         ("the same with reading h36m_meta.mat, µs a frame", read + vectorised, read + loop),
     )
-    print(f"{len(store)} crops of {store.recipe['stored_px']} px, {size / 1000:.0f} kB each; "
-          f"{n_batches} batches of {min(BATCH, len(store))}")
-    print(f"\n| {'':48} | crop store | plain way | ratio |\n| {'-' * 48} | ---------: | --------: | ----: |")
+    print(
+        f"{len(store)} crops of {store.recipe['stored_px']} px, {size / 1000:.0f} kB each; "
+        f"{n_batches} batches of {min(BATCH, len(store))}"
+    )
+    print(
+        f"\n| {'':48} | crop store | plain way | ratio |\n| {'-' * 48} | ---------: | --------: | ----: |"
+    )
     for name, ours, plain in rows:
         print(f"| {name:48} | {ours:10.3f} | {plain:9.3f} | {plain / ours:5.1f} |")
-    print(f"\npixels differ by {inside:.2f} grey levels on average where the stored crop reaches, by {difference:.2f} with "
-          f"the {outside:.1%} where it does not")
-    print(f"a store of {n_items} items ({columns / 1e6:.0f} MB of labels) opens in {seconds:.2f} s on the clock, "
-          f"{busy:.2f} s on the processor (medians of {len(probes)}), and takes {extra:.0f} MB for it; "
-          f"the whole process {total:.0f} MB at most")
+    print(
+        f"\npixels differ by {inside:.2f} grey levels on average where the stored crop reaches, by {difference:.2f} with "
+        f"the {outside:.1%} where it does not"
+    )
+    print(
+        f"a store of {n_items} items ({columns / 1e6:.0f} MB of labels) opens in {seconds:.2f} s on the clock, "
+        f"{busy:.2f} s on the processor (medians of {len(probes)}), and takes {extra:.0f} MB for it; "
+        f"the whole process {total:.0f} MB at most"
+    )
 
 
 if __name__ == "__main__":

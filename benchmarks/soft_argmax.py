@@ -45,7 +45,9 @@ def plain(volume):
     volume = volume if volume.dtype == torch.float64 else volume.float()
     prob = volume.flatten(2).softmax(dim=-1).view(volume.shape)
     marginals = prob.sum(dim=(2, 3)), prob.sum(dim=(2, 4)), prob.sum(dim=(3, 4))
-    return torch.stack([marginal @ torch.arange(marginal.shape[-1]).to(marginal) for marginal in marginals], dim=-1)
+    return torch.stack(
+        [marginal @ torch.arange(marginal.shape[-1]).to(marginal) for marginal in marginals], dim=-1
+    )
 
 
 def ways(wanted):
@@ -76,10 +78,19 @@ def cases(device, toy):
         return [((2, 3, 8, 8, 8), torch.float32, False), ((2, 3, 8, 8, 8), torch.bfloat16, True)]
     if device.type == "cpu":
         large, small = (8, JOINTS, 64, 64, 64), (16, JOINTS, 16, 16, 16)
-        return [(large, torch.float32, False), (large, torch.bfloat16, False), (large, torch.float32, True),
-                (small, torch.float32, False), (small, torch.float32, True)]
-    return [((batch, JOINTS, 64, 64, 64), dtype, last)
-            for batch in (32, 128) for dtype in (torch.float32, torch.bfloat16) for last in (False, True)]
+        return [
+            (large, torch.float32, False),
+            (large, torch.bfloat16, False),
+            (large, torch.float32, True),
+            (small, torch.float32, False),
+            (small, torch.float32, True),
+        ]
+    return [
+        ((batch, JOINTS, 64, 64, 64), dtype, last)
+        for batch in (32, 128)
+        for dtype in (torch.float32, torch.bfloat16)
+        for last in (False, True)
+    ]
 
 
 def make_volume(shape, dtype, last, device):
@@ -87,7 +98,11 @@ def make_volume(shape, dtype, last, device):
     generator = torch.Generator(device).manual_seed(0)
     volume = torch.randn(shape, generator=generator, device=device).mul_(3).to(dtype)
     if last:
-        volume = volume.flatten(1, 2).contiguous(memory_format=torch.channels_last).unflatten(1, shape[1:3])
+        volume = (
+            volume.flatten(1, 2)
+            .contiguous(memory_format=torch.channels_last)
+            .unflatten(1, shape[1:3])
+        )
     return volume.requires_grad_()
 
 
@@ -136,7 +151,9 @@ def extra_bytes(function, volume):
     before = field("VmRSS")
     function()
     extra = field("VmHWM") - before - volume.nbytes
-    return extra if extra > -0.01 * volume.nbytes else None  # even the gradient came from memory held before
+    return (
+        extra if extra > -0.01 * volume.nbytes else None
+    )  # even the gradient came from memory held before
 
 
 def worst_error(way, volume):
@@ -144,7 +161,10 @@ def worst_error(way, volume):
     with torch.no_grad():
         found = way(volume)
         pairs = zip(found, volume)
-        return max((one.double() - plain(sample[None].double())[0]).abs().max().item() for one, sample in pairs)
+        return max(
+            (one.double() - plain(sample[None].double())[0]).abs().max().item()
+            for one, sample in pairs
+        )
 
 
 def compare(found, left_out, shape, dtype, last, device, turns):
@@ -154,6 +174,7 @@ def compare(found, left_out, shape, dtype, last, device, turns):
     copied = torch.empty_like(volume).detach()
     rows, calls = {}, {}
     for name, way in list(found.items()):
+
         def call(name=name, way=way):
             step(name, way, volume, target)
             volume.grad = None
@@ -167,7 +188,10 @@ def compare(found, left_out, shape, dtype, last, device, turns):
             del found[name]
             continue
         call()
-        rows[name] = {"error_cells": worst_error(way, volume), "extra_bytes": extra_bytes(call, volume)}
+        rows[name] = {
+            "error_cells": worst_error(way, volume),
+            "extra_bytes": extra_bytes(call, volume),
+        }
         calls[name] = call
     calls["copy"] = lambda: copied.copy_(volume.detach())
     seconds = {name: [] for name in calls}
@@ -180,8 +204,11 @@ def compare(found, left_out, shape, dtype, last, device, turns):
     rate = 2 * volume.nbytes / medians.pop("copy")[1]
     for name, (processor, wall) in medians.items():
         rows[name] |= {
-            "ms": 1000 * processor, "wall_ms": 1000 * wall, "bytes_per_second": 3 * volume.nbytes / wall,
-            "times_its_bytes": wall * rate / (3 * volume.nbytes), "plain_over_it": medians[PLAIN][0] / processor,
+            "ms": 1000 * processor,
+            "wall_ms": 1000 * wall,
+            "bytes_per_second": 3 * volume.nbytes / wall,
+            "times_its_bytes": wall * rate / (3 * volume.nbytes),
+            "plain_over_it": medians[PLAIN][0] / processor,
         }
     return rows, rate, volume.nbytes
 
@@ -189,45 +216,84 @@ def compare(found, left_out, shape, dtype, last, device, turns):
 def print_case(case, rows, rate, nbytes):
     shape, dtype, last = case
     layout = ", channels-last" if last else ""
-    print(f"\n{' x '.join(map(str, shape))}, {str(dtype).removeprefix('torch.')}{layout}: logits {nbytes / 1e6:.1f} MB, "
-          f"a copy runs at {rate / 1e9:.1f} GB/s\n")
+    print(
+        f"\n{' x '.join(map(str, shape))}, {str(dtype).removeprefix('torch.')}{layout}: logits {nbytes / 1e6:.1f} MB, "
+        f"a copy runs at {rate / 1e9:.1f} GB/s\n"
+    )
     print("| " + " | ".join(HEADER) + " |\n| --- |" + " ---: |" * (len(HEADER) - 1))
     for name, row in rows.items():
-        extra = "unseen" if row["extra_bytes"] is None else f"{max(0, row['extra_bytes']) / nbytes:.1%}"
-        print(f"| {name} | {row['ms']:.3f} | {row['wall_ms']:.3f} | {row['bytes_per_second'] / 1e9:.1f} | "
-              f"{row['times_its_bytes']:.2f} | {extra} | {row['error_cells']:.1e} | {row['plain_over_it']:.2f} |")
+        extra = (
+            "unseen" if row["extra_bytes"] is None else f"{max(0, row['extra_bytes']) / nbytes:.1%}"
+        )
+        print(
+            f"| {name} | {row['ms']:.3f} | {row['wall_ms']:.3f} | {row['bytes_per_second'] / 1e9:.1f} | "
+            f"{row['times_its_bytes']:.2f} | {extra} | {row['error_cells']:.1e} | {row['plain_over_it']:.2f} |"
+        )
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default=None, help="cpu or cuda; by default the GPU where there is one")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--device", default=None, help="cpu or cuda; by default the GPU where there is one"
+    )
     parser.add_argument("--turns", type=int, default=9, help="how often each way is timed")
     parser.add_argument("--threads", type=int, default=None, help="of a CPU; by default all")
     parser.add_argument(
-        "--ways", nargs="+", choices=(PLAIN, COMPILED, DSNTNN, OURS, LOSS),
+        "--ways",
+        nargs="+",
+        choices=(PLAIN, COMPILED, DSNTNN, OURS, LOSS),
         default=(PLAIN, COMPILED, DSNTNN, OURS, LOSS),
-        help="which to time; all by default"
+        help="which to time; all by default",
     )
-    parser.add_argument("--json", type=Path, default=None, help="where the numbers go; by default results/benchmarks/")
-    parser.add_argument("--toy", action="store_true", help="a few small volumes, to see that it runs")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=None,
+        help="where the numbers go; by default results/benchmarks/",
+    )
+    parser.add_argument(
+        "--toy", action="store_true", help="a few small volumes, to see that it runs"
+    )
     options = parser.parse_args()
     device = torch.device(options.device) if options.device else default_device()
     if options.threads:
         torch.set_num_threads(options.threads)
-    path = options.json or REPOSITORY / "results" / "benchmarks" / f"soft_argmax-{'toy' if options.toy else device.type}.json"
+    path = (
+        options.json
+        or REPOSITORY
+        / "results"
+        / "benchmarks"
+        / f"soft_argmax-{'toy' if options.toy else device.type}.json"
+    )
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    print(f"{device_name(device)}, torch {torch.__version__}; {os.cpu_count()} cores, load {load:.1f} at the start")
+    print(
+        f"{device_name(device)}, torch {torch.__version__}; {os.cpu_count()} cores, load {load:.1f} at the start"
+    )
     found, left_out = ways(options.ways)
-    report = {"device": device_name(device), "torch": torch.__version__, "commit": commit(), "load": load, "cases": []}
+    report = {
+        "device": device_name(device),
+        "torch": torch.__version__,
+        "commit": commit(),
+        "load": load,
+        "cases": [],
+    }
     turns = 2 if options.toy else options.turns
     for case in cases(device, options.toy):
         rows, rate, nbytes = compare(found, left_out, *case, device, turns)
         print_case(case, rows, rate, nbytes)
         shape, dtype, last = case
-        report["cases"].append({
-            "shape": shape, "dtype": str(dtype), "channels_last": last, "logits_bytes": nbytes,
-            "copy_bytes_per_second": rate, "ways": rows,
-        })
+        report["cases"].append(
+            {
+                "shape": shape,
+                "dtype": str(dtype),
+                "channels_last": last,
+                "logits_bytes": nbytes,
+                "copy_bytes_per_second": rate,
+                "ways": rows,
+            }
+        )
     for name, reason in left_out.items():
         print(f"\nleft out: {name}, {reason}")
     report |= {"left_out": left_out, "headline": report["cases"][0]["ways"][OURS]}

@@ -54,7 +54,9 @@ class PlainDataset(Dataset):
     def __init__(self, root, store_path, cfg):
         store = open_store(store_path)
         self.columns = {name: np.array(store.columns[name]) for name in store.columns}
-        self.dataset = CropDataset(store, cfg.crop_px, cfg.depth_mm)  # its targets; they cost next to nothing
+        self.dataset = CropDataset(
+            store, cfg.crop_px, cfg.depth_mm
+        )  # its targets; they cost next to nothing
         self.crop_px, self.augmentation = cfg.crop_px, engine.build_augmentation(cfg)
         self.paths = [str(layout.item_path(root, self.columns, item)) for item in range(len(store))]
 
@@ -65,18 +67,24 @@ class PlainDataset(Dataset):
         cv2.setNumThreads(0)
         draw = draw_augmentation(self.augmentation, np.random.default_rng(), 1)
         colour = draw.pop("colour")[0]
-        affine = crop_affine(self.columns["box"][i:i + 1], self.crop_px, **draw)
+        affine = crop_affine(self.columns["box"][i : i + 1], self.crop_px, **draw)
         joints, weights = self.dataset.targets(np.array([i]), affine, draw["scale"], draw["flip"])
         picture = cv2.imread(self.paths[i], cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION).copy()
         affine = affine[0]
         if draw["flip"][0]:
             picture = picture[:, ::-1, :]
-            affine = compose_affine(affine, np.array([[-1, 0, picture.shape[1] - 1], [0, 1, 0]], float))
-        crop = cv2.warpAffine(picture, affine, (self.crop_px, self.crop_px), flags=cv2.INTER_LINEAR)[:, :, ::-1]
+            affine = compose_affine(
+                affine, np.array([[-1, 0, picture.shape[1] - 1], [0, 1, 0]], float)
+            )
+        crop = cv2.warpAffine(
+            picture, affine, (self.crop_px, self.crop_px), flags=cv2.INTER_LINEAR
+        )[:, :, ::-1]
         pixels = np.transpose(crop, (2, 0, 1)).astype(np.float32)
         pixels = np.tensordot(colour[:, :3], pixels, 1) + 255 * colour[:, 3, None, None]
         for channel in range(3):
-            pixels[channel] = (np.clip(pixels[channel], 0, 255) / 255 - MEAN[channel]) / STD[channel]
+            pixels[channel] = (np.clip(pixels[channel], 0, 255) / 255 - MEAN[channel]) / STD[
+                channel
+            ]
         return pixels.astype(np.float32), joints[0], weights[0]
 
 
@@ -85,7 +93,9 @@ def plain_soft_argmax(volume):
     B, J, D, H, W = volume.shape
     prob = torch.softmax(volume.reshape(B, J, -1), dim=2).reshape(B, J, D, H, W)
     axes = (prob.sum(dim=(2, 3)), prob.sum(dim=(2, 4)), prob.sum(dim=(3, 4)))
-    return torch.stack([(axis * torch.arange(axis.shape[2], device=axis.device)).sum(2) for axis in axes], dim=2)
+    return torch.stack(
+        [(axis * torch.arange(axis.shape[2], device=axis.device)).sum(2) for axis in axes], dim=2
+    )
 
 
 class Plain:
@@ -94,11 +104,19 @@ class Plain:
     def __init__(self, cfg, root, store, device, workers):
         self.cfg, self.device = cfg, device
         self.model = engine.build_model(cfg).to(device).train()
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=cfg.learning_rate, foreach=False, fused=False)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=cfg.learning_rate, foreach=False, fused=False
+        )
         dataset = PlainDataset(root, store.path, cfg)
         self.loader = DataLoader(
-            dataset, cfg.batch_size, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0,
-            pin_memory=device.type == "cuda", multiprocessing_context="spawn" if workers else None,
+            dataset,
+            cfg.batch_size,
+            shuffle=True,
+            drop_last=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=device.type == "cuda",
+            multiprocessing_context="spawn" if workers else None,
         )
 
     def batches(self):
@@ -111,9 +129,15 @@ class Plain:
         D, H, W = volume.shape[2:]
         cells = plain_soft_argmax(volume)
         size = torch.tensor([W, H, D], device=self.device)
-        extent = torch.tensor([self.cfg.crop_px, self.cfg.crop_px, self.cfg.depth_mm], device=self.device)
-        middle = torch.tensor([0.5, 0.5, 0.0], device=self.device)  # pixel centres; depth about the root
-        joints = ((cells + 0.5) / size - torch.tensor([0.0, 0.0, 0.5], device=self.device)) * extent - middle
+        extent = torch.tensor(
+            [self.cfg.crop_px, self.cfg.crop_px, self.cfg.depth_mm], device=self.device
+        )
+        middle = torch.tensor(
+            [0.5, 0.5, 0.0], device=self.device
+        )  # pixel centres; depth about the root
+        joints = (
+            (cells + 0.5) / size - torch.tensor([0.0, 0.0, 0.5], device=self.device)
+        ) * extent - middle
         loss = integral_loss(joints, target, weights, extent.tolist())
         self.optimizer.zero_grad()
         loss.backward()
@@ -130,11 +154,19 @@ class Ours:
     def __init__(self, cfg, store, device, workers):
         self.cfg, self.device = cfg, device
         cuda = device.type == "cuda"
-        self.model = engine.build_model(cfg).to(device, memory_format=memory_format(cfg.precision, device)).train()
+        self.model = (
+            engine.build_model(cfg)
+            .to(device, memory_format=memory_format(cfg.precision, device))
+            .train()
+        )
         self.optimizer = build_optimizer("adamw", self.model, cfg.learning_rate)
         self.dataset = CropDataset(store, cfg.crop_px, cfg.depth_mm, engine.build_augmentation(cfg))
         keys = BatchKeys(len(store), cfg.batch_size, epochs=100_000)
-        self.loader = batches(self.dataset, keys, workers) if cuda else prefetched(batches(self.dataset, keys))
+        self.loader = (
+            batches(self.dataset, keys, workers)
+            if cuda
+            else prefetched(batches(self.dataset, keys))
+        )
         self.micro_batches = MicroBatches(self.model, cfg.micro_batches, self.loss)
 
     def batches(self):
@@ -143,11 +175,15 @@ class Ours:
     def loss(self, model, batch):
         with autocast(self.cfg.precision, self.device):
             volume = model(normalise(batch["crops"], batch["colour"]))
-        return INTEGRAL(volume, batch["joints"], batch["weights"], self.cfg.crop_px, self.cfg.depth_mm)
+        return INTEGRAL(
+            volume, batch["joints"], batch["weights"], self.cfg.crop_px, self.cfg.depth_mm
+        )
 
     def step(self, batch):
         names = ("crops", "colour", "joints", "weights")
-        loss = self.micro_batches.backward({name: batch[name].to(self.device, non_blocking=True) for name in names})
+        loss = self.micro_batches.backward(
+            {name: batch[name].to(self.device, non_blocking=True) for name in names}
+        )
         self.micro_batches.step(self.optimizer)
         return loss
 
@@ -183,7 +219,11 @@ class StepMemory:
             self.held = torch.cuda.memory_allocated(device)
 
     def mb(self):
-        return (torch.cuda.max_memory_allocated(self.device) - self.held) / 1e6 if self.device.type == "cuda" else float("nan")
+        return (
+            (torch.cuda.max_memory_allocated(self.device) - self.held) / 1e6
+            if self.device.type == "cuda"
+            else float("nan")
+        )
 
 
 def large_batch(cfg, store, device, size, steps=3):
@@ -202,7 +242,12 @@ def large_batch(cfg, store, device, size, steps=3):
             way.step(batch)
         _wait(device)
         speed = steps * size / (time.perf_counter() - start)
-        return {"batch": size, "fits": True, "images_per_second": speed, "mb_per_image": _number(memory.mb() / size)}
+        return {
+            "batch": size,
+            "fits": True,
+            "images_per_second": speed,
+            "mb_per_image": _number(memory.mb() / size),
+        }
     except torch.OutOfMemoryError:
         return {"batch": size, "fits": False}
     finally:
@@ -246,14 +291,27 @@ def step_flops(cfg):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--profile", default="laptop", help="whose network, batch and precision: laptop, gpu")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--profile", default="laptop", help="whose network, batch and precision: laptop, gpu"
+    )
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--steps", type=int, default=30, help="a turn")
-    parser.add_argument("--frames", type=int, default=161, help="poses a take; every 5th becomes a picture of 4 cameras")
-    parser.add_argument("--large", type=int, default=256, metavar="N", help="the large batch that is tried last")
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=161,
+        help="poses a take; every 5th becomes a picture of 4 cameras",
+    )
+    parser.add_argument(
+        "--large", type=int, default=256, metavar="N", help="the large batch that is tried last"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
-    parser.add_argument("--toy", action="store_true", help="a few of everything, to see that it runs")
+    parser.add_argument(
+        "--toy", action="store_true", help="a few of everything, to see that it runs"
+    )
     options = parser.parse_args()
     profile, actions, cameras = options.profile, (2, 9, 13), layout.CAMERAS
     if options.toy:
@@ -264,11 +322,29 @@ def main():
     result = {"profile": profile, "device": device_name(device), "commit": commit(), "ways": {}}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch, "capture")
-        write_capture(root, subjects=(1,), actions=actions, takes=(1,), cameras=cameras, n_frames=options.frames,
-                      train_step=STEP, test_step=STEP, workers=cfg.workers)
+        write_capture(
+            root,
+            subjects=(1,),
+            actions=actions,
+            takes=(1,),
+            cameras=cameras,
+            n_frames=options.frames,
+            train_step=STEP,
+            test_step=STEP,
+            workers=cfg.workers,
+        )
         store = build_store(
-            root, Path(scratch, "train.crops"), subjects=(1,), step=STEP, crop_px=cfg.crop_px, workers=cfg.workers)
-        ways = {"plain": Plain(cfg, root, store, device, cfg.workers), "ours": Ours(cfg, store, device, cfg.workers)}
+            root,
+            Path(scratch, "train.crops"),
+            subjects=(1,),
+            step=STEP,
+            crop_px=cfg.crop_px,
+            workers=cfg.workers,
+        )
+        ways = {
+            "plain": Plain(cfg, root, store, device, cfg.workers),
+            "ours": Ours(cfg, store, device, cfg.workers),
+        }
         sources = {name: way.batches() for name, way in ways.items()}
         alone = {name: repeated(next(source)) for name, source in sources.items()}
         rates = {(name, kind): [] for name in ways for kind in ("end to end", "network alone")}
@@ -279,11 +355,16 @@ def main():
                     if number:  # the first is for warming up
                         rates[name, kind].append(measured)
         for name, way in ways.items():
-            whole, network = (np.array(rates[name, kind]) for kind in ("end to end", "network alone"))
+            whole, network = (
+                np.array(rates[name, kind]) for kind in ("end to end", "network alone")
+            )
             result["ways"][name] = {
-                "images_per_second": float(np.median(whole[:, 0])), "data_wait": float(np.median(whole[:, 1])),
-                "network_alone": float(np.median(network[:, 0])), "mb_per_image": _number(np.median(network[:, 2])),
-                "lowest": float(whole[:, 0].min()), "highest": float(whole[:, 0].max()),
+                "images_per_second": float(np.median(whole[:, 0])),
+                "data_wait": float(np.median(whole[:, 1])),
+                "network_alone": float(np.median(network[:, 0])),
+                "mb_per_image": _number(np.median(network[:, 2])),
+                "lowest": float(whole[:, 0].min()),
+                "highest": float(whole[:, 0].max()),
             }
             way.close()
         del sources, alone, ways, way
@@ -291,29 +372,58 @@ def main():
     ours, plain = result["ways"]["ours"], result["ways"]["plain"]
     rate, flops = matrix_rate(device, cfg.precision), step_flops(cfg)
     result |= {
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None, "cores": os.cpu_count(),
-        "gflop_per_image": flops / 1e9, "matrix_gflops": rate / 1e9,
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "cores": os.cpu_count(),
+        "gflop_per_image": flops / 1e9,
+        "matrix_gflops": rate / 1e9,
         "share_of_matrix_rate": ours["network_alone"] * flops / rate,
         "headline": {"ours_over_plain": ours["images_per_second"] / plain["images_per_second"]},
     }
-    print(f"{result['device']}; load {result['load']:.1f} on {result['cores']} cores" if result["load"] is not None
-          else result["device"])
-    print(f"profile {profile}: {cfg.trunk}, {cfg.crop_px} px, volume {cfg.volume_shape}, batches of {cfg.batch_size}; "
-          f"medians of {options.turns} turns of {options.steps} steps")
-    print(f"\n| {'':32} | {'ours':>8} | {'plain':>8} | ratio |\n| {'-' * 32} | -------: | -------: | ----: |")
-    for label, name in (("end to end, images/s", "images_per_second"), ("network alone, images/s", "network_alone")):
-        print(f"| {label:32} | {ours[name]:8.1f} | {plain[name]:8.1f} | {ours[name] / plain[name]:5.1f} |")
-    print(f"| {'share of time waiting for data':32} | {ours['data_wait']:8.1%} | {plain['data_wait']:8.1%} | {'':5} |")
+    print(
+        f"{result['device']}; load {result['load']:.1f} on {result['cores']} cores"
+        if result["load"] is not None
+        else result["device"]
+    )
+    print(
+        f"profile {profile}: {cfg.trunk}, {cfg.crop_px} px, volume {cfg.volume_shape}, batches of {cfg.batch_size}; "
+        f"medians of {options.turns} turns of {options.steps} steps"
+    )
+    print(
+        f"\n| {'':32} | {'ours':>8} | {'plain':>8} | ratio |\n| {'-' * 32} | -------: | -------: | ----: |"
+    )
+    for label, name in (
+        ("end to end, images/s", "images_per_second"),
+        ("network alone, images/s", "network_alone"),
+    ):
+        print(
+            f"| {label:32} | {ours[name]:8.1f} | {plain[name]:8.1f} | {ours[name] / plain[name]:5.1f} |"
+        )
+    print(
+        f"| {'share of time waiting for data':32} | {ours['data_wait']:8.1%} | {plain['data_wait']:8.1%} | {'':5} |"
+    )
     for label, way in (("ours", ours), ("plain", plain)):
-        print(f"\n{label}: between {way['lowest']:.1f} and {way['highest']:.1f} images/s from turn to turn", end="")
-    print(f"\n{result['gflop_per_image']:.2f} GFLOP an image, forward and backward; ours, network alone, runs at "
-          f"{result['share_of_matrix_rate']:.0%} of a large matrix product's {result['matrix_gflops']:.0f} GFLOP/s")
+        print(
+            f"\n{label}: between {way['lowest']:.1f} and {way['highest']:.1f} images/s from turn to turn",
+            end="",
+        )
+    print(
+        f"\n{result['gflop_per_image']:.2f} GFLOP an image, forward and backward; ours, network alone, runs at "
+        f"{result['share_of_matrix_rate']:.0%} of a large matrix product's {result['matrix_gflops']:.0f} GFLOP/s"
+    )
     if device.type == "cuda":
-        print(f"GPU memory of a step, beyond weights and optimizer: ours {ours['mb_per_image']:.0f} MB an image, "
-              f"plain {plain['mb_per_image']:.0f} MB")
+        print(
+            f"GPU memory of a step, beyond weights and optimizer: ours {ours['mb_per_image']:.0f} MB an image, "
+            f"plain {plain['mb_per_image']:.0f} MB"
+        )
     memory = f", {large['mb_per_image']:.0f} MB an image" if large.get("mb_per_image") else ""
-    print(f"a batch of {large['batch']}: " + (
-        f"{large['images_per_second']:.1f} images/s, network alone{memory}" if large["fits"] else "does not fit into memory"))
+    print(
+        f"a batch of {large['batch']}: "
+        + (
+            f"{large['images_per_second']:.1f} images/s, network alone{memory}"
+            if large["fits"]
+            else "does not fit into memory"
+        )
+    )
     if options.json:
         write_json(options.json, result)
 

@@ -5,8 +5,14 @@ import re
 
 WORDS = {"title": "panels", "axis": "axes", "label": "shown"}
 ROLES = {
-    "title": "title", "set_title": "title", "suptitle": "title",
-    "xlabel": "axis", "ylabel": "axis", "set_xlabel": "axis", "set_ylabel": "axis", "label": "label",
+    "title": "title",
+    "set_title": "title",
+    "suptitle": "title",
+    "xlabel": "axis",
+    "ylabel": "axis",
+    "set_xlabel": "axis",
+    "set_ylabel": "axis",
+    "label": "label",
 }
 
 
@@ -21,14 +27,25 @@ def alternative_text(cells, number):
         the prose says of it; of a notebook's map, its caption.
     """
     prose = [_plain(cell.source) if cell.cell_type == "markdown" else "" for cell in cells]
-    below = next((text for text in prose[number + 1:] if text), "")
+    below = next((text for text in prose[number + 1 :] if text), "")
     above = next((text for text in reversed(prose[:number]) if text), "")
     if cells[number].id == "map":
         return _without_marks(below)
-    headings = re.findall(r"^#+ (.+)$", "\n".join(cell.source for cell in cells[:number] if cell.cell_type == "markdown"), flags=re.M)
-    words = "; ".join(f"{WORDS[role]}: {', '.join(texts)}" for role, texts in figure_words(cells[number].source).items())
+    headings = re.findall(
+        r"^#+ (.+)$",
+        "\n".join(cell.source for cell in cells[:number] if cell.cell_type == "markdown"),
+        flags=re.M,
+    )
+    words = "; ".join(
+        f"{WORDS[role]}: {', '.join(texts)}"
+        for role, texts in figure_words(cells[number].source).items()
+    )
     said = _sentences(below)[0] if not below.startswith("#") else _sentences(above)[-1]
-    return ". ".join(filter(None, (_without_marks(headings[-1]) if headings else "", words, _without_marks(said))))
+    return ". ".join(
+        filter(
+            None, (_without_marks(headings[-1]) if headings else "", words, _without_marks(said))
+        )
+    )
 
 
 def figure_words(source):
@@ -41,7 +58,9 @@ def figure_words(source):
             named.append((call.func.attr, call.args[0]))
         for name, value in named:
             text = _text(value) if name in ROLES else ""
-            if re.search(r"[^\W\d_]", re.sub(r"\b(mm|px|x)\b", "", text)) and text not in found.setdefault(ROLES[name], []):
+            if re.search(
+                r"[^\W\d_]", re.sub(r"\b(mm|px|x)\b", "", text)
+            ) and text not in found.setdefault(ROLES[name], []):
                 found[ROLES[name]].append(text)
     return {role: found[role] for role in WORDS if found.get(role)}
 
@@ -51,12 +70,20 @@ def _text(node):
     if isinstance(node, ast.JoinedStr):
         parts = [part.value if isinstance(part, ast.Constant) else "…" for part in node.values]
         return " ".join("".join(parts).split())
-    return " ".join(node.value.split()) if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+    return (
+        " ".join(node.value.split())
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        else ""
+    )
 
 
 def _plain(markdown):
     """Prose in one line, without tables, code blocks and formulas in lines of their own; a heading keeps its mark."""
-    return " ".join(re.sub(r"```.*?```|\$\$.*?\$\$|^\|.*?$", " ", markdown, flags=re.DOTALL | re.MULTILINE).split())
+    return " ".join(
+        re.sub(
+            r"```.*?```|\$\$.*?\$\$|^\|.*?$", " ", markdown, flags=re.DOTALL | re.MULTILINE
+        ).split()
+    )
 
 
 def _sentences(text):

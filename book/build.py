@@ -19,7 +19,10 @@ sys.path.insert(0, str(HERE))  # this folder is no package; run from elsewhere, 
 from alternative import alternative_text  # noqa: E402
 
 PAGES = ("glossary.md", "trouble.md")  # beside index.md
-VIEW, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
+VIEW, STATE = (
+    "application/vnd.jupyter.widget-view+json",
+    "application/vnd.jupyter.widget-state+json",
+)
 
 
 def clean_notebook(notebook):
@@ -28,19 +31,31 @@ def clean_notebook(notebook):
     The cell that papermill injects goes (it holds paths of one machine), and so do progress bars and other widgets that
     are nothing without a kernel. Anywidgets stay, with their state. Figures get a text that says what they show.
     """
-    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    notebook.cells = [
+        cell
+        for cell in notebook.cells
+        if "injected-parameters" not in cell.metadata.get("tags", [])
+    ]
     state = notebook.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
     alive = {name: model for name, model in state.items() if "_esm" in model.get("state", {})}
     for number, cell in enumerate(notebook.cells):
         cell.metadata = nbformat.NotebookNode({"tags": cell.metadata.get("tags", [])})
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if _is_shown(output, alive)]
-            if any(kind.startswith("image/") for output in cell.outputs for kind in output.get("data", {})):
-                cell.metadata["mystnb"] = {"image": {"alt": alternative_text(notebook.cells, number)}}
+            if any(
+                kind.startswith("image/")
+                for output in cell.outputs
+                for kind in output.get("data", {})
+            ):
+                cell.metadata["mystnb"] = {
+                    "image": {"alt": alternative_text(notebook.cells, number)}
+                }
     notebook.metadata.pop("papermill", None)
     notebook.metadata.pop("widgets", None)
     if alive:
-        notebook.metadata["widgets"] = {STATE: {"state": alive, "version_major": 2, "version_minor": 0}}
+        notebook.metadata["widgets"] = {
+            STATE: {"state": alive, "version_major": 2, "version_minor": 0}
+        }
     return notebook
 
 
@@ -70,20 +85,28 @@ def write_source(run, folder):
         chapters.append(path.stem)
         if (solutions := exercises.solutions_of(path)).exists():
             notebook = nbformat.read(solutions, as_version=4)
-            notebook.metadata["orphan"] = True  # reached from its notebook, not from the list of pages
+            notebook.metadata["orphan"] = (
+                True  # reached from its notebook, not from the list of pages
+            )
             (folder / "solutions").mkdir(exist_ok=True)
             nbformat.write(notebook, folder / "solutions" / path.name)
     if len(missing) == len(chapters):
-        raise InputError(f"{run} holds no executed notebook; run `make reproduce` with the same PROFILE first")
+        raise InputError(
+            f"{run} holds no executed notebook; run `make reproduce` with the same PROFILE first"
+        )
     shutil.copytree(notebooks.NOTEBOOKS / "images", folder / "images")
     try:
         report = (run / "report.md").read_text()
     except OSError as error:
-        raise InputError(f"{run} holds no report; run `make reproduce` with the same PROFILE first") from error
+        raise InputError(
+            f"{run} holds no report; run `make reproduce` with the same PROFILE first"
+        ) from error
     report += f"\n## Minutes\n\n{minutes.times_table(minutes.run_minutes(run))}\n"
     text = (HERE / "index.md").read_text().replace("CHAPTERS", "\n".join(chapters))
     # The report's own headings go one level down, under the page's.
-    table = "\n".join(f"#{line}" if line.startswith("##") else line for line in report.splitlines()[2:])
+    table = "\n".join(
+        f"#{line}" if line.startswith("##") else line for line in report.splitlines()[2:]
+    )
     (folder / "index.md").write_text(text.replace("TABLE", table))
     for name in PAGES:  # their links hold in the repository; here the notebooks lie beside them
         (folder / name).write_text((HERE / name).read_text().replace("../notebooks/", ""))
@@ -109,9 +132,25 @@ def build(run, target):
         source = Path(scratch) / "source"
         source.mkdir()
         missing = write_source(run, source)
-        code = build_main(["-q", "-W", "--keep-going", "-b", "html", "-c", str(HERE), "-d", f"{scratch}/doctrees", str(source), str(site)])
+        code = build_main(
+            [
+                "-q",
+                "-W",
+                "--keep-going",
+                "-b",
+                "html",
+                "-c",
+                str(HERE),
+                "-d",
+                f"{scratch}/doctrees",
+                str(source),
+                str(site),
+            ]
+        )
         if code:
-            raise InputError(f"the site of {run} was not built: Sphinx exited with {code}; the lines above say why")
+            raise InputError(
+                f"the site of {run} was not built: Sphinx exited with {code}; the lines above say why"
+            )
     return missing
 
 
@@ -122,7 +161,9 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
     parser.add_argument("--results-dir", type=Path, default=REPOSITORY / "results", metavar="DIR")
-    parser.add_argument("--target", type=Path, metavar="DIR", help="default: site-PROFILE beside the runs")
+    parser.add_argument(
+        "--target", type=Path, metavar="DIR", help="default: site-PROFILE beside the runs"
+    )
     options = parser.parse_args(arguments)
     try:
         cfg = load_config(options.profile, seed=options.seed, **parse_overrides(options.set))

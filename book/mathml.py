@@ -31,7 +31,9 @@ def _write(translator, node, block):
     try:
         translator.body.append(to_mathml(text, block))
     except MathError as error:
-        logger.warning("formula %r cannot be written as MathML: %s", text, error, location=node, type="mathml")
+        logger.warning(
+            "formula %r cannot be written as MathML: %s", text, error, location=node, type="mathml"
+        )
         translator.body.append(f'<code class="math">{translator.encode(text)}</code>')
 
 

@@ -22,7 +22,14 @@ ALL_ACTIONS = tuple(range(FIRST_ACTION, FIRST_ACTION + len(ACTIONS)))
 
 # Fields that change no result, and fields younger than the first runs, which count where they differ from their defaults.
 FREE = ("workers", "keep_checkpoints")
-LATER = ("method", "clip_gradient", "sync_batch_norm", "compile", "validation_subjects", "occlusion")
+LATER = (
+    "method",
+    "clip_gradient",
+    "sync_batch_norm",
+    "compile",
+    "validation_subjects",
+    "occlusion",
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,9 @@ class Config:
     test_subjects: tuple[int, ...] = (9, 11)
     train_step: int = 5  # every how many frames one is used
     test_step: int = 64
-    mix: tuple[str, ...] = ()  # 2D sets mixed into training, by the names of their stores in data/stores: mpii, coco
+    mix: tuple[
+        str, ...
+    ] = ()  # 2D sets mixed into training, by the names of their stores in data/stores: mpii, coco
     mix_ratio: tuple[int, ...] = ()  # shares of a batch, the 3D set first; equal shares where empty
 
     crop_px: int = 256
@@ -58,7 +67,9 @@ class Config:
     method: str = "I*"  # of methods.METHODS: head, loss and decoder
 
     batch_size: int = 32
-    micro_batches: int = 1  # parts that a batch is worked through in: for cores of a CPU, or the memory of a GPU
+    micro_batches: int = (
+        1  # parts that a batch is worked through in: for cores of a CPU, or the memory of a GPU
+    )
     epochs: int = 20
     optimizer: str = "adamw"  # of optimizers.OPTIMIZERS
     learning_rate: float = 1e-3
@@ -74,31 +85,64 @@ class Config:
     hue: float = 0.0  # degrees
     contrast: float = 0.0
     occlusion: float = 0.0  # probability that shapes are laid over a crop
-    precision: str = "float32"  # of precision.PRECISIONS, for the network; the integral is always float32
+    precision: str = (
+        "float32"  # of precision.PRECISIONS, for the network; the integral is always float32
+    )
     clip_gradient: float = 0.0  # largest norm of all gradients together; 0: as they come
-    sync_batch_norm: bool = False  # with several processes: statistics of the whole batch, not of each one's share
+    sync_batch_norm: bool = (
+        False  # with several processes: statistics of the whole batch, not of each one's share
+    )
     compile: bool = False  # the network by torch.compile
-    validation_subjects: tuple[int, ...] = ()  # scored after each epoch; the best checkpoint is kept. None of train or test
+    validation_subjects: tuple[
+        int, ...
+    ] = ()  # scored after each epoch; the best checkpoint is kept. None of train or test
     keep_checkpoints: int = 1  # the last how many
     workers: int = 2  # processes for capture, store and, on a GPU, batches
 
     def __post_init__(self):
         choices = {
-            "trunk": TRUNKS, "method": METHODS, "optimizer": OPTIMIZERS, "schedule": ("steps", "cosine"),
+            "trunk": TRUNKS,
+            "method": METHODS,
+            "optimizer": OPTIMIZERS,
+            "schedule": ("steps", "cosine"),
             "precision": PRECISIONS,
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
-                raise InputError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}")
+                raise InputError(
+                    f"{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}"
+                )
         positive = (
-            "capture_frames", "train_step", "test_step", "crop_px", "depth_bins", "depth_mm", "trunk_width", "head_width",
-            "deconvolutions", "batch_size", "micro_batches", "epochs", "learning_rate", "keep_checkpoints",
+            "capture_frames",
+            "train_step",
+            "test_step",
+            "crop_px",
+            "depth_bins",
+            "depth_mm",
+            "trunk_width",
+            "head_width",
+            "deconvolutions",
+            "batch_size",
+            "micro_batches",
+            "epochs",
+            "learning_rate",
+            "keep_checkpoints",
         )
         for name in positive:
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}={getattr(self, name)}: expected a number above 0")
         not_negative = (
-            "seed", "weight_decay", "warmup_steps", "scale", "rotation", "shift", "flip", "colour", "hue", "contrast", "workers"
+            "seed",
+            "weight_decay",
+            "warmup_steps",
+            "scale",
+            "rotation",
+            "shift",
+            "flip",
+            "colour",
+            "hue",
+            "contrast",
+            "workers",
         )
         for name in not_negative:
             if not getattr(self, name) >= 0:
@@ -106,7 +150,9 @@ class Config:
         if not 0 <= self.occlusion <= 1:
             raise InputError(f"occlusion={self.occlusion}: expected a probability, 0 … 1")
         if not self.scale < 1:
-            raise InputError(f"scale={self.scale}: expected a number below 1; the zoom lies in 1 - scale … 1 + scale")
+            raise InputError(
+                f"scale={self.scale}: expected a number below 1; the zoom lies in 1 - scale … 1 + scale"
+            )
         for name in ("capture_subjects", "capture_actions", "capture_takes", "capture_cameras"):
             if not getattr(self, name):
                 raise InputError(f"{name} is empty: expected at least one number")
@@ -115,25 +161,33 @@ class Config:
                 f"crop_px={self.crop_px}: expected a multiple of {TRUNKS[self.trunk]}, the stride of trunk {self.trunk}"
             )
         if self.batch_size % self.micro_batches:
-            raise InputError(f"batch_size={self.batch_size}: expected a multiple of micro_batches={self.micro_batches}")
+            raise InputError(
+                f"batch_size={self.batch_size}: expected a multiple of micro_batches={self.micro_batches}"
+            )
         if self.mix_ratio and len(self.mix_ratio) != 1 + len(self.mix):
             raise InputError(
                 f"mix_ratio={self.mix_ratio}: expected {1 + len(self.mix)} numbers, one for {self.dataset} and one for each "
                 f"of mix={self.mix}, or none for equal shares"
             )
         ratio = self.mix_ratio or (1,) * (1 + len(self.mix))
-        if min(ratio) < 1 or self.mix and self.batch_size % sum(ratio):  # before hours are spent on the 3D store
+        if (
+            min(ratio) < 1 or self.mix and self.batch_size % sum(ratio)
+        ):  # before hours are spent on the 3D store
             raise InputError(
                 f"batch_size={self.batch_size}: expected a multiple of {sum(ratio)}, to be shared out {' : '.join(map(str, ratio))}; "
                 "shares are whole numbers above 0"
             )
         if not self.clip_gradient >= 0:
-            raise InputError(f"clip_gradient={self.clip_gradient}: expected a number above 0, or 0 for none")
+            raise InputError(
+                f"clip_gradient={self.clip_gradient}: expected a number above 0, or 0 for none"
+            )
         parts = [f"{part}_subjects" for part in ("train", "validation", "test")]
         for first, second in ((0, 2), (0, 1), (1, 2)):
             first, second = parts[first], parts[second]
             if set(getattr(self, first)) & set(getattr(self, second)):
-                raise InputError(f"{first} {getattr(self, first)} and {second} {getattr(self, second)} overlap")
+                raise InputError(
+                    f"{first} {getattr(self, first)} and {second} {getattr(self, second)} overlap"
+                )
 
     @property
     def volume_shape(self):
@@ -145,7 +199,11 @@ class Config:
     def network(self):
         """The network in words: trunk, crop, and the volume of a method that has one."""
         width = f" (width {self.trunk_width})" if self.trunk == "small" else ""
-        volume = f", volume {' x '.join(map(str, self.volume_shape))}" if METHODS[self.method].head == "volume" else ""
+        volume = (
+            f", volume {' x '.join(map(str, self.volume_shape))}"
+            if METHODS[self.method].head == "volume"
+            else ""
+        )
         return f"{self.trunk}{width}, {self.crop_px} px{volume}"
 
     def hash(self):
@@ -153,35 +211,77 @@ class Config:
         fields = dataclasses.asdict(self)
         if not self.mix:
             del fields["mix"], fields["mix_ratio"]
-        for field in dataclasses.fields(self):  # a run keeps the name that it had before there was such a field
+        for field in dataclasses.fields(
+            self
+        ):  # a run keeps the name that it had before there was such a field
             if field.name in FREE or field.name in LATER and fields[field.name] == field.default:
                 del fields[field.name]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
 
     def __str__(self):
-        return "\n".join(f"{field.name:17} {getattr(self, field.name)}" for field in dataclasses.fields(self))
+        return "\n".join(
+            f"{field.name:17} {getattr(self, field.name)}" for field in dataclasses.fields(self)
+        )
 
 
 # What each profile is for, and what bounds it, stands in the README.
 PROFILES = {
     "smoke": {
-        "capture_subjects": (1, 5, 9, 11), "capture_takes": (1,), "capture_cameras": (1, 3), "capture_frames": 130,
-        "train_step": 40, "crop_px": 64, "depth_bins": 8, "trunk": "small", "trunk_width": 8, "head_width": 16,
+        "capture_subjects": (1, 5, 9, 11),
+        "capture_takes": (1,),
+        "capture_cameras": (1, 3),
+        "capture_frames": 130,
+        "train_step": 40,
+        "crop_px": 64,
+        "depth_bins": 8,
+        "trunk": "small",
+        "trunk_width": 8,
+        "head_width": 16,
         "deconvolutions": 1,
-        "batch_size": 16, "micro_batches": 2, "epochs": 3, "optimizer": "muon",
-        "learning_rate": 3e-3, "schedule": "cosine",
+        "batch_size": 16,
+        "micro_batches": 2,
+        "epochs": 3,
+        "optimizer": "muon",
+        "learning_rate": 3e-3,
+        "schedule": "cosine",
     },
     "laptop": {
-        "train_step": 16, "crop_px": 128, "depth_bins": 16, "trunk": "small", "trunk_width": 32, "head_width": 64,
-        "deconvolutions": 1, "batch_size": 32, "micro_batches": 2, "epochs": 28, "optimizer": "muon",
-        "learning_rate": 3e-3, "warmup_steps": 300,
-        "schedule": "cosine", "scale": 0.15, "rotation": 15.0, "hue": 60.0, "contrast": 0.3, "precision": "native",
+        "train_step": 16,
+        "crop_px": 128,
+        "depth_bins": 16,
+        "trunk": "small",
+        "trunk_width": 32,
+        "head_width": 64,
+        "deconvolutions": 1,
+        "batch_size": 32,
+        "micro_batches": 2,
+        "epochs": 28,
+        "optimizer": "muon",
+        "learning_rate": 3e-3,
+        "warmup_steps": 300,
+        "schedule": "cosine",
+        "scale": 0.15,
+        "rotation": 15.0,
+        "hue": 60.0,
+        "contrast": 0.3,
+        "precision": "native",
     },
     "gpu": {
-        "capture_frames": 1500, "train_step": 15, "batch_size": 64, "schedule": "cosine", "warmup_steps": 500,
-        "precision": "bfloat16", "workers": 14,
+        "capture_frames": 1500,
+        "train_step": 15,
+        "batch_size": 64,
+        "schedule": "cosine",
+        "warmup_steps": 500,
+        "precision": "bfloat16",
+        "workers": 14,
     },
-    "full": {"dataset": "human36m", "mix": ("mpii",), "pretrained": True, "precision": "bfloat16", "workers": 14},
+    "full": {
+        "dataset": "human36m",
+        "mix": ("mpii",),
+        "pretrained": True,
+        "precision": "bfloat16",
+        "workers": 14,
+    },
 }
 
 # What people often ask for on top of a profile, as overrides: `python -m ipr_lib train --profile full --recipe every-50th`.
@@ -191,8 +291,14 @@ RECIPES = {
     "depth-16": {"depth_bins": 16},
     # Crops are square here: 384 px a side where others take 384 x 288, for a third more work. Half of each batch is 3D.
     "strong": {
-        "trunk": "resnet152", "pretrained": True, "crop_px": 384, "mix": ("mpii", "coco"), "mix_ratio": (2, 1, 1),
-        "contrast": 0.3, "occlusion": 0.5, "warmup_steps": 1000,
+        "trunk": "resnet152",
+        "pretrained": True,
+        "crop_px": 384,
+        "mix": ("mpii", "coco"),
+        "mix_ratio": (2, 1, 1),
+        "contrast": 0.3,
+        "occlusion": 0.5,
+        "warmup_steps": 1000,
     },
 }
 
@@ -214,7 +320,10 @@ def load_config(profile, /, **overrides):
     for name in overrides:
         if name not in kinds or name == "profile":
             raise InputError(f"unknown override {name!r}; {_nearest(name, kinds)}")
-    values = {name: _checked(name, value, kinds[name]) for name, value in (PROFILES[profile] | overrides).items()}
+    values = {
+        name: _checked(name, value, kinds[name])
+        for name, value in (PROFILES[profile] | overrides).items()
+    }
     return Config(profile=profile, **values)
 
 
@@ -229,7 +338,8 @@ def scaled(overrides, cfg, times):
         dict. Warm-up is at least 500 steps: a rate for large batches is too large for fresh weights.
     """
     return overrides | {
-        "batch_size": cfg.batch_size * times, "learning_rate": cfg.learning_rate * times,
+        "batch_size": cfg.batch_size * times,
+        "learning_rate": cfg.learning_rate * times,
         "warmup_steps": max(cfg.warmup_steps, 500 if times > 1 else 0),
     }
 
@@ -258,7 +368,9 @@ def _nearest(name, known):
 def _checked(name, value, kind):
     """`value` as `kind`, or InputError."""
     if isinstance(kind, types.GenericAlias):  # tuple[int, ...] or tuple[str, ...]
-        if isinstance(value, (list, tuple)) and all(type(item) is kind.__args__[0] for item in value):
+        if isinstance(value, (list, tuple)) and all(
+            type(item) is kind.__args__[0] for item in value
+        ):
             return tuple(value)
     elif kind is float and type(value) in (int, float):
         return float(value)

@@ -42,7 +42,9 @@ def atomic_path(path):
             temporary = scratch / path.name
             yield temporary
             if temporary.is_file():
-                with open(temporary, "rb") as file:  # a power cut after the rename must not leave an empty file
+                with open(
+                    temporary, "rb"
+                ) as file:  # a power cut after the rename must not leave an empty file
                     os.fsync(file.fileno())
             elif path.is_dir():  # a folder cannot be renamed onto one that is not empty
                 path.rename(scratch / "replaced")
@@ -97,7 +99,10 @@ def _sweep(parent):
     """Remove scratch folders whose process ended without a chance to do so: nobody holds their lock."""
     for folder in parent.glob(f"{_PARTIAL}*"):
         with suppress(OSError):  # its owner, or another sweeper, was faster
-            if time.time() - folder.stat().st_mtime < _YOUNG or (descriptor := _lock(folder)) is None:
+            if (
+                time.time() - folder.stat().st_mtime < _YOUNG
+                or (descriptor := _lock(folder)) is None
+            ):
                 continue
             shutil.rmtree(folder, ignore_errors=True)
             os.close(descriptor)
@@ -117,4 +122,6 @@ def read_json(path):
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing; run the step that writes it first") from error
     except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}); delete it and run again") from error
+        raise InputError(
+            f"{path} cannot be read as JSON ({error}); delete it and run again"
+        ) from error

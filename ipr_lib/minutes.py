@@ -41,7 +41,9 @@ class WorkClock:
             # Before the process was stopped, the threads of all cores may have worked for a tick: not "no time at all".
             idle = used - self.last_used < gap / 10
             paused = gap > self.longest_gap and idle
-            self.worked += self.tick if paused else gap  # never nothing: speeds are divided by differences
+            self.worked += (
+                self.tick if paused else gap
+            )  # never nothing: speeds are divided by differences
             self.last_time, self.last_used = now, used
             return self.worked
 
@@ -58,7 +60,9 @@ def _clock_of(process):
 
 def work_seconds():
     """Seconds that this process has worked since an arbitrary moment; differences count. See `WorkClock`."""
-    return _clock_of(os.getpid()).seconds()  # a forked process needs its own: it has none of its parent's threads
+    return _clock_of(
+        os.getpid()
+    ).seconds()  # a forked process needs its own: it has none of its parent's threads
 
 
 @contextlib.contextmanager
@@ -89,12 +93,26 @@ def run_minutes(run_dir):
     run_dir = Path(run_dir)
     minutes = dict(read_json(run_dir / "metrics.json")["minutes"])
     if (run_dir / TIMES).exists():
-        minutes |= {name: value for name, value in read_json(run_dir / TIMES).items() if name == "comparison"}
-    return minutes | {path.parent.name: read_json(path)["minutes"] for path in sorted(run_dir.glob(f"[0-9][0-9]/{STAMP}"))}
+        minutes |= {
+            name: value
+            for name, value in read_json(run_dir / TIMES).items()
+            if name == "comparison"
+        }
+    return minutes | {
+        path.parent.name: read_json(path)["minutes"]
+        for path in sorted(run_dir.glob(f"[0-9][0-9]/{STAMP}"))
+    }
 
 
 def times_table(minutes):
     """Table of `run_minutes`, notebooks by their numbers, and their sum; Markdown."""
     return markdown_table(
-        ["minutes", *minutes, "all"], [["measured", *(f"{value:.1f}" for value in minutes.values()), f"{sum(minutes.values()):.0f}"]]
+        ["minutes", *minutes, "all"],
+        [
+            [
+                "measured",
+                *(f"{value:.1f}" for value in minutes.values()),
+                f"{sum(minutes.values()):.0f}",
+            ]
+        ],
     )

@@ -29,15 +29,21 @@ class SmallResNet(nn.Module):
         super().__init__()
         half = max(1, width // 2)
         layers = [
-            nn.Conv2d(3, half, 4, 4, bias=False), nn.BatchNorm2d(half), nn.ReLU(inplace=True),
-            nn.Conv2d(half, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+            nn.Conv2d(3, half, 4, 4, bias=False),
+            nn.BatchNorm2d(half),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(half, width, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
         ]
         channels = width
         for out, stride in ((width, 1), (2 * width, 2), (3 * width, 1), (3 * width, 1)):
             for block_stride in (stride, 1):
                 shortcut = None
                 if block_stride != 1 or channels != out:
-                    shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, block_stride, bias=False), nn.BatchNorm2d(out))
+                    shortcut = nn.Sequential(
+                        nn.Conv2d(channels, out, 1, block_stride, bias=False), nn.BatchNorm2d(out)
+                    )
                 layers.append(BasicBlock(channels, out, block_stride, shortcut))
                 channels = out
         self.layers = nn.Sequential(*layers)
@@ -59,7 +65,10 @@ class TorchvisionTrunk(nn.Module):
         resnet = get_model(name, weights=weights)
         self.channels = resnet.fc.in_features
         del resnet.avgpool, resnet.fc
-        for child, module in resnet.named_children():  # keeps torchvision's key names: conv1, layer1.0.conv1, …
+        for (
+            child,
+            module,
+        ) in resnet.named_children():  # keeps torchvision's key names: conv1, layer1.0.conv1, …
             self.add_module(child, module)
 
     def forward(self, crops):
@@ -71,7 +80,9 @@ class TorchvisionTrunk(nn.Module):
 # Each trunk with its stride: crop px a feature cell.
 TRUNKS = {
     "small": SmallResNet.stride,
-    **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"), TorchvisionTrunk.stride),
+    **dict.fromkeys(
+        ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"), TorchvisionTrunk.stride
+    ),
 }
 
 
@@ -91,7 +102,9 @@ def build_trunk(name, width=64, pretrained=False):
         raise InputError(f"unknown trunk {name!r}; choose one of {', '.join(TRUNKS)}")
     if name == "small":
         if pretrained:
-            raise InputError("trunk 'small' has no ImageNet weights; set pretrained=False or take resnet18")
+            raise InputError(
+                "trunk 'small' has no ImageNet weights; set pretrained=False or take resnet18"
+            )
         return SmallResNet(width)
     if not pretrained:
         return TorchvisionTrunk(name)
@@ -165,7 +178,9 @@ class DirectNet(nn.Module):
         self.joints = joints
         self.backbone = trunk
         self.final = nn.Linear(trunk.channels, 3 * joints)
-        nn.init.normal_(self.final.weight, std=0.001)  # starts from the middle of the crop, as PoseNet does
+        nn.init.normal_(
+            self.final.weight, std=0.001
+        )  # starts from the middle of the crop, as PoseNet does
         nn.init.zeros_(self.final.bias)
 
     def forward(self, crops):

@@ -29,7 +29,16 @@ def stage(number, count):
 
 
 def progress(
-    iterable=None, *, desc, unit, total=None, initial=0, leave=True, show=True, smoothing=0.3, every=60.0
+    iterable=None,
+    *,
+    desc,
+    unit,
+    total=None,
+    initial=0,
+    leave=True,
+    show=True,
+    smoothing=0.3,
+    every=60.0,
 ):
     """Show how far a loop is.
 
@@ -53,7 +62,14 @@ def progress(
     if bar or not show:
         disable = None if show else True  # None: a kernel without widgets shows nothing
         return tqdm(
-            iterable, desc=desc, unit=unit, total=total, initial=initial, leave=leave, smoothing=smoothing, disable=disable
+            iterable,
+            desc=desc,
+            unit=unit,
+            total=total,
+            initial=initial,
+            leave=leave,
+            smoothing=smoothing,
+            disable=disable,
         )
     return LoggedLoop(iterable, desc, unit, total, initial, every)
 
@@ -140,7 +156,9 @@ class LoggedLoop:
 
     def _write(self, text, place=0):
         indent = "  " * place  # loops inside others stand to the right
-        with contextlib.suppress(OSError):  # a full disk or a closed pipe must not end the work that is told of
+        with contextlib.suppress(
+            OSError
+        ):  # a full disk or a closed pipe must not end the work that is told of
             print(f"{self.prefix}{indent}{text}", file=sys.stderr, flush=True)
 
 

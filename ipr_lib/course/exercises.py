@@ -12,17 +12,28 @@ from pathlib import Path
 
 from ..files import InputError, atomic_path
 
-ORDER = ("exercise", "stub", "solution", "check", "discussion")  # tags of an exercise's cells; a discussion may be missing
+ORDER = (
+    "exercise",
+    "stub",
+    "solution",
+    "check",
+    "discussion",
+)  # tags of an exercise's cells; a discussion may be missing
 GENERATED = ("setup", "exercise", "stub", "check")  # tags of what stands in the course notebook
 SETUP = "from ipr_lib.exercises import check"
 INTRODUCTION = (
     "## Exercises\n\nThink first, write your answer into the cell under a question, run it, then run its check: ○ is open, "
     "✗ not right yet, ✓ right. [Worked solutions](solutions/{name}) tell why."
 )
-SIGNS = {None: ("○", "open", "#6E7781"), True: ("✓", "right", "#009E73"), False: ("✗", "not yet", "#D55E00")}
+SIGNS = {
+    None: ("○", "open", "#6E7781"),
+    True: ("✓", "right", "#009E73"),
+    False: ("✗", "not yet", "#D55E00"),
+}
 
 
 # --- what a reader meets ---
+
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
@@ -57,7 +68,9 @@ def check(value, *tests):
         InputError: no test is given.
     """
     if not tests:
-        raise InputError("check(answer) has nothing to ask; give it pairs of (question, function of the answer)")
+        raise InputError(
+            "check(answer) has nothing to ask; give it pairs of (question, function of the answer)"
+        )
     if is_open(value):
         return Outcome(None)
     for question, test in tests:
@@ -80,6 +93,7 @@ def is_open(value):
 
 
 # --- from solutions to exercises ---
+
 
 def solutions_of(path):
     """Where the solutions of a course notebook lie."""
@@ -110,11 +124,19 @@ def read_exercises(path):
         kind = kind_of(cell)
         if kind == "exercise":
             exercises.append({})
-        if kind not in ORDER or not exercises or list(exercises[-1]) != list(ORDER[:ORDER.index(kind)]):
-            raise InputError(f"{path}: cell {number} ({kind or 'no tag'}) is out of order; an exercise is {', '.join(ORDER)}")
+        if (
+            kind not in ORDER
+            or not exercises
+            or list(exercises[-1]) != list(ORDER[: ORDER.index(kind)])
+        ):
+            raise InputError(
+                f"{path}: cell {number} ({kind or 'no tag'}) is out of order; an exercise is {', '.join(ORDER)}"
+            )
         expected = "markdown" if kind in ("exercise", "discussion") else "code"
         if cell.cell_type != expected:
-            raise InputError(f"{path}: cell {number} ({kind}) is {cell.cell_type}; expected {expected}")
+            raise InputError(
+                f"{path}: cell {number} ({kind}) is {cell.cell_type}; expected {expected}"
+            )
         if kind == "check":
             _last_expression(cell, path)
         exercises[-1][kind] = cell
@@ -146,20 +168,33 @@ def _split(notebook, name):
     from nbformat.v4 import new_markdown_cell
 
     own = [cell for cell in notebook.cells if kind_of(cell) not in GENERATED]
-    found = [i for i, cell in enumerate(own) if cell.cell_type == "markdown" and "## Exercises" in cell.source.splitlines()]
+    found = [
+        i
+        for i, cell in enumerate(own)
+        if cell.cell_type == "markdown" and "## Exercises" in cell.source.splitlines()
+    ]
     if len(found) != 1:
-        raise InputError(f"{name}: expected one cell with the heading '## Exercises', found {len(found)}")
+        raise InputError(
+            f"{name}: expected one cell with the heading '## Exercises', found {len(found)}"
+        )
     (place,) = found
     lines = own[place].source.splitlines()
     start = lines.index("## Exercises")
-    ends = [i for i, line in enumerate(lines) if i > start and line.startswith(("---", "Previous:", "Next:", "## "))]
+    ends = [
+        i
+        for i, line in enumerate(lines)
+        if i > start and line.startswith(("---", "Previous:", "Next:", "## "))
+    ]
     end = ends[0] if ends else len(lines)
     before, after = "\n".join(lines[:start]).strip(), "\n".join(lines[end:]).strip()
     introduction = own[place]
     if before or after:
         introduction = new_markdown_cell(INTRODUCTION.format(name=name), id="exercises")
-    parts = [[new_markdown_cell(text, id=name)] if text else [] for text, name in ((before, own[place].id), (after, "after-exercises"))]
-    return own[:place] + parts[0], introduction, parts[1] + own[place + 1:]
+    parts = [
+        [new_markdown_cell(text, id=name)] if text else []
+        for text, name in ((before, own[place].id), (after, "after-exercises"))
+    ]
+    return own[:place] + parts[0], introduction, parts[1] + own[place + 1 :]
 
 
 def with_exercises(notebook, exercises, name):
@@ -197,7 +232,10 @@ def with_solutions(notebook, exercises, name):
             continue
         k = cell.id.split("-")[1]
         exercise = exercises[int(k) - 1]
-        cells += [_asserted(cell, name, None, f"ex-{k}-open"), _as_cell(exercise["solution"], f"ex-{k}-solution")]
+        cells += [
+            _asserted(cell, name, None, f"ex-{k}-open"),
+            _as_cell(exercise["solution"], f"ex-{k}-solution"),
+        ]
         cells.append(_asserted(cell, name, True, f"ex-{k}-right"))
         if "discussion" in exercise:
             cells.append(_as_cell(exercise["discussion"], f"ex-{k}-discussion"))
@@ -208,11 +246,15 @@ def _asserted(cell, path, right, name):
     """A check that raises AssertionError, with the outcome in words, unless the outcome is the expected one; it shows it, too."""
     cell = _as_cell(cell, name)
     last = _last_expression(cell, path)
-    lines = cell.source.splitlines()[:last.lineno - 1]
-    cell.source = "\n".join([
-        *lines, f"_outcome = {ast.get_source_segment(cell.source, last)}",
-        f"assert _outcome.right is {right}, _outcome", "_outcome",
-    ])
+    lines = cell.source.splitlines()[: last.lineno - 1]
+    cell.source = "\n".join(
+        [
+            *lines,
+            f"_outcome = {ast.get_source_segment(cell.source, last)}",
+            f"assert _outcome.right is {right}, _outcome",
+            "_outcome",
+        ]
+    )
     return cell
 
 
@@ -241,11 +283,17 @@ def update_exercises(path):
         return False
     # Cells that stay are written as they stand in the file, so that a difference shows exercises alone.
     content = json.loads(path.read_text(encoding="utf-8"))
-    written = {cell["id"]: pair for cell, *pair in zip(notebook.cells, notebook.cells, content["cells"])}
+    written = {
+        cell["id"]: pair for cell, *pair in zip(notebook.cells, notebook.cells, content["cells"])
+    }
     content["cells"] = [
-        written[cell.id][1] if cell.id in written and written[cell.id][0] == cell
-        else {**cell, "source": cell.source.splitlines(keepends=True)} for cell in changed.cells
+        written[cell.id][1]
+        if cell.id in written and written[cell.id][0] == cell
+        else {**cell, "source": cell.source.splitlines(keepends=True)}
+        for cell in changed.cells
     ]
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(
+            json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
     return True

@@ -25,7 +25,13 @@ class NotebookFailed(InputError):
     """
 
     def __init__(self, notebook, number, line, reason, executed):
-        self.notebook, self.number, self.line, self.reason, self.executed = notebook, number, line, reason, executed
+        self.notebook, self.number, self.line, self.reason, self.executed = (
+            notebook,
+            number,
+            line,
+            reason,
+            executed,
+        )
         where = "before the first cell" if number is None else f"in cell [{number}]"
         at = f", at `{line}`" if line else ""
         super().__init__(f"{notebook} stopped {where}{at}: {reason}; see {executed}")
@@ -76,15 +82,25 @@ def run_notebook(source, target, parameters, solutions=None):
     target.mkdir(parents=True, exist_ok=True)
     output = target / "executed.ipynb"
     try:
-        with tempfile.TemporaryDirectory(prefix="ipr-") as scratch:  # no open port, and no warning about one
+        with tempfile.TemporaryDirectory(
+            prefix="ipr-"
+        ) as scratch:  # no open port, and no warning about one
             ipc = {"transport": "ipc", "ip": f"{scratch}/kernel"} if os.name == "posix" else {}
             run = source
             if solutions is not None:
-                solved = exercises.with_solutions(notebook, exercises.read_exercises(solutions), source.name)
+                solved = exercises.with_solutions(
+                    notebook, exercises.read_exercises(solutions), source.name
+                )
                 nbformat.write(solved, run := Path(scratch) / source.name)
             papermill.execute_notebook(
-                run, output, parameters, cwd=source.parent, progress_bar=False, kernel_name="python3",
-                start_timeout=600, config=KernelConfig(KernelManager=ipc),
+                run,
+                output,
+                parameters,
+                cwd=source.parent,
+                progress_bar=False,
+                kernel_name="python3",
+                start_timeout=600,
+                config=KernelConfig(KernelManager=ipc),
             )
     except papermill.PapermillExecutionError as error:
         message = f"{error.ename}: {error.evalue}" if str(error.evalue) else error.ename
@@ -92,9 +108,7 @@ def run_notebook(source, target, parameters, solutions=None):
         raise NotebookFailed(source.name, error.exec_count, line, message, output) from error
     except DeadKernelError as error:
         number, line = _last_begun(nbformat.read(output, as_version=4))
-        reason = (
-            "the kernel died, most often for want of memory; close other programs or choose a smaller profile, and run again"
-        )
+        reason = "the kernel died, most often for want of memory; close other programs or choose a smaller profile, and run again"
         raise NotebookFailed(source.name, number, line, reason, output) from error
 
 

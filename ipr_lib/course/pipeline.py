@@ -48,11 +48,19 @@ def dataset_dir(cfg):
 
     def recipe(config):
         fields = dataclasses.asdict(config).items()
-        values = [value for name, value in fields if name.startswith("capture_") or name in ("train_step", "test_step")]
+        values = [
+            value
+            for name, value in fields
+            if name.startswith("capture_") or name in ("train_step", "test_step")
+        ]
         return values + [_trained_on(config)] if _trained_on(config) else values
 
     mine = recipe(cfg)
-    suffix = "" if mine == recipe(load_config(cfg.profile)) else f"-{hashlib.sha256(repr(mine).encode()).hexdigest()[:6]}"
+    suffix = (
+        ""
+        if mine == recipe(load_config(cfg.profile))
+        else f"-{hashlib.sha256(repr(mine).encode()).hexdigest()[:6]}"
+    )
     return DATA / f"capture-{cfg.profile}{suffix}"
 
 
@@ -69,19 +77,33 @@ def part_step(cfg, part):
     """
     if part == "train" or cfg.dataset != "capture":
         return cfg.train_step if part == "train" else cfg.test_step
-    sparse = [subject in TEST_SUBJECTS and subject not in cfg.train_subjects for subject in getattr(cfg, f"{part}_subjects")]
+    sparse = [
+        subject in TEST_SUBJECTS and subject not in cfg.train_subjects
+        for subject in getattr(cfg, f"{part}_subjects")
+    ]
     if all(sparse):
         return cfg.test_step
-    return math.lcm(cfg.train_step, cfg.test_step) if any(sparse) else -(-cfg.test_step // cfg.train_step) * cfg.train_step
+    return (
+        math.lcm(cfg.train_step, cfg.test_step)
+        if any(sparse)
+        else -(-cfg.test_step // cfg.train_step) * cfg.train_step
+    )
 
 
 def capture(cfg, target=None, workers=None):
     """Write the built-in capture of `cfg`, or what is missing of it; returns its folder."""
     target = Path(target or dataset_dir(cfg))
     write_capture(
-        target, subjects=cfg.capture_subjects, actions=cfg.capture_actions, takes=cfg.capture_takes,
-        cameras=cfg.capture_cameras, n_frames=cfg.capture_frames, train_step=cfg.train_step, test_step=cfg.test_step,
-        workers=workers or cfg.workers, trained_on=_trained_on(cfg),
+        target,
+        subjects=cfg.capture_subjects,
+        actions=cfg.capture_actions,
+        takes=cfg.capture_takes,
+        cameras=cfg.capture_cameras,
+        n_frames=cfg.capture_frames,
+        train_step=cfg.train_step,
+        test_step=cfg.test_step,
+        workers=workers or cfg.workers,
+        trained_on=_trained_on(cfg),
     )
     return target
 
@@ -187,16 +209,24 @@ def evaluated(cfg, results_dir=REPOSITORY / "results", stages=3):
     told = evaluation.tell(test_store)
     with stage(3, stages), timed(folder, "evaluation"):
         predictions = evaluation.predict_looks(
-            lambda crops: engine.predict(model, crops, cfg), test_store, told, cfg.crop_px, max(cfg.batch_size, 64)
+            lambda crops: engine.predict(model, crops, cfg),
+            test_store,
+            told,
+            cfg.crop_px,
+            max(cfg.batch_size, 64),
         )
         with atomic_path(folder / PREDICTIONS) as temporary:
             np.savez(temporary, **predictions)
-    steps = training_keys(train_set(cfg, train_store, others), cfg.batch_size, cfg.epochs, cfg.seed).steps
+    steps = training_keys(
+        train_set(cfg, train_store, others), cfg.batch_size, cfg.epochs, cfg.seed
+    ).steps
     minutes = read_json(folder / TIMES)
     content = {
         "run": folder.name,
         "profile": cfg.profile,
-        "data": " + ".join(["built-in capture" if cfg.dataset == "capture" else cfg.dataset, *cfg.mix]),
+        "data": " + ".join(
+            ["built-in capture" if cfg.dataset == "capture" else cfg.dataset, *cfg.mix]
+        ),
         "split": f"{_subjects(train_store)} / {_subjects(test_store)}",
         "test_step": part_step(cfg, "test"),
         "train_items": len(train_store),
@@ -208,12 +238,16 @@ def evaluated(cfg, results_dir=REPOSITORY / "results", stages=3):
         "commit": results.commit(),
         "device": results.device_name(engine.default_device()),
         "minutes": {
-            "data": minutes["data"], "training": trained_minutes(folder / CHECKPOINT), "evaluation": minutes["evaluation"]
+            "data": minutes["data"],
+            "training": trained_minutes(folder / CHECKPOINT),
+            "evaluation": minutes["evaluation"],
         },
         "checkpoint": checkpoint,
         "scores": evaluation.score_items(predictions["pred_cam"], test_store.columns),
         "scores_flip": evaluation.score_items(predictions["pred_cam_flip"], test_store.columns),
-        "mean_pose": evaluation.score_items(engine.mean_pose(train_store, test_store), test_store.columns),
+        "mean_pose": evaluation.score_items(
+            engine.mean_pose(train_store, test_store), test_store.columns
+        ),
         "config": dataclasses.asdict(cfg),
     }
     write_json(path, content)
@@ -227,7 +261,14 @@ def _subjects(store):
     return f"S{','.join(map(str, np.unique(store.columns['subject'])))}"
 
 
-def compared(profile, seeds=(0,), results_dir=REPOSITORY / "results", names=None, axes=compare_plan.AXES, overrides=None):
+def compared(
+    profile,
+    seeds=(0,),
+    results_dir=REPOSITORY / "results",
+    names=None,
+    axes=compare_plan.AXES,
+    overrides=None,
+):
     """The controlled comparison of a profile, on its own data; runs that are done already are read.
 
     Args:
@@ -240,13 +281,26 @@ def compared(profile, seeds=(0,), results_dir=REPOSITORY / "results", names=None
     """
     overrides = dict(overrides or {})
     folder = Path(results_dir) / f"compare-{profile}"
-    path = folder / f"{'chosen' if names else 'all' if tuple(axes) == compare_plan.AXES else '-'.join(axes)}.json"
+    path = (
+        folder
+        / f"{'chosen' if names else 'all' if tuple(axes) == compare_plan.AXES else '-'.join(axes)}.json"
+    )
     compare_plan.plan(profile)  # refuses a profile without a comparison before any data are made
-    runs = compare.compare(profile, stores(load_config(profile, **overrides)), folder, seeds, names, axes, overrides)
+    runs = compare.compare(
+        profile, stores(load_config(profile, **overrides)), folder, seeds, names, axes, overrides
+    )
     return verdicts.write_summary(runs, path)
 
 
-def reproduce(profile, seed=0, overrides=None, results_dir=REPOSITORY / "results", only=None, fresh=False, solutions=False):
+def reproduce(
+    profile,
+    seed=0,
+    overrides=None,
+    results_dir=REPOSITORY / "results",
+    only=None,
+    fresh=False,
+    solutions=False,
+):
     """Capture, train, evaluate, print the table, run the notebooks; whatever is valid already is reused.
 
     A notebook that fails costs the others nothing: they run all the same.
@@ -269,8 +323,12 @@ def reproduce(profile, seed=0, overrides=None, results_dir=REPOSITORY / "results
     cfg = load_config(profile, seed=seed, **overrides)
     notebooks = [path for path in list_notebooks() if only is None or path.name[:2] in only]
     if only is not None and len(notebooks) != len(set(only)):
-        raise InputError(f"no notebook {', '.join(sorted(set(only) - {path.name[:2] for path in notebooks}))}")
-    with_comparison = profile in compare.IN_REPRODUCE and any(path.name.startswith("08_") for path in notebooks)
+        raise InputError(
+            f"no notebook {', '.join(sorted(set(only) - {path.name[:2] for path in notebooks}))}"
+        )
+    with_comparison = profile in compare.IN_REPRODUCE and any(
+        path.name.startswith("08_") for path in notebooks
+    )
     stages = 5 if with_comparison else 4
 
     metrics = evaluated(cfg, results_dir, stages)
@@ -279,12 +337,19 @@ def reproduce(profile, seed=0, overrides=None, results_dir=REPOSITORY / "results
     folder = run_dir(cfg, results_dir)
     if with_comparison:
         with stage(4, stages), timed(folder, "comparison"):
-            compared(profile, (seed,), results_dir, compare.IN_REPRODUCE[profile], overrides=overrides)
+            compared(
+                profile, (seed,), results_dir, compare.IN_REPRODUCE[profile], overrides=overrides
+            )
     parameters = {
-        "profile": profile, "seed": seed, "overrides": overrides, "results_dir": str(Path(results_dir).resolve())
+        "profile": profile,
+        "seed": seed,
+        "overrides": overrides,
+        "results_dir": str(Path(results_dir).resolve()),
     }
     with stage(stages, stages):
-        failures = _run_notebooks(notebooks, folder, parameters, metrics["checkpoint"], fresh, solutions)
+        failures = _run_notebooks(
+            notebooks, folder, parameters, metrics["checkpoint"], fresh, solutions
+        )
     print(times_table(run_minutes(folder)), end="\n\n")
     print(f"report, figures and executed notebooks: {folder}")
     print(f"{(work_seconds() - started) / 60:.1f} minutes", flush=True)
@@ -322,7 +387,9 @@ def _run_notebooks(notebooks, folder, parameters, checkpoint, fresh, solutions):
             try:
                 run_notebook(path, target, parameters, solved)
             except NotebookFailed as failure:
-                done.unlink(missing_ok=True)  # an older success must not count for what lies there now
+                done.unlink(
+                    missing_ok=True
+                )  # an older success must not count for what lies there now
                 print(f"failed: {failure}", file=sys.stderr, flush=True)
                 failures.append(failure)
                 continue
@@ -332,9 +399,15 @@ def _run_notebooks(notebooks, folder, parameters, checkpoint, fresh, solutions):
 
 def _notebook_stamp(path, solved, parameters, checkpoint):
     """All that an executed notebook depends on: the library, the run's network, parameters, the notebook and its solutions."""
-    library = sorted(path for path in (REPOSITORY / "ipr_lib").rglob("*") if path.suffix in (".py", ".js"))
+    library = sorted(
+        path for path in (REPOSITORY / "ipr_lib").rglob("*") if path.suffix in (".py", ".js")
+    )
     sources = hashlib.sha256(b"".join(path.read_bytes() for path in library))
-    stamp = {"sources": sources.hexdigest()[:16], "checkpoint": checkpoint, "parameters": parameters}
+    stamp = {
+        "sources": sources.hexdigest()[:16],
+        "checkpoint": checkpoint,
+        "parameters": parameters,
+    }
     stamp["notebook"] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     if solved is not None:
         stamp["solutions"] = hashlib.sha256(solved.read_bytes()).hexdigest()[:16]

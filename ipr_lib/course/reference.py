@@ -37,16 +37,34 @@ def save_reference(run_folder, folder=REFERENCE):
     network = {"config": content["config"], "network": _halved(content["network"], run_folder)}
     size = sum(tensor.numel() * tensor.element_size() for tensor in network["network"].values())
     if size > MAX_BYTES:
-        raise InputError(f"{run_folder}: its network takes {size / 1e6:.0f} MB, expected at most {MAX_BYTES / 1e6:.0f} MB")
+        raise InputError(
+            f"{run_folder}: its network takes {size / 1e6:.0f} MB, expected at most {MAX_BYTES / 1e6:.0f} MB"
+        )
     with atomic_path(Path(folder) / MODEL) as temporary:
         torch.save(network, temporary)
-    names = ("run", "profile", "data", "split", "train_items", "samples_seen", "network", "parameters", "seed", "oracle")
+    names = (
+        "run",
+        "profile",
+        "data",
+        "split",
+        "train_items",
+        "samples_seen",
+        "network",
+        "parameters",
+        "seed",
+        "oracle",
+    )
     card = {name: run[name] for name in (*names, "commit", "device", "minutes", "checkpoint")}
     card["overrides"] = _overrides(config_of(content))
     card["test_items"] = run["scores"]["n"]
     card["weights"] = "rounded to float16; the scores are those of the float32 network"
-    card["not_for"] = f"anything but the kind of picture it was trained on ({run['data']}); notebook 12 shows where it fails"
-    card |= {metric: run["scores"][metric]["frame_mean"] for metric in ("mpjpe", "pa_mpjpe", "pa_mpjpe_scale")}
+    card["not_for"] = (
+        f"anything but the kind of picture it was trained on ({run['data']}); notebook 12 shows where it fails"
+    )
+    card |= {
+        metric: run["scores"][metric]["frame_mean"]
+        for metric in ("mpjpe", "pa_mpjpe", "pa_mpjpe_scale")
+    }
     write_json(Path(folder) / CARD, card)
     return card
 
@@ -54,22 +72,33 @@ def save_reference(run_folder, folder=REFERENCE):
 def _overrides(cfg):
     """Fields of a Config, as JSON has them, that differ from its profile's; the seed apart."""
     profile = load_config(cfg.profile, seed=cfg.seed)
-    fields = {name: value for name, value in dataclasses.asdict(cfg).items() if value != getattr(profile, name)}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+    fields = {
+        name: value
+        for name, value in dataclasses.asdict(cfg).items()
+        if value != getattr(profile, name)
+    }
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()
+    }
 
 
 def _halved(network, run_folder):
     """A state dict in float16, half the bytes; float32 stay the running statistics, which are few. Loading brings float32 back."""
     halved = {
-        name: value.half() if value.is_floating_point() and "running_" not in name else value for name, value in network.items()
+        name: value.half() if value.is_floating_point() and "running_" not in name else value
+        for name, value in network.items()
     }
     for name, value in halved.items():
         if not value.isfinite().all():
-            raise InputError(f"{run_folder}: weights {name} reach {network[name].abs().max():.3g}, more than float16 holds")
+            raise InputError(
+                f"{run_folder}: weights {name} reach {network[name].abs().max():.3g}, more than float16 holds"
+            )
     return halved
 
 
-def load_reference(cfg, results_dir=REPOSITORY / "results", train=False, folder=REFERENCE, device=None):
+def load_reference(
+    cfg, results_dir=REPOSITORY / "results", train=False, folder=REFERENCE, device=None
+):
     """The network to predict with.
 
     Args:
@@ -92,7 +121,9 @@ def load_reference(cfg, results_dir=REPOSITORY / "results", train=False, folder=
         try:
             model.load_state_dict(content["network"])
         except RuntimeError as error:
-            raise InputError(f"{path} holds another architecture: {str(error).splitlines()[0]}; get the file again") from error
+            raise InputError(
+                f"{path} holds another architecture: {str(error).splitlines()[0]}; get the file again"
+            ) from error
         card = read_json(Path(folder) / CARD)
         line = f"network: reference model of run {card['run']}, {card['mpjpe']:.1f} mm MPJPE on its test actors ({card['data']})"
         return model.to(device).eval(), cfg, line
@@ -118,7 +149,9 @@ def few_pictures(cfg):
     """
     if cfg.dataset != "capture":
         return pipeline.crop_store(cfg, "test"), cfg
-    few = dataclasses.replace(cfg, capture_subjects=cfg.test_subjects, workers=1, **FEW)  # processes would start for longer than they draw
+    few = dataclasses.replace(
+        cfg, capture_subjects=cfg.test_subjects, workers=1, **FEW
+    )  # processes would start for longer than they draw
     pipeline.capture(few)
     return pipeline.crop_store(few, "test"), few
 
@@ -127,4 +160,6 @@ def _read(path):
     """Content of a torch file with config and network."""
     if not Path(path).is_file():
         raise InputError(f"{path} is missing; train first: python -m ipr_lib train")
-    return read_checkpoint(path, ("config", "network"), "a whole network file", "get or make it again")
+    return read_checkpoint(
+        path, ("config", "network"), "a whole network file", "get or make it again"
+    )

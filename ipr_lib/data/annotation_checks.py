@@ -18,7 +18,12 @@ def checked_picture(record):
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts or "\\" in name:
         return None, f"file_name {name!r} leads out of the picture folder"
-    if not (whole_number(width) and whole_number(height) and 0 < width < 1 << 16 and 0 < height < 1 << 16):
+    if not (
+        whole_number(width)
+        and whole_number(height)
+        and 0 < width < 1 << 16
+        and 0 < height < 1 << 16
+    ):
         return None, f"width and height are {width!r} and {height!r}"
     return (record["id"], name, width, height), None
 
@@ -38,7 +43,10 @@ def checked_person(record, row, picture, n_joints):
     x, y, v = keypoints.reshape(-1, 3).T
     if not np.isin(v, (0, 1, 2)).all():
         return None, "a visibility is not 0, 1 or 2"
-    stated, known = record.get("num_keypoints"), int((v > 0).sum())  # int: a list is not compared number by number
+    stated, known = (
+        record.get("num_keypoints"),
+        int((v > 0).sum()),
+    )  # int: a list is not compared number by number
     if stated is not None and stated != known:
         return None, f"num_keypoints is {stated!r}, but {known} are annotated"
     if not v.any():
@@ -80,7 +88,9 @@ def _numbers(value, count):
     """A list of `count` finite numbers as a float64 array, else None."""
     if not isinstance(value, list) or len(value) != count:
         return None
-    if not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in value):
+    if not all(
+        isinstance(number, (int, float)) and not isinstance(number, bool) for number in value
+    ):
         return None
     try:
         array = np.array(value, np.float64)

@@ -49,7 +49,9 @@ def drop_cosines(crop):
     limits = _limits(height, width)
     colours = cv2.cvtColor(crop, cv2.COLOR_RGB2YCrCb)
     bottom, right = limits.shape[0] - height, limits.shape[1] - width
-    colours = cv2.copyMakeBorder(colours, 0, bottom, 0, right, cv2.BORDER_REPLICATE)  # as JPEG fills its last blocks
+    colours = cv2.copyMakeBorder(
+        colours, 0, bottom, 0, right, cv2.BORDER_REPLICATE
+    )  # as JPEG fills its last blocks
     planes = np.empty((3, *limits.shape), np.float32)
     for plane, source in zip(planes, (0, 2, 1)):
         cv2.add(cv2.extractChannel(colours, source), -128.0, dst=plane, dtype=cv2.CV_32F)
@@ -81,7 +83,9 @@ def _limits(height, width):
     """Below which grey level each cosine is dropped: (H, W) float32, sides filled up to whole blocks."""
     k = np.arange(_BLOCK)
     fineness = np.add.outer(k, k) / (2 * (_BLOCK - 1))
-    of_cosine = (_LIMITS[0] + (_LIMITS[1] - _LIMITS[0]) * fineness) * min(1, np.sqrt(max(height, width) / _SIDE))
+    of_cosine = (_LIMITS[0] + (_LIMITS[1] - _LIMITS[0]) * fineness) * min(
+        1, np.sqrt(max(height, width) / _SIDE)
+    )
     of_cosine[0, 0] = 0  # a block's mean stays
     middles = [np.arange(0, side, _BLOCK) + (_BLOCK - side) / 2 for side in (height, width)]
     away = np.hypot(middles[0][:, None] / (height / 2), middles[1] / (width / 2))

@@ -63,7 +63,10 @@ class CropDataset(Dataset):
             draw = draw_augmentation(self.augmentation, rng, len(items))
             if self.augmentation.occlusion:
                 occluders = draw_occluders(self.augmentation.occlusion, rng, len(items))
-        items, draw = items[first::stride], {name: values[first::stride] for name, values in draw.items()}
+        items, draw = (
+            items[first::stride],
+            {name: values[first::stride] for name, values in draw.items()},
+        )
         columns, colour = self.store.columns, draw.pop("colour")
         box = columns["box"][items]
         affine = crop_affine(box, self.crop_px, **draw)
@@ -74,8 +77,16 @@ class CropDataset(Dataset):
         if occluders is not None:
             occlude(crops, {name: values[first::stride] for name, values in occluders.items()})
         joints, weights = self.targets(items, affine, draw["scale"], draw["flip"])
-        batch = {"crops": crops, "joints": joints, "weights": weights, "colour": colour, "affine": affine}
-        return {name: torch.from_numpy(array) for name, array in batch.items()} | {"items": torch.as_tensor(items)}
+        batch = {
+            "crops": crops,
+            "joints": joints,
+            "weights": weights,
+            "colour": colour,
+            "affine": affine,
+        }
+        return {name: torch.from_numpy(array) for name, array in batch.items()} | {
+            "items": torch.as_tensor(items)
+        }
 
     def targets(self, items, affine, scale, flip):
         """Joints in the crop and their weights; see the class.
@@ -118,7 +129,13 @@ class BatchKeys(Sampler):
     """
 
     def __init__(self, n, batch_size, epochs=1, seed=0, start=0, shuffle=True):
-        self.n, self.batch_size, self.seed, self.start, self.shuffle = n, batch_size, seed, start, shuffle
+        self.n, self.batch_size, self.seed, self.start, self.shuffle = (
+            n,
+            batch_size,
+            seed,
+            start,
+            shuffle,
+        )
         self.steps_per_epoch = n // batch_size if shuffle else -(-n // batch_size)
         self.steps = epochs * self.steps_per_epoch
 
@@ -133,13 +150,15 @@ class BatchKeys(Sampler):
                 # 2**32 - 1 keeps the order's stream apart from the augmentations', which use (seed, epoch, step).
                 order = np.random.default_rng([self.seed, epoch, 2**32 - 1]).permutation(self.n)
             step = global_step % self.steps_per_epoch
-            yield epoch or 0, step, order[step * self.batch_size:(step + 1) * self.batch_size]
+            yield epoch or 0, step, order[step * self.batch_size : (step + 1) * self.batch_size]
 
 
 def training_keys(store, batch_size, epochs, seed):
     """Shuffled keys for a CropStore, or mixed ones for a StoreMix."""
     if isinstance(store, StoreMix):
-        return MixedKeys([len(part) for part in store.stores], batch_size, store.ratio, epochs, seed)
+        return MixedKeys(
+            [len(part) for part in store.stores], batch_size, store.ratio, epochs, seed
+        )
     return BatchKeys(len(store), batch_size, epochs, seed)
 
 
@@ -152,8 +171,13 @@ def batches(dataset, keys, workers=0):
         workers: number of loading processes.
     """
     return DataLoader(
-        dataset, batch_size=None, sampler=keys, num_workers=workers, pin_memory=torch.cuda.is_available(),
-        multiprocessing_context="spawn" if workers else None, prefetch_factor=4 if workers else None,
+        dataset,
+        batch_size=None,
+        sampler=keys,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        multiprocessing_context="spawn" if workers else None,
+        prefetch_factor=4 if workers else None,
     )
 
 
@@ -181,7 +205,11 @@ def tint(crops, colour):
         (B, 3, S, S) float32, clipped to 0 … 1.
     """
     pixels = _planes(crops)
-    return torch.baddbmm(colour[..., 3:], colour[..., :3] / 255, pixels.flatten(2)).clamp_(0, 1).view(pixels.shape)
+    return (
+        torch.baddbmm(colour[..., 3:], colour[..., :3] / 255, pixels.flatten(2))
+        .clamp_(0, 1)
+        .view(pixels.shape)
+    )
 
 
 def _planes(crops):
@@ -201,7 +229,9 @@ def normalise(crops, colour=None):
         (B, 3, S, S) float32; channels-last in memory on a GPU, as its convolutions like it.
     """
     # non_blocking: with device= instead, every step would wait until the GPU has caught up.
-    mean, std = (torch.tensor(values).to(crops.device, non_blocking=True)[:, None] for values in (MEAN, STD))
+    mean, std = (
+        torch.tensor(values).to(crops.device, non_blocking=True)[:, None] for values in (MEAN, STD)
+    )
     if colour is None:
         colour = torch.eye(3, 4, device=crops.device).expand(len(crops), 3, 4)
     with torch.autocast(crops.device.type, enabled=False):
@@ -223,9 +253,15 @@ def _paint_planes(crops, linear, offset, lowest, highest):
         cv2.split(crop, parts)  # as bytes: several times faster than to part floats
         if mixed[i]:
             paint = painted[i].flatten(1)
-            torch.addmm(offset[i], linear[i], torch.from_numpy(planes).flatten(1).float(), out=paint)
-            for channel, low, high in zip(paint, lowest.flatten().tolist(), highest.flatten().tolist()):
-                channel.clamp_(low, high)  # between numbers: with tensors this takes several times longer
+            torch.addmm(
+                offset[i], linear[i], torch.from_numpy(planes).flatten(1).float(), out=paint
+            )
+            for channel, low, high in zip(
+                paint, lowest.flatten().tolist(), highest.flatten().tolist()
+            ):
+                channel.clamp_(
+                    low, high
+                )  # between numbers: with tensors this takes several times longer
         else:  # 256 values in a table
             for part, table, channel in zip(parts, tables[i], channels):
                 cv2.LUT(part, table, dst=channel)
@@ -252,4 +288,3 @@ def crop_to_camera(joints, affine, cameras, root_depth):
     joints = np.asarray(joints, np.float64)
     joints_img = apply_affine(invert_affine(affine), joints[..., :2])
     return cameras.image_to_camera(joints_img, joints[..., 2] + root_depth[:, None])
-

@@ -8,11 +8,11 @@ import contextlib
 import cv2
 import numpy as np
 
-from .crop_jpeg import encode_jpeg
 from ..evaluation.evaluation import take_index
 from ..files import InputError
 from ..geometry.transforms import compose_affine
 from ..progress import progress
+from .crop_jpeg import encode_jpeg
 from .store import open_store, write_store
 
 SPLIT_SEED = 8  # of the takes whose depth is withheld; the same for every run, whatever its seed
@@ -92,7 +92,9 @@ def shrunken_store(store, crop_px):
     """
     block, rest = divmod(store.recipe["crop_px"], crop_px)
     if rest or block == 0:
-        raise InputError(f"{store.path} holds crops for {store.recipe['crop_px']} px; {crop_px} px does not divide them")
+        raise InputError(
+            f"{store.path} holds crops for {store.recipe['crop_px']} px; {crop_px} px does not divide them"
+        )
     if block == 1:
         return store
     path = store.path.with_name(f"{store.path.stem}-at-{crop_px}.crops")
@@ -106,11 +108,17 @@ def shrunken_store(store, crop_px):
 
     def jpegs():
         for item in progress(range(len(store)), desc=f"crops at {crop_px} px", unit="crop"):
-            yield encode_jpeg(cv2.resize(store.picture(item), (stored_px, stored_px), interpolation=cv2.INTER_AREA))
+            yield encode_jpeg(
+                cv2.resize(
+                    store.picture(item), (stored_px, stored_px), interpolation=cv2.INTER_AREA
+                )
+            )
 
     columns = {name: np.array(column) for name, column in store.labels.items()}
     ratio = stored_px / store.recipe["stored_px"]
     shift = (ratio - 1) / 2  # pixel i of the small crop lies over (i + 0.5) / ratio - 0.5
-    columns["affine"] = compose_affine(np.array([[ratio, 0, shift], [0, ratio, shift]]), columns["affine"])
+    columns["affine"] = compose_affine(
+        np.array([[ratio, 0, shift], [0, ratio, shift]]), columns["affine"]
+    )
     write_store(path, columns, jpegs(), recipe)
     return open_store(path)

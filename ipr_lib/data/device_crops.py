@@ -28,7 +28,9 @@ def decode_crops(jpegs, device):
         pictures = torchvision.io.decode_jpeg(data, torchvision.io.ImageReadMode.RGB, device=device)
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
-        raise InputError(f"torchvision {torchvision.__version__} cannot decode these JPEGs on {device}: {reason}") from error
+        raise InputError(
+            f"torchvision {torchvision.__version__} cannot decode these JPEGs on {device}: {reason}"
+        ) from error
     return torch.stack(pictures)
 
 
@@ -52,5 +54,7 @@ def warp_crops(pictures, from_stored, crop_px):
     rows, columns = torch.meshgrid(axis, axis, indexing="ij")
     places = torch.stack([columns, rows, torch.ones_like(rows)], -1)
     grid = torch.einsum("hwj,bij->bhwi", places, maps)
-    crops = functional.grid_sample(pictures.float(), grid, padding_mode="border", align_corners=False)
+    crops = functional.grid_sample(
+        pictures.float(), grid, padding_mode="border", align_corners=False
+    )
     return crops.round_().to(torch.uint8).permute(0, 2, 3, 1)

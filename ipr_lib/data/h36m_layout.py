@@ -20,8 +20,21 @@ from .matlab import load_mat
 SUBJECTS = (1, 5, 6, 7, 8, 9, 11)
 # Actions are numbered from 2, in Human3.6M's order (1 is a calibration clip that nobody uses).
 ACTIONS = (
-    "Directions", "Discussion", "Eating", "Greeting", "Phoning", "Posing", "Purchases", "Sitting", "SittingDown",
-    "Smoking", "Photo", "Waiting", "Walking", "WalkDog", "WalkTogether",
+    "Directions",
+    "Discussion",
+    "Eating",
+    "Greeting",
+    "Phoning",
+    "Posing",
+    "Purchases",
+    "Sitting",
+    "SittingDown",
+    "Smoking",
+    "Photo",
+    "Waiting",
+    "Walking",
+    "WalkDog",
+    "WalkTogether",
 )
 FIRST_ACTION = 2
 CAMERAS = (1, 2, 3, 4)
@@ -96,7 +109,10 @@ def item_path(root, columns, item):
     Returns:
         Path below `root`.
     """
-    *numbers, frame = (int(columns[name][item]) for name in ("subject", "action", "subaction", "camera_id", "frame"))
+    *numbers, frame = (
+        int(columns[name][item])
+        for name in ("subject", "action", "subaction", "camera_id", "frame")
+    )
     folder = folder_name(*numbers)
     return Path(root) / folder / picture_name(folder, frame)
 
@@ -146,24 +162,39 @@ def read_sequence(folder):
     joints_world = meta["pose3d_world"]
     n = len(joints_world)
     shapes = {
-        "pose3d_world": (n, SCORED_JOINTS, 3), "R": (3, 3), "T": (1, 3), "f": (1, 2), "c": (1, 2),
-        "img_height": (n, 1), "img_width": (n, 1), "k": (1, 3), "p": (1, 2),
+        "pose3d_world": (n, SCORED_JOINTS, 3),
+        "R": (3, 3),
+        "T": (1, 3),
+        "f": (1, 2),
+        "c": (1, 2),
+        "img_height": (n, 1),
+        "img_width": (n, 1),
+        "k": (1, 3),
+        "p": (1, 2),
     }
     for name in meta:
         shape = shapes[name]
         if meta[name].shape != shape:
-            raise InputError(f"{path}: {name} has shape {meta[name].shape}, expected {shape}; prepare this set again")
+            raise InputError(
+                f"{path}: {name} has shape {meta[name].shape}, expected {shape}; prepare this set again"
+            )
         if not np.isfinite(meta[name]).all():
             where = np.argwhere(~np.isfinite(meta[name]))[0]
-            raise InputError(f"{path}: {name} is not finite at index {tuple(map(int, where))}; prepare this set again")
+            raise InputError(
+                f"{path}: {name} is not finite at index {tuple(map(int, where))}; prepare this set again"
+            )
     heights, widths = meta["img_height"], meta["img_width"]
     if n == 0 or (heights != heights[0]).any() or (widths != widths[0]).any():
-        raise InputError(f"{path}: expected at least one pose and one picture size; prepare this set again")
+        raise InputError(
+            f"{path}: expected at least one pose and one picture size; prepare this set again"
+        )
     R, size = meta["R"], (widths[0, 0], heights[0, 0])
     if not np.allclose(R @ R.T, np.eye(3), atol=1e-4) or np.linalg.det(R) < 0:
         raise InputError(f"{path}: R is not a rotation; prepare this set again")
     if (meta["f"] <= 0).any() or any(not 1 <= side < 65536 or side != int(side) for side in size):
-        raise InputError(f"{path}: expected f above 0 and whole picture sizes in 1 … 65535; prepare this set again")
+        raise InputError(
+            f"{path}: expected f above 0 and whole picture sizes in 1 … 65535; prepare this set again"
+        )
     lens = (meta["k"][0], meta["p"][0]) if "k" in meta else ()
     camera = Camera(R, meta["T"][0], meta["f"][0], meta["c"][0], int(size[0]), int(size[1]), *lens)
     depth = camera.world_to_camera(joints_world)[..., 2]
@@ -204,14 +235,19 @@ def list_folders(root, subjects=SUBJECTS):
     """
     root = Path(root)
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; write it with `python -m ipr_lib capture` or name a prepared set")
+        raise InputError(
+            f"{root}: no such folder; write it with `python -m ipr_lib capture` or name a prepared set"
+        )
     found = [
-        root / entry.name for entry in os.scandir(root)
+        root / entry.name
+        for entry in os.scandir(root)
         if (numbers := parse_folder_name(entry.name)) and numbers[0] in subjects
     ]
     if not found:
         names = ", ".join(f"S{subject}" for subject in subjects)
-        raise InputError(f"{root} holds no sequence of {names}, such as {folder_name(subjects[0], 2, 1, 1)}")
+        raise InputError(
+            f"{root} holds no sequence of {names}, such as {folder_name(subjects[0], 2, 1, 1)}"
+        )
     return sorted(found)
 
 
@@ -237,7 +273,9 @@ def frames_in_use(sequence, step):
     n = len(sequence.joints_world)
     frames = np.arange(0, n, step)
     present = {entry.name for entry in os.scandir(sequence.folder) if entry.name.endswith(".jpg")}
-    missing = [frame for frame in frames if picture_name(sequence.folder.name, frame) not in present]
+    missing = [
+        frame for frame in frames if picture_name(sequence.folder.name, frame) not in present
+    ]
     if missing:
         raise InputError(
             f"{sequence.picture_path(missing[0])} is missing ({len(missing)} of the {len(frames)} pictures that "

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from .crop_jpeg import encode_jpeg
 from ..files import InputError
 from ..geometry.transforms import compose_affine, warp_shrinking
+from .crop_jpeg import encode_jpeg
 
 # Some cameras and programs write a few bytes after a JPEG's end marker.
 _TRAILER = 512
@@ -28,13 +28,19 @@ def picture_size(source):
     name = "the picture" if isinstance(source, bytes) else source
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd EXIF data, and sizes that callers compare anyway
+            warnings.simplefilter(
+                "ignore"
+            )  # about odd EXIF data, and sizes that callers compare anyway
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
                 return picture.size
     except FileNotFoundError as error:
         raise InputError(f"{name} is missing; get the data set's pictures again") from error
-    except Exception as error:  # Pillow raises a dozen kinds for damaged files; each means the same to a user
-        raise InputError(f"{name} is not a readable picture ({type(error).__name__}); get it again") from error
+    except (
+        Exception
+    ) as error:  # Pillow raises a dozen kinds for damaged files; each means the same to a user
+        raise InputError(
+            f"{name} is not a readable picture ({type(error).__name__}); get it again"
+        ) from error
 
 
 def read_picture(path, width, height, shrink=1.0):
@@ -59,9 +65,13 @@ def read_picture(path, width, height, shrink=1.0):
     picture = None
     if whole:
         try:
-            size = picture_size(data.tobytes())  # before memory is spent on a size that damage made up
+            size = picture_size(
+                data.tobytes()
+            )  # before memory is spent on a size that damage made up
         except InputError as error:
-            raise InputError(f"{path} is not a readable picture; get or prepare it again") from error
+            raise InputError(
+                f"{path} is not a readable picture; get or prepare it again"
+            ) from error
         if size != (width, height):
             raise InputError(
                 f"{path}: the picture is not of the {width} x {height} px that its labels state but {size[0]} x {size[1]}; "
@@ -69,13 +79,17 @@ def read_picture(path, width, height, shrink=1.0):
             )
         # JPEG decodes at 1/2 or 1/4 size for a fraction of the time; pixel i then lies over (i + 0.5) * block - 0.5.
         block = 4 if shrink >= 4 else 2 if shrink >= 2 else 1
-        flags = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}[block]
+        flags = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}[
+            block
+        ]
         try:
             picture = cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
         except cv2.error:
             picture = None
     if picture is None or picture.shape[:2] != (-(-height // block), -(-width // block)):
-        raise InputError(f"{path} is not a whole JPEG picture ({len(data)} bytes); prepare this set again")
+        raise InputError(
+            f"{path} is not a whole JPEG picture ({len(data)} bytes); prepare this set again"
+        )
     half = (block - 1) / 2
     return picture, np.array([[block, 0, half], [0, block, half]], float)
 

@@ -55,7 +55,9 @@ def join_stores(target, parts, recipe):
     pictures = folder / PICTURES
     rows, sizes, crcs = [], [np.zeros(1, np.int64)], []
     try:
-        if not pictures.exists():  # labels that a finished join left behind say nothing of these parts
+        if (
+            not pictures.exists()
+        ):  # labels that a finished join left behind say nothing of these parts
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         with open(pictures, "r+b" if pictures.exists() else "w+b") as file:
@@ -70,10 +72,14 @@ def join_stores(target, parts, recipe):
                 rows.append(row)
                 end += int(sizes[-1].sum())
             if file.seek(0, os.SEEK_END) < end:
-                raise InputError(f"{pictures} is shorter than its labels say; delete {folder.parent} and run again")
+                raise InputError(
+                    f"{pictures} is shorter than its labels say; delete {folder.parent} and run again"
+                )
             file.seek(end)
             file.truncate()
-            write_columns(file, join_columns(rows), np.concatenate(sizes), np.concatenate(crcs), recipe)
+            write_columns(
+                file, join_columns(rows), np.concatenate(sizes), np.concatenate(crcs), recipe
+            )
             file.flush()
             os.fsync(file.fileno())
         pictures.replace(target)
@@ -97,7 +103,9 @@ def _take_in(folder, part, file, end):
     file.flush()
     os.fsync(file.fileno())
     with atomic_path(_labels_path(folder, part)) as temporary, open(temporary, "wb") as labels:
-        np.savez(labels, sizes=np.diff(store.columns["start"]), crc=store.columns["crc"], **store.labels)
+        np.savez(
+            labels, sizes=np.diff(store.columns["start"]), crc=store.columns["crc"], **store.labels
+        )
 
 
 def _read_labels(folder, part):
@@ -107,4 +115,6 @@ def _read_labels(folder, part):
         with np.load(path) as content:
             return dict(content)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is damaged ({type(error).__name__}); delete {folder.parent} and run again") from error
+        raise InputError(
+            f"{path} is damaged ({type(error).__name__}); delete {folder.parent} and run again"
+        ) from error

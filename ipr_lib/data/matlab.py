@@ -84,7 +84,13 @@ def _check_matrix(data, start, end, order):
         return
     flags, at, stop, following = _tag(data, start, end, order)
     dims_kind, dims_at, dims_end, name_tag = _tag(data, following, end, order)
-    if flags != 6 or stop - at != 8 or dims_kind != 5 or not 8 <= dims_end - dims_at <= 128 or (dims_end - dims_at) % 4:
+    if (
+        flags != 6
+        or stop - at != 8
+        or dims_kind != 5
+        or not 8 <= dims_end - dims_at <= 128
+        or (dims_end - dims_at) % 4
+    ):
         raise ValueError("an array without flags and dimensions")
     array_class = struct.unpack_from(order + "I", data, at)[0] & 0xFF
     is_complex = struct.unpack_from(order + "I", data, at)[0] & 0x800
@@ -97,7 +103,11 @@ def _check_matrix(data, start, end, order):
         if array_class == _STRUCT:
             kind, length_at, length_end, names_tag = _tag(data, at, end, order)
             names_kind, names_at, names_end, at = _tag(data, names_tag, end, order)
-            length = struct.unpack_from(order + "i", data, length_at)[0] if length_end - length_at == 4 else 0
+            length = (
+                struct.unpack_from(order + "i", data, length_at)[0]
+                if length_end - length_at == 4
+                else 0
+            )
             if kind != 5 or names_kind != 1 or length < 1 or (names_end - names_at) % length:
                 raise ValueError("a struct without field names")
             fields = (names_end - names_at) // length
@@ -117,7 +127,11 @@ def _check_matrix(data, start, end, order):
             held = inner_end - inner
             whole = kind in _ITEM_BYTES and held % _ITEM_BYTES[kind] == 0
             # Text in UTF-8 takes one to four bytes a character.
-            fits = count <= held if array_class == _CHAR else whole and held // _ITEM_BYTES[kind] == count
+            fits = (
+                count <= held
+                if array_class == _CHAR
+                else whole and held // _ITEM_BYTES[kind] == count
+            )
             if not (whole and fits):
                 raise ValueError(f"{held} bytes of data do not make {count} elements")
     else:

@@ -97,7 +97,13 @@ class MixedKeys(Sampler):
     """
 
     def __init__(self, sizes, batch_size, ratio=(1, 1), epochs=1, seed=0, start=0):
-        self.sizes, self.batch_size, self.ratio, self.seed, self.start = sizes, batch_size, ratio, seed, start
+        self.sizes, self.batch_size, self.ratio, self.seed, self.start = (
+            sizes,
+            batch_size,
+            ratio,
+            seed,
+            start,
+        )
         stated = " : ".join(map(str, ratio))
         if len(ratio) != len(sizes) or min(ratio) < 1 or batch_size % sum(ratio):
             raise InputError(
@@ -121,8 +127,12 @@ class MixedKeys(Sampler):
         counts[:, self.longest] = np.diff(np.arange(steps + 1) * size // steps)
         others = [i for i in range(len(shares)) if i != self.longest]
         spare = self.batch_size - counts.sum(1)
-        for n, i in enumerate(others):  # what the longest leaves over, or takes, goes round the others evenly
-            counts[:, i] += np.diff(np.arange(len(others) + 1)[:, None] * spare // len(others), axis=0)[n]
+        for n, i in enumerate(
+            others
+        ):  # what the longest leaves over, or takes, goes round the others evenly
+            counts[:, i] += np.diff(
+                np.arange(len(others) + 1)[:, None] * spare // len(others), axis=0
+            )[n]
         if (counts < 0).any():
             raise InputError(
                 f"{size} items are too few for batches of {self.batch_size}; use smaller batches or another ratio"
@@ -135,21 +145,34 @@ class MixedKeys(Sampler):
     def __iter__(self):
         epoch = None
         starts = np.concatenate([[0], np.cumsum(self.sizes)])
-        ends = np.concatenate([np.zeros((1, len(self.sizes)), int), np.cumsum(self._counts, axis=0)])
+        ends = np.concatenate(
+            [np.zeros((1, len(self.sizes)), int), np.cumsum(self._counts, axis=0)]
+        )
         for global_step in range(self.start, self.steps):
             if epoch != global_step // self.steps_per_epoch:
                 epoch = global_step // self.steps_per_epoch
-                orders = [starts[i] + self._order(epoch, i, ends[-1, i]) for i in range(len(self.sizes))]
+                orders = [
+                    starts[i] + self._order(epoch, i, ends[-1, i]) for i in range(len(self.sizes))
+                ]
             step = global_step % self.steps_per_epoch
-            yield epoch, step, np.concatenate([
-                order[low:high] for order, low, high in zip(orders, ends[step], ends[step + 1])
-            ])
+            yield (
+                epoch,
+                step,
+                np.concatenate(
+                    [
+                        order[low:high]
+                        for order, low, high in zip(orders, ends[step], ends[step + 1])
+                    ]
+                ),
+            )
 
     def _order(self, epoch, store, count):
         """`count` items of a store: permutations one after the other."""
         rounds = [
             # Longer than BatchKeys' stream and the augmentations', so apart from both.
-            np.random.default_rng([self.seed, epoch, 2**32 - 1, store + 1, turn]).permutation(self.sizes[store])
+            np.random.default_rng([self.seed, epoch, 2**32 - 1, store + 1, turn]).permutation(
+                self.sizes[store]
+            )
             for turn in range(-(-count // self.sizes[store]))
         ]
         return np.concatenate(rounds)[:count]

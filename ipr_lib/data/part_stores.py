@@ -8,8 +8,8 @@ import contextlib
 import hashlib
 
 from ..files import InputError
-from .h36m_layout import META_NAME, parse_folder_name
 from ..progress import progress
+from .h36m_layout import META_NAME, parse_folder_name
 from .store import build_store, open_store, write_store
 
 
@@ -40,11 +40,15 @@ def part_store(source, folder, part, subjects, step, crop_px, workers=1):
     holder = found[plain]
     if holder is None or _fits(holder, choice, holder.recipe.get("origin")):
         path = plain  # nobody's, or of an older version of the same
-    elif step % holder.recipe.get("step", step + 1) == 0 and _fits(holder, choice | {"step": holder.recipe["step"]}, origin):
+    elif step % holder.recipe.get("step", step + 1) == 0 and _fits(
+        holder, choice | {"step": holder.recipe["step"]}, origin
+    ):
         return _thinned(holder, own, step)
     else:
         path = own
-    return build_store(source, path, subjects=subjects, step=step, crop_px=crop_px, workers=workers, origin=origin)
+    return build_store(
+        source, path, subjects=subjects, step=step, crop_px=crop_px, workers=workers, origin=origin
+    )
 
 
 def labels_mark(source, subjects):
@@ -56,7 +60,8 @@ def labels_mark(source, subjects):
     if manifest.exists():
         return hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
     labels = [
-        path for path in sorted(source.glob(f"*/{META_NAME}"))
+        path
+        for path in sorted(source.glob(f"*/{META_NAME}"))
         if (numbers := parse_folder_name(path.parent.name)) and numbers[0] in subjects
     ]
     digest = hashlib.sha256()
@@ -74,7 +79,9 @@ def _opened(path):
 
 def _fits(store, choice, origin):
     """Whether a store was built by these choices from these data."""
-    if "actions" in store.recipe:  # by `prepare human36m --store`: no prepared folder stands behind it
+    if (
+        "actions" in store.recipe
+    ):  # by `prepare human36m --store`: no prepared folder stands behind it
         origin = None
     wanted = choice | {"origin": origin}
     return all(store.recipe.get(name) == value for name, value in wanted.items())

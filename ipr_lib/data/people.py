@@ -12,12 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from .annotation_checks import checked_person, checked_picture, hashable, label, whole_number
 from ..files import InputError, atomic_path
 from ..geometry.skeleton import SKELETONS, Skeleton
+from .annotation_checks import checked_person, checked_picture, hashable, label, whole_number
 
 # Other spellings of joint names in the json of data-set owners and of published converters (one of them misspells).
-_ALIASES = {"left_": "l_", "right_": "r_", "upper_neck": "neck", "head_top": "head", "throax": "thorax"}
+_ALIASES = {
+    "left_": "l_",
+    "right_": "r_",
+    "upper_neck": "neck",
+    "head_top": "head",
+    "throax": "thorax",
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,9 @@ class People:
         """Only the pictures where the mask `listed` (m,) holds, and the people in them."""
         part = self.select(listed[self.picture])
         return replace(
-            part, picture_id=self.picture_id[listed], picture_size=self.picture_size[listed],
+            part,
+            picture_id=self.picture_id[listed],
+            picture_size=self.picture_size[listed],
             picture_name=[name for name, kept in zip(self.picture_name, listed) if kept],
             picture=(np.cumsum(listed) - 1)[part.picture],
         )
@@ -80,16 +88,23 @@ def as_people(skeleton, pictures, persons):
     visibility = keypoints[..., 2].astype(np.int64)
     no_head = (np.nan,) * 4
     return People(
-        skeleton=skeleton, picture_id=np.array(ids, np.int64), picture_name=list(names),
+        skeleton=skeleton,
+        picture_id=np.array(ids, np.int64),
+        picture_name=list(names),
         picture_size=np.array([widths, heights], np.int64).reshape(2, -1).T,
-        person_id=np.array(person_id, np.int64), picture=np.array(picture, np.int64),
-        joints_img=np.where(visibility[..., None] > 0, keypoints[..., :2], 0.0), visibility=visibility,
+        person_id=np.array(person_id, np.int64),
+        picture=np.array(picture, np.int64),
+        joints_img=np.where(visibility[..., None] > 0, keypoints[..., :2], 0.0),
+        visibility=visibility,
         bbox=np.array(bbox, np.float64).reshape(-1, 4),
-        head_box=np.array([no_head if box is None else box for box in head], np.float64).reshape(-1, 4),
+        head_box=np.array([no_head if box is None else box for box in head], np.float64).reshape(
+            -1, 4
+        ),
     )
 
 
 # ---------------------------------------------------------------- json
+
 
 def read_people(path):
     """Read people from a COCO-style json: the official keypoint files, ours, or those of published converters.
@@ -168,20 +183,30 @@ def write_people(path, people):
         {"id": i, "file_name": name, "width": width, "height": height}
         for i, name, (width, height) in zip(people.picture_id.tolist(), people.picture_name, sizes)
     ]
-    keypoints = np.concatenate([people.joints_img, people.visibility[..., None]], axis=-1).reshape(len(people), -1)
+    keypoints = np.concatenate([people.joints_img, people.visibility[..., None]], axis=-1).reshape(
+        len(people), -1
+    )
     annotations = []
     for i in range(len(people)):
         bbox = people.bbox[i].tolist()
         annotation = {
-            "id": int(people.person_id[i]), "image_id": int(people.picture_id[people.picture[i]]), "category_id": 1,
-            "area": bbox[2] * bbox[3], "bbox": bbox, "iscrowd": 0, "keypoints": keypoints[i].tolist(),
+            "id": int(people.person_id[i]),
+            "image_id": int(people.picture_id[people.picture[i]]),
+            "category_id": 1,
+            "area": bbox[2] * bbox[3],
+            "bbox": bbox,
+            "iscrowd": 0,
+            "keypoints": keypoints[i].tolist(),
             "num_keypoints": int((people.visibility[i] > 0).sum()),
         }
         if np.isfinite(people.head_box[i]).all():
             annotation["head_box"] = people.head_box[i].tolist()
         annotations.append(annotation)
     category = {
-        "supercategory": "person", "id": 1, "name": "person", "keypoints": [name.lower() for name in skeleton.names],
+        "supercategory": "person",
+        "id": 1,
+        "name": "person",
+        "keypoints": [name.lower() for name in skeleton.names],
         "skeleton": skeleton.limbs.tolist(),
     }
     content = {"images": images, "annotations": annotations, "categories": [category]}
@@ -195,7 +220,9 @@ def _load_coco(path):
     try:
         from pycocotools.coco import COCO
     except ImportError as error:
-        raise InputError("pycocotools is not installed; run: pip install 'ipr_lib[prepare]'") from error
+        raise InputError(
+            "pycocotools is not installed; run: pip install 'ipr_lib[prepare]'"
+        ) from error
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
             coco = COCO(str(path))
@@ -207,7 +234,9 @@ def _load_coco(path):
         ) from error
     for name in ("images", "annotations", "categories"):
         if not isinstance(coco.dataset.get(name), list):
-            raise InputError(f"{path} has no list called {name}, so it is not COCO-style json; get the file again")
+            raise InputError(
+                f"{path} has no list called {name}, so it is not COCO-style json; get the file again"
+            )
     return coco
 
 
@@ -225,5 +254,7 @@ def _find_category(path, coco):
             for skeleton in SKELETONS.values():
                 if spelled == [name.lower() for name in skeleton.names]:
                     return category.get("id"), skeleton
-            raise InputError(f"{path}: the keypoints {', '.join(names)} are no joint set of {', '.join(SKELETONS)}")
+            raise InputError(
+                f"{path}: the keypoints {', '.join(names)} are no joint set of {', '.join(SKELETONS)}"
+            )
     raise InputError(f"{path}: no category lists its keypoints; expected a person keypoints file")

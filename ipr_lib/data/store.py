@@ -18,10 +18,10 @@ from ..files import InputError, atomic_path
 from ..geometry.camera import Camera
 from ..geometry.skeleton import HUMAN36M, SKELETONS, add_thorax
 from ..geometry.transforms import box_at_root, crop_affine
-from .h36m_layout import folders_in_use, frames_in_use, read_sequence
 from ..parallel import parallel_map
-from .images import encode_crop, read_picture, shrinkage
 from ..progress import progress
+from .h36m_layout import folders_in_use, frames_in_use, read_sequence
+from .images import encode_crop, read_picture, shrinkage
 
 MAGIC = b"IPRSTORE"
 # 2: crops are resized by a Lanczos filter, colours stored at full size; 3: flat JPEG tables, another margin; 4: cosines
@@ -61,7 +61,9 @@ class CropStore:
     @property
     def labels(self):
         """The columns that speak of people and cameras; the others, start and crc, speak of this file's bytes."""
-        return {name: column for name, column in self.columns.items() if name not in ("start", "crc")}
+        return {
+            name: column for name, column in self.columns.items() if name not in ("start", "crc")
+        }
 
     @property
     def skeleton(self):
@@ -76,10 +78,12 @@ class CropStore:
 
     def jpeg(self, i):
         """The bytes of crop `i`, a memoryview. InputError if they are damaged."""
-        start, end = self.columns["start"][i:i + 2]
+        start, end = self.columns["start"][i : i + 2]
         data = self._pictures[start:end]
         if zlib.crc32(data) != self.columns["crc"][i]:
-            raise InputError(f"{self.path}: crop {i} is damaged; delete the store and build it again")
+            raise InputError(
+                f"{self.path}: crop {i} is damaged; delete the store and build it again"
+            )
         return data
 
     def picture(self, i):
@@ -116,22 +120,28 @@ def open_store(path):
         if content[:8] != MAGIC:
             raise InputError(f"{path} is not a crop store")
         length = int.from_bytes(content[8:12], "little")
-        text = bytes(content[16:16 + length])
+        text = bytes(content[16 : 16 + length])
         if zlib.crc32(text) != int.from_bytes(content[12:16], "little"):
             raise InputError(f"{path}: the header is damaged or truncated; {mend}")
         header = json.loads(text)
         if header["version"] != VERSION:
-            raise InputError(f"{path} is of version {header['version']}, this library reads version {VERSION}; {mend}")
+            raise InputError(
+                f"{path} is of version {header['version']}, this library reads version {VERSION}; {mend}"
+            )
         if len(content) != header["size"]:
             raise InputError(f"{path} has {len(content)} bytes, expected {header['size']}; {mend}")
         columns = {}
         for name, column in header["columns"].items():
             count = int(np.prod(column["shape"]))
-            columns[name] = np.frombuffer(content, column["dtype"], count, column["offset"]).reshape(column["shape"])
+            columns[name] = np.frombuffer(
+                content, column["dtype"], count, column["offset"]
+            ).reshape(column["shape"])
             if _checksum(file, column["offset"], columns[name].nbytes) != column["crc"]:
                 raise InputError(f"{path}: column {name} is damaged; {mend}")
     pictures = header["pictures"]
-    return CropStore(path, header, columns, content[pictures:pictures + int(columns["start"][-1])])
+    return CropStore(
+        path, header, columns, content[pictures : pictures + int(columns["start"][-1])]
+    )
 
 
 def _checksum(file, offset, size):
@@ -172,12 +182,18 @@ def build_store(root, target, *, subjects, step, crop_px, workers=1, origin=None
 
     def jpegs():
         results = parallel_map(_pack_sequence, tasks, workers)
-        for columns, encoded in progress(results, total=len(tasks), desc="crop store", unit="folder"):
+        for columns, encoded in progress(
+            results, total=len(tasks), desc="crop store", unit="folder"
+        ):
             rows.append(columns)
             yield from encoded
 
     recipe = {
-        "source": Path(root).name, "subjects": list(subjects), "step": step, "crop_px": crop_px, "stored_px": stored_px,
+        "source": Path(root).name,
+        "subjects": list(subjects),
+        "step": step,
+        "crop_px": crop_px,
+        "stored_px": stored_px,
         "origin": origin,
     }
     write_store(target, lambda: join_columns(rows), jpegs(), recipe)
@@ -186,7 +202,10 @@ def build_store(root, target, *, subjects, step, crop_px, workers=1, origin=None
 
 def join_columns(rows):
     """Columns of several sequences, one below the other; without the lens where all cameras are pinholes."""
-    rows = [{"k": np.zeros((len(row["frame"]), 3)), "p": np.zeros((len(row["frame"]), 2))} | row for row in rows]
+    rows = [
+        {"k": np.zeros((len(row["frame"]), 3)), "p": np.zeros((len(row["frame"]), 2))} | row
+        for row in rows
+    ]
     columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
     if not (columns["k"].any() or columns["p"].any()):
         del columns["k"], columns["p"]
@@ -225,12 +244,18 @@ def write_columns(file, columns, sizes, crcs, recipe):
         recipe: JSON-able dict.
     """
     assert all(len(column) == len(crcs) for column in columns.values()), "one row an item"
-    columns = columns | {"start": np.cumsum(sizes, dtype=np.int64), "crc": np.array(crcs, np.uint32)}
+    columns = columns | {
+        "start": np.cumsum(sizes, dtype=np.int64),
+        "crc": np.array(crcs, np.uint32),
+    }
     header = {"version": VERSION, "recipe": recipe, "columns": {}, "pictures": HEADER_ROOM}
     for name, column in columns.items():
         column, offset = np.ascontiguousarray(column), -(-file.tell() // 64) * 64
         header["columns"][name] = {
-            "dtype": column.dtype.str, "shape": column.shape, "offset": offset, "crc": zlib.crc32(column)
+            "dtype": column.dtype.str,
+            "shape": column.shape,
+            "offset": offset,
+            "crc": zlib.crc32(column),
         }
         file.seek(offset)
         file.write(column.data)
@@ -238,7 +263,9 @@ def write_columns(file, columns, sizes, crcs, recipe):
     text = json.dumps(header).encode()
     assert 16 + len(text) <= HEADER_ROOM, "the header outgrew its room"
     file.seek(0)
-    file.write(MAGIC + len(text).to_bytes(4, "little") + zlib.crc32(text).to_bytes(4, "little") + text)
+    file.write(
+        MAGIC + len(text).to_bytes(4, "little") + zlib.crc32(text).to_bytes(4, "little") + text
+    )
 
 
 def _pack_sequence(task):
@@ -280,7 +307,9 @@ def label_columns(sequence, frames, stored_px):
     }
     for name in ("subject", "action", "subaction", "camera_id"):
         columns[name] = np.full(n, getattr(sequence, name), np.int16)
-    lens = {"k": np.zeros(3), "p": np.zeros(2)} if camera.k is None else {"k": camera.k, "p": camera.p}
+    lens = (
+        {"k": np.zeros(3), "p": np.zeros(2)} if camera.k is None else {"k": camera.k, "p": camera.p}
+    )
     for name, value in {"R": camera.R, "T": camera.T, "f": camera.f, "c": camera.c, **lens}.items():
         columns[name] = np.repeat(value[None].astype(np.float64), n, axis=0)
     return columns

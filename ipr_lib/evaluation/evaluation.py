@@ -49,7 +49,9 @@ def take_index(columns):
     Returns:
         (N,) int64.
     """
-    identity = np.stack([np.asarray(columns[name]) for name in ("subject", "action", "subaction")], axis=1)
+    identity = np.stack(
+        [np.asarray(columns[name]) for name in ("subject", "action", "subaction")], axis=1
+    )
     return np.unique(identity, axis=0, return_inverse=True)[1].ravel()
 
 
@@ -57,7 +59,13 @@ def is_damaged(columns):
     """Which items are of `layout.DAMAGED_SEQUENCES`; columns as in `take_index`. (N,) bool."""
     damaged = np.zeros(len(columns["subject"]), bool)
     for take in DAMAGED_SEQUENCES:
-        damaged |= np.all([columns[name] == number for name, number in zip(("subject", "action", "subaction"), take)], axis=0)
+        damaged |= np.all(
+            [
+                columns[name] == number
+                for name, number in zip(("subject", "action", "subaction"), take)
+            ],
+            axis=0,
+        )
     return damaged
 
 
@@ -77,7 +85,9 @@ def items_of(columns, subjects=None):
     missing = sorted(set(subjects) - set(np.unique(columns["subject"]).tolist()))
     if missing:
         there = ", ".join(f"S{subject}" for subject in np.unique(columns["subject"]))
-        raise InputError(f"no test picture of S{', S'.join(map(str, missing))}: the test part holds {there}")
+        raise InputError(
+            f"no test picture of S{', S'.join(map(str, missing))}: the test part holds {there}"
+        )
     return np.flatnonzero(np.isin(columns["subject"], list(subjects)))
 
 
@@ -98,11 +108,17 @@ def tell(store, box="oracle", root="oracle", intrinsics="oracle", train_store=No
     Raises:
         InputError: an unknown choice, or root "box" with the oracle box, whose size gives the true depth away.
     """
-    for name, choice, known in (("box", box, BOXES), ("root", root, ROOTS), ("intrinsics", intrinsics, INTRINSICS)):
+    for name, choice, known in (
+        ("box", box, BOXES),
+        ("root", root, ROOTS),
+        ("intrinsics", intrinsics, INTRINSICS),
+    ):
         if choice not in known:
             raise InputError(f"{name} {choice!r}: expected one of {', '.join(known)}")
     if root == "box" and box == "oracle":
-        raise InputError("root box: the oracle box gives the true depth away; take box estimated with it")
+        raise InputError(
+            "root box: the oracle box gives the true depth away; take box estimated with it"
+        )
     if train_store is None and (box, root) != ("oracle", "oracle"):
         raise InputError("estimates of box and root need the training part; pass its store")
     columns, cameras = store.columns, store.cameras(np.arange(len(store)))
@@ -127,7 +143,9 @@ def tell(store, box="oracle", root="oracle", intrinsics="oracle", train_store=No
         depth = columns["joints_cam"][:, HUMAN36M.root, 2].astype(float)
         words.insert(1, "root depth")
     elif root == "mean":
-        depth = np.full(len(store), train_store.columns["joints_cam"][:, HUMAN36M.root, 2].mean(dtype=float))
+        depth = np.full(
+            len(store), train_store.columns["joints_cam"][:, HUMAN36M.root, 2].mean(dtype=float)
+        )
         words.insert(1, f"root depth assumed ({depth[0]:.0f} mm)")
     else:
         depth = BOX_MM * cameras.f[:, 0].mean(-1) / boxes[:, 2]
@@ -151,7 +169,9 @@ def joint_boxes(columns, scale=1.0):
 
 def _box_scale(train_store):
     """How much wider than the joints' extent the 2 m box is, at the median of the training pictures."""
-    return float(np.median(train_store.columns["box"][:, 2] / joint_boxes(train_store.columns)[:, 2]))
+    return float(
+        np.median(train_store.columns["box"][:, 2] / joint_boxes(train_store.columns)[:, 2])
+    )
 
 
 def predict_looks(look, store, told, crop_px, batch_size=64, flip_test=True):
@@ -176,9 +196,15 @@ def predict_looks(look, store, told, crop_px, batch_size=64, flip_test=True):
     dataset = CropDataset(store, crop_px, depth_mm=np.inf)
     keys = distributed.SomeKeys(BatchKeys(len(store), batch_size, shuffle=False))
     parts = []
-    for batch in progress(batches(dataset, keys), desc="predicting", unit="batch", show=distributed.rank() == 0):
+    for batch in progress(
+        batches(dataset, keys), desc="predicting", unit="batch", show=distributed.rank() == 0
+    ):
         joints = look(batch["crops"])
-        part = {"joints_crop": joints, "affine": batch["affine"].numpy(), "items": batch["items"].numpy()}
+        part = {
+            "joints_crop": joints,
+            "affine": batch["affine"].numpy(),
+            "items": batch["items"].numpy(),
+        }
         if flip_test:
             mirrored = flip_joints(look(batch["crops"].flip(2)), HUMAN36M.flip_order, crop_px)
             part["joints_crop_flip"] = (joints + mirrored) / 2
@@ -204,18 +230,30 @@ def score_items(pred_cam, columns, items=None):
         the items that are not of `layout.DAMAGED_SEQUENCES`: {n, mpjpe: {frame_mean, action_mean}, …}, empty where all are.
     """
     items = np.arange(len(pred_cam)) if items is None else items
-    chosen = {name: np.asarray(columns[name])[items] for name in ("joints_cam", "subject", "action", "subaction")}
+    chosen = {
+        name: np.asarray(columns[name])[items]
+        for name in ("joints_cam", "subject", "action", "subaction")
+    }
     pred_cam = np.asarray(pred_cam)[items]
-    result = score(pred_cam, chosen["joints_cam"], chosen["action"], SCORED_JOINTS, take_index(chosen))
+    result = score(
+        pred_cam, chosen["joints_cam"], chosen["action"], SCORED_JOINTS, take_index(chosen)
+    )
     sound = ~is_damaged(chosen)
     metrics = ("mpjpe", "pa_mpjpe", "pa_mpjpe_scale")
     means = ("frame_mean", "action_mean")
     rest = result
     if not sound.all() and sound.any():
-        rest = score(pred_cam[sound], chosen["joints_cam"][sound], chosen["action"][sound], SCORED_JOINTS)
-    result["without_damaged"] = {} if not sound.any() else {
-        "n": rest["n"], **{metric: {mean: rest[metric][mean] for mean in means} for metric in metrics}
-    }
+        rest = score(
+            pred_cam[sound], chosen["joints_cam"][sound], chosen["action"][sound], SCORED_JOINTS
+        )
+    result["without_damaged"] = (
+        {}
+        if not sound.any()
+        else {
+            "n": rest["n"],
+            **{metric: {mean: rest[metric][mean] for mean in means} for metric in metrics},
+        }
+    )
     return result
 
 
@@ -226,8 +264,15 @@ def write_texts(folder, pred_cam, target_cam):
         folder: gets pred_3d_kpt.txt, pred_3d_kpt_align.txt (rigidly aligned over all joints) and gt_3d_kpt.txt.
         pred_cam, target_cam: (N, J, 3) camera, mm.
     """
-    pred, target = root_relative(np.asarray(pred_cam, float)), root_relative(np.asarray(target_cam, float))
-    files = {"pred_3d_kpt.txt": pred, "pred_3d_kpt_align.txt": align(pred, target), "gt_3d_kpt.txt": target}
+    pred, target = (
+        root_relative(np.asarray(pred_cam, float)),
+        root_relative(np.asarray(target_cam, float)),
+    )
+    files = {
+        "pred_3d_kpt.txt": pred,
+        "pred_3d_kpt_align.txt": align(pred, target),
+        "gt_3d_kpt.txt": target,
+    }
     for name, poses in files.items():
         with atomic_path(folder / name) as temporary:
             np.savetxt(temporary, poses.reshape(len(poses), -1), fmt="%.3f", newline=" \n")

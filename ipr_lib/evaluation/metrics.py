@@ -23,7 +23,7 @@ def _lengths(planes):
 
 def root_relative(joints, root=0):
     """Subtract the root joint: (N, J, 3) -> (N, J, 3)."""
-    return joints - joints[..., root:root + 1, :]
+    return joints - joints[..., root : root + 1, :]
 
 
 def align(pred, target, scale=False):
@@ -126,15 +126,23 @@ def score(pred, target, actions, scored_joints, takes=None):
         errors["pa_mpjpe_scale"][rows] = _lengths(rotated * factor - t_centred)
         x, y, z = np.square(p - t)
         flat = x + y
-        across[rows], along[rows], errors["mpjpe"][rows] = np.sqrt(flat), np.sqrt(z), np.sqrt(flat + z)
+        across[rows], along[rows], errors["mpjpe"][rows] = (
+            np.sqrt(flat),
+            np.sqrt(z),
+            np.sqrt(flat + z),
+        )
     across, along = across.mean(0), along.mean(0)
     result = {"n": len(pred), **{name: summary(values, actions) for name, values in errors.items()}}
     result |= {
-        "mpjpe_xy": float(across.mean()), "mpjpe_z": float(along.mean()),
-        "mpjpe_xy_per_joint": across.tolist(), "mpjpe_z_per_joint": along.tolist(),
+        "mpjpe_xy": float(across.mean()),
+        "mpjpe_z": float(along.mean()),
+        "mpjpe_xy_per_joint": across.tolist(),
+        "mpjpe_z_per_joint": along.tolist(),
     }
     if takes is not None:
-        intervals = bootstrap_interval(np.stack([values.mean(1) for values in errors.values()], axis=1), takes)
+        intervals = bootstrap_interval(
+            np.stack([values.mean(1) for values in errors.values()], axis=1), takes
+        )
         for name, (low, high) in zip(errors, intervals.T):
             result[name]["interval"] = [float(low), float(high)] if np.isfinite(low) else None
     return result
@@ -159,7 +167,10 @@ def summary(errors, actions):
     return {
         "frame_mean": float(frames.mean()),
         "action_mean": float(means.mean()),
-        "without_pelvis": {"frame_mean": float(others.mean()), "action_mean": float(other_means.mean())},
+        "without_pelvis": {
+            "frame_mean": float(others.mean()),
+            "action_mean": float(other_means.mean()),
+        },
         "per_action": {int(action): float(mean) for action, mean in zip(found, means)},
         "per_joint": errors.mean(0).tolist(),
     }
@@ -184,7 +195,9 @@ def bootstrap_means(values, takes, draws=1000, seed=0):
     columns = values.reshape(len(values), -1)
     sums = np.stack([np.bincount(index, weights=column) for column in columns.T], axis=1)
     rng = np.random.default_rng(seed)
-    times = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), draws)  # how often each take is drawn
+    times = rng.multinomial(
+        len(counts), np.full(len(counts), 1 / len(counts)), draws
+    )  # how often each take is drawn
     return ((times @ sums) / (times @ counts)[:, None]).reshape(draws, *values.shape[1:])
 
 
@@ -201,7 +214,9 @@ def bootstrap_interval(values, takes, level=0.95, draws=1000, seed=0):
     """
     if len(np.unique(takes)) < 2:
         return np.full((2, *np.shape(values)[1:]), np.nan)
-    return np.percentile(bootstrap_means(values, takes, draws, seed), [50 * (1 - level), 50 * (1 + level)], axis=0)
+    return np.percentile(
+        bootstrap_means(values, takes, draws, seed), [50 * (1 - level), 50 * (1 + level)], axis=0
+    )
 
 
 def head_sizes(head_box):
@@ -244,7 +259,9 @@ def pckh(pred, target, visible, head_size, threshold=0.5):
     Returns:
         as `pck`.
     """
-    return pck(joint_errors(pred, target) / np.asarray(head_size, float)[:, None], visible, threshold)
+    return pck(
+        joint_errors(pred, target) / np.asarray(head_size, float)[:, None], visible, threshold
+    )
 
 
 def auc(errors, visible, limit, steps=50):

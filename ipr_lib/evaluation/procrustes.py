@@ -35,7 +35,11 @@ def best_rotations(moments):
                 break
         i = (h * h - 1) / 2
         below = h * i - det
-        R = ((h * h - i)[:, None, None] * S + h[:, None, None] * cofactors - S @ S.transpose(0, 2, 1) @ S) / below[:, None, None]
+        R = (
+            (h * h - i)[:, None, None] * S
+            + h[:, None, None] * cofactors
+            - S @ S.transpose(0, 2, 1) @ S
+        ) / below[:, None, None]
     doubtful = np.flatnonzero(~((below > 1e-3) & (np.abs(step) < 1e-13) & (size > 0)))
     if len(doubtful):
         R[doubtful], h[doubtful] = _by_singular_values(S[doubtful])

@@ -26,7 +26,9 @@ from ..progress import progress
 from .metrics import align, joint_errors, root_relative
 
 CROP_PX, STRIDE, DEPTH_MM = 256, 4, 2000.0
-EXACT_MIRROR = (CROP_PX - 1) / STRIDE  # cells: crop px p is mirrored to CROP_PX - 1 - p, and cell i lies over STRIDE * i
+EXACT_MIRROR = (
+    CROP_PX - 1
+) / STRIDE  # cells: crop px p is mirrored to CROP_PX - 1 - p, and cell i lies over STRIDE * i
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,25 @@ def read_published(path):
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for damaged files
-        why = "holds more than tensors" if isinstance(error, pickle.UnpicklingError) else "is not a whole checkpoint"
-        raise InputError(f"{path} {why} ({type(error).__name__}); get the release's file again") from error
+        why = (
+            "holds more than tensors"
+            if isinstance(error, pickle.UnpicklingError)
+            else "is not a whole checkpoint"
+        )
+        raise InputError(
+            f"{path} {why} ({type(error).__name__}); get the release's file again"
+        ) from error
     network = content.get("network", content) if isinstance(content, dict) else None
-    if not isinstance(network, dict) or not all(isinstance(value, torch.Tensor) for value in network.values()):
-        raise InputError(f"{path} has no state dict under 'network'; expected a release of mks0601 or JimmySuen")
+    if not isinstance(network, dict) or not all(
+        isinstance(value, torch.Tensor) for value in network.values()
+    ):
+        raise InputError(
+            f"{path} has no state dict under 'network'; expected a release of mks0601 or JimmySuen"
+        )
     network = {name.removeprefix("module."): value for name, value in network.items()}
-    release = next((r for r in RELEASES if any(name.startswith(r.head[0]) for name in network)), None)
+    release = next(
+        (r for r in RELEASES if any(name.startswith(r.head[0]) for name in network)), None
+    )
     if release is None:
         raise InputError(
             f"{path}: no head called {' or '.join(r.head[0].rstrip('.') for r in RELEASES)}; expected a release of mks0601 "
@@ -102,11 +116,19 @@ def read_published(path):
         if channels % len(HUMAN36M):
             raise InputError(f"{path}: {channels} maps are no multiple of {len(HUMAN36M)} joints")
         model = PoseNet(build_trunk(trunk), len(HUMAN36M), channels // len(HUMAN36M), width)
-        if not any(name.endswith("num_batches_tracked") for name in state):  # versions before 0.4.1 had no such counter
-            state |= {name: value for name, value in model.state_dict().items() if name.endswith("num_batches_tracked")}
+        if not any(
+            name.endswith("num_batches_tracked") for name in state
+        ):  # versions before 0.4.1 had no such counter
+            state |= {
+                name: value
+                for name, value in model.state_dict().items()
+                if name.endswith("num_batches_tracked")
+            }
         model.load_state_dict(state)
     except (KeyError, RuntimeError) as error:
-        raise InputError(f"{path} is not of the release's architecture: {str(error).splitlines()[-1].strip()}") from error
+        raise InputError(
+            f"{path} is not of the release's architecture: {str(error).splitlines()[-1].strip()}"
+        ) from error
     epoch = content.get("epoch") if "network" in content else None
     return Published(model.eval(), release, trunk, epoch)
 
@@ -116,7 +138,9 @@ def _our_names(network, release):
     layers, final = release.head
     names = {}
     for name, value in network.items():
-        if name.startswith(final):  # first: the other release's last layer begins like its deconvolutions
+        if name.startswith(
+            final
+        ):  # first: the other release's last layer begins like its deconvolutions
             name = name.replace(final, "final.", 1)
         elif name.startswith(layers):
             name = name.replace(layers, "deconvolutions.", 1)
@@ -126,11 +150,17 @@ def _our_names(network, release):
 
 def _trunk_name(state):
     """Name of the torchvision ResNet that the keys of a state dict are of."""
-    blocks = [len({m[1] for name in state if (m := re.match(rf"backbone\.layer{i}\.(\d+)\.", name))}) for i in (1, 2, 3, 4)]
+    blocks = [
+        len({m[1] for name in state if (m := re.match(rf"backbone\.layer{i}\.(\d+)\.", name))})
+        for i in (1, 2, 3, 4)
+    ]
     deep = "backbone.layer1.0.conv3.weight" in state
     names = {
-        (False, 2, 2, 2, 2): "resnet18", (False, 3, 4, 6, 3): "resnet34", (True, 3, 4, 6, 3): "resnet50",
-        (True, 3, 4, 23, 3): "resnet101", (True, 3, 8, 36, 3): "resnet152",
+        (False, 2, 2, 2, 2): "resnet18",
+        (False, 3, 4, 6, 3): "resnet34",
+        (True, 3, 4, 6, 3): "resnet50",
+        (True, 3, 4, 23, 3): "resnet101",
+        (True, 3, 8, 36, 3): "resnet152",
     }
     if (deep, *blocks) not in names:
         raise KeyError(f"no ResNet has {blocks} blocks a stage")
@@ -193,9 +223,14 @@ def cells_to_crop(cells, volume_shape):
     """
     D, H, W = volume_shape
     cells = np.asarray(cells, np.float64)
-    return np.stack([
-        cells[..., 0] / W * CROP_PX, cells[..., 1] / H * CROP_PX, (cells[..., 2] / D * 2 - 1) * DEPTH_MM / 2
-    ], axis=-1)
+    return np.stack(
+        [
+            cells[..., 0] / W * CROP_PX,
+            cells[..., 1] / H * CROP_PX,
+            (cells[..., 2] / D * 2 - 1) * DEPTH_MM / 2,
+        ],
+        axis=-1,
+    )
 
 
 def mirror_cells(cells, total):
@@ -224,7 +259,10 @@ def predict_cells(published, crops):
     """
     pixels = scale_input(crops.to(next(published.model.parameters()).device), published.release)
     seen = published.model(pixels)
-    both = [soft_argmax(volume).cpu().numpy().astype(np.float64) for volume in (seen, published.model(pixels.flip(3)))]
+    both = [
+        soft_argmax(volume).cpu().numpy().astype(np.float64)
+        for volume in (seen, published.model(pixels.flip(3)))
+    ]
     return *both, tuple(seen.shape[2:])
 
 
@@ -251,7 +289,7 @@ def predict_set(published, root, subjects, step, batch_size=32):
         camera = dataclasses.replace(sequence.camera, k=None, p=None)
         frames = frames_in_use(sequence, step)
         for start in range(0, len(frames), batch_size):
-            chosen = frames[start:start + batch_size]
+            chosen = frames[start : start + batch_size]
             target = add_thorax(camera.world_to_camera(sequence.joints_world[chosen]))
             pelvis = target[:, HUMAN36M.root]
             affine = box_affine(plane_box(pelvis, camera, published.release.box_extra_px))
@@ -262,18 +300,28 @@ def predict_set(published, root, subjects, step, batch_size=32):
             for look, cells in zip(LOOKS, answers):
                 joints = cells_to_crop(cells, shape)
                 joints_img = apply_affine(invert_affine(affine), joints[..., :2])
-                predictions[look].append(camera.image_to_camera(joints_img, joints[..., 2] + pelvis[:, None, 2]))
-            numbers = {name: np.full(len(chosen), getattr(sequence, name)) for name in
-                       ("subject", "action", "subaction", "camera_id")}
+                predictions[look].append(
+                    camera.image_to_camera(joints_img, joints[..., 2] + pelvis[:, None, 2])
+                )
+            numbers = {
+                name: np.full(len(chosen), getattr(sequence, name))
+                for name in ("subject", "action", "subaction", "camera_id")
+            }
             rows.append({"target_cam": target, "frame": chosen, **numbers})
     result = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-    return result | {"pred_cam": {look: np.concatenate(parts) for look, parts in predictions.items()}}
+    return result | {
+        "pred_cam": {look: np.concatenate(parts) for look, parts in predictions.items()}
+    }
 
 
 def _crop(sequence, frame, affine):
     """One crop, bilinear and without averaging, as the releases cut theirs: (S, S, 3) uint8 RGB."""
-    picture, to_picture = read_picture(sequence.picture_path(frame), sequence.camera.width, sequence.camera.height)
-    return np.ascontiguousarray(warp(picture, compose_affine(affine, to_picture), CROP_PX)[..., ::-1])
+    picture, to_picture = read_picture(
+        sequence.picture_path(frame), sequence.camera.width, sequence.camera.height
+    )
+    return np.ascontiguousarray(
+        warp(picture, compose_affine(affine, to_picture), CROP_PX)[..., ::-1]
+    )
 
 
 def release_errors(pred_cam, target_cam, release):
@@ -290,5 +338,6 @@ def release_errors(pred_cam, target_cam, release):
     if release.roots_after_alignment:
         aligned = root_relative(aligned)
     return {
-        "mpjpe": joint_errors(pred, target)[:, :SCORED_JOINTS], "pa_mpjpe": joint_errors(aligned, target)[:, :SCORED_JOINTS]
+        "mpjpe": joint_errors(pred, target)[:, :SCORED_JOINTS],
+        "pa_mpjpe": joint_errors(aligned, target)[:, :SCORED_JOINTS],
     }

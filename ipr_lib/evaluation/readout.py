@@ -27,14 +27,22 @@ def read_out(model, store, cfg):
     """
     device = next(model.parameters()).device
     method = METHODS[cfg.method]
-    dataset, keys = CropDataset(store, cfg.crop_px, cfg.depth_mm), BatchKeys(len(store), 64, shuffle=False)
-    joints = {name: [] for name in (*method.decoders, *(["cells"] if method.head == "volume" else []), "target")}
+    dataset, keys = (
+        CropDataset(store, cfg.crop_px, cfg.depth_mm),
+        BatchKeys(len(store), 64, shuffle=False),
+    )
+    joints = {
+        name: []
+        for name in (*method.decoders, *(["cells"] if method.head == "volume" else []), "target")
+    }
     affines = []
     for batch in batches(dataset, keys):
         with precision.autocast(cfg.precision, device):
             output = model(normalise(batch["crops"].to(device)))
         for name in method.decoders:
-            joints[name].append(decode(cfg.method, output, cfg.crop_px, cfg.depth_mm, name).cpu().numpy())
+            joints[name].append(
+                decode(cfg.method, output, cfg.crop_px, cfg.depth_mm, name).cpu().numpy()
+            )
         if "cells" in joints:
             grid = (output.shape[2:], cfg.crop_px, cfg.depth_mm)
             cells = nearest_cell(joints_to_cells(batch["joints"], *grid), grid[0]).float()
@@ -43,7 +51,10 @@ def read_out(model, store, cfg):
         affines.append(batch["affine"].numpy())
     joints = {name: np.concatenate(parts) for name, parts in joints.items()}
     target = joints.pop("target")
-    scores = {name: _scores(found, target, np.concatenate(affines), store) for name, found in joints.items()}
+    scores = {
+        name: _scores(found, target, np.concatenate(affines), store)
+        for name, found in joints.items()
+    }
     cells = scores.pop("cells", None)
     return scores, cells
 
@@ -52,9 +63,13 @@ def _scores(joints, target_crop, affine, store):
     """Scores of one set of joints (N, J, 3) in px and mm; see `read_out`."""
     columns = store.columns
     target = np.asarray(columns["joints_cam"], float)
-    pred = crop_to_camera(joints, affine, store.cameras(np.arange(len(store))), target[:, HUMAN36M.root, 2])
+    pred = crop_to_camera(
+        joints, affine, store.cameras(np.arange(len(store))), target[:, HUMAN36M.root, 2]
+    )
     found = score(pred, target, columns["action"], SCORED_JOINTS)
-    errors = joint_errors(*(root_relative(poses[:, :SCORED_JOINTS]) for poses in (pred, target))).mean(1)
+    errors = joint_errors(
+        *(root_relative(poses[:, :SCORED_JOINTS]) for poses in (pred, target))
+    ).mean(1)
     take = take_index(columns)
     distance = np.linalg.norm((joints - target_crop)[:, :SCORED_JOINTS, :2], axis=-1)
     return {

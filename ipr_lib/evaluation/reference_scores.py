@@ -10,7 +10,10 @@ from ..minutes import run_minutes, times_table
 from .results import METRICS, reference_note
 from .tables import markdown_table
 
-README_MARKS = ("<!-- table: made by `python -m ipr_lib report --readme` -->", "<!-- end of table -->")
+README_MARKS = (
+    "<!-- table: made by `python -m ipr_lib report --readme` -->",
+    "<!-- end of table -->",
+)
 
 
 def write_reference(run_dirs, path):
@@ -26,27 +29,48 @@ def write_reference(run_dirs, path):
         InputError: the runs differ in more than the seed.
     """
     runs = [read_json(Path(run_dir) / "metrics.json") for run_dir in run_dirs]
-    common = ("profile", "data", "split", "test_step", "train_items", "samples_seen", "oracle", "network", "parameters")
+    common = (
+        "profile",
+        "data",
+        "split",
+        "test_step",
+        "train_items",
+        "samples_seen",
+        "oracle",
+        "network",
+        "parameters",
+    )
     for run in runs[1:]:
         different = [name for name in common if run[name] != runs[0][name]]
         different += [
-            name for name in run["config"]
+            name
+            for name in run["config"]
             if name not in ("seed", "workers") and run["config"][name] != runs[0]["config"][name]
         ]
         if different:
-            raise InputError(f"{run['run']} and {runs[0]['run']} differ in {', '.join(different)}, not only in the seed")
+            raise InputError(
+                f"{run['run']} and {runs[0]['run']} differ in {', '.join(different)}, not only in the seed"
+            )
 
     def spread(values):
-        return {"mean": sum(values) / len(values), "spread": max(values) - min(values), "seeds": values}
+        return {
+            "mean": sum(values) / len(values),
+            "spread": max(values) - min(values),
+            "seeds": values,
+        }
 
     content = {name: runs[0][name] for name in common}
     content |= {
         "test_items": runs[0]["scores"]["n"],
         "seeds": [run["seed"] for run in runs],
         "mean_pose": runs[0]["mean_pose"]["mpjpe"]["frame_mean"],
-        **{metric: spread([run["scores"][metric]["frame_mean"] for run in runs]) for metric in METRICS},
+        **{
+            metric: spread([run["scores"][metric]["frame_mean"] for run in runs])
+            for metric in METRICS
+        },
         "flip_test": {
-            metric: spread([run["scores_flip"][metric]["frame_mean"] for run in runs]) for metric in METRICS
+            metric: spread([run["scores_flip"][metric]["frame_mean"] for run in runs])
+            for metric in METRICS
         },
         "action_mean": spread([run["scores"]["mpjpe"]["action_mean"] for run in runs]),
         "per_action": {
@@ -75,12 +99,26 @@ def readme_table(reference):
     if "flip_test" in r:  # references made before it was scored have none
         after = list(columns).index(METRICS["mpjpe"]) + 1
         pairs = list(columns.items())
-        columns = dict([*pairs[:after], (f"{METRICS['mpjpe']}, flip test", cell(r["flip_test"]["mpjpe"])), *pairs[after:]])
+        columns = dict(
+            [
+                *pairs[:after],
+                (f"{METRICS['mpjpe']}, flip test", cell(r["flip_test"]["mpjpe"])),
+                *pairs[after:],
+            ]
+        )
     # The run with the most parts did all that `make reproduce` does; of such, the longest.
     whole = max(r["minutes"], key=lambda minutes: (len(minutes), sum(minutes.values())))
     table = markdown_table(
         ["profile", "network", "mean pose", *columns, "minutes"],
-        [[f"`{r['profile']}`", r["network"], f"{r['mean_pose']:.0f}", *columns.values(), f"{sum(whole.values()):.0f}"]],
+        [
+            [
+                f"`{r['profile']}`",
+                r["network"],
+                f"{r['mean_pose']:.0f}",
+                *columns.values(),
+                f"{sum(whole.values()):.0f}",
+            ]
+        ],
     )
     return "\n\n".join([table, reference_note(r), times_table(whole)])
 

@@ -31,7 +31,9 @@ def find_run(name, results_dir):
         if folder.is_dir():
             return folder
     known = sorted(path.parent.name for path in Path(results_dir).glob(f"*/{CHECKPOINT}"))
-    raise InputError(f"no run {name} in {results_dir}; {'there are ' + ', '.join(known) if known else 'train one first'}")
+    raise InputError(
+        f"no run {name} in {results_dir}; {'there are ' + ', '.join(known) if known else 'train one first'}"
+    )
 
 
 def open_run(folder, checkpoint="last"):
@@ -47,7 +49,9 @@ def open_run(folder, checkpoint="last"):
     """
     path = Path(folder) / CHECKPOINTS[checkpoint] if checkpoint in CHECKPOINTS else Path(checkpoint)
     if not path.is_file():
-        raise InputError(f"{path} is missing; pass --checkpoint last, best (where the run kept one) or the path of a file")
+        raise InputError(
+            f"{path} is missing; pass --checkpoint last, best (where the run kept one) or the path of a file"
+        )
     cfg = checkpoint_config(path)
     model = engine.blank_model(cfg)  # the weights come from the file
     load_checkpoint(path, cfg, model)
@@ -59,10 +63,20 @@ def checkpoint_config(path):
     if not Path(path).is_file():
         raise InputError(f"{path} is missing; expected a run that has begun to train")
     advice = "published ones are read by --published"
-    return config_of(read_checkpoint(path, what="a whole checkpoint of this library", advice=advice))
+    return config_of(
+        read_checkpoint(path, what="a whole checkpoint of this library", advice=advice)
+    )
 
 
-def score_run(folder, checkpoint="last", subjects=None, box="oracle", root="oracle", intrinsics="oracle", texts=False):
+def score_run(
+    folder,
+    checkpoint="last",
+    subjects=None,
+    box="oracle",
+    root="oracle",
+    intrinsics="oracle",
+    texts=False,
+):
     """Predict and score the test part with a run's network, one look and flip test.
 
     Args:
@@ -84,26 +98,42 @@ def score_run(folder, checkpoint="last", subjects=None, box="oracle", root="orac
     items = evaluation.items_of(store.columns, subjects)
     told = evaluation.tell(store, box, root, intrinsics, train_store)
     predictions = evaluation.predict_looks(
-        lambda crops: engine.predict(model, crops, cfg), store, told, cfg.crop_px, max(cfg.batch_size, 64)
+        lambda crops: engine.predict(model, crops, cfg),
+        store,
+        told,
+        cfg.crop_px,
+        max(cfg.batch_size, 64),
     )
     choices = {"box": box, "root": root, "intrinsics": intrinsics}
-    name = "-".join([path.stem, *(f"{key}-{value}" for key, value in choices.items() if value != "oracle")])
+    name = "-".join(
+        [path.stem, *(f"{key}-{value}" for key, value in choices.items() if value != "oracle")]
+    )
     if subjects is not None:
         name += "-" + _subjects_name(subjects)
     content = {
-        "run": folder.name, "checkpoint": path.name, "fingerprint": _fingerprint(path),
+        "run": folder.name,
+        "checkpoint": path.name,
+        "fingerprint": _fingerprint(path),
         "data": "built-in capture" if cfg.dataset == "capture" else cfg.dataset,
-        "subjects": sorted(np.unique(store.columns["subject"][items]).tolist()), "test_step": cfg.test_step,
-        "oracle": list(told.words), "seed": cfg.seed, "commit": results.commit(),
+        "subjects": sorted(np.unique(store.columns["subject"][items]).tolist()),
+        "test_step": cfg.test_step,
+        "oracle": list(told.words),
+        "seed": cfg.seed,
+        "commit": results.commit(),
         "device": results.device_name(engine.default_device()),
         "scores": evaluation.score_items(predictions["pred_cam"], store.columns, items),
         "scores_flip": evaluation.score_items(predictions["pred_cam_flip"], store.columns, items),
     }
     target = folder / "test" / name
-    rows = [*results.score_rows("one look", content["scores"]), *results.score_rows("flip test", content["scores_flip"])]
+    rows = [
+        *results.score_rows("one look", content["scores"]),
+        *results.score_rows("flip test", content["scores_flip"]),
+    ]
     _write(target, content, {key: array[items] for key, array in predictions.items()}, rows)
     if texts:
-        evaluation.write_texts(target, predictions["pred_cam"][items], predictions["target_cam"][items])
+        evaluation.write_texts(
+            target, predictions["pred_cam"][items], predictions["target_cam"][items]
+        )
     return content | {"folder": target}
 
 
@@ -143,21 +173,31 @@ def run_report(content):
     """Tables of `score_run`, Markdown."""
     one, flip = content["scores"], content["scores_flip"]
     subjects = ",".join(map(str, content["subjects"]))
-    return "\n\n".join([
-        f"# {content['run']}, {content['checkpoint']}",
-        f"MPJPE **{one['mpjpe']['frame_mean']:.1f} mm**, {flip['mpjpe']['frame_mean']:.1f} mm with the flip test. "
-        f"{content['data']}, S{subjects}, every {content['test_step']}th frame, {one['n']} pictures; 17 joints, pelvis "
-        f"included. Told: {'; '.join(content['oracle'])}.",
-        "## By convention",
-        markdown_table(
-            results.CONVENTION_HEADER, results.convention_rows("one look", one) + results.convention_rows("flip test", flip)
-        ),
-        "## Per action",
-        markdown_table(results.ACTION_HEADER, results.score_rows("one look", one) + results.score_rows("flip test", flip)),
-        "## Per joint, one look",
-        markdown_table(results.JOINT_HEADER, results.joint_rows(one)),
-        f"tables, predictions and numbers: {content['folder']}",
-    ]) + "\n"
+    return (
+        "\n\n".join(
+            [
+                f"# {content['run']}, {content['checkpoint']}",
+                f"MPJPE **{one['mpjpe']['frame_mean']:.1f} mm**, {flip['mpjpe']['frame_mean']:.1f} mm with the flip test. "
+                f"{content['data']}, S{subjects}, every {content['test_step']}th frame, {one['n']} pictures; 17 joints, pelvis "
+                f"included. Told: {'; '.join(content['oracle'])}.",
+                "## By convention",
+                markdown_table(
+                    results.CONVENTION_HEADER,
+                    results.convention_rows("one look", one)
+                    + results.convention_rows("flip test", flip),
+                ),
+                "## Per action",
+                markdown_table(
+                    results.ACTION_HEADER,
+                    results.score_rows("one look", one) + results.score_rows("flip test", flip),
+                ),
+                "## Per joint, one look",
+                markdown_table(results.JOINT_HEADER, results.joint_rows(one)),
+                f"tables, predictions and numbers: {content['folder']}",
+            ]
+        )
+        + "\n"
+    )
 
 
 def score_published(path, cfg, results_dir, subjects=None, texts=False):
@@ -182,15 +222,25 @@ def score_published(path, cfg, results_dir, subjects=None, texts=False):
     rows = published.predict_set(network, root, subjects, cfg.test_step)
     columns = {"joints_cam": rows["target_cam"], **rows}
     content = {
-        "checkpoint": Path(path).name, "fingerprint": _fingerprint(path), "release": network.release.name,
-        "network": f"{network.trunk}, {published.CROP_PX} px, {network.model.depth_bins} depth cells", "epoch": network.epoch,
-        "data": root.name, "subjects": sorted(np.unique(rows["subject"]).tolist()), "test_step": cfg.test_step,
-        "oracle": ["2 m box at the true root", "root depth", "intrinsics without lens"], "commit": results.commit(),
-        "device": results.device_name(engine.default_device()), "released": {}, "ours": {},
+        "checkpoint": Path(path).name,
+        "fingerprint": _fingerprint(path),
+        "release": network.release.name,
+        "network": f"{network.trunk}, {published.CROP_PX} px, {network.model.depth_bins} depth cells",
+        "epoch": network.epoch,
+        "data": root.name,
+        "subjects": sorted(np.unique(rows["subject"]).tolist()),
+        "test_step": cfg.test_step,
+        "oracle": ["2 m box at the true root", "root depth", "intrinsics without lens"],
+        "commit": results.commit(),
+        "device": results.device_name(engine.default_device()),
+        "released": {},
+        "ours": {},
     }
     for look, pred_cam in rows["pred_cam"].items():
         errors = published.release_errors(pred_cam, rows["target_cam"], network.release)
-        content["released"][look] = {metric: summary(values, rows["action"]) for metric, values in errors.items()}
+        content["released"][look] = {
+            metric: summary(values, rows["action"]) for metric, values in errors.items()
+        }
         content["ours"][look] = evaluation.score_items(pred_cam, columns)
     # A release has several files, often of one name in another folder: their contents tell them apart.
     chosen = "" if set(subjects) == set(cfg.test_subjects) else "-" + _subjects_name(subjects)
@@ -199,31 +249,50 @@ def score_published(path, cfg, results_dir, subjects=None, texts=False):
     arrays = {f"pred_cam, {look}": pred_cam for look, pred_cam in rows.pop("pred_cam").items()}
     _write(target, content, rows | arrays, published_rows(content))
     if texts:
-        evaluation.write_texts(target, arrays[f"pred_cam, {published.LOOKS[1]}"], rows["target_cam"])
+        evaluation.write_texts(
+            target, arrays[f"pred_cam, {published.LOOKS[1]}"], rows["target_cam"]
+        )
     return content | {"folder": target}
 
 
 def published_rows(content):
     """Rows of the per-action table for `score_published`: each look by the release's own rules."""
     released = content["released"].items()
-    return [row for look, scores in released for row in results.score_rows(look, scores, ("mpjpe", "pa_mpjpe"))]
+    return [
+        row
+        for look, scores in released
+        for row in results.score_rows(look, scores, ("mpjpe", "pa_mpjpe"))
+    ]
 
 
 def published_report(content):
     """Tables of `score_published`, Markdown; on Human3.6M with the rows that its authors printed."""
     subjects, n = ",".join(map(str, content["subjects"])), content["ours"][published.LOOKS[0]]["n"]
-    conventions = [row for look, scores in content["ours"].items() for row in results.convention_rows(look, scores)]
+    conventions = [
+        row
+        for look, scores in content["ours"].items()
+        for row in results.convention_rows(look, scores)
+    ]
     printed = []
-    if content["data"] == "human36m" and content["release"] == "mks0601" and content["subjects"] == [9, 11]:
+    if (
+        content["data"] == "human36m"
+        and content["release"] == "mks0601"
+        and content["subjects"] == [9, 11]
+    ):
         printed = [row for row in results.published_rows() if content["release"] in row[0]]
     epoch = "" if content["epoch"] is None else f", epoch {content['epoch']}"
-    return "\n\n".join([
-        f"# {content['checkpoint']}: release of {content['release']}{epoch}",
-        f"{content['network']}. {content['data']}, S{subjects}, every {content['test_step']}th frame, {n} pictures. Told: "
-        f"{'; '.join(content['oracle'])}.",
-        "## By the release's rules: rigid alignment over 18 joints, 17 scored",
-        markdown_table(results.ACTION_HEADER, [*published_rows(content), *printed]),
-        "## By this library's: alignment over the 17 scored joints",
-        markdown_table(results.CONVENTION_HEADER, conventions),
-        f"tables, predictions and numbers: {content['folder']}",
-    ]) + "\n"
+    return (
+        "\n\n".join(
+            [
+                f"# {content['checkpoint']}: release of {content['release']}{epoch}",
+                f"{content['network']}. {content['data']}, S{subjects}, every {content['test_step']}th frame, {n} pictures. Told: "
+                f"{'; '.join(content['oracle'])}.",
+                "## By the release's rules: rigid alignment over 18 joints, 17 scored",
+                markdown_table(results.ACTION_HEADER, [*published_rows(content), *printed]),
+                "## By this library's: alignment over the 17 scored joints",
+                markdown_table(results.CONVENTION_HEADER, conventions),
+                f"tables, predictions and numbers: {content['folder']}",
+            ]
+        )
+        + "\n"
+    )

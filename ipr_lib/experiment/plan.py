@@ -37,27 +37,47 @@ class Case:
 BASES = {
     "smoke": {"epochs": 1},
     "laptop": {
-        "crop_px": 64, "trunk_width": 16, "head_width": 32, "deconvolutions": 2, "epochs": 4, "warmup_steps": 100
+        "crop_px": 64,
+        "trunk_width": 16,
+        "head_width": 32,
+        "deconvolutions": 2,
+        "epochs": 4,
+        "warmup_steps": 100,
     },
-    "gpu": {"crop_px": 128, "trunk": "resnet18", "deconvolutions": 3, "depth_bins": 32, "epochs": 6, "learning_rate": 1e-3},
+    "gpu": {
+        "crop_px": 128,
+        "trunk": "resnet18",
+        "deconvolutions": 3,
+        "depth_bins": 32,
+        "epochs": 6,
+        "learning_rate": 1e-3,
+    },
 }
 # (axis, name, overrides) of the levels besides the base. The map's side doubles with each deconvolution.
 LEVELS = {
     "smoke": [
-        ("map", "map 16", {"deconvolutions": 2}), ("depth", "depth 4", {"depth_bins": 4}),
-        ("trunk", "twice the width", {"trunk_width": 16}), ("crop", "crop 32", {"crop_px": 32, "deconvolutions": 2}),
+        ("map", "map 16", {"deconvolutions": 2}),
+        ("depth", "depth 4", {"depth_bins": 4}),
+        ("trunk", "twice the width", {"trunk_width": 16}),
+        ("crop", "crop 32", {"crop_px": 32, "deconvolutions": 2}),
     ],
     "laptop": [
-        ("map", "map 8", {"deconvolutions": 1}), ("map", "map 32", {"deconvolutions": 3}),
-        ("depth", "depth 8", {"depth_bins": 8}), ("depth", "depth 32", {"depth_bins": 32}),
+        ("map", "map 8", {"deconvolutions": 1}),
+        ("map", "map 32", {"deconvolutions": 3}),
+        ("depth", "depth 8", {"depth_bins": 8}),
+        ("depth", "depth 32", {"depth_bins": 32}),
         ("trunk", "twice the width", {"trunk_width": 32}),
-        ("crop", "crop 32", {"crop_px": 32, "deconvolutions": 3}), ("crop", "crop 128", {"crop_px": 128, "deconvolutions": 1}),
+        ("crop", "crop 32", {"crop_px": 32, "deconvolutions": 3}),
+        ("crop", "crop 128", {"crop_px": 128, "deconvolutions": 1}),
     ],
     "gpu": [
-        ("map", "map 16", {"deconvolutions": 2}), ("map", "map 64", {"deconvolutions": 4}),
-        ("depth", "depth 16", {"depth_bins": 16}), ("depth", "depth 64", {"depth_bins": 64}),
+        ("map", "map 16", {"deconvolutions": 2}),
+        ("map", "map 64", {"deconvolutions": 4}),
+        ("depth", "depth 16", {"depth_bins": 16}),
+        ("depth", "depth 64", {"depth_bins": 64}),
         ("trunk", "resnet50", {"trunk": "resnet50"}),
-        ("crop", "crop 64", {"crop_px": 64, "deconvolutions": 4}), ("crop", "crop 256", {"crop_px": 256, "deconvolutions": 2}),
+        ("crop", "crop 64", {"crop_px": 64, "deconvolutions": 4}),
+        ("crop", "crop 256", {"crop_px": 256, "deconvolutions": 2}),
     ],
 }
 MAIN = ("R1", "H2", "I*")  # one of each kind: they carry the axes other than the method
@@ -83,16 +103,24 @@ def plan(profile):
         raise InputError(f"profile {profile!r} has no comparison; choose one of {', '.join(BASES)}")
     cases = [Case(name, "method", {"method": name}) for name in METHODS]
     for more, times in zip((MORE, MOST), BUDGETS):
-        cases += [Case(f"{name}, {more}", "budget", {"method": name}, budget=times) for name in MAIN]
+        cases += [
+            Case(f"{name}, {more}", "budget", {"method": name}, budget=times) for name in MAIN
+        ]
     for axis, level, overrides in LEVELS[profile]:
         for method in MAIN:
             volume = METHODS[method].head == "volume"
             if volume or axis in ("trunk", "crop"):  # R1 has no volume to vary
-                kept = {name: value for name, value in overrides.items() if volume or name != "deconvolutions"}
+                kept = {
+                    name: value
+                    for name, value in overrides.items()
+                    if volume or name != "deconvolutions"
+                }
                 cases.append(Case(f"{method}, {level}", axis, {"method": method} | kept))
     for method in MAIN:
         cases.append(Case(f"{method}, {WITH_2D}", "2D", {"method": method}, DEPTH_SHARE))
-        cases.append(Case(f"{method}, {ALONE}", "2D", {"method": method}, DEPTH_SHARE, only_depth=True))
+        cases.append(
+            Case(f"{method}, {ALONE}", "2D", {"method": method}, DEPTH_SHARE, only_depth=True)
+        )
     return cases
 
 
@@ -107,9 +135,13 @@ def case_config(profile, case, seed, overrides=None):
     Returns:
         Config.
     """
-    cfg = load_config(profile, seed=seed, **(BASES[profile] | dict(overrides or {}) | case.overrides))
+    cfg = load_config(
+        profile, seed=seed, **(BASES[profile] | dict(overrides or {}) | case.overrides)
+    )
     # A quarter of the pictures is seen four times as often: the same samples.
     times = case.budget / (case.depth_share if case.only_depth else 1)
     return dataclasses.replace(
-        cfg, epochs=round(cfg.epochs * times), lr_drops=tuple(round(epoch * times) for epoch in cfg.lr_drops)
+        cfg,
+        epochs=round(cfg.epochs * times),
+        lr_drops=tuple(round(epoch * times) for epoch in cfg.lr_drops),
     )

@@ -24,8 +24,20 @@ RESULT = "result.json"
 # What `make reproduce` runs, with one seed: every step of the notebook in seconds, or the main comparison in minutes.
 IN_REPRODUCE = {
     "smoke": (
-        "R1", "H1", "H2", "H3", "I1", "I2", "I3", "I*", "H2, map 16", "I*, map 16", f"R1, {WITH_2D}", f"R1, {ALONE}",
-        f"I*, {WITH_2D}", f"I*, {ALONE}",
+        "R1",
+        "H1",
+        "H2",
+        "H3",
+        "I1",
+        "I2",
+        "I3",
+        "I*",
+        "H2, map 16",
+        "I*, map 16",
+        f"R1, {WITH_2D}",
+        f"R1, {ALONE}",
+        f"I*, {WITH_2D}",
+        f"I*, {ALONE}",
     ),
     "laptop": MAIN,
 }
@@ -44,9 +56,16 @@ def run_case(case, cfg, train_store, test_store, folder, device=None):
         content of the run's result: case, axis, method, seed, decoders, cells (see `read_out`), samples_seen, ….
     """
     device = device or engine.default_device()
-    part = "" if case.depth_share == 1 else f"-{'only' if case.only_depth else 'with'}-{case.depth_share:g}"
+    part = (
+        ""
+        if case.depth_share == 1
+        else f"-{'only' if case.only_depth else 'with'}-{case.depth_share:g}"
+    )
     run = Path(folder) / f"{cfg.hash()}{part}"
-    data = {name: store.header["columns"]["crc"]["crc"] for name, store in (("train", train_store), ("test", test_store))}
+    data = {
+        name: store.header["columns"]["crc"]["crc"]
+        for name, store in (("train", train_store), ("test", test_store))
+    }
     if (run / RESULT).exists():
         done = read_json(run / RESULT)
         if done["data"] == data:
@@ -55,19 +74,36 @@ def run_case(case, cfg, train_store, test_store, folder, device=None):
     if (run / "data.json").exists() and read_json(run / "data.json") != data:
         shutil.rmtree(run)  # a run that was interrupted, of another capture
     write_json(run / "data.json", data)
-    store = withhold_depth(shrunken_store(train_store, cfg.crop_px), case.depth_share, case.only_depth)
+    store = withhold_depth(
+        shrunken_store(train_store, cfg.crop_px), case.depth_share, case.only_depth
+    )
     model = engine.train(cfg, store, run, device)
     minutes = trained_minutes(run / CHECKPOINT)
     decoders, cells = read_out(model, shrunken_store(test_store, cfg.crop_px), cfg)
-    write_json(run / RESULT, {
-        "case": case.name, "axis": case.axis, "method": cfg.method, "seed": cfg.seed, "data": data,
-        "train_items": len(store), "with_depth": int(np.count_nonzero(store.columns["has_depth"])),
-        "samples_seen": len(store) // cfg.batch_size * cfg.batch_size * cfg.epochs,
-        "network": cfg.network, "parameters": count_parameters(model), "minutes": minutes,
-        "commit": results.commit(), "device": results.device_name(device),
-        "decoders": decoders, "cells": cells, "config": dataclasses.asdict(cfg),
-    })
-    (run / CHECKPOINT).unlink()  # the result is what was asked for; networks of a large plan would fill a disk
+    write_json(
+        run / RESULT,
+        {
+            "case": case.name,
+            "axis": case.axis,
+            "method": cfg.method,
+            "seed": cfg.seed,
+            "data": data,
+            "train_items": len(store),
+            "with_depth": int(np.count_nonzero(store.columns["has_depth"])),
+            "samples_seen": len(store) // cfg.batch_size * cfg.batch_size * cfg.epochs,
+            "network": cfg.network,
+            "parameters": count_parameters(model),
+            "minutes": minutes,
+            "commit": results.commit(),
+            "device": results.device_name(device),
+            "decoders": decoders,
+            "cells": cells,
+            "config": dataclasses.asdict(cfg),
+        },
+    )
+    (
+        run / CHECKPOINT
+    ).unlink()  # the result is what was asked for; networks of a large plan would fill a disk
     return read_json(run / RESULT)
 
 

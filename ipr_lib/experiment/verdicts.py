@@ -55,31 +55,104 @@ def paired_interval(terms, draws=DRAWS, seed=0):
 # (claim, whose; [(sign, case, decoder or None for its own)]; the claim is that the signed sum is below 0). Map sizes are named by
 # the profile, so {coarse} and {fine} stand for what follows a method's name: nothing for the base's map, or ", map 8".
 CLAIMS = (
-    ("integral from scratch beats heat map + argmax: H1", "paper", ((1, "I*", None), (-1, "H1", None))),
-    ("integral from scratch beats heat map + argmax: H2", "paper", ((1, "I*", None), (-1, "H2", None))),
-    ("integral from scratch beats heat map + argmax: H3", "paper", ((1, "I*", None), (-1, "H3", None))),
+    (
+        "integral from scratch beats heat map + argmax: H1",
+        "paper",
+        ((1, "I*", None), (-1, "H1", None)),
+    ),
+    (
+        "integral from scratch beats heat map + argmax: H2",
+        "paper",
+        ((1, "I*", None), (-1, "H2", None)),
+    ),
+    (
+        "integral from scratch beats heat map + argmax: H3",
+        "paper",
+        ((1, "I*", None), (-1, "H3", None)),
+    ),
     ("integral from scratch beats direct regression", "paper", ((1, "I*", None), (-1, "R1", None))),
-    ("with four times the samples, integral beats direct regression", "question", ((1, f"I*, {MORE}", None), (-1, f"R1, {MORE}", None))),
-    ("with sixteen times the samples, integral beats direct regression", "question",
-     ((1, f"I*, {MOST}", None), (-1, f"R1, {MOST}", None))),
-    ("integral gains more from four times the samples than direct regression", "question",
-     ((1, f"I*, {MORE}", None), (-1, "I*", None), (-1, f"R1, {MORE}", None), (1, "R1", None))),
-    ("integral gains more from sixteen times the samples than direct regression", "question",
-     ((1, f"I*, {MOST}", None), (-1, "I*", None), (-1, f"R1, {MOST}", None), (1, "R1", None))),
-    ("heat map first, then integral, beats the heat map alone: H1", "paper", ((1, "I1", None), (-1, "H1", None))),
-    ("heat map first, then integral, beats the heat map alone: H2", "paper", ((1, "I2", None), (-1, "H2", None))),
-    ("heat map first, then integral, beats the heat map alone: H3", "paper", ((1, "I3", None), (-1, "H3", None))),
-    ("integral suffers less from a coarse map than argmax",
-     "paper", ((1, "I*{coarse}", None), (-1, "I*{fine}", None), (-1, "H2{coarse}", None), (1, "H2{fine}", None))),
-    ("2D-only pictures help integral regression", "paper", ((1, f"I*, {WITH_2D}", None), (-1, f"I*, {ALONE}", None))),
-    ("2D-only pictures help integral more than direct regression", "question",
-     ((1, f"I*, {WITH_2D}", None), (-1, f"I*, {ALONE}", None), (-1, f"R1, {WITH_2D}", None), (1, f"R1, {ALONE}", None))),
-    ("reading H2 by expectation beats reading it by argmax", "question", ((1, "H2", "expectation"), (-1, "H2", None))),
-    ("a quarter-cell shift helps H2's argmax", "question", ((1, "H2", "argmax + 1/4"), (-1, "H2", None))),
-    ("H2 read by expectation is still worse than I*", "question", ((1, "I*", None), (-1, "H2", "expectation"))),
+    (
+        "with four times the samples, integral beats direct regression",
+        "question",
+        ((1, f"I*, {MORE}", None), (-1, f"R1, {MORE}", None)),
+    ),
+    (
+        "with sixteen times the samples, integral beats direct regression",
+        "question",
+        ((1, f"I*, {MOST}", None), (-1, f"R1, {MOST}", None)),
+    ),
+    (
+        "integral gains more from four times the samples than direct regression",
+        "question",
+        ((1, f"I*, {MORE}", None), (-1, "I*", None), (-1, f"R1, {MORE}", None), (1, "R1", None)),
+    ),
+    (
+        "integral gains more from sixteen times the samples than direct regression",
+        "question",
+        ((1, f"I*, {MOST}", None), (-1, "I*", None), (-1, f"R1, {MOST}", None), (1, "R1", None)),
+    ),
+    (
+        "heat map first, then integral, beats the heat map alone: H1",
+        "paper",
+        ((1, "I1", None), (-1, "H1", None)),
+    ),
+    (
+        "heat map first, then integral, beats the heat map alone: H2",
+        "paper",
+        ((1, "I2", None), (-1, "H2", None)),
+    ),
+    (
+        "heat map first, then integral, beats the heat map alone: H3",
+        "paper",
+        ((1, "I3", None), (-1, "H3", None)),
+    ),
+    (
+        "integral suffers less from a coarse map than argmax",
+        "paper",
+        (
+            (1, "I*{coarse}", None),
+            (-1, "I*{fine}", None),
+            (-1, "H2{coarse}", None),
+            (1, "H2{fine}", None),
+        ),
+    ),
+    (
+        "2D-only pictures help integral regression",
+        "paper",
+        ((1, f"I*, {WITH_2D}", None), (-1, f"I*, {ALONE}", None)),
+    ),
+    (
+        "2D-only pictures help integral more than direct regression",
+        "question",
+        (
+            (1, f"I*, {WITH_2D}", None),
+            (-1, f"I*, {ALONE}", None),
+            (-1, f"R1, {WITH_2D}", None),
+            (1, f"R1, {ALONE}", None),
+        ),
+    ),
+    (
+        "reading H2 by expectation beats reading it by argmax",
+        "question",
+        ((1, "H2", "expectation"), (-1, "H2", None)),
+    ),
+    (
+        "a quarter-cell shift helps H2's argmax",
+        "question",
+        ((1, "H2", "argmax + 1/4"), (-1, "H2", None)),
+    ),
+    (
+        "H2 read by expectation is still worse than I*",
+        "question",
+        ((1, "I*", None), (-1, "H2", "expectation")),
+    ),
     ("a Jensen-Shannon prior helps I*", "Nibali 2018", ((1, "I* + prior", None), (-1, "I*", None))),
     ("de-biasing helps I*", "Gu 2021", ((1, "I* de-biased", None), (-1, "I*", None))),
-    ("the expected error beats the error of the expectation", "Li 2021", ((1, "E", None), (-1, "I*", None))),
+    (
+        "the expected error beats the error of the expectation",
+        "Li 2021",
+        ((1, "E", None), (-1, "I*", None)),
+    ),
 )
 
 
@@ -91,12 +164,20 @@ def map_levels(results):
     Returns:
         {"coarse": , "fine": }: "" for the base. Where no other map was run, names that no case has.
     """
-    maps = {run["config"]["deconvolutions"]: f", {run['case'].partition(', ')[2]}" for run in results if run["axis"] == "map"}
+    maps = {
+        run["config"]["deconvolutions"]: f", {run['case'].partition(', ')[2]}"
+        for run in results
+        if run["axis"] == "map"
+    }
     base = [run["config"]["deconvolutions"] for run in results if run["axis"] == "method"]
     if not maps or not base:
         return {"coarse": ", no map", "fine": ", no map"}
     other = min(maps)
-    return {"coarse": maps[other], "fine": ""} if other < base[0] else {"coarse": "", "fine": maps[other]}
+    return (
+        {"coarse": maps[other], "fine": ""}
+        if other < base[0]
+        else {"coarse": "", "fine": maps[other]}
+    )
 
 
 def judge(results):
@@ -111,14 +192,26 @@ def judge(results):
     levels = map_levels(results)
     rows = []
     for claim, whose, terms in CLAIMS:
-        found = [(sign, pick(results, case.format(**levels), decoder)) for sign, case, decoder in terms]
+        found = [
+            (sign, pick(results, case.format(**levels), decoder)) for sign, case, decoder in terms
+        ]
         if any(errors is None for _, errors in found):
-            rows.append({"claim": claim, "whose": whose, "measured": None, "seeds": 0, "holds": "not run"})
+            rows.append(
+                {"claim": claim, "whose": whose, "measured": None, "seeds": 0, "holds": "not run"}
+            )
             continue
         mean, low, high = paired_interval(found)
         holds = "yes" if high < 0 else "no" if low > 0 else "cannot tell"
         seeds = min(len(errors) for _, errors in found)
-        rows.append({"claim": claim, "whose": whose, "measured": [mean, low, high], "seeds": seeds, "holds": holds})
+        rows.append(
+            {
+                "claim": claim,
+                "whose": whose,
+                "measured": [mean, low, high],
+                "seeds": seeds,
+                "holds": holds,
+            }
+        )
     return rows
 
 
@@ -145,7 +238,11 @@ def axis_effect(results, axis):
     """
     effect = {}
     for method in MAIN:
-        on_axis = [run for run in results if run["method"] == method and (run["axis"] == axis or run["case"] == method)]
+        on_axis = [
+            run
+            for run in results
+            if run["method"] == method and (run["axis"] == axis or run["case"] == method)
+        ]
         on_axis.sort(key=lambda run: (run["train_items"], run["with_depth"], run["parameters"]))
         levels = {LEVELS[axis](run): run["case"] for run in on_axis}
         if not any(isinstance(level, str) for level in levels):
@@ -175,16 +272,40 @@ def case_table(results, decoders=False):
         runs = [run for run in results if run["case"] == case]
         own = METHODS[runs[0]["method"]].decoder
         for decoder in runs[0]["decoders"] if decoders else [own]:
-            values = {name: [run["decoders"][decoder][name] for run in runs] for name in ("mpjpe", "pa_mpjpe", "xy_px", "z_mm")}
+            values = {
+                name: [run["decoders"][decoder][name] for run in runs]
+                for name in ("mpjpe", "pa_mpjpe", "xy_px", "z_mm")
+            }
             spread = f" ± {np.ptp(values['mpjpe']) / 2:.1f}" if len(runs) > 1 else ""
             share = np.mean([rounding_share(run) for run in runs]) if decoder == "argmax" else None
-            rows.append([
-                case, decoder, f"{np.mean(values['mpjpe']):.1f}{spread}", f"{np.mean(values['pa_mpjpe']):.1f}",
-                f"{np.mean(values['xy_px']):.2f}", f"{np.mean(values['z_mm']):.1f}",
-                "–" if share is None else f"{runs[0]['cells']['mpjpe']:.1f} ({100 * share:.0f} %)",
-                f"{runs[0]['samples_seen']:,}", len(runs), f"{np.mean([run['minutes'] for run in runs]):.1f}",
-            ])
-    header = ["case", "read by", "MPJPE", "PA-MPJPE", "x-y, px", "z, mm", "perfect cells (share)", "samples", "seeds", "minutes"]
+            rows.append(
+                [
+                    case,
+                    decoder,
+                    f"{np.mean(values['mpjpe']):.1f}{spread}",
+                    f"{np.mean(values['pa_mpjpe']):.1f}",
+                    f"{np.mean(values['xy_px']):.2f}",
+                    f"{np.mean(values['z_mm']):.1f}",
+                    "–"
+                    if share is None
+                    else f"{runs[0]['cells']['mpjpe']:.1f} ({100 * share:.0f} %)",
+                    f"{runs[0]['samples_seen']:,}",
+                    len(runs),
+                    f"{np.mean([run['minutes'] for run in runs]):.1f}",
+                ]
+            )
+    header = [
+        "case",
+        "read by",
+        "MPJPE",
+        "PA-MPJPE",
+        "x-y, px",
+        "z, mm",
+        "perfect cells (share)",
+        "samples",
+        "seeds",
+        "minutes",
+    ]
     return markdown_table(header, rows)
 
 
@@ -192,7 +313,11 @@ def claim_table(claims):
     """Markdown: claim, whose, what was measured, does it hold. `claims` as `judge` returns."""
     rows = []
     for row in claims:
-        measured = "–" if row["measured"] is None else "{:+.1f} ({:+.1f} … {:+.1f})".format(*row["measured"])
+        measured = (
+            "–"
+            if row["measured"] is None
+            else "{:+.1f} ({:+.1f} … {:+.1f})".format(*row["measured"])
+        )
         rows.append([row["claim"], row["whose"], measured, row["seeds"] or "–", row["holds"]])
     return markdown_table(["claim", "of", "measured, mm (95 %)", "seeds", "holds?"], rows)
 
@@ -212,7 +337,9 @@ def write_summary(results, path):
         "profile": results[0]["config"]["profile"],
         "seeds": sorted({run["seed"] for run in results}),
         "samples_seen": sorted({run["samples_seen"] for run in results}),
-        "headline": min(run["decoders"][METHODS[run["method"]].decoder]["mpjpe"] for run in results),
+        "headline": min(
+            run["decoders"][METHODS[run["method"]].decoder]["mpjpe"] for run in results
+        ),
         "commit": sorted({run["commit"] for run in results}),
         "device": sorted({run["device"] for run in results}),
         "minutes": round(sum(run["minutes"] for run in results), 2),

@@ -43,13 +43,17 @@ class Camera:
     def world_to_camera(self, joints_world):
         """(..., 3) world mm -> (..., 3) camera mm."""
         joints_world = np.asarray(joints_world)
-        if self.R.ndim == 2:  # one camera, one product; x, y and z stay apart in memory, as all that follows likes them
+        if (
+            self.R.ndim == 2
+        ):  # one camera, one product; x, y and z stay apart in memory, as all that follows likes them
             planes = np.ascontiguousarray(self.R) @ joints_world.reshape(-1, 3).T
             planes -= (self.R @ self.T)[:, None]
             return np.moveaxis(planes.reshape(3, *joints_world.shape[:-1]), 0, -1)
         # Coordinate by coordinate: with an inner loop of length 3, numpy takes several times longer.
         x, y, z = (joints_world[..., i] - self.T[..., i] for i in range(3))
-        rows = [self.R[..., i, 0] * x + self.R[..., i, 1] * y + self.R[..., i, 2] * z for i in range(3)]
+        rows = [
+            self.R[..., i, 0] * x + self.R[..., i, 1] * y + self.R[..., i, 2] * z for i in range(3)
+        ]
         return _side_by_side(rows)
 
     def camera_to_world(self, joints_cam):
@@ -111,12 +115,16 @@ def undistort(bent, k, p):
         (..., 2) rays; NaN where none leads there, far outside of what a lens shows.
     """
     rays = np.array(bent, np.float64)
-    with np.errstate(all="ignore"):  # a ray without a solution runs off to infinity, which is told at the end
+    with np.errstate(
+        all="ignore"
+    ):  # a ray without a solution runs off to infinity, which is told at the end
         for _ in range(20):
             x, y = rays[..., 0], rays[..., 1]
             r2 = x * x + y * y
             gain = _gain(rays, r2, k, p)
-            miss_x, miss_y = np.moveaxis(rays * gain[..., None] + p[..., ::-1] * r2[..., None] - bent, -1, 0)
+            miss_x, miss_y = np.moveaxis(
+                rays * gain[..., None] + p[..., ::-1] * r2[..., None] - bent, -1, 0
+            )
             slope = 2 * (k[..., 0] + r2 * (2 * k[..., 1] + r2 * 3 * k[..., 2]))
             gain_x, gain_y = slope * x + p[..., 1], slope * y + p[..., 0]
             xx, xy = gain + x * gain_x + 2 * p[..., 1] * x, x * gain_y + 2 * p[..., 1] * y

@@ -38,9 +38,17 @@ def draw_occluders(probability, rng, n):
     cos, sin = np.cos(turn), np.sin(turn)
     outline = centre + np.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
     own = rng.uniform(0, 255, (n, MOST, 1, 1, 3))
-    own = own.mean(-1, keepdims=True) + rng.uniform(0, 1, (n, MOST, 1, 1, 1)) * (own - own.mean(-1, keepdims=True))
-    colours = np.clip(own + rng.integers(-CONTRAST, CONTRAST + 1, (n, MOST, PATCH, PATCH, 3)), 0, 255)
-    return {"count": count, "outline": outline.astype(np.float32), "colours": colours.astype(np.uint8)}
+    own = own.mean(-1, keepdims=True) + rng.uniform(0, 1, (n, MOST, 1, 1, 1)) * (
+        own - own.mean(-1, keepdims=True)
+    )
+    colours = np.clip(
+        own + rng.integers(-CONTRAST, CONTRAST + 1, (n, MOST, PATCH, PATCH, 3)), 0, 255
+    )
+    return {
+        "count": count,
+        "outline": outline.astype(np.float32),
+        "colours": colours.astype(np.uint8),
+    }
 
 
 def occlude(crops, occluders):

@@ -36,7 +36,9 @@ class Skeleton:
     @cached_property
     def limbs(self):
         """(child, parent) index pairs, (J - 1, 2)."""
-        return np.array([(child, parent) for child, parent in enumerate(self.parents) if parent >= 0])
+        return np.array(
+            [(child, parent) for child, parent in enumerate(self.parents) if parent >= 0]
+        )
 
     def index(self, name):
         """Index of the joint called `name` (ValueError if there is none)."""
@@ -66,7 +68,9 @@ def convert_joints(joints, source, target):
         joints (..., J_target, C), zero where there is no partner; weights (J_target,) float32, 1 with a partner, else 0.
     """
     joints = np.asarray(joints)
-    partners = np.array([source.names.index(name) if name in source.names else -1 for name in target.names])
+    partners = np.array(
+        [source.names.index(name) if name in source.names else -1 for name in target.names]
+    )
     weights = (partners >= 0).astype(np.float32)
     return joints[..., partners, :] * weights[:, None].astype(joints.dtype), weights
 
@@ -86,8 +90,24 @@ def add_thorax(joints):
 
 HUMAN36M = Skeleton(
     names=(
-        "Pelvis", "R_Hip", "R_Knee", "R_Ankle", "L_Hip", "L_Knee", "L_Ankle", "Torso", "Neck", "Nose", "Head",
-        "L_Shoulder", "L_Elbow", "L_Wrist", "R_Shoulder", "R_Elbow", "R_Wrist", "Thorax",
+        "Pelvis",
+        "R_Hip",
+        "R_Knee",
+        "R_Ankle",
+        "L_Hip",
+        "L_Knee",
+        "L_Ankle",
+        "Torso",
+        "Neck",
+        "Nose",
+        "Head",
+        "L_Shoulder",
+        "L_Elbow",
+        "L_Wrist",
+        "R_Shoulder",
+        "R_Elbow",
+        "R_Wrist",
+        "Thorax",
     ),
     parents=(-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15, 8),
     flip_pairs=((1, 4), (2, 5), (3, 6), (14, 11), (15, 12), (16, 13)),
@@ -103,8 +123,22 @@ SCORED_JOINTS = 17
 # training pulls Neck up a little. Nobody but Human3.6M annotates Torso.
 MPII = Skeleton(
     names=(
-        "R_Ankle", "R_Knee", "R_Hip", "L_Hip", "L_Knee", "L_Ankle", "Pelvis", "Thorax", "Neck", "Head",
-        "R_Wrist", "R_Elbow", "R_Shoulder", "L_Shoulder", "L_Elbow", "L_Wrist",
+        "R_Ankle",
+        "R_Knee",
+        "R_Hip",
+        "L_Hip",
+        "L_Knee",
+        "L_Ankle",
+        "Pelvis",
+        "Thorax",
+        "Neck",
+        "Head",
+        "R_Wrist",
+        "R_Elbow",
+        "R_Shoulder",
+        "L_Shoulder",
+        "L_Elbow",
+        "L_Wrist",
     ),
     parents=(1, 2, 6, 6, 3, 4, -1, 6, 7, 8, 11, 12, 7, 7, 13, 14),
     flip_pairs=((0, 5), (1, 4), (2, 3), (12, 13), (11, 14), (10, 15)),
@@ -114,8 +148,23 @@ MPII = Skeleton(
 # at the front of the head), eyes and ears meet nobody. It has no Pelvis; its root serves the tree alone.
 COCO = Skeleton(
     names=(
-        "Nose", "L_Eye", "R_Eye", "L_Ear", "R_Ear", "L_Shoulder", "R_Shoulder", "L_Elbow", "R_Elbow", "L_Wrist", "R_Wrist",
-        "L_Hip", "R_Hip", "L_Knee", "R_Knee", "L_Ankle", "R_Ankle",
+        "Nose",
+        "L_Eye",
+        "R_Eye",
+        "L_Ear",
+        "R_Ear",
+        "L_Shoulder",
+        "R_Shoulder",
+        "L_Elbow",
+        "R_Elbow",
+        "L_Wrist",
+        "R_Wrist",
+        "L_Hip",
+        "R_Hip",
+        "L_Knee",
+        "R_Knee",
+        "L_Ankle",
+        "R_Ankle",
     ),
     parents=(-1, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14),
     flip_pairs=((2, 1), (4, 3), (6, 5), (8, 7), (10, 9), (12, 11), (14, 13), (16, 15)),

@@ -82,9 +82,14 @@ def _colour_maps(a, rng, n):
     saturation, contrast = rng.uniform(1 - a.contrast, 1 + a.contrast, (2, n))
     brightness = rng.uniform(-a.contrast / 2, a.contrast / 2, n)
     gain = rng.uniform(1 - a.colour, 1 + a.colour, (n, 3, 1))
-    grey = np.full((3, 3), 1 / 3)  # projects on the grey axis; what is left of a colour turns round that axis
+    grey = np.full(
+        (3, 3), 1 / 3
+    )  # projects on the grey axis; what is left of a colour turns round that axis
     across = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
-    cos, sin = (saturation * np.cos(turn))[:, None, None], (saturation * np.sin(turn))[:, None, None]
+    cos, sin = (
+        (saturation * np.cos(turn))[:, None, None],
+        (saturation * np.sin(turn))[:, None, None],
+    )
     linear = contrast[:, None, None] * gain * (grey + cos * (np.eye(3) - grey) + sin * across)
     offset = np.broadcast_to((0.5 * (1 - contrast) + brightness)[:, None, None], (n, 3, 1))
     return np.concatenate([linear, offset], axis=2).astype(np.float32)
@@ -111,7 +116,9 @@ def crop_affine(box, crop_px, scale=1.0, rotation=0.0, shift=(0.0, 0.0), flip=Fa
     x, y = (box[..., i] + shift[..., i] * box[..., 2] for i in range(2))
     rows = (mirror * cos, -mirror * sin), (sin, cos)
     affine = np.empty((*np.broadcast_shapes(cos.shape, mirror.shape, x.shape), 2, 3))
-    for i, (of_x, of_y) in enumerate(rows):  # number by number: several times faster than to stack them
+    for i, (of_x, of_y) in enumerate(
+        rows
+    ):  # number by number: several times faster than to stack them
         affine[..., i, 0], affine[..., i, 1] = of_x, of_y
         affine[..., i, 2] = (crop_px - 1) / 2 - (of_x * x + of_y * y)
     return affine
@@ -186,10 +193,14 @@ def warp_shrinking(picture, affine, crop_px):
         return warp(picture, affine, crop_px)
     # Cell i of the resized picture reaches from low + i * shrink to low + (i + 1) * shrink; `low` is the crop's outline.
     size = np.array(picture.shape[1::-1])
-    outline = apply_affine(invert_affine(affine), np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * float(crop_px) - 0.5)
+    outline = apply_affine(
+        invert_affine(affine), np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * float(crop_px) - 0.5
+    )
     low = outline.min(0)
     count = np.ceil((outline.max(0) - low) / shrink - 1e-6)
-    first = np.clip(np.floor((-0.5 - low) / shrink), 0, count)  # cells that lie off the picture are left to `warp`
+    first = np.clip(
+        np.floor((-0.5 - low) / shrink), 0, count
+    )  # cells that lie off the picture are left to `warp`
     last = np.clip(np.ceil((size - 0.5 - low) / shrink), 0, count)
     if (last <= first).any():
         return np.zeros((crop_px, crop_px, 3), np.uint8)
@@ -198,10 +209,16 @@ def warp_shrinking(picture, affine, crop_px):
     start, end = (np.floor(box[0]) - reach).astype(int), (np.ceil(box[1]) + reach).astype(int)
     inner, outer = np.clip(start, 0, size), np.clip(end, 0, size)
     (left, top), (right, bottom) = inner - start, end - outer
-    part = picture[inner[1]:outer[1], inner[0]:outer[0]]
-    part = cv2.copyMakeBorder(part, int(top), int(bottom), int(left), int(right), cv2.BORDER_CONSTANT)
+    part = picture[inner[1] : outer[1], inner[0] : outer[0]]
+    part = cv2.copyMakeBorder(
+        part, int(top), int(bottom), int(left), int(right), cv2.BORDER_CONSTANT
+    )
     count = tuple(int(n) for n in last - first)
-    small = np.asarray(Image.fromarray(part).resize(count, Image.Resampling.LANCZOS, (*(box[0] - start), *(box[1] - start))))
+    small = np.asarray(
+        Image.fromarray(part).resize(
+            count, Image.Resampling.LANCZOS, (*(box[0] - start), *(box[1] - start))
+        )
+    )
     offset = low + (first + 0.5) * shrink
     to_picture = np.array([[shrink, 0, offset[0]], [0, shrink, offset[1]]])
     return warp(small, compose_affine(affine, to_picture), crop_px)

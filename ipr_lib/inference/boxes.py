@@ -45,10 +45,17 @@ def load_detector(device="cpu"):
     try:
         if not path.exists():
             _fetch(weights.url, path)
-        detector = torchvision.models.get_model(DETECTOR, weights=weights, weights_backbone=None, progress=False)
-    except Exception as error:  # no network, a broken line, a damaged file: torch and urllib raise a dozen kinds
+        detector = torchvision.models.get_model(
+            DETECTOR, weights=weights, weights_backbone=None, progress=False
+        )
+    except (
+        Exception
+    ) as error:  # no network, a broken line, a damaged file: torch and urllib raise a dozen kinds
         reason = (str(getattr(error, "reason", error)) or type(error).__name__).splitlines()[0]
-        return None, f"no person detector ({reason}): put {path.name} at {path.parent}, or name the box with --box"
+        return (
+            None,
+            f"no person detector ({reason}): put {path.name} at {path.parent}, or name the box with --box",
+        )
     return detector.to(device).eval(), f"person boxes by torchvision's {DETECTOR}"
 
 
@@ -113,11 +120,15 @@ def detect_people(detector, picture, min_score=MIN_SCORE):
         boxes (n, 3), scores (n,); the largest person first.
     """
     device = next(detector.parameters()).device
-    pixels = torch.from_numpy(np.ascontiguousarray(picture)).to(device).permute(2, 0, 1).float() / 255
+    pixels = (
+        torch.from_numpy(np.ascontiguousarray(picture)).to(device).permute(2, 0, 1).float() / 255
+    )
     found = {name: tensor.cpu().numpy() for name, tensor in detector([pixels])[0].items()}
     keep = (found["labels"] == PERSON) & (found["scores"] >= min_score)
     corners, scores = found["boxes"][keep].astype(float), found["scores"][keep].astype(float)
-    boxes = square_boxes(np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1), DETECTOR_SCALE)
+    boxes = square_boxes(
+        np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1), DETECTOR_SCALE
+    )
     order = np.argsort(-boxes[:, 2], kind="stable")
     return boxes[order], scores[order]
 
@@ -128,11 +139,13 @@ def whole_box(width, height):
 
 
 def parse_box(text):
-    """"X,Y,WIDTH,HEIGHT" in px, tightly round a person -> box (1, 3); InputError says what is wrong."""
+    """ "X,Y,WIDTH,HEIGHT" in px, tightly round a person -> box (1, 3); InputError says what is wrong."""
     try:
         x, y, width, height = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise InputError(f"box {text!r}: expected four numbers X,Y,WIDTH,HEIGHT in px, such as 120,40,200,460") from error
+        raise InputError(
+            f"box {text!r}: expected four numbers X,Y,WIDTH,HEIGHT in px, such as 120,40,200,460"
+        ) from error
     if not (np.isfinite([x, y]).all() and 0 < width < np.inf and 0 < height < np.inf):
         raise InputError(f"box {text!r}: expected finite numbers, width and height above 0")
     return square_boxes([[x, y, width, height]], DETECTOR_SCALE)
@@ -168,7 +181,9 @@ def link_people(before, now):
         (n,) int: row of `before`, or -1 for somebody new.
     """
     before, now = np.reshape(before, (-1, 3)), np.reshape(now, (-1, 3))
-    distance = np.linalg.norm(now[:, None, :2] - before[None, :, :2], axis=-1) / np.maximum(before[None, :, 2], 1e-9)
+    distance = np.linalg.norm(now[:, None, :2] - before[None, :, :2], axis=-1) / np.maximum(
+        before[None, :, 2], 1e-9
+    )
     partner = np.full(len(now), -1)
     for row, column in zip(*linear_sum_assignment(np.minimum(distance, 2 * NEAR))):
         if distance[row, column] < NEAR:

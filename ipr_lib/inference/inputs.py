@@ -50,14 +50,22 @@ def list_files(paths):
     files, problems = [], []
     for path in map(Path, paths):
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES + VIDEOS and file.is_file())
+            found = sorted(
+                file
+                for file in path.iterdir()
+                if file.suffix.lower() in PICTURES + VIDEOS and file.is_file()
+            )
             files += found
             if not found:
-                problems.append(f"{path}: no picture or video in this folder; known are {', '.join(PICTURES + VIDEOS)}")
+                problems.append(
+                    f"{path}: no picture or video in this folder; known are {', '.join(PICTURES + VIDEOS)}"
+                )
         elif not path.exists():
             problems.append(f"{path}: no such file or folder")
         elif path.suffix.lower() not in PICTURES + VIDEOS:
-            problems.append(f"{path}: neither picture nor video by its name; known are {', '.join(PICTURES + VIDEOS)}")
+            problems.append(
+                f"{path}: neither picture nor video by its name; known are {', '.join(PICTURES + VIDEOS)}"
+            )
         else:
             files.append(path)
     return files, problems
@@ -88,11 +96,17 @@ def read_own_picture(path, focal_px=None):
                 pixels = _rgb(ImageOps.exif_transpose(picture))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except Exception as error:  # Pillow raises a dozen kinds for damaged files; each means the same to a user
-        raise InputError(f"{path}: not a readable picture, {_reason(path, error)}; get or save it again") from error
+    except (
+        Exception
+    ) as error:  # Pillow raises a dozen kinds for damaged files; each means the same to a user
+        raise InputError(
+            f"{path}: not a readable picture, {_reason(path, error)}; get or save it again"
+        ) from error
     height, width = pixels.shape[:2]
     if min(width, height) < MIN_SIDE:
-        raise InputError(f"{path}: {width} x {height} px is too small; expected at least {MIN_SIDE} px a side")
+        raise InputError(
+            f"{path}: {width} x {height} px is too small; expected at least {MIN_SIDE} px a side"
+        )
     focal_px, note = focal_length(width, height, focal_px, exif)
     return OwnPicture(pixels, focal_px, (*notes, note))
 
@@ -103,7 +117,11 @@ def _reason(path, error):
         return "it holds nothing in a known format" if Path(path).stat().st_size else "it is empty"
     if isinstance(error, Image.DecompressionBombError):
         return "it is larger than 178 million px"
-    return str(error).strip(".") if isinstance(error, PermissionError) else "it is damaged or cut short"
+    return (
+        str(error).strip(".")
+        if isinstance(error, PermissionError)
+        else "it is damaged or cut short"
+    )
 
 
 def focal_length(width, height, given=None, exif=None):
@@ -126,12 +144,20 @@ def focal_length(width, height, given=None, exif=None):
     if f35:
         focal = f35 * math.hypot(width, height) / DIAGONAL_35MM
         return focal, f"focal length {focal:.0f} px from EXIF ({f35:g} mm on 35 mm film)"
-    f_mm, per_unit = (_number(tags.get(tag)) for tag in (ExifTags.Base.FocalLength, ExifTags.Base.FocalPlaneXResolution))
+    f_mm, per_unit = (
+        _number(tags.get(tag))
+        for tag in (ExifTags.Base.FocalLength, ExifTags.Base.FocalPlaneXResolution)
+    )
     unit_mm = {2: 25.4, 3: 10.0}.get(tags.get(ExifTags.Base.FocalPlaneResolutionUnit, 2))
-    taken = max(_number(tags.get(tag)) for tag in (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight))
+    taken = max(
+        _number(tags.get(tag))
+        for tag in (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
+    )
     if f_mm and per_unit and unit_mm:
         focal = f_mm * per_unit / unit_mm
-        focal *= max(width, height) / taken if taken else 1.0  # a picture made smaller keeps its EXIF data
+        focal *= (
+            max(width, height) / taken if taken else 1.0
+        )  # a picture made smaller keeps its EXIF data
         return focal, f"focal length {focal:.0f} px from EXIF ({f_mm:g} mm and the sensor's pixels)"
     focal = ASSUMED_FOCAL * max(width, height)
     return focal, f"focal length {focal:.0f} px assumed ({ASSUMED_FOCAL} x the longer side)"
@@ -200,10 +226,14 @@ def read_frames(path, every=1):
                 continue
             whole, frame = video.retrieve()
             if not whole or min(frame.shape[:2]) < MIN_SIDE:
-                raise InputError(f"{path}: frame {number} cannot be read or is smaller than {MIN_SIDE} px")
+                raise InputError(
+                    f"{path}: frame {number} cannot be read or is smaller than {MIN_SIDE} px"
+                )
             yield number, number / rate, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
         if number < 0:
-            raise InputError(f"{path}: the video holds no frame; save it again, e.g. as H.264 in .mp4")
+            raise InputError(
+                f"{path}: the video holds no frame; save it again, e.g. as H.264 in .mp4"
+            )
     finally:
         video.release()
 

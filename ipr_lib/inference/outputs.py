@@ -27,7 +27,10 @@ def draw_overlay(picture, joints_img):
     """
     canvas = np.ascontiguousarray(picture).copy()
     width = max(1, round(max(canvas.shape[:2]) / 250))
-    colours = [tuple(round(255 * channel) for channel in to_rgb(colour)) for colour in limb_colours(HUMAN36M)]
+    colours = [
+        tuple(round(255 * channel) for channel in to_rgb(colour))
+        for colour in limb_colours(HUMAN36M)
+    ]
     far = 4 * max(canvas.shape[:2])  # OpenCV counts pixels in 32 bits
     for joints in joints_img:
         points = np.rint(np.clip(joints, -far, far)).astype(int).tolist()
@@ -52,10 +55,16 @@ def write_view(poses, frames, path, title, pixels=None, fps=None):
     """
     from ..views.skeleton_view import SkeletonView  # needs an extra
 
-    shown = {"pictures": [pixels], "joints_img": poses.joints_img[:, None]} if pixels is not None else {}
+    shown = (
+        {"pictures": [pixels], "joints_img": poses.joints_img[:, None]}
+        if pixels is not None
+        else {}
+    )
     joints = timeline(poses, frames).astype(np.float32)
     first = int(np.searchsorted(frames, poses.frame.min()))  # nobody may be there before
-    SkeletonView(joints, HUMAN36M, fps=fps, title=title, frame=first, **shown).to_html(path, title=title)
+    SkeletonView(joints, HUMAN36M, fps=fps, title=title, frame=first, **shown).to_html(
+        path, title=title
+    )
 
 
 def write_tables(poses, folder):
@@ -64,12 +73,24 @@ def write_tables(poses, folder):
     with atomic_path(folder / "poses.npz") as temporary:
         columns = vars(poses) | {"source": poses.source.astype(str)}
         np.savez_compressed(temporary, joint_names=np.array(HUMAN36M.names), **columns)
-    with atomic_path(folder / "poses.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_path(folder / "poses.csv") as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file)
-        writer.writerow(["source", "frame", "time_s", "person", "joint", "x_px", "y_px", "x_mm", "y_mm", "z_mm"])
+        writer.writerow(
+            ["source", "frame", "time_s", "person", "joint", "x_px", "y_px", "x_mm", "y_mm", "z_mm"]
+        )
         for row in range(len(poses)):
-            start = [poses.source[row], poses.frame[row], f"{poses.time_s[row]:.3f}", poses.person[row]]
-            for name, image, mm in zip(HUMAN36M.names, poses.joints_img[row], poses.joints_rel[row]):
+            start = [
+                poses.source[row],
+                poses.frame[row],
+                f"{poses.time_s[row]:.3f}",
+                poses.person[row],
+            ]
+            for name, image, mm in zip(
+                HUMAN36M.names, poses.joints_img[row], poses.joints_rel[row]
+            ):
                 writer.writerow([*start, name, *(f"{value:.2f}" for value in (*image, *mm))])
 
 
@@ -85,11 +106,20 @@ def write_overlay_video(path, target, poses, every=1):
     with atomic_path(target) as temporary:
         writer = cv2.VideoWriter()
         try:
-            seen = progress(read_frames(path, every), desc=f"drawing {Path(path).name}", unit="frame", leave=False)
+            seen = progress(
+                read_frames(path, every),
+                desc=f"drawing {Path(path).name}",
+                unit="frame",
+                leave=False,
+            )
             for number, _, pixels in seen:
                 height, width = pixels.shape[:2]
-                if not (writer.isOpened() or _open_writer(writer, temporary, rate, (width, height))):
-                    raise InputError(f"{target}: this build of OpenCV cannot write VP8 video; install opencv-python-headless")
+                if not (
+                    writer.isOpened() or _open_writer(writer, temporary, rate, (width, height))
+                ):
+                    raise InputError(
+                        f"{target}: this build of OpenCV cannot write VP8 video; install opencv-python-headless"
+                    )
                 drawn = draw_overlay(pixels, poses.joints_img[poses.frame == number])
                 writer.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
         finally:
@@ -109,7 +139,18 @@ def _open_writer(writer, path, rate, size):
 
 
 def predict_files(
-    paths, out, model, cfg, box=None, detector=None, focal_px=None, every=1, smooth=False, passes=PASSES, view=True, say=print,
+    paths,
+    out,
+    model,
+    cfg,
+    box=None,
+    detector=None,
+    focal_px=None,
+    every=1,
+    smooth=False,
+    passes=PASSES,
+    view=True,
+    say=print,
 ):
     """Predict pictures, folders and videos and write everything that there is to see.
 
@@ -141,11 +182,15 @@ def predict_files(
             pixels, fps = None, None
             if is_video(path):
                 fps = frame_rate(path) / every
-                poses, frames, _, phrases = predict_video(model, cfg, path, box, detector, focal_px, every, smooth, passes)
+                poses, frames, _, phrases = predict_video(
+                    model, cfg, path, box, detector, focal_px, every, smooth, passes
+                )
                 if len(poses):
                     write_overlay_video(path, out / f"{name}.webm", poses, every)
             else:
-                poses, pixels, phrases = predict_picture(model, cfg, path, box, detector, focal_px, passes)
+                poses, pixels, phrases = predict_picture(
+                    model, cfg, path, box, detector, focal_px, passes
+                )
                 frames = np.zeros(1, int)
                 if len(poses):
                     _write_picture(out / f"{name}.jpg", draw_overlay(pixels, poses.joints_img))
@@ -158,16 +203,22 @@ def predict_files(
         pictures += len(frames)
         people = len(np.unique(poses.person))
         if not people:
-            problems.append(f"{path}: nobody found; name the box with --box, or take the whole picture with --whole")
+            problems.append(
+                f"{path}: nobody found; name the box with --box, or take the whole picture with --whole"
+            )
             say(problems[-1])
             continue
         parts.append(poses)
         counted = f"{len(frames)} frames, " if is_video(path) else ""
-        say(f"{path}: {counted}{people} {'person' if people == 1 else 'people'}; {'; '.join(phrases)}")
+        say(
+            f"{path}: {counted}{people} {'person' if people == 1 else 'people'}; {'; '.join(phrases)}"
+        )
     poses, seconds = join_poses(parts), time.perf_counter() - start
     write_tables(poses, out)
-    say(f"{pictures} pictures, {len(poses)} poses in {seconds:.2f} s, reading and writing included: "
-        f"{pictures / seconds:.1f} pictures/s")
+    say(
+        f"{pictures} pictures, {len(poses)} poses in {seconds:.2f} s, reading and writing included: "
+        f"{pictures / seconds:.1f} pictures/s"
+    )
     return poses, problems
 
 
@@ -191,7 +242,9 @@ def _free_name(path, taken):
 
 
 def _write_picture(path, pixels):
-    ok, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+    ok, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92]
+    )
     if not ok:
         raise InputError(f"{path} cannot be encoded as JPEG; make the picture smaller")
     with atomic_path(path) as temporary:

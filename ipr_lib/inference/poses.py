@@ -61,15 +61,25 @@ def join_poses(parts):
     nobody = np.zeros((0, len(HUMAN36M), 3))
     empty = _poses("", 0, 0.0, np.zeros((0, 3)), np.zeros(0), nobody, nobody[..., :2], 1.0)
     parts = [empty, *parts]
-    return Poses(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(empty)})
+    return Poses(
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(empty)}
+    )
 
 
 def _poses(source, frame, time_s, box, score, joints_cam, joints_img, focal_px):
     n = len(box)
     root = joints_cam[:, HUMAN36M.root]
     return Poses(
-        np.full(n, source, object), np.full(n, frame), np.full(n, float(time_s)), np.arange(n), box, score,
-        joints_cam - root[:, None], joints_img, root, np.full(n, float(focal_px)),
+        np.full(n, source, object),
+        np.full(n, frame),
+        np.full(n, float(time_s)),
+        np.arange(n),
+        box,
+        score,
+        joints_cam - root[:, None],
+        joints_img,
+        root,
+        np.full(n, float(focal_px)),
     )
 
 
@@ -122,7 +132,11 @@ def find_boxes(picture, box=None, detector=None):
     if box is not None:
         return box, np.full(len(box), np.nan), "box as given"
     if detector is None:
-        return whole_box(picture.shape[1], picture.shape[0]), np.full(1, np.nan), "whole picture as box"
+        return (
+            whole_box(picture.shape[1], picture.shape[0]),
+            np.full(1, np.nan),
+            "whole picture as box",
+        )
     boxes, scores = detect_people(detector, picture)
     return boxes, scores, "boxes by the detector"
 
@@ -140,12 +154,16 @@ def predict_picture(model, cfg, path, box=None, detector=None, focal_px=None, pa
     """
     picture = read_own_picture(path, focal_px)
     boxes, scores, how = find_boxes(picture.pixels, box, detector)
-    joints_cam, joints_img, boxes = predict_people(model, cfg, picture.pixels, boxes, picture.focal_px, passes)
+    joints_cam, joints_img, boxes = predict_people(
+        model, cfg, picture.pixels, boxes, picture.focal_px, passes
+    )
     poses = _poses(str(path), 0, 0.0, boxes, scores, joints_cam, joints_img, picture.focal_px)
     return poses, picture.pixels, (how, *picture.notes)
 
 
-def predict_video(model, cfg, path, box=None, detector=None, focal_px=None, every=1, smooth=False, passes=PASSES):
+def predict_video(
+    model, cfg, path, box=None, detector=None, focal_px=None, every=1, smooth=False, passes=PASSES
+):
     """Poses of everybody in a video, each person with one number through time.
 
     Args:
@@ -158,7 +176,9 @@ def predict_video(model, cfg, path, box=None, detector=None, focal_px=None, ever
     parts, frames, times, phrases = [], [], [], ()
     known = np.zeros((0, 3))  # the latest box of everybody so far
     last_seen = np.zeros(0, int)
-    seen = progress(read_frames(path, every), desc=f"predicting {Path(path).name}", unit="frame", leave=False)
+    seen = progress(
+        read_frames(path, every), desc=f"predicting {Path(path).name}", unit="frame", leave=False
+    )
     for number, time_s, pixels in seen:
         focal, note = focal_length(pixels.shape[1], pixels.shape[0], focal_px)
         boxes, scores, how = find_boxes(pixels, box, detector)
@@ -207,7 +227,9 @@ def timeline(poses, frames):
     people = np.unique(poses.person)
     joints = np.full((len(people), len(frames), len(HUMAN36M), 3), np.nan)
     column = np.searchsorted(frames, poses.frame)
-    places = np.array([np.median(poses.root_cam[poses.person == person], axis=0) for person in people]).reshape(-1, 3)
+    places = np.array(
+        [np.median(poses.root_cam[poses.person == person], axis=0) for person in people]
+    ).reshape(-1, 3)
     for number, person in enumerate(people):
         rows = poses.person == person
         joints[number, column[rows]] = poses.joints_rel[rows] + places[number] - places.mean(0)

@@ -27,10 +27,14 @@ def one_euro(values, times, min_cutoff=1.0, beta=0.01, speed_cutoff=1.0):
     """
     values, times = np.asarray(values, float), np.asarray(times, float)
     if times.shape != values.shape[:1]:
-        raise InputError(f"times: expected one for each of {len(values)} frames, got an array of shape {times.shape}")
+        raise InputError(
+            f"times: expected one for each of {len(values)} frames, got an array of shape {times.shape}"
+        )
     steps = np.diff(times)
     if not (steps > 0).all():
-        raise InputError(f"times: expected rising seconds, but number {int(np.argmin(steps > 0)) + 1} does not rise")
+        raise InputError(
+            f"times: expected rising seconds, but number {int(np.argmin(steps > 0)) + 1} does not rise"
+        )
     smooth, speed = values.copy(), np.zeros(values.shape[1:])
     for i, dt in enumerate(steps, start=1):
         known = np.isfinite(smooth[i - 1])

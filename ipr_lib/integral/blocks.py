@@ -11,9 +11,13 @@ import numpy as np
 import torch
 from torch.nn.functional import threshold_
 
-LOWEST = -70.0  # of logits, less the largest: exp of it and what is made of that stay well inside of float32
+LOWEST = (
+    -70.0
+)  # of logits, less the largest: exp of it and what is made of that stay well inside of float32
 SAMPLED = 4093  # one cell of so many
-BLOCK_CELLS = 1 << 17  # of a thread: a block and its scratch, float32, fill the 1 MB of a usual second-level cache
+BLOCK_CELLS = (
+    1 << 17
+)  # of a thread: a block and its scratch, float32, fill the 1 MB of a usual second-level cache
 BLOCK_CELLS_GPU = 1 << 24  # without Triton: few launches, yet little memory
 LARGE_BYTES = 1 << 22
 _idle = collections.deque(maxlen=1)  # memory of the last large gradient that was let go
@@ -47,13 +51,27 @@ class Cut:
         self.contiguous = volume.is_contiguous()
         if self.contiguous:
             planes = max(n for n in range(1, D + 1) if D % n == 0 and (n == 1 or n * H * W <= size))
-            self.view, self.along, self.of_joint = (B * J * D // planes, planes * H, W), [1, 2], (1, 2)
-            places = torch.stack([torch.ones_like(y).repeat(planes), y.repeat(planes), z[:planes].repeat_interleave(H)])
-            self.base = torch.stack([x, torch.zeros_like(x), torch.zeros_like(x)]).repeat(self.view[0], 1, 1)
+            self.view, self.along, self.of_joint = (
+                (B * J * D // planes, planes * H, W),
+                [1, 2],
+                (1, 2),
+            )
+            places = torch.stack(
+                [
+                    torch.ones_like(y).repeat(planes),
+                    y.repeat(planes),
+                    z[:planes].repeat_interleave(H),
+                ]
+            )
+            self.base = torch.stack([x, torch.zeros_like(x), torch.zeros_like(x)]).repeat(
+                self.view[0], 1, 1
+            )
             self.base[:, 2] = z[::planes].repeat(B * J)[:, None]
         else:
             self.view, self.along, self.of_joint = (B, H * W, J * D), [0, 1], (1,)
-            places = torch.stack([torch.ones_like(x).repeat(H), x.repeat(H), y.repeat_interleave(W)])
+            places = torch.stack(
+                [torch.ones_like(x).repeat(H), x.repeat(H), y.repeat_interleave(W)]
+            )
             z = z.repeat(J)
             self.base = torch.stack([torch.zeros_like(z), torch.zeros_like(z), z])[None]
         rows, lines, columns = self.view
@@ -67,12 +85,18 @@ class Cut:
     def blocks(self, volume):
         """For each part its blocks, views of the volume."""
         matrices = (volume if self.contiguous else volume.permute(0, 3, 4, 1, 2)).view(self.view)
-        return [matrices.split(self.step)] if self.whole_rows else [row.split(self.step, dim=1) for row in matrices.split(1)]
+        return (
+            [matrices.split(self.step)]
+            if self.whole_rows
+            else [row.split(self.step, dim=1) for row in matrices.split(1)]
+        )
 
     def scratch(self):
         """Memory for the largest block: float32, or float64 as the volume."""
         rows, places, columns = self.view
-        rows, places = (min(rows, self.step), places) if self.whole_rows else (1, min(places, self.step))
+        rows, places = (
+            (min(rows, self.step), places) if self.whole_rows else (1, min(places, self.step))
+        )
         return self.like.new_empty(rows, places, columns)
 
     def by_row(self, numbers):
@@ -84,7 +108,11 @@ class Cut:
 
     def deal(self, numbers):
         """(rows, k, columns or 1) -> for each part what each of its blocks needs of it."""
-        return [numbers.split(self.step)] if self.whole_rows else [[row] * len(self.places[0]) for row in numbers.split(1)]
+        return (
+            [numbers.split(self.step)]
+            if self.whole_rows
+            else [[row] * len(self.places[0]) for row in numbers.split(1)]
+        )
 
     def by_joint(self, numbers):
         """k numbers of each row and column of a part, (rows, k, columns or 1) -> (pieces, joints, k)."""
@@ -137,7 +165,11 @@ def exponentials(block, peak, scratch):
 
 def seldom_below(block, limit):
     """Whether no cell of a sparse sample is below; a question of speed, never asked on a GPU, where it would have to wait."""
-    return block.device.type == "cpu" and block.numel() > 0 and block.flatten()[::SAMPLED].amin().item() > limit
+    return (
+        block.device.type == "cpu"
+        and block.numel() > 0
+        and block.flatten()[::SAMPLED].amin().item() > limit
+    )
 
 
 def first(scratch, block):

@@ -21,7 +21,16 @@ import warnings
 import torch
 
 from ..files import InputError
-from .blocks import BLOCK_CELLS, Cut, exponentials, first, inside, like_in_large_pages, loaded, store
+from .blocks import (
+    BLOCK_CELLS,
+    Cut,
+    exponentials,
+    first,
+    inside,
+    like_in_large_pages,
+    loaded,
+    store,
+)
 
 
 def soft_argmax(volume, check_finite=False):
@@ -59,9 +68,12 @@ def soft_argmax(volume, check_finite=False):
 
 # Two operators, not an autograd.Function: torch.compile takes them as they are, without a break in the graph. Defined
 # one by one, for torch.library.custom_op would import the whole compiler at the first call, a matter of seconds.
-torch.library.define("ipr_lib::integral_forward", "(Tensor volume) -> (Tensor joints, Tensor peak, Tensor total)")
 torch.library.define(
-    "ipr_lib::integral_backward", "(Tensor grad, Tensor volume, Tensor joints, Tensor peak, Tensor total) -> Tensor"
+    "ipr_lib::integral_forward", "(Tensor volume) -> (Tensor joints, Tensor peak, Tensor total)"
+)
+torch.library.define(
+    "ipr_lib::integral_backward",
+    "(Tensor grad, Tensor volume, Tensor joints, Tensor peak, Tensor total) -> Tensor",
 )
 
 
@@ -69,14 +81,20 @@ torch.library.define(
 def _forward(volume):
     volume = _in_one_run(volume)
     with torch.autocast(volume.device.type, enabled=False):
-        return _triton_kernels().forward(volume) if _by_triton(volume) else forward_in_blocks(volume)
+        return (
+            _triton_kernels().forward(volume) if _by_triton(volume) else forward_in_blocks(volume)
+        )
 
 
 @torch.library.impl("ipr_lib::integral_backward", "default")
 def _backward(grad, volume, joints, peak, total):
     arguments = grad, _in_one_run(volume), joints, peak, total
     with torch.autocast(volume.device.type, enabled=False):
-        return _triton_kernels().backward(*arguments) if _by_triton(volume) else backward_in_blocks(*arguments)
+        return (
+            _triton_kernels().backward(*arguments)
+            if _by_triton(volume)
+            else backward_in_blocks(*arguments)
+        )
 
 
 @torch.library.register_fake("ipr_lib::integral_forward")
@@ -100,7 +118,9 @@ def _differentiate(ctx, grad, *_):
 
 
 def _refuse(ctx, *grads):
-    raise RuntimeError("soft_argmax has no second derivative; write the expectation out in plain tensors for one")
+    raise RuntimeError(
+        "soft_argmax has no second derivative; write the expectation out in plain tensors for one"
+    )
 
 
 torch.library.register_autograd("ipr_lib::integral_forward", _differentiate, setup_context=_save)
@@ -117,7 +137,9 @@ def _triton_kernels():
     try:
         kernels.forward(torch.zeros(1, 1, 1, 1, 1, device="cuda"))
     except Exception as error:  # a missing compiler or driver comes in many shapes; the volume is summed all the same
-        warnings.warn(f"soft_argmax runs without its GPU kernels, for Triton failed: {error!r}", stacklevel=2)
+        warnings.warn(
+            f"soft_argmax runs without its GPU kernels, for Triton failed: {error!r}", stacklevel=2
+        )
         return None
     return kernels
 
@@ -144,7 +166,9 @@ def forward_in_blocks(volume):
         for block, places in zip(*part):
             block = loaded(block, scratch)
             # -inf throughout a piece: its exponentials are 0, not exp(-inf + inf).
-            peak = block.amax(dim=cut.of_joint, keepdim=True).clamp_(min=torch.finfo(scratch.dtype).min)
+            peak = block.amax(dim=cut.of_joint, keepdim=True).clamp_(
+                min=torch.finfo(scratch.dtype).min
+            )
             e = exponentials(block, peak, scratch)
             peaks.append(peak)
             sums.append(torch.bmm(places.expand(len(e), -1, -1), e))

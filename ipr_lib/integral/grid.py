@@ -87,7 +87,9 @@ def nearest_cell(cells, volume_shape):
         (..., 3) int64, inside the volume.
     """
     D, H, W = volume_shape
-    whole = torch.floor(cells + 0.5).nan_to_num(0.0, 0.0, 0.0).long()  # unknown targets may hold anything
+    whole = (
+        torch.floor(cells + 0.5).nan_to_num(0.0, 0.0, 0.0).long()
+    )  # unknown targets may hold anything
     return whole.clamp(min=0).minimum(constants((W - 1, H - 1, D - 1), whole))
 
 
@@ -136,9 +138,15 @@ def debiased_soft_argmax(volume, background=None):
     """
     expectation = soft_argmax(volume)
     flat = volume.flatten(2).to(expectation.dtype)
-    low = flat.detach().amin(dim=-1) if background is None else torch.as_tensor(background, dtype=flat.dtype, device=flat.device)
+    low = (
+        flat.detach().amin(dim=-1)
+        if background is None
+        else torch.as_tensor(background, dtype=flat.dtype, device=flat.device)
+    )
     share = flat.shape[-1] * torch.exp(low - flat.logsumexp(dim=-1))
-    share = torch.where(share < 1 - 1e-4, share, 0)[..., None]  # nothing but background: leave the middle as it is
+    share = torch.where(share < 1 - 1e-4, share, 0)[
+        ..., None
+    ]  # nothing but background: leave the middle as it is
     D, H, W = volume.shape[2:]
     middle = (constants((W, H, D), expectation) - 1) / 2
     return (expectation - share * middle) / (1 - share)

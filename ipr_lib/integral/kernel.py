@@ -12,13 +12,19 @@ import triton
 import triton.language as tl
 
 TILE = 2048  # cells of a tile: 16 a thread
-TILES_A_PROGRAM = 16  # enough to hide the start of a program, few enough to fill a GPU with a small batch
+TILES_A_PROGRAM = (
+    16  # enough to hide the start of a program, few enough to fill a GPU with a small batch
+)
 LOG2_E = tl.constexpr(1.4426950408889634)
-LOWEST = tl.constexpr(-3.4028234663852886e38)  # of float32; -inf would make exp(-inf + inf) of cells without weight
+LOWEST = tl.constexpr(
+    -3.4028234663852886e38
+)  # of float32; -inf would make exp(-inf + inf) of cells without weight
 
 
 @triton.jit
-def _tile(tile, D, cells, stride_d, stride_c, W: tl.constexpr, TILE_D: tl.constexpr, TILE_C: tl.constexpr):
+def _tile(
+    tile, D, cells, stride_d, stride_c, W: tl.constexpr, TILE_D: tl.constexpr, TILE_C: tl.constexpr
+):
     """Offsets in memory, mask and x, y, z of a tile's cells; all broadcast to (TILE_D, TILE_C)."""
     tiles_d = tl.cdiv(D, TILE_D)
     z = (tile % tiles_d) * TILE_D + tl.arange(0, TILE_D)[:, None]
@@ -29,8 +35,20 @@ def _tile(tile, D, cells, stride_d, stride_c, W: tl.constexpr, TILE_D: tl.conste
 
 @triton.jit
 def _forward_kernel(
-    logits, partial, J, D, cells, stride_b, stride_j, stride_d, stride_c, tiles, per_program,
-    W: tl.constexpr, TILE_D: tl.constexpr, TILE_C: tl.constexpr,
+    logits,
+    partial,
+    J,
+    D,
+    cells,
+    stride_b,
+    stride_j,
+    stride_d,
+    stride_c,
+    tiles,
+    per_program,
+    W: tl.constexpr,
+    TILE_D: tl.constexpr,
+    TILE_C: tl.constexpr,
 ):
     """Of the tiles of one program: maximum, and sums of e, e x, e y, e z with e = exp(logit - maximum)."""
     joint, program = tl.program_id(0), tl.program_id(1)
@@ -80,8 +98,24 @@ def _gather_kernel(partial, joints, peaks, totals, programs, PROGRAMS: tl.conste
 
 @triton.jit
 def _backward_kernel(
-    logits, result, grad, joints, peaks, totals, J, D, cells, stride_b, stride_j, stride_d, stride_c, tiles, per_program,
-    W: tl.constexpr, TILE_D: tl.constexpr, TILE_C: tl.constexpr,
+    logits,
+    result,
+    grad,
+    joints,
+    peaks,
+    totals,
+    J,
+    D,
+    cells,
+    stride_b,
+    stride_j,
+    stride_d,
+    stride_c,
+    tiles,
+    per_program,
+    W: tl.constexpr,
+    TILE_D: tl.constexpr,
+    TILE_C: tl.constexpr,
 ):
     """exp(logit - maximum) / total * (grad . (position - joint)), for the tiles of one program."""
     joint, program = tl.program_id(0), tl.program_id(1)
@@ -89,7 +123,11 @@ def _backward_kernel(
     peak, total = tl.load(peaks + joint), tl.load(totals + joint)
     grad += joint * 3
     joints += joint * 3
-    grad_x, grad_y, grad_z = tl.load(grad) / total, tl.load(grad + 1) / total, tl.load(grad + 2) / total
+    grad_x, grad_y, grad_z = (
+        tl.load(grad) / total,
+        tl.load(grad + 1) / total,
+        tl.load(grad + 2) / total,
+    )
     at_x, at_y, at_z = tl.load(joints), tl.load(joints + 1), tl.load(joints + 2)
     first = program * per_program
     for tile in range(first, tl.minimum(first + per_program, tiles)):
@@ -116,7 +154,13 @@ def forward(volume):
         with torch.cuda.device_of(volume):
             _forward_kernel[(B * J, programs)](volume, partial, *numbers, **sizes, num_warps=4)
             _gather_kernel[(B * J,)](
-                partial, joints, peak, total, programs, PROGRAMS=triton.next_power_of_2(programs), num_warps=1
+                partial,
+                joints,
+                peak,
+                total,
+                programs,
+                PROGRAMS=triton.next_power_of_2(programs),
+                num_warps=1,
             )
     return joints, peak, total
 
@@ -129,7 +173,15 @@ def backward(grad, volume, joints, peak, total):
     if B * J:
         with torch.cuda.device_of(volume):
             _backward_kernel[(B * J, programs)](
-                volume, result, grad.contiguous(), joints, peak, total, *numbers, **sizes, num_warps=4
+                volume,
+                result,
+                grad.contiguous(),
+                joints,
+                peak,
+                total,
+                *numbers,
+                **sizes,
+                num_warps=4,
             )
     return result
 

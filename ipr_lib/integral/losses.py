@@ -24,7 +24,9 @@ def masked_mean(values, weights):
     Returns:
         scalar.
     """
-    return weighted_sum(values.flatten(), weights.flatten()) / weights.sum().clamp(min=torch.finfo(values.dtype).tiny)
+    return weighted_sum(values.flatten(), weights.flatten()) / weights.sum().clamp(
+        min=torch.finfo(values.dtype).tiny
+    )
 
 
 def weighted_sum(values, weights):
@@ -72,8 +74,12 @@ def soft_argmax_loss(volume, cells, weights):
     if volume.device.type != "cpu" or not volume.is_contiguous() or torch.compiler.is_compiling():
         # A GPU's kernels make the gradient when the loss' own is there; they and the blocks know channels-last.
         return masked_mean((soft_argmax(volume) - cells).abs() / sides, weights)
-    weights, cells = (functional.pad(numbers, (1, 2)) for numbers in (shares(weights) / sides, cells))
-    return map_terms.over_joints(volume, map_terms.distance_of_expectation(volume.shape[2:], cells), weights, cells)
+    weights, cells = (
+        functional.pad(numbers, (1, 2)) for numbers in (shares(weights) / sides, cells)
+    )
+    return map_terms.over_joints(
+        volume, map_terms.distance_of_expectation(volume.shape[2:], cells), weights, cells
+    )
 
 
 def squared_heatmap_loss(volume, cells, weights, sigma=1.0):
@@ -93,8 +99,12 @@ def squared_heatmap_loss(volume, cells, weights, sigma=1.0):
     cells, known, planar = _prepare(volume, cells, weights)
     height = sigma * math.sqrt(2 * math.pi)  # of a column of the Gaussian, summed over depth
     return map_terms.over_joints(
-        volume, map_terms.squared_distance, shares(known), *gaussian_factors(cells, volume.shape[2:], sigma),
-        planar=planar, plane_term=map_terms.squared_plane_distance(height),
+        volume,
+        map_terms.squared_distance,
+        shares(known),
+        *gaussian_factors(cells, volume.shape[2:], sigma),
+        planar=planar,
+        plane_term=map_terms.squared_plane_distance(height),
     )
 
 
@@ -118,13 +128,25 @@ def softmax_heatmap_loss(volume, cells, weights, sigma=0.0):
 
         def of_true_cell(columns, weights):
             column = columns[:, :, 0]  # (B, J, D)
-            inside = torch.where(planar, column.logsumexp(-1), column.gather(2, z[..., None])[..., 0])
+            inside = torch.where(
+                planar, column.logsumexp(-1), column.gather(2, z[..., None])[..., 0]
+            )
             return -weighted_sum(inside, weights).sum()
 
-        return map_terms.over_joints(volume, map_terms.log_sum_exp, shares(known), index=index, of_cells=of_true_cell)
-    factors = (factor / factor.sum(-1, keepdim=True) for factor in gaussian_factors(cells, volume.shape[2:], sigma))
+        return map_terms.over_joints(
+            volume, map_terms.log_sum_exp, shares(known), index=index, of_cells=of_true_cell
+        )
+    factors = (
+        factor / factor.sum(-1, keepdim=True)
+        for factor in gaussian_factors(cells, volume.shape[2:], sigma)
+    )
     return map_terms.over_joints(
-        volume, map_terms.cross_entropy, shares(known), *factors, planar=planar, plane_term=map_terms.plane_cross_entropy
+        volume,
+        map_terms.cross_entropy,
+        shares(known),
+        *factors,
+        planar=planar,
+        plane_term=map_terms.plane_cross_entropy,
     )
 
 
@@ -150,19 +172,25 @@ def binary_heatmap_loss(volume, cells, weights, radius=1.5):
     x, y = (whole[..., None, :2] + disc).unbind(-1)  # (B, J, K)
     index = _column_index(volume, x.clamp(0, W - 1), y.clamp(0, H - 1))
     away = (x - cells[..., :1]).square() + (y - cells[..., 1:2]).square()
-    away = torch.where((x >= 0) & (x < W) & (y >= 0) & (y < H), away, torch.inf)  # no cell outside of the volume
+    away = torch.where(
+        (x >= 0) & (x < W) & (y >= 0) & (y < H), away, torch.inf
+    )  # no cell outside of the volume
     depth = torch.arange(D, device=cells.device) - cells[..., 2:, None]  # (B, J, 1, D)
     in_ball, in_disc = away[..., None] + depth.square() <= radius**2, away[planar] <= radius**2
     in_ball &= ~planar[..., None, None]
 
     def of_ball(columns, weights):
         ball = torch.where(in_ball, columns, 0).sum(dim=(2, 3))
-        some = functional.softplus(columns[planar]).sum(-1).clamp(min=torch.finfo(columns.dtype).tiny)
+        some = (
+            functional.softplus(columns[planar]).sum(-1).clamp(min=torch.finfo(columns.dtype).tiny)
+        )
         logit = some + torch.log(-torch.expm1(-some))
         disc = torch.where(in_disc, logit, 0).sum(-1)
         return -weighted_sum(ball, weights).sum() - weighted_sum(disc, weights[planar])
 
-    return map_terms.over_joints(volume, map_terms.softplus, shares(known), index=index, of_cells=of_ball)
+    return map_terms.over_joints(
+        volume, map_terms.softplus, shares(known), index=index, of_cells=of_ball
+    )
 
 
 def js_prior_loss(volume, cells, weights, sigma=1.0):
@@ -191,7 +219,9 @@ def js_prior_loss(volume, cells, weights, sigma=1.0):
         value = (p * (log_p - log_m) + q * (q.log() - log_m)) @ of_axis / 2
         return weighted_sum(value, weights), (log_p - log_m) * (weights @ of_axis.T / 2)
 
-    return map_terms.over_joints(volume, map_terms.of_marginals(divergence), shares(weights), q.clamp(min=tiny))
+    return map_terms.over_joints(
+        volume, map_terms.of_marginals(divergence), shares(weights), q.clamp(min=tiny)
+    )
 
 
 def expected_error_loss(volume, cells, weights):
@@ -210,7 +240,9 @@ def expected_error_loss(volume, cells, weights):
     cells, weights = _known_coordinates(volume, cells, weights)
     axes = map_terms.axis_matrix(volume.shape[2:], cells)
     of_axis = (map_terms.axis_matrix(volume.shape[2:], cells, start=1) > 0).to(cells.dtype)
-    away = (axes.sum(dim=1) - cells @ of_axis.T).abs() / (_sides(volume, cells) @ of_axis.T)  # (B, J, W + H + D), in shares
+    away = (axes.sum(dim=1) - cells @ of_axis.T).abs() / (
+        _sides(volume, cells) @ of_axis.T
+    )  # (B, J, W + H + D), in shares
 
     def expected(p, weights, away):
         return weighted_sum((p * away) @ of_axis, weights), away * (weights @ of_axis.T)

@@ -31,7 +31,9 @@ BLOCK_CELLS = 1 << 18  # of a thread: logits and gradient of a block, float32, f
 FACTOR_CELLS = 1 << 17  # of a thread: what a gradient's factor is worked out for at a time
 
 
-def over_joints(volume, term, weights, *targets, planar=None, plane_term=None, index=None, of_cells=None):
+def over_joints(
+    volume, term, weights, *targets, planar=None, plane_term=None, index=None, of_cells=None
+):
     """Sum of a term over all joints; differentiable once by the volume.
 
     Args:
@@ -60,12 +62,19 @@ class _Visit:
         gradient = like_in_large_pages(volume) if wanted else None
         kinds, sizes = _runs(volume, self.kinds)
         scratch = _scratch(volume, sizes)
-        blocks, *targets = (tensor.flatten(0, 1).split(sizes) for tensor in (volume, weights, *targets))
+        blocks, *targets = (
+            tensor.flatten(0, 1).split(sizes) for tensor in (volume, weights, *targets)
+        )
         outs = gradient.flatten(0, 1).split(sizes) if wanted else [None] * len(blocks)
         direct = wanted and gradient.dtype == scratch.dtype
         with torch.autocast(volume.device.type, enabled=False):
             values = [
-                self.terms[kind](loaded(block, scratch[0]), out, (scratch[0], out if direct else scratch[1]), *numbers)
+                self.terms[kind](
+                    loaded(block, scratch[0]),
+                    out,
+                    (scratch[0], out if direct else scratch[1]),
+                    *numbers,
+                )
                 for kind, block, out, *numbers in zip(kinds, blocks, outs, *targets)
             ]
             value = torch.cat(values).sum() if values else scratch.new_zeros(())
@@ -96,7 +105,10 @@ class _OverJoints(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        gradient, ctx.gradient = ctx.gradient, None  # handed on, not copied; asked again, it is made again
+        gradient, ctx.gradient = (
+            ctx.gradient,
+            None,
+        )  # handed on, not copied; asked again, it is made again
         if gradient is None:
             volume, weights, *targets = ctx.saved_tensors
             _, gradient = ctx.visit(volume, True, weights * grad, *targets)
@@ -120,12 +132,16 @@ def _runs(volume, kinds):
 
 def _scratch(volume, sizes):
     """Room for two blocks."""
-    return torch.empty(2, max(sizes, default=0), *volume.shape[2:], dtype=inside(volume), device=volume.device)
+    return torch.empty(
+        2, max(sizes, default=0), *volume.shape[2:], dtype=inside(volume), device=volume.device
+    )
 
 
 def _less_gaussian(h, scratch, x, y, z):
     """h minus the outer product of three factors (n, W), (n, H), (n, D): (n, D, H * W), in the scratch."""
-    return torch.addcmul(h.flatten(2), z[..., None], _plane(x, y)[:, None], value=-1, out=scratch.flatten(2))
+    return torch.addcmul(
+        h.flatten(2), z[..., None], _plane(x, y)[:, None], value=-1, out=scratch.flatten(2)
+    )
 
 
 def _plane(x, y):
@@ -154,11 +170,13 @@ def squared_distance(h, out, scratch, weights, x, y, z):
 
 def squared_plane_distance(height):
     """The same in the plane: the sum of h over depth, in shares of `height`, against a Gaussian of x and y alone."""
+
     def term(h, out, scratch, weights, x, y, z):
         rest = (h.flatten(2).sum(dim=1) / height).sub_(_plane(x, y))
         if out is not None:
             out.flatten(2).copy_((rest * (2 / height * weights[:, None]))[:, None])
         return weights * _sum_of_squares(rest)
+
     return term
 
 
@@ -205,7 +223,13 @@ def softplus(h, out, scratch, weights):
         value = above + _sum_of_logs(e.flatten(2), room.flatten(2), halvings=1)
     if out is not None:
         each = weights[:, None, None]
-        _times(e, out, scratch[0], lambda e, room: torch.div(each, torch.add(e, 1, out=room), out=room), e.flatten(2))
+        _times(
+            e,
+            out,
+            scratch[0],
+            lambda e, room: torch.div(each, torch.add(e, 1, out=room), out=room),
+            e.flatten(2),
+        )
     return weights * value
 
 
@@ -217,8 +241,8 @@ def _sum_of_logs(e, room, halvings):
     odd = []
     for _ in range(min(halvings, e.shape[1].bit_length() - 1)):
         half = e.shape[1] // 2
-        a, b = e[:, :half], e[:, half:2 * half]
-        odd += [e[:, 2 * half:]] * (e.shape[1] % 2)
+        a, b = e[:, :half], e[:, half : 2 * half]
+        odd += [e[:, 2 * half :]] * (e.shape[1] % 2)
         e = torch.addcmul(a, a, b, out=room[:, :half]).add_(b)
     return sum(torch.log1p(part).flatten(1).sum(dim=1) for part in (e, *odd))
 
@@ -229,6 +253,7 @@ def of_marginals(cost):
     Args:
         cost: function (p (n, W + H + D), weights, *targets) -> weighted values (n,), and their gradient by p.
     """
+
     def sums(e):
         along_z = e.flatten(2).sum(dim=2)
         return torch.cat([along_z.sum(dim=1, keepdim=True), along_z], dim=1)
@@ -247,6 +272,7 @@ def of_marginals(cost):
             plane = torch.add(y[:, :, None], x[:, None], out=plane).flatten(1)[:, None]
             _times(e, out, scratch[0], lambda z, room: torch.add(plane, z, out=room), z[..., None])
         return value
+
     return term
 
 
@@ -259,14 +285,20 @@ def distance_of_expectation(volume_shape, like):
     D, H, W = volume_shape
     x, y, z = (torch.arange(n, dtype=like.dtype, device=like.device) for n in (W, H, D))
     rows = torch.stack([torch.ones_like(z), z])  # (2, D)
-    columns = torch.stack([torch.ones_like(x).repeat(H), x.repeat(H), y.repeat_interleave(W)])  # (3, H * W)
+    columns = torch.stack(
+        [torch.ones_like(x).repeat(H), x.repeat(H), y.repeat_interleave(W)]
+    )  # (3, H * W)
 
     columns_down, rows_down = columns.T, rows.T
-    less_sum = torch.zeros(6, 6, dtype=like.dtype, device=like.device)  # minus the sum of six, in the place of the first
+    less_sum = torch.zeros(
+        6, 6, dtype=like.dtype, device=like.device
+    )  # minus the sum of six, in the place of the first
     less_sum[:, 0] = -1
 
     def sums(e):  # of e, e x, e y, e z, and two that nobody asks for
-        return torch.matmul(torch.bmm(rows.expand(len(e), -1, -1), e.flatten(2)), columns_down).flatten(1)
+        return torch.matmul(
+            torch.bmm(rows.expand(len(e), -1, -1), e.flatten(2)), columns_down
+        ).flatten(1)
 
     def term(h, out, scratch, weights, targets):
         e, _, found = exponentials_and_sums(h, scratch[1], sums)
@@ -275,9 +307,18 @@ def distance_of_expectation(volume_shape, like):
         off = mean - targets
         slope = off.sign().mul_(weights)
         if out is not None:
-            arms = torch.matmul(torch.addmm(slope, mean.mul_(slope), less_sum).div_(total).view(-1, 2, 3), columns)
-            _times(e, out, scratch[0], lambda z, room: torch.bmm(z.expand(len(e), -1, -1), arms, out=room), rows_down)
+            arms = torch.matmul(
+                torch.addmm(slope, mean.mul_(slope), less_sum).div_(total).view(-1, 2, 3), columns
+            )
+            _times(
+                e,
+                out,
+                scratch[0],
+                lambda z, room: torch.bmm(z.expand(len(e), -1, -1), arms, out=room),
+                rows_down,
+            )
         return off.mul_(slope)
+
     return term
 
 
@@ -288,10 +329,17 @@ def _times(e, out, scratch, factor, of_planes):
     room = scratch.flatten()[: n * step * H * W].view(n, step, H * W)
     parts = (e.flatten(2).split(step, 1), out.flatten(2).split(step, 1), of_planes.split(step, -2))
     for part, target, numbers in zip(*parts):
-        store(target, part, factor(numbers, room if part.shape[1] == step else room[:, : part.shape[1]]))
+        store(
+            target,
+            part,
+            factor(numbers, room if part.shape[1] == step else room[:, : part.shape[1]]),
+        )
 
 
 def axis_matrix(volume_shape, like, start=0):
     """(W + H + D, 3): start, start + 1, ... along x, y and z, each in its own rows and column, 0 elsewhere."""
-    axes = (torch.arange(start, start + size, dtype=like.dtype, device=like.device) for size in reversed(volume_shape))
+    axes = (
+        torch.arange(start, start + size, dtype=like.dtype, device=like.device)
+        for size in reversed(volume_shape)
+    )
     return torch.block_diag(*(axis[:, None] for axis in axes))

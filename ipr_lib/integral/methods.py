@@ -26,7 +26,9 @@ def decode_direct(output, crop_px, depth_mm):
     """Output (B, J, 3) of a DirectNet: shares of the volume's sides, 0 is its middle."""
     middle = (crop_px - 1) / 2
     output = output.float()
-    return output * constants((crop_px, crop_px, depth_mm), output) + constants((middle, middle, 0.0), output)
+    return output * constants((crop_px, crop_px, depth_mm), output) + constants(
+        (middle, middle, 0.0), output
+    )
 
 
 def decode_expectation(volume, crop_px, depth_mm):
@@ -41,7 +43,9 @@ def decode_argmax(volume, crop_px, depth_mm):
 
 def decode_shifted_argmax(volume, crop_px, depth_mm):
     """Centre of the largest cell, a quarter of a cell towards its higher neighbours."""
-    return cells_to_joints(hard_argmax(volume, quarter_shift=True), volume.shape[2:], crop_px, depth_mm)
+    return cells_to_joints(
+        hard_argmax(volume, quarter_shift=True), volume.shape[2:], crop_px, depth_mm
+    )
 
 
 def decode_debiased(volume, crop_px, depth_mm):
@@ -67,16 +71,24 @@ def _coordinates(weights):
 
 def _on_joints(decode):
     """L1 on decoded joints."""
+
     def loss(output, joints, weights, crop_px, depth_mm):
-        return losses.integral_loss(decode(output, crop_px, depth_mm), joints, weights, (crop_px, crop_px, depth_mm))
+        return losses.integral_loss(
+            decode(output, crop_px, depth_mm), joints, weights, (crop_px, crop_px, depth_mm)
+        )
+
     loss.counts = _coordinates
     return loss
 
 
 def _on_volume(heatmap_loss, counts=losses.joint_weights):
     """A loss of (volume, cells, weights)."""
+
     def loss(volume, joints, weights, crop_px, depth_mm):
-        return heatmap_loss(volume, joints_to_cells(joints, volume.shape[2:], crop_px, depth_mm), weights)
+        return heatmap_loss(
+            volume, joints_to_cells(joints, volume.shape[2:], crop_px, depth_mm), weights
+        )
+
     loss.counts = counts
     return loss
 
@@ -84,6 +96,7 @@ def _on_volume(heatmap_loss, counts=losses.joint_weights):
 def _sum(*parts):
     def loss(*arguments):
         return sum(part(*arguments) for part in parts)
+
     loss.counts = parts[0].counts
     return loss
 
@@ -120,28 +133,53 @@ class Method:
     @property
     def decoders(self):
         """All decoders that can read the network's output, its own first."""
-        return (self.decoder, *(name for name in DECODERS if name not in (self.decoder, "direct") and self.head == "volume"))
+        return (
+            self.decoder,
+            *(
+                name
+                for name in DECODERS
+                if name not in (self.decoder, "direct") and self.head == "volume"
+            ),
+        )
 
 
 def _volume(name, text, *stages, decoder="expectation"):
     return Method(name, text, "volume", stages, decoder)
 
 
-METHODS = {method.name: method for method in (
-    Method("R1", "coordinates directly, L1", "direct", ((1.0, DIRECT),), "direct"),
-    _volume("H1", "squared error against a Gaussian", (1.0, SQUARED), decoder="argmax"),
-    _volume("H2", "softmax cross-entropy against the true cell", (1.0, SOFTMAX), decoder="argmax"),
-    _volume("H3", "binary cross-entropy against a ball", (1.0, BINARY), decoder="argmax"),
-    _volume("I1", "H1's loss for the first half, then integral", (0.5, SQUARED), (1.0, INTEGRAL)),
-    _volume("I2", "H2's loss for the first half, then integral", (0.5, SOFTMAX), (1.0, INTEGRAL)),
-    _volume("I3", "H3's loss for the first half, then integral", (0.5, BINARY), (1.0, INTEGRAL)),
-    _volume("I*", "integral from scratch", (1.0, INTEGRAL)),
-    _volume("I* + prior", "integral and Jensen-Shannon prior",
-            (1.0, _sum(INTEGRAL, _on_volume(losses.js_prior_loss, _coordinates)))),
-    _volume("I* de-biased", "integral without the background's share",
-            (1.0, _on_joints(decode_debiased)), decoder="expectation, de-biased"),
-    _volume("E", "expected error", (1.0, _on_volume(losses.expected_error_loss, _coordinates))),
-)}
+METHODS = {
+    method.name: method
+    for method in (
+        Method("R1", "coordinates directly, L1", "direct", ((1.0, DIRECT),), "direct"),
+        _volume("H1", "squared error against a Gaussian", (1.0, SQUARED), decoder="argmax"),
+        _volume(
+            "H2", "softmax cross-entropy against the true cell", (1.0, SOFTMAX), decoder="argmax"
+        ),
+        _volume("H3", "binary cross-entropy against a ball", (1.0, BINARY), decoder="argmax"),
+        _volume(
+            "I1", "H1's loss for the first half, then integral", (0.5, SQUARED), (1.0, INTEGRAL)
+        ),
+        _volume(
+            "I2", "H2's loss for the first half, then integral", (0.5, SOFTMAX), (1.0, INTEGRAL)
+        ),
+        _volume(
+            "I3", "H3's loss for the first half, then integral", (0.5, BINARY), (1.0, INTEGRAL)
+        ),
+        _volume("I*", "integral from scratch", (1.0, INTEGRAL)),
+        _volume(
+            "I* + prior",
+            "integral and Jensen-Shannon prior",
+            (1.0, _sum(INTEGRAL, _on_volume(losses.js_prior_loss, _coordinates))),
+        ),
+        _volume(
+            "I* de-biased",
+            "integral without the background's share",
+            (1.0, _on_joints(decode_debiased)),
+            decoder="expectation, de-biased",
+        ),
+        _volume("E", "expected error", (1.0, _on_volume(losses.expected_error_loss, _coordinates))),
+    )
+}
 
 
 def decode(method, output, crop_px, depth_mm, decoder=None):

@@ -27,7 +27,9 @@ from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS, bone_lengths
 from ..parallel import parallel_map
 from ..progress import progress
 
-BONE_MM = 1.0  # bones of one subject may differ by this much between poses, and between left and right
+BONE_MM = (
+    1.0  # bones of one subject may differ by this much between poses, and between left and right
+)
 OUTSIDE = 0.1  # share of a sequence's joints that may lie outside of its pictures; a wrong camera throws out all
 
 
@@ -67,12 +69,18 @@ def check(root, metadata=None, workers=1):
     problems += _bones(sequences, subjects)
     table = _table(sequences, subjects, steps)
     if not (root / "capture.json").exists():
-        known = [key for key in DAMAGED_SEQUENCES if any(row["key"][:3] == key for row in sequences)]
+        known = [
+            key for key in DAMAGED_SEQUENCES if any(row["key"][:3] == key for row in sequences)
+        ]
         table += [
             f"S{subject} {action_name(action)} {subaction}: its labels are known to drift; score with and without it"
             for subject, action, subaction in known
         ]
-        table += [f"{name} is left out by convention" for name in SKIPPED_FOLDERS if parse_folder_name(name)[0] in subjects]
+        table += [
+            f"{name} is left out by convention"
+            for name in SKIPPED_FOLDERS
+            if parse_folder_name(name)[0] in subjects
+        ]
     return "\n".join(table), problems
 
 
@@ -85,13 +93,21 @@ def inspect(folder):
         camera, n = sequence.camera, len(sequence.joints_world)
         names = sorted(path.name for path in folder.glob("*.jpg"))
         frames = [int(name[-10:-4]) - 1 for name in names if name[-10:-4].isdecimal()]
-        if names != [picture_name(folder.name, frame) for frame in frames] or not frames or frames[-1] >= n:
-            raise InputError(f"expected pictures 1 … {n} with names like {picture_name(folder.name, 0)}")
+        if (
+            names != [picture_name(folder.name, frame) for frame in frames]
+            or not frames
+            or frames[-1] >= n
+        ):
+            raise InputError(
+                f"expected pictures 1 … {n} with names like {picture_name(folder.name, 0)}"
+            )
         for name in names:
             path = folder / name
             size = picture_size(path)
             if size != (camera.width, camera.height):
-                raise InputError(f"{name} is of {size[0]} x {size[1]} px, its label says {camera.width} x {camera.height}")
+                raise InputError(
+                    f"{name} is of {size[0]} x {size[1]} px, its label says {camera.width} x {camera.height}"
+                )
             with open(path, "rb") as file:
                 file.seek(-2, 2)
                 if file.read() != b"\xff\xd9":
@@ -100,24 +116,38 @@ def inspect(folder):
         return row | {"error": str(error).removeprefix(f"{folder}/")}
     lengths = bone_lengths(sequence.joints_world, _MEASURED)
     joints_img = camera.camera_to_image(camera.world_to_camera(sequence.joints_world[frames]))
-    outside = ((joints_img < -0.5) | (joints_img > np.array([camera.width, camera.height]) - 0.5)).any(-1)
+    outside = (
+        (joints_img < -0.5) | (joints_img > np.array([camera.width, camera.height]) - 0.5)
+    ).any(-1)
     if outside.mean() > OUTSIDE:
-        row["error"] = f"{outside.mean():.0%} of the joints lie outside of the pictures; is it the right camera?"
+        row["error"] = (
+            f"{outside.mean():.0%} of the joints lie outside of the pictures; is it the right camera?"
+        )
     return row | {
-        "n": n, "frames": np.array(frames), "size": (camera.width, camera.height), "lens": camera.k is not None,
-        "shortest": lengths.min(0), "longest": lengths.max(0), "outside": outside.mean(),
+        "n": n,
+        "frames": np.array(frames),
+        "size": (camera.width, camera.height),
+        "lens": camera.k is not None,
+        "shortest": lengths.min(0),
+        "longest": lengths.max(0),
+        "outside": outside.mean(),
     }
 
 
 _MEASURED = type(HUMAN36M)(
-    HUMAN36M.names[:SCORED_JOINTS], HUMAN36M.parents[:SCORED_JOINTS], HUMAN36M.flip_pairs, HUMAN36M.root
+    HUMAN36M.names[:SCORED_JOINTS],
+    HUMAN36M.parents[:SCORED_JOINTS],
+    HUMAN36M.flip_pairs,
+    HUMAN36M.root,
 )
 
 
 def _step(row):
     """The smallest step whose pictures are all there."""
     there = set(row["frames"].tolist())
-    fits = (step for step in row["frames"].tolist()[1:] if there.issuperset(range(0, row["n"], step)))
+    fits = (
+        step for step in row["frames"].tolist()[1:] if there.issuperset(range(0, row["n"], step))
+    )
     return next(fits, row["n"])
 
 
@@ -126,10 +156,14 @@ def _own_takes(root):
     path = root / "capture.json"
     manifest = read_json(path) if path.exists() else {}
     try:
-        takes = [(take["subject"], take["action"], take["take"]) for take in manifest.get("motion", ())]
+        takes = [
+            (take["subject"], take["action"], take["take"]) for take in manifest.get("motion", ())
+        ]
         return {(*take, camera) for take in takes for camera in manifest["cameras"]}
     except (AttributeError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not a capture's recipe ({error!r}); write the capture again") from error
+        raise InputError(
+            f"{path} is not a capture's recipe ({error!r}); write the capture again"
+        ) from error
 
 
 def _missing(sequences, subjects, metadata, there, own):
@@ -139,12 +173,19 @@ def _missing(sequences, subjects, metadata, there, own):
         actions, takes, cameras = ({key[i] for key in keys} for i in (1, 2, 3))
     else:
         actions, takes, cameras = range(FIRST_ACTION, FIRST_ACTION + len(ACTIONS)), (1, 2), CAMERAS
-    wanted = own or {(s, a, t, c) for s in subjects for a in actions for t in takes for c in cameras}
-    lines = [f"{name} is missing" for key in sorted(wanted - there) if (name := folder_name(*key)) not in SKIPPED_FOLDERS]
+    wanted = own or {
+        (s, a, t, c) for s in subjects for a in actions for t in takes for c in cameras
+    }
+    lines = [
+        f"{name} is missing"
+        for key in sorted(wanted - there)
+        if (name := folder_name(*key)) not in SKIPPED_FOLDERS
+    ]
     counts = metadata.counts if metadata else {}
     return lines + [
         f"{row['name']}: {row['n']} poses, {metadata.path} implies {counts[row['key'][:3]]}"
-        for row in sequences if counts.get(row["key"][:3], row["n"]) != row["n"]
+        for row in sequences
+        if counts.get(row["key"][:3], row["n"]) != row["n"]
     ]
 
 
@@ -158,7 +199,10 @@ def _bones(sequences, subjects):
         if longest[worst] - shortest[worst] > BONE_MM:
             own = [row for row in sequences if row["key"][0] == subject]
             usual = np.median([(row["longest"] + row["shortest"])[worst] / 2 for row in own])
-            odd = max(own, key=lambda row: max(row["longest"][worst] - usual, usual - row["shortest"][worst]))
+            odd = max(
+                own,
+                key=lambda row: max(row["longest"][worst] - usual, usual - row["shortest"][worst]),
+            )
             lines.append(
                 f"S{subject}: the bone above {names[worst]} is {shortest[worst]:.1f} to {longest[worst]:.1f} mm long, "
                 f"expected one length; see {odd['name']}"
@@ -186,7 +230,20 @@ def _sides():
 def _table(sequences, subjects, steps):
     """Lines: one row a subject, then pictures by action and by camera."""
     cameras = sorted({row["key"][3] for row in sequences})
-    rows = [["", "folders", "poses", "step", "pictures", "size", "lens", "bones vary", "left-right", "outside"]]
+    rows = [
+        [
+            "",
+            "folders",
+            "poses",
+            "step",
+            "pictures",
+            "size",
+            "lens",
+            "bones vary",
+            "left-right",
+            "outside",
+        ]
+    ]
     pictures, by_camera = Counter(), Counter()
     for subject in subjects:
         own = [row for row in sequences if row["key"][0] == subject]
@@ -196,17 +253,31 @@ def _table(sequences, subjects, steps):
             by_camera[row["key"][3], subject] += count
             pictures[row["key"][1], subject] += count
         sides = max(abs(longest[right] - longest[left]) for right, left in _sides())
-        rows.append([
-            f"S{subject}", len(own), sum(row["n"] for row in own), steps[subject],
-            sum(pictures[key] for key in pictures if key[1] == subject), " ".join(sorted({"x".join(map(str, row["size"])) for row in own})),
-            "/".join(sorted({"full" if row["lens"] else "pinhole" for row in own})),
-            f"{(longest - shortest).max():.2f} mm", f"{sides:.2f} mm", f"{np.mean([row['outside'] for row in own]):.2%}",
-        ])
+        rows.append(
+            [
+                f"S{subject}",
+                len(own),
+                sum(row["n"] for row in own),
+                steps[subject],
+                sum(pictures[key] for key in pictures if key[1] == subject),
+                " ".join(sorted({"x".join(map(str, row["size"])) for row in own})),
+                "/".join(sorted({"full" if row["lens"] else "pinhole" for row in own})),
+                f"{(longest - shortest).max():.2f} mm",
+                f"{sides:.2f} mm",
+                f"{np.mean([row['outside'] for row in own]):.2%}",
+            ]
+        )
     actions = sorted({action for action, _ in pictures})
     parts = [["pictures", *(f"S{subject}" for subject in subjects), "all"]]
     for name, counts in (
-        *((action_name(action), [pictures[action, subject] for subject in subjects]) for action in actions),
-        *((f"camera {camera}", [by_camera[camera, subject] for subject in subjects]) for camera in cameras),
+        *(
+            (action_name(action), [pictures[action, subject] for subject in subjects])
+            for action in actions
+        ),
+        *(
+            (f"camera {camera}", [by_camera[camera, subject] for subject in subjects])
+            for camera in cameras
+        ),
         ("all", [sum(pictures[action, subject] for action in actions) for subject in subjects]),
     ):
         parts.append([name, *counts, sum(counts)])
@@ -216,4 +287,7 @@ def _table(sequences, subjects, steps):
 def _aligned(rows):
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells)]
-    return ["  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))]) for row in cells]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))])
+        for row in cells
+    ]

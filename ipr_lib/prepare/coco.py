@@ -55,7 +55,9 @@ def read_coco(path, folder, min_keypoints=1, min_box_px=0.0):
     folder = Path(folder)
     people, skipped, problems = read_people(path)
     if people.skeleton != COCO:
-        raise InputError(f"{path} holds another joint set than COCO's 17; name a person_keypoints_*.json")
+        raise InputError(
+            f"{path} holds another joint set than COCO's 17; name a person_keypoints_*.json"
+        )
     try:
         present = set(os.listdir(folder))
     except OSError as error:
@@ -67,10 +69,16 @@ def read_coco(path, folder, min_keypoints=1, min_box_px=0.0):
     people = people.select(enough & large)
     wanted = np.bincount(people.picture, minlength=len(people.picture_name)) > 0
     there = np.array([name in present for name in people.picture_name], bool)
-    problems += [f"{folder / people.picture_name[row]} is missing" for row in np.flatnonzero(wanted & ~there)]
+    problems += [
+        f"{folder / people.picture_name[row]} is missing" for row in np.flatnonzero(wanted & ~there)
+    ]
     people = people.of_pictures(wanted & there)
     if not len(people):
         raise InputError(
             f"{path} and {folder} leave nobody: {dict(+skipped)} skipped, {int((wanted & ~there).sum())} pictures missing"
         )
-    return replace(people, picture_name=[f"{folder.name}/{name}" for name in people.picture_name]), +skipped, problems
+    return (
+        replace(people, picture_name=[f"{folder.name}/{name}" for name in people.picture_name]),
+        +skipped,
+        problems,
+    )

@@ -70,7 +70,9 @@ class Task:
     def raw_path(self, kind):
         """Path of the sequence's file of one kind."""
         name, camera = self.metadata.names[self.key], self.metadata.camera_names[self.camera_id - 1]
-        name = {"D3_Positions": f"{name}.cdf", "Videos": f"{name}.{camera}.mp4"}.get(kind, f"{name}.{camera}.cdf")
+        name = {"D3_Positions": f"{name}.cdf", "Videos": f"{name}.{camera}.mp4"}.get(
+            kind, f"{name}.{camera}.cdf"
+        )
         return self.folders[kind] / name
 
 
@@ -88,11 +90,15 @@ def read_labels(task):
     joints_world = read_pose(path, RAW_JOINTS * 3).reshape(-1, RAW_JOINTS, 3)[:, JOINTS]
     if not np.isfinite(joints_world).all():
         frame, joint = np.argwhere(~np.isfinite(joints_world).all(-1))[0]
-        raise InputError(f"{path}: joint {JOINTS[joint]} of pose {frame} is not finite; download it again")
+        raise InputError(
+            f"{path}: joint {JOINTS[joint]} of pose {frame} is not finite; download it again"
+        )
     camera = read_camera(task.metadata, task.subject, task.camera_id, 0, 0, lens=True)
     joints_cam = camera.world_to_camera(joints_world)
     if (joints_cam[..., 2] <= 0).any():
-        raise InputError(f"{path}: a joint lies behind camera {task.camera_id}; get {task.metadata.path} again")
+        raise InputError(
+            f"{path}: a joint lies behind camera {task.camera_id}; get {task.metadata.path} again"
+        )
     ours = {"D3_Positions_mono": joints_cam, "D2_Positions": camera.camera_to_image(joints_cam)}
     limits = {"D3_Positions_mono": (_TOLERANCE_MM, "mm"), "D2_Positions": (_TOLERANCE_PX, "px")}
     checked = False
@@ -102,7 +108,9 @@ def read_labels(task):
         other, size = task.raw_path(kind), ours[kind].shape[-1]
         theirs = read_pose(other, RAW_JOINTS * size).reshape(-1, RAW_JOINTS, size)[:, JOINTS]
         if len(theirs) != len(joints_world):
-            raise InputError(f"{other} has {len(theirs)} poses, {path} has {len(joints_world)}; download both again")
+            raise InputError(
+                f"{other} has {len(theirs)} poses, {path} has {len(joints_world)}; download both again"
+            )
         errors = np.abs(theirs - ours[kind]).max((1, 2))
         (limit, unit), worst = limits[kind], int(np.argmax(errors))
         # The labels of these are known to be off; whether they are so alike in all files, nobody states.
@@ -149,10 +157,14 @@ def _write_sequence(task):
     try:
         joints_world, checked = read_labels(task)
         n = len(joints_world)
-        wanted = sorted(set(range(0, n, task.step)) | {frame for frame in _present(task.target) if frame < n})
+        wanted = sorted(
+            set(range(0, n, task.step)) | {frame for frame in _present(task.target) if frame < n}
+        )
         if _has_pictures(task):  # then it is the lens that differs
             size = layout.read_sequence(task.target).camera
-            camera = read_camera(task.metadata, task.subject, task.camera_id, size.width, size.height, task.lens)
+            camera = read_camera(
+                task.metadata, task.subject, task.camera_id, size.width, size.height, task.lens
+            )
             layout.write_meta(task.target / META_NAME, camera, joints_world)
             return None, checked
         with atomic_path(task.target) as folder:
@@ -183,11 +195,26 @@ def _present(folder):
 
 
 def _is_written(task):
-    return _has_pictures(task) and (layout.read_sequence(task.target).camera.k is not None) == task.lens
+    return (
+        _has_pictures(task)
+        and (layout.read_sequence(task.target).camera.k is not None) == task.lens
+    )
 
 
-def prepare(source, target, *, subjects=SUBJECTS, actions=ALL_ACTIONS, step=TRAIN_STEP, test_step=TEST_STEP,
-            test_subjects=layout.TEST_SUBJECTS, lens=False, reader="opencv", metadata=None, workers=1):
+def prepare(
+    source,
+    target,
+    *,
+    subjects=SUBJECTS,
+    actions=ALL_ACTIONS,
+    step=TRAIN_STEP,
+    test_step=TEST_STEP,
+    test_subjects=layout.TEST_SUBJECTS,
+    lens=False,
+    reader="opencv",
+    metadata=None,
+    workers=1,
+):
     """Write the prepared layout from the raw download; what is there already is kept.
 
     Args:
@@ -211,7 +238,19 @@ def prepare(source, target, *, subjects=SUBJECTS, actions=ALL_ACTIONS, step=TRAI
     def place(name):
         return target / name
 
-    return run(source, target.parent, steps, actions, place, _is_written, _write_sequence, lens, reader, metadata, workers)
+    return run(
+        source,
+        target.parent,
+        steps,
+        actions,
+        place,
+        _is_written,
+        _write_sequence,
+        lens,
+        reader,
+        metadata,
+        workers,
+    )
 
 
 def run(source, scratch, steps, actions, place, is_done, work, lens, reader, metadata, workers):
@@ -236,7 +275,9 @@ def run(source, scratch, steps, actions, place, is_done, work, lens, reader, met
                 report.append(f"{name} is left out, as is customary: its video is damaged")
                 continue
             total += 1
-            task = Task(place(name), subject, action, subaction, camera_id, step, lens, reader, metadata, {})
+            task = Task(
+                place(name), subject, action, subaction, camera_id, step, lens, reader, metadata, {}
+            )
             if not is_done(task):
                 tasks.setdefault(subject, []).append(task)
     todo = sum(map(len, tasks.values()))
@@ -256,7 +297,9 @@ def run(source, scratch, steps, actions, place, is_done, work, lens, reader, met
                             failures.setdefault((title, error), []).append(task.camera_id)
             except InputError as error:
                 failures[f"S{subject}", str(error)] = []
-    report.append(f"{total - todo} of {total} sequences and cameras were there already, {todo} were worked on")
+    report.append(
+        f"{total - todo} of {total} sequences and cameras were there already, {todo} were worked on"
+    )
     if unchecked:
         report.append(
             f"{unchecked} cameras could not be checked: put Poses_D3_Positions_mono or Poses_D2_Positions beside the rest"
@@ -273,10 +316,14 @@ def find_metadata(source):
     """Path of metadata.xml in the folder of the download or one below; InputError if there is none."""
     source = Path(source)
     if not source.is_dir():
-        raise InputError(f"{source}: no such folder; name the folder that holds the download of Human3.6M")
+        raise InputError(
+            f"{source}: no such folder; name the folder that holds the download of Human3.6M"
+        )
     found = [source / NAME] if (source / NAME).is_file() else sorted(source.glob(f"*/{NAME}"))
     if not found:
-        raise InputError(f"{source} holds no {NAME}; copy it there from the code archive (Release-v1.x) of the data set")
+        raise InputError(
+            f"{source} holds no {NAME}; copy it there from the code archive (Release-v1.x) of the data set"
+        )
     return found[0]
 
 

@@ -29,8 +29,22 @@ from ..files import InputError
 from .human36m import ALL_ACTIONS, read_frames, read_labels, run
 
 
-def prepare_stores(source, target, name, *, crop_px, subjects=SUBJECTS, actions=ALL_ACTIONS, step=TRAIN_STEP,
-                   test_step=TEST_STEP, test_subjects=TEST_SUBJECTS, lens=False, reader="opencv", metadata=None, workers=1):
+def prepare_stores(
+    source,
+    target,
+    name,
+    *,
+    crop_px,
+    subjects=SUBJECTS,
+    actions=ALL_ACTIONS,
+    step=TRAIN_STEP,
+    test_step=TEST_STEP,
+    test_subjects=TEST_SUBJECTS,
+    lens=False,
+    reader="opencv",
+    metadata=None,
+    workers=1,
+):
     """Write the crop stores of training and test subjects from the raw download.
 
     Each sequence and camera becomes a small store of its own first, so an interrupted run goes on where it was. When all
@@ -55,24 +69,52 @@ def prepare_stores(source, target, name, *, crop_px, subjects=SUBJECTS, actions=
         own = [subject for subject in subjects if (subject in test_subjects) == (part == "test")]
         path = target / f"{name}-{part}-{crop_px}.crops"
         recipe = {
-            "source": name, "subjects": own, "step": steps[own[0]] if own else None, "crop_px": crop_px,
-            "stored_px": stored_px, "origin": None, "lens": lens, "actions": list(actions),
+            "source": name,
+            "subjects": own,
+            "step": steps[own[0]] if own else None,
+            "crop_px": crop_px,
+            "stored_px": stored_px,
+            "origin": None,
+            "lens": lens,
+            "actions": list(actions),
         }
         if own and _has_recipe(path, recipe):
             report.append(f"{path} was there already: {len(open_store(path))} items")
         elif own:
-            names = sorted(folder_name(*numbers) for numbers in itertools.product(own, actions, (1, 2), CAMERAS))
-            parts = [scratch / f"{folder}.crops" for folder in names if folder not in SKIPPED_FOLDERS]
+            names = sorted(
+                folder_name(*numbers)
+                for numbers in itertools.product(own, actions, (1, 2), CAMERAS)
+            )
+            parts = [
+                scratch / f"{folder}.crops" for folder in names if folder not in SKIPPED_FOLDERS
+            ]
             joins[path] = parts, recipe
             folders |= dict.fromkeys(parts, join_folder(parts, recipe))
-    todo = {subject: steps[subject] for parts, recipe in joins.values() for subject in recipe["subjects"]}
+    todo = {
+        subject: steps[subject]
+        for parts, recipe in joins.values()
+        for subject in recipe["subjects"]
+    }
 
     def is_done(task):
-        return is_joined(folders[task.target], task.target) or _has_recipe(task.target, _recipe(task, stored_px))
+        return is_joined(folders[task.target], task.target) or _has_recipe(
+            task.target, _recipe(task, stored_px)
+        )
 
     if todo:
-        report += run(source, target, todo, actions, lambda folder: scratch / f"{folder}.crops", is_done,
-                      partial(_write_part, stored_px), lens, reader, metadata, workers)
+        report += run(
+            source,
+            target,
+            todo,
+            actions,
+            lambda folder: scratch / f"{folder}.crops",
+            is_done,
+            partial(_write_part, stored_px),
+            lens,
+            reader,
+            metadata,
+            workers,
+        )
     for path, (parts, recipe) in joins.items():
         join_stores(path, parts, recipe)
         report.append(f"{path}: {len(open_store(path))} items")
@@ -88,7 +130,12 @@ def _has_recipe(path, recipe):
 
 
 def _recipe(task, stored_px):
-    return {"source": task.target.stem, "step": task.step, "stored_px": stored_px, "lens": task.lens}
+    return {
+        "source": task.target.stem,
+        "step": task.step,
+        "stored_px": stored_px,
+        "lens": task.lens,
+    }
 
 
 def _write_part(stored_px, task):
@@ -101,7 +148,8 @@ def _write_part(stored_px, task):
         sequence = Sequence(task.target, *task.key, task.camera_id, camera, joints_world)
         columns = label_columns(sequence, wanted, stored_px)
         jpegs = [
-            encode_crop(picture, affine, stored_px) for (_, picture), affine in zip(frames, columns["affine"], strict=True)
+            encode_crop(picture, affine, stored_px)
+            for (_, picture), affine in zip(frames, columns["affine"], strict=True)
         ]
         write_store(task.target, columns, jpegs, _recipe(task, stored_px))
     except InputError as error:

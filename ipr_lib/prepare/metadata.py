@@ -16,7 +16,9 @@ from ..geometry.camera import Camera
 NAME = "metadata.xml"
 _ALL_SUBJECTS = 11  # the file knows S2, S3, S4 and S10 too, whose poses were never handed out
 _SUBACTIONS = (1, 2)
-_TAKES = [(action, take) for action in range(1, FIRST_ACTION + len(ACTIONS)) for take in _SUBACTIONS]
+_TAKES = [
+    (action, take) for action in range(1, FIRST_ACTION + len(ACTIONS)) for take in _SUBACTIONS
+]
 _MEND = "get metadata.xml again; it lies in the code archive (Release-v1.x) of the data set's site"
 
 
@@ -54,13 +56,19 @@ def read_metadata(path):
         root = ElementTree.fromstring(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); {_MEND}") from error
-    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the latter two: a damaged encoding mark
+    except (
+        ElementTree.ParseError,
+        ValueError,
+        LookupError,
+    ) as error:  # the latter two: a damaged encoding mark
         raise InputError(f"{path} is no whole XML file ({error}); {_MEND}") from error
     try:
         names = _names(root)
         camera_names = tuple(_text(item) for item in _child(root, "dbcameras/index2id"))
         if len(camera_names) != len(CAMERAS) or not all(name.isdecimal() for name in camera_names):
-            raise ValueError(f"dbcameras/index2id names the cameras {', '.join(camera_names)}, expected four numbers")
+            raise ValueError(
+                f"dbcameras/index2id names the cameras {', '.join(camera_names)}, expected four numbers"
+            )
         if len(set(camera_names)) < len(camera_names):
             raise ValueError("dbcameras/index2id names a camera twice")
         w0 = _numbers(_text(_child(root, "w0")))
@@ -68,7 +76,9 @@ def read_metadata(path):
             raise ValueError(f"w0 holds {w0.size} numbers, expected 300")
         counts = _counts(root)
     except ValueError as error:
-        raise InputError(f"{path}: {error}; this is not the known version of the file, {_MEND}") from error
+        raise InputError(
+            f"{path}: {error}; this is not the known version of the file, {_MEND}"
+        ) from error
     return Metadata(path, names, camera_names, w0, counts)
 
 
@@ -98,11 +108,17 @@ def _names(root):
     names = {}
     for (action, take), row in zip(_TAKES, rows[1:]):
         if row[:2] != [str(action), str(take)] or len(row) != 2 + _ALL_SUBJECTS:
-            raise ValueError(f"row {1 + len(names) // _ALL_SUBJECTS} of mapping is not action {action}, take {take}")
+            raise ValueError(
+                f"row {1 + len(names) // _ALL_SUBJECTS} of mapping is not action {action}, take {take}"
+            )
         for subject, name in enumerate(row[2:], 1):
-            plain = name.replace(" ", "").replace("_", "").isalnum() and name.isascii()  # it becomes part of a path
+            plain = (
+                name.replace(" ", "").replace("_", "").isalnum() and name.isascii()
+            )  # it becomes part of a path
             if subject in SUBJECTS and not plain:
-                raise ValueError(f"mapping calls action {action}, take {take} of S{subject} {name!r}")
+                raise ValueError(
+                    f"mapping calls action {action}, take {take} of S{subject} {name!r}"
+                )
             names[subject, action, take] = name
     if len(names) != len(_TAKES) * _ALL_SUBJECTS:
         raise ValueError(f"mapping has {len(rows)} rows, expected {1 + len(_TAKES)} or more")
@@ -122,7 +138,7 @@ def _counts(root):
     counts = {}
     try:
         for subject in SUBJECTS:
-            for action, take in _TAKES[len(_SUBACTIONS):]:
+            for action, take in _TAKES[len(_SUBACTIONS) :]:
                 # The data set's own code looks up column action * 2 + subaction - 1, counted from 1.
                 *videos, mocap = _numbers(rows[subject - 1][action * 2 + take - 2])
                 counts[subject, action, take] = int(min(*videos, mocap // 4))
@@ -148,15 +164,22 @@ def read_camera(metadata, subject, camera_id, width, height, lens=False):
         InputError: `w0` holds no such camera.
     """
     start = 6 * ((camera_id - 1) * _ALL_SUBJECTS + subject - 1)
-    outer, inner = metadata.w0[start:start + 6], metadata.w0[264 + 9 * (camera_id - 1):][:9]
-    if not (np.isfinite(outer).all() and outer[3:].any() and np.isfinite(inner).all() and (inner[:2] > 0).all()):
+    outer, inner = metadata.w0[start : start + 6], metadata.w0[264 + 9 * (camera_id - 1) :][:9]
+    if not (
+        np.isfinite(outer).all()
+        and outer[3:].any()
+        and np.isfinite(inner).all()
+        and (inner[:2] > 0).all()
+    ):
         raise InputError(f"{metadata.path}: w0 holds no camera {camera_id} for S{subject}; {_MEND}")
     (cx, cy, cz), (sx, sy, sz) = np.cos(outer[:3]), np.sin(outer[:3])
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
     k, p = (inner[4:7], inner[7:]) if lens else (None, None)
-    return Camera(about_x @ about_y @ about_z, outer[3:], inner[:2], inner[2:4], width, height, k, p)
+    return Camera(
+        about_x @ about_y @ about_z, outer[3:], inner[:2], inner[2:4], width, height, k, p
+    )
 
 
 def sequence_title(metadata, subject, action, subaction):

@@ -27,12 +27,25 @@ def find_source(source):
         Path of the .mat, Path of the folder that holds `images/`.
     """
     source = Path(source)
-    found = [path for pattern in ("", "*/", "*/*/") for path in sorted(source.glob(pattern + ANNOTATIONS))]
+    found = [
+        path
+        for pattern in ("", "*/", "*/*/")
+        for path in sorted(source.glob(pattern + ANNOTATIONS))
+    ]
     if not found:
-        raise InputError(f"{source} holds no {ANNOTATIONS}; extract mpii_human_pose_v1_u12_2.zip there")
-    folders = [path.parent for pattern in ("images", "*/images") for path in sorted(source.glob(pattern)) if path.is_dir()]
+        raise InputError(
+            f"{source} holds no {ANNOTATIONS}; extract mpii_human_pose_v1_u12_2.zip there"
+        )
+    folders = [
+        path.parent
+        for pattern in ("images", "*/images")
+        for path in sorted(source.glob(pattern))
+        if path.is_dir()
+    ]
     if not folders:
-        raise InputError(f"{source} holds no folder images; extract mpii_human_pose_v1.tar.gz there")
+        raise InputError(
+            f"{source} holds no folder images; extract mpii_human_pose_v1.tar.gz there"
+        )
     return found[0], folders[0]
 
 
@@ -74,7 +87,9 @@ def read_mpii(path, pictures, published=False):
         reason = checked_picture(record)[1]
         if reason is None:
             try:
-                record["width"], record["height"] = picture_size(Path(pictures) / record["file_name"])
+                record["width"], record["height"] = picture_size(
+                    Path(pictures) / record["file_name"]
+                )
                 reason = checked_picture(record)[1]
             except InputError as error:
                 reason = str(error)
@@ -145,8 +160,10 @@ def read_list(path):
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing; name a list of validation pictures") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{path}: expected one picture name a line, or a json list of names or of objects with "
-                         f'an "image" ({type(error).__name__})') from error
+        raise InputError(
+            f"{path}: expected one picture name a line, or a json list of names or of objects with "
+            f'an "image" ({type(error).__name__})'
+        ) from error
     if not found:
         raise InputError(f"{path} names no picture")
     return found
@@ -174,6 +191,7 @@ def split_people(people, names):
 
 # ---------------------------------------------------------------- the .mat
 
+
 class _Malformed(Exception):
     """An entry is not of the official form; the message says what is wrong."""
 
@@ -190,8 +208,12 @@ def _load_release(path):
         raise InputError(expected)
     annolist, training = (_field(release.flat[0], name) for name in ("annolist", "img_train"))
     if (
-        annolist is None or training is None or annolist.dtype.names is None or training.dtype.kind not in "biuf"
-        or annolist.size != training.size or not np.isin(training, (0, 1)).all()
+        annolist is None
+        or training is None
+        or annolist.dtype.names is None
+        or training.dtype.kind not in "biuf"
+        or annolist.size != training.size
+        or not np.isin(training, (0, 1)).all()
     ):
         raise InputError(expected)
     return annolist.reshape(-1), training.reshape(-1) == 1
@@ -208,7 +230,11 @@ def _field(record, name):
 def _picture_entry(entry):
     """File name and the people's records of one picture; None for records where `annorect` is missing or empty."""
     image = _field(entry, "image")
-    name = _field(image.flat[0], "name") if image is not None and image.dtype.names and image.size == 1 else None
+    name = (
+        _field(image.flat[0], "name")
+        if image is not None and image.dtype.names and image.size == 1
+        else None
+    )
     if name is None or name.dtype.kind != "U" or name.size != 1 or not str(name.flat[0]):
         raise _Malformed("image.name is no file name")
     rects = _field(entry, "annorect")

@@ -26,11 +26,15 @@ def prepare_mpii(source, target, validation_list=None, published=False, **stores
     names = None if validation_list is None else mpii.read_list(validation_list)
     path, pictures = mpii.find_source(source)
     people, skipped, problems = mpii.read_mpii(path, pictures, published)
-    parts = dict(zip(("train", "validation"), mpii.split_people(people, names) if names else (people,)))
+    parts = dict(
+        zip(("train", "validation"), mpii.split_people(people, names) if names else (people,))
+    )
     return write_parts(target, parts, pictures, skipped, problems, **stores)
 
 
-def prepare_coco(source, target, parts=tuple(coco.PARTS), year=2017, min_keypoints=1, min_box_px=0.0, **stores):
+def prepare_coco(
+    source, target, parts=tuple(coco.PARTS), year=2017, min_keypoints=1, min_box_px=0.0, **stores
+):
     """Write `annotations/train.json` and `validation.json` of COCO's people.
 
     Args:
@@ -41,7 +45,9 @@ def prepare_coco(source, target, parts=tuple(coco.PARTS), year=2017, min_keypoin
     Returns, Raises:
         as `prepare_mpii`.
     """
-    sources = {part: coco.find_source(source, part, year) for part in parts}  # all of them before any work
+    sources = {
+        part: coco.find_source(source, part, year) for part in parts
+    }  # all of them before any work
     lines, failures = [], []
     for part, (path, folder) in sources.items():
         try:
@@ -54,7 +60,17 @@ def prepare_coco(source, target, parts=tuple(coco.PARTS), year=2017, min_keypoin
     return lines
 
 
-def write_parts(target, parts, pictures, skipped, problems, store_px=None, store_dir=None, box_scale=BOX_SCALE, workers=1):
+def write_parts(
+    target,
+    parts,
+    pictures,
+    skipped,
+    problems,
+    store_px=None,
+    store_dir=None,
+    box_scale=BOX_SCALE,
+    workers=1,
+):
     """Write each part's json and, on request, its crop store.
 
     A file that is there already is only replaced when nothing was damaged. A store that fits is kept as it is.
@@ -78,19 +94,29 @@ def write_parts(target, parts, pictures, skipped, problems, store_px=None, store
     for part, people in parts.items():
         path = target / "annotations" / f"{part}.json"
         if labels_damaged and path.exists():
-            problems.append(f"{path} is kept as it was; mend what is listed, or delete it to write it without")
+            problems.append(
+                f"{path} is kept as it was; mend what is listed, or delete it to write it without"
+            )
             continue
         write_people(path, people)
         lines.append(f"{path}: {len(people)} people in {len(people.picture_name)} pictures")
         if store_px is None:
             continue
         origin = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        store_path = Path(store_dir or target.parent / "stores") / f"{target.name}-{part}-{store_px}.crops"
+        store_path = (
+            Path(store_dir or target.parent / "stores") / f"{target.name}-{part}-{store_px}.crops"
+        )
         wanted = {"crop_px": store_px, "box_scale": box_scale, "origin": origin}
         try:
             if not _fits(store_path, wanted):
                 _, damaged = build_people_store(
-                    people, pictures, store_path, crop_px=store_px, box_scale=box_scale, workers=workers, origin=origin
+                    people,
+                    pictures,
+                    store_path,
+                    crop_px=store_px,
+                    box_scale=box_scale,
+                    workers=workers,
+                    origin=origin,
                 )
                 problems += damaged
             lines.append(f"{store_path}: {len(open_store(store_path))} crops")

@@ -33,7 +33,9 @@ def square_boxes(bbox, scale=BOX_SCALE):
     return np.concatenate([bbox[:, :2] + bbox[:, 2:] / 2, side[:, None]], axis=1)
 
 
-def build_people_store(people, pictures, target, *, crop_px, box_scale=BOX_SCALE, workers=1, origin=None):
+def build_people_store(
+    people, pictures, target, *, crop_px, box_scale=BOX_SCALE, workers=1, origin=None
+):
     """Build a crop store of people in 2D.
 
     Its columns are those of `CropStore`, in the joint set of `people` (recipe["skeleton"]). What 2D people lack is
@@ -63,7 +65,12 @@ def build_people_store(people, pictures, target, *, crop_px, box_scale=BOX_SCALE
     rows, starts = np.unique(people.picture[order], return_index=True)
     groups = np.split(order, starts[1:])
     tasks = [
-        (str(Path(pictures) / people.picture_name[row]), *people.picture_size[row].tolist(), affine[group], stored_px)
+        (
+            str(Path(pictures) / people.picture_name[row]),
+            *people.picture_size[row].tolist(),
+            affine[group],
+            stored_px,
+        )
         for row, group in zip(rows, groups)
     ]
     kept, problems = [], []
@@ -85,13 +92,19 @@ def build_people_store(people, pictures, target, *, crop_px, box_scale=BOX_SCALE
                 f"delete it to build it without them. The first: {problems[0]}"
             )
         if not kept:
-            raise InputError(f"{pictures} holds no usable picture of {len(tasks)}; the first: {problems[0]}")
+            raise InputError(
+                f"{pictures} holds no usable picture of {len(tasks)}; the first: {problems[0]}"
+            )
         return _columns(people.select(np.array(kept)), box[kept], affine[kept])
 
     name = next(name for name, skeleton in SKELETONS.items() if skeleton == people.skeleton)
     recipe = {
-        "source": Path(pictures).name, "skeleton": name, "crop_px": crop_px, "stored_px": stored_px,
-        "box_scale": box_scale, "origin": origin,
+        "source": Path(pictures).name,
+        "skeleton": name,
+        "crop_px": crop_px,
+        "stored_px": stored_px,
+        "box_scale": box_scale,
+        "origin": origin,
     }
     write_store(target, columns, jpegs(), recipe)
     return open_store(target), problems

@@ -40,7 +40,12 @@ def find_kind(source, subject, kind):
         Path of a folder or of a .tgz archive, or None where there is neither.
     """
     source, person = Path(source), f"S{subject}"
-    for folder in (Path("MyPoseFeatures", kind), Path("MyPoseFeatures", KINDS[kind]), Path(KINDS[kind]), Path(kind)):
+    for folder in (
+        Path("MyPoseFeatures", kind),
+        Path("MyPoseFeatures", KINDS[kind]),
+        Path(KINDS[kind]),
+        Path(kind),
+    ):
         if (source / person / folder).is_dir():
             return source / person / folder
     for folder in (source, source / person, source / "archives"):
@@ -67,14 +72,23 @@ def extract(archive, subject, wanted, target):
     """
     try:
         with tarfile.open(archive, "r:gz") as tar:
-            members = [member for member in _checked(tar, archive, subject) if Path(member.name).name in wanted]
+            members = [
+                member
+                for member in _checked(tar, archive, subject)
+                if Path(member.name).name in wanted
+            ]
             Path(target).mkdir(parents=True, exist_ok=True)
             for member in members:
-                with tar.extractfile(member) as content, open(Path(target) / Path(member.name).name, "wb") as file:
+                with (
+                    tar.extractfile(member) as content,
+                    open(Path(target) / Path(member.name).name, "wb") as file,
+                ):
                     while block := content.read(1 << 20):
                         file.write(block)
     except (tarfile.TarError, EOFError, zlib.error, ValueError) as error:
-        raise InputError(f"{archive} is truncated or damaged ({error}); download it again") from error
+        raise InputError(
+            f"{archive} is truncated or damaged ({error}); download it again"
+        ) from error
     except OSError as error:
         raise InputError(f"{archive} cannot be extracted to {target}: {error}") from error
 
@@ -101,12 +115,18 @@ def _checked(tar, archive, subject):
     for member in members:
         path = PurePosixPath(member.name)
         if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name:
-            raise InputError(f"{archive}: member {member.name!r} leads outside of its folder; get the archive again")
+            raise InputError(
+                f"{archive}: member {member.name!r} leads outside of its folder; get the archive again"
+            )
         if not (member.isreg() or member.isdir()):
-            raise InputError(f"{archive}: member {member.name!r} is a link or a device; get the archive again")
+            raise InputError(
+                f"{archive}: member {member.name!r} is a link or a device; get the archive again"
+            )
         people = [part for part in path.parts if re.fullmatch(r"S\d+", part)]
         if people and people[0] != f"S{subject}":
-            raise InputError(f"{archive}: {member.name!r} belongs to {people[0]}, expected S{subject}; rename the archive")
+            raise InputError(
+                f"{archive}: {member.name!r} belongs to {people[0]}, expected S{subject}; rename the archive"
+            )
     return [member for member in members if member.isreg()]
 
 
@@ -136,17 +156,28 @@ def read_pose(path, width):
                 raise InputError(f"{path} has no variable Pose; is it a file of poses?")
             shape = file.varinq("Pose").Dim_Sizes
             # Compression gains a factor of 1032 at most: more is a damaged size, and would fill the memory.
-            if len(shape) != 2 or width not in shape or not 0 < np.prod(shape, dtype=float) <= 258 * path.stat().st_size:
-                raise InputError(f"{path}: Pose has {shape} numbers, expected n poses of {width}; download it again")
+            if (
+                len(shape) != 2
+                or width not in shape
+                or not 0 < np.prod(shape, dtype=float) <= 258 * path.stat().st_size
+            ):
+                raise InputError(
+                    f"{path}: Pose has {shape} numbers, expected n poses of {width}; download it again"
+                )
             pose = np.asarray(file.varget("Pose"), np.float64)
     except InputError:
         raise
-    except (Exception, RecursionError) as error:  # cdflib raises a dozen kinds for damaged files; all mean the same
+    except (
+        Exception,
+        RecursionError,
+    ) as error:  # cdflib raises a dozen kinds for damaged files; all mean the same
         raise InputError(
             f"{path} is no whole CDF file ({type(error).__name__}: {error}); download or extract it again"
         ) from error
     if pose.ndim != 3 or pose.shape[::2] != (1, width):
-        raise InputError(f"{path}: Pose has shape {pose.shape}, expected (1, n, {width}); download it again")
+        raise InputError(
+            f"{path}: Pose has shape {pose.shape}, expected (1, n, {width}); download it again"
+        )
     return pose[0]
 
 
@@ -156,7 +187,10 @@ def _time_limit(seconds):
 
     Only where signals work, that is in a main thread and not on Windows; elsewhere there is no limit.
     """
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+    if (
+        not hasattr(signal, "setitimer")
+        or threading.current_thread() is not threading.main_thread()
+    ):
         yield
         return
 
@@ -195,12 +229,16 @@ def video_frames(path, wanted, n_frames, reader="opencv"):
             if size is None:
                 size = picture.shape
             if picture.shape != size or picture.dtype != np.uint8:
-                raise InputError(f"{path}: frame {frame} is of another size than those before it; download it again")
+                raise InputError(
+                    f"{path}: frame {frame} is of another size than those before it; download it again"
+                )
             yield frame, picture
         read = frame + 1
         if read == n_frames:
             return
-    raise InputError(f"{path} has {read} frames, but there are {n_frames} poses; download or extract it again")
+    raise InputError(
+        f"{path} has {read} frames, but there are {n_frames} poses; download or extract it again"
+    )
 
 
 def _read_opencv(path, wanted):
@@ -224,11 +262,15 @@ def _read_opencv(path, wanted):
             if frame in wanted:
                 good, picture = capture.retrieve()
                 if not good:
-                    raise InputError(f"{path}: frame {frame} cannot be decoded; download or extract it again")
+                    raise InputError(
+                        f"{path}: frame {frame} cannot be decoded; download or extract it again"
+                    )
             yield frame, picture
             frame, before = frame + 1, now
     except cv2.error as error:
-        raise InputError(f"{path} cannot be decoded ({error.err}); download or extract it again") from error
+        raise InputError(
+            f"{path} cannot be decoded ({error.err}); download or extract it again"
+        ) from error
     finally:
         capture.release()
 
@@ -237,7 +279,9 @@ def _read_pyav(path, wanted):
     try:
         import av
     except ImportError as error:
-        raise InputError("--reader pyav needs the package av: pip install av; or use --reader opencv") from error
+        raise InputError(
+            "--reader pyav needs the package av: pip install av; or use --reader opencv"
+        ) from error
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
@@ -245,7 +289,9 @@ def _read_pyav(path, wanted):
             for frame, decoded in enumerate(container.decode(stream)):
                 yield frame, decoded.to_ndarray(format="bgr24") if frame in wanted else None
     except (av.FFmpegError, IndexError, ValueError) as error:
-        raise InputError(f"{path} is no whole readable video ({error}); download or extract it again") from error
+        raise InputError(
+            f"{path} is no whole readable video ({error}); download or extract it again"
+        ) from error
 
 
 _READ = {"opencv": _read_opencv, "pyav": _read_pyav}

@@ -78,14 +78,32 @@ def studio_cameras(picture_px=None):
     scale = picture_px / 1000
     # Pixel centres: the picture's edge, half a pixel before pixel 0, is what stays in place.
     return {
-        number: replace(camera, f=camera.f * scale, c=(camera.c + 0.5) * scale - 0.5, width=picture_px,
-                        height=round(camera.height * scale))
+        number: replace(
+            camera,
+            f=camera.f * scale,
+            c=(camera.c + 0.5) * scale - 0.5,
+            width=picture_px,
+            height=round(camera.height * scale),
+        )
         for number, camera in cameras.items()
     }
 
 
-def write_capture(target, *, subjects, actions, takes, cameras, n_frames, train_step, test_step, seed=0, workers=1,
-                  picture_px=None, trained_on=()):
+def write_capture(
+    target,
+    *,
+    subjects,
+    actions,
+    takes,
+    cameras,
+    n_frames,
+    train_step,
+    test_step,
+    seed=0,
+    workers=1,
+    picture_px=None,
+    trained_on=(),
+):
     """Write a capture in the prepared layout; what is already there of the same recipe stays.
 
     Args:
@@ -104,17 +122,30 @@ def write_capture(target, *, subjects, actions, takes, cameras, n_frames, train_
     """
     target = Path(target)
     recipe = {
-        "version": CAPTURE_VERSION, "subjects": sorted(subjects), "actions": sorted(actions), "takes": sorted(takes),
-        "cameras": sorted(cameras), "n_frames": n_frames, "train_step": train_step, "test_step": test_step,
-        "seed": seed, "picture_px": picture_px, "jpeg_quality": JPEG_QUALITY,
+        "version": CAPTURE_VERSION,
+        "subjects": sorted(subjects),
+        "actions": sorted(actions),
+        "takes": sorted(takes),
+        "cameras": sorted(cameras),
+        "n_frames": n_frames,
+        "train_step": train_step,
+        "test_step": test_step,
+        "seed": seed,
+        "picture_px": picture_px,
+        "jpeg_quality": JPEG_QUALITY,
     }
     if trained_on:  # else the recipe reads as it did before there was a choice
         recipe["trained_on"] = sorted(trained_on)
     check_recipe(recipe, workers)
-    record_takes(target, recipe, [
-        Take(*numbers, n_frames, partial(perform, *numbers, n_frames, seed=seed))
-        for numbers in itertools.product(recipe["subjects"], recipe["actions"], recipe["takes"])
-    ], workers)
+    record_takes(
+        target,
+        recipe,
+        [
+            Take(*numbers, n_frames, partial(perform, *numbers, n_frames, seed=seed))
+            for numbers in itertools.product(recipe["subjects"], recipe["actions"], recipe["takes"])
+        ],
+        workers,
+    )
     return target
 
 
@@ -130,11 +161,15 @@ def record_takes(target, recipe, takes, workers=1):
     target = Path(target)
     _settle_manifest(target, recipe)
     _sweep(target)
-    tasks = [(str(target), recipe, take) for take in takes if _missing_cameras(target, recipe, take)]
+    tasks = [
+        (str(target), recipe, take) for take in takes if _missing_cameras(target, recipe, take)
+    ]
     total = sum(len(_missing_cameras(*task)) * len(_frames(*task[1:])) for task in tasks)
     try:
         # Without a bar where nothing is left to do: in a notebook it would stay, empty, at 0/0.
-        with progress(total=total, desc="capture", unit="picture", show=total > 0, smoothing=0.1) as bar:
+        with progress(
+            total=total, desc="capture", unit="picture", show=total > 0, smoothing=0.1
+        ) as bar:
             for written in parallel_map(_record_take, tasks, workers):
                 bar.update(written)
     finally:
@@ -143,13 +178,20 @@ def record_takes(target, recipe, takes, workers=1):
 
 def check_recipe(recipe, workers):
     """InputError for numbers that name nothing; what a recipe does not hold is not checked."""
-    known = {"subjects": set(SUBJECTS), "actions": set(range(2, 17)), "takes": {1, 2}, "cameras": set(_CAMERAS)}
+    known = {
+        "subjects": set(SUBJECTS),
+        "actions": set(range(2, 17)),
+        "takes": {1, 2},
+        "cameras": set(_CAMERAS),
+    }
     for name, values in known.items():
         if name not in recipe:
             continue
         wrong = sorted(set(recipe[name]) - values)
         if wrong or not recipe[name]:
-            raise InputError(f"{name}: {wrong or 'nothing'} asked for, expected some of {sorted(values)}")
+            raise InputError(
+                f"{name}: {wrong or 'nothing'} asked for, expected some of {sorted(values)}"
+            )
     least = {"n_frames": 1, "train_step": 1, "test_step": 1, "seed": 0, "picture_px": 16}
     for name, low in least.items():
         value = recipe.get(name, low)
@@ -173,11 +215,14 @@ def _settle_manifest(target, recipe):
         return
     there = read_json(path)
     if not isinstance(there, dict):
-        raise InputError(f"{path} is not a capture's recipe; delete {target} or choose another target")
+        raise InputError(
+            f"{path} is not a capture's recipe; delete {target} or choose another target"
+        )
     wanted = json.loads(json.dumps(recipe))
     differing = [
         f"{name} {there.get(name)} there, {wanted.get(name)} asked for"
-        for name in sorted({*there, *wanted}) if there.get(name) != wanted.get(name)
+        for name in sorted({*there, *wanted})
+        if there.get(name) != wanted.get(name)
     ]
     if differing:
         raise InputError(
@@ -234,13 +279,18 @@ def _write_take(target, recipe, take):
     with contextlib.ExitStack() as stack:
         folders = {}
         for number in missing:
-            folders[number] = stack.enter_context(atomic_path(target / folder_name(*numbers, number)))
+            folders[number] = stack.enter_context(
+                atomic_path(target / folder_name(*numbers, number))
+            )
             folders[number].mkdir()
         for frame in frames:
             staged = stage(performance, frame, look, light)
             for number, folder in folders.items():
                 noise = (recipe["seed"], *numbers, number, frame)
-                _write_jpeg(folder / picture_name(folder.name, frame), picture(staged, cameras[number], noise))
+                _write_jpeg(
+                    folder / picture_name(folder.name, frame),
+                    picture(staged, cameras[number], noise),
+                )
         for number, folder in folders.items():
             write_meta(folder / META_NAME, cameras[number], performance.joints_world)
     return len(frames) * len(missing)
@@ -248,7 +298,9 @@ def _write_take(target, recipe, take):
 
 def _write_jpeg(path, rgb):
     """Write (H, W, 3) uint8 RGB as JPEG."""
-    good, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    good, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    )
     if not good:
         raise RuntimeError("OpenCV could not encode the picture")
     path.write_bytes(data)

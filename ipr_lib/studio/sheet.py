@@ -13,8 +13,16 @@ from .capture import studio_cameras
 from .drawing.render import render_frame
 
 
-def contact_sheet(subjects=SUBJECTS, actions=tuple(range(2, 17)), *, take=1, camera=None, frame=60, cell_px=130,
-                  seed=0):
+def contact_sheet(
+    subjects=SUBJECTS,
+    actions=tuple(range(2, 17)),
+    *,
+    take=1,
+    camera=None,
+    frame=60,
+    cell_px=130,
+    seed=0,
+):
     """One picture of every actor in every action: rows are actors, columns actions.
 
     Args:
@@ -29,13 +37,15 @@ def contact_sheet(subjects=SUBJECTS, actions=tuple(range(2, 17)), *, take=1, cam
     sheet = np.empty((len(subjects) * cell_px, len(actions) * cell_px, 3), np.uint8)
     cameras = studio_cameras()
     # Everybody takes a while to draw: a bar tells, and goes.
-    with progress(total=len(subjects) * len(actions), desc="contact sheet", unit="picture", leave=False) as bar:
+    with progress(
+        total=len(subjects) * len(actions), desc="contact sheet", unit="picture", leave=False
+    ) as bar:
         for (i, subject), (j, action) in itertools.product(enumerate(subjects), enumerate(actions)):
             performance = perform(subject, action, take, frame + 1, seed=seed)
             seen_by = cameras[camera or _facing_camera(performance, frame, cameras)]
             rgb = render_frame(performance, frame, seen_by, seed=(seed, subject, action))
             cell = _crop_around(rgb, seen_by, performance.joints_world[frame], cell_px)
-            sheet[i * cell_px:(i + 1) * cell_px, j * cell_px:(j + 1) * cell_px] = cell
+            sheet[i * cell_px : (i + 1) * cell_px, j * cell_px : (j + 1) * cell_px] = cell
             bar.update()
     return sheet
 
@@ -53,8 +63,12 @@ def _facing_camera(performance, frame, cameras):
     """Number of the camera that the chest looks at most."""
     forward = performance.frames_world["chest"][frame][:, 1]
     pelvis = performance.joints_world[frame, 0]
-    return max(cameras, key=lambda number: forward @ (cameras[number].T - pelvis)
-               / np.linalg.norm(cameras[number].T - pelvis))
+    return max(
+        cameras,
+        key=lambda number: (
+            forward @ (cameras[number].T - pelvis) / np.linalg.norm(cameras[number].T - pelvis)
+        ),
+    )
 
 
 def _crop_around(rgb, camera, joints_world, side_px):
@@ -64,6 +78,13 @@ def _crop_around(rgb, camera, joints_world, side_px):
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     half = max(0.5 * np.ptp(points, axis=0).max() * 1.22, 620 * camera.f[0] / joints[0, 2])
     scale = side_px / (2 * half)
-    M = np.array([[scale, 0, side_px / 2 - scale * middle[0] - 0.5], [0, scale, side_px / 2 - scale * middle[1] - 0.5]])
+    M = np.array(
+        [
+            [scale, 0, side_px / 2 - scale * middle[0] - 0.5],
+            [0, scale, side_px / 2 - scale * middle[1] - 0.5],
+        ]
+    )
     finer = cv2.GaussianBlur(rgb, (0, 0), max(0.3, 0.35 / scale)) if scale < 0.9 else rgb
-    return cv2.warpAffine(finer, M, (side_px, side_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(
+        finer, M, (side_px, side_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )

@@ -28,8 +28,11 @@ def save_checkpoint(path, cfg, model, optimizer, state, keep=1):
         InputError: the disk is full or not to be written to; the file from before is whole then.
     """
     content = {
-        "config": dataclasses.asdict(cfg), "network": model.state_dict(), "optimizer": optimizer.state_dict(),
-        "random": random_states(), **state,
+        "config": dataclasses.asdict(cfg),
+        "network": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "random": random_states(),
+        **state,
     }
     path = Path(path)
     with atomic_path(path) as temporary:
@@ -44,7 +47,9 @@ def save_checkpoint(path, cfg, model, optimizer, state, keep=1):
             old.unlink()
 
 
-def read_checkpoint(path, names=("config",), what="a whole checkpoint", advice="delete it and train"):
+def read_checkpoint(
+    path, names=("config",), what="a whole checkpoint", advice="delete it and train"
+):
     """What a file of torch's holds, on the CPU.
 
     Args:
@@ -61,7 +66,9 @@ def read_checkpoint(path, names=("config",), what="a whole checkpoint", advice="
         if missing := set(names) - set(content):
             raise KeyError(missing)
         return content
-    except Exception as error:  # torch raises many kinds for damaged files; each means the same to a user
+    except (
+        Exception
+    ) as error:  # torch raises many kinds for damaged files; each means the same to a user
         raise InputError(f"{path} is not {what} ({type(error).__name__}); {advice}") from error
 
 
@@ -90,7 +97,9 @@ def load_checkpoint(path, cfg, model, optimizer=None):
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path} is missing; train first: python -m ipr_lib train --profile {cfg.profile}")
+        raise InputError(
+            f"{path} is missing; train first: python -m ipr_lib train --profile {cfg.profile}"
+        )
     parts = ("config", "network", "optimizer")
     content = read_checkpoint(path, (*parts, "step", "seconds", "log"))
     config, network, optimizer_state = (content.pop(name) for name in parts)
@@ -109,7 +118,9 @@ def load_checkpoint(path, cfg, model, optimizer=None):
         if optimizer is not None:
             optimizer.load_state_dict(optimizer_state)
     except (RuntimeError, ValueError, KeyError) as error:
-        raise InputError(f"{path} holds another architecture: {str(error).splitlines()[0]}; delete it and train") from error
+        raise InputError(
+            f"{path} holds another architecture: {str(error).splitlines()[0]}; delete it and train"
+        ) from error
     return content
 
 
@@ -120,7 +131,9 @@ def random_states():
     """
     name, keys, *rest = np.random.get_state()  # noqa: NPY002 - the global one is the one to keep
     return {
-        "torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all(), "python": random.getstate(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+        "python": random.getstate(),
         "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *rest),
     }
 
@@ -128,7 +141,7 @@ def random_states():
 def set_random_states(states):
     """Undo what has been drawn since `random_states`; GPUs that are not there any more are passed over."""
     torch.set_rng_state(states["torch"])
-    for device, state in list(enumerate(states["cuda"]))[:torch.cuda.device_count()]:
+    for device, state in list(enumerate(states["cuda"]))[: torch.cuda.device_count()]:
         torch.cuda.set_rng_state(state, device)
     version, values, gauss = states["python"]
     random.setstate((version, tuple(values), gauss))

@@ -23,13 +23,17 @@ def pictures(cfg, part):
         count, usual = HUMAN36M_PICTURES[part]
         return round(count * usual / step)
     subjects = set(getattr(cfg, f"{part}_subjects")) & set(cfg.capture_subjects)
-    takes = len(subjects) * len(cfg.capture_actions) * len(cfg.capture_takes) * len(cfg.capture_cameras)
+    takes = (
+        len(subjects) * len(cfg.capture_actions) * len(cfg.capture_takes) * len(cfg.capture_cameras)
+    )
     return takes * -(-cfg.capture_frames // step)
 
 
 def crops_seen(cfg):
     """Crops that go through training, repeats counted, as many of each 2D set as of the 3D one; int."""
-    return pictures(cfg, "train") * (1 + len(cfg.mix)) // cfg.batch_size * cfg.batch_size * cfg.epochs
+    return (
+        pictures(cfg, "train") * (1 + len(cfg.mix)) // cfg.batch_size * cfg.batch_size * cfg.epochs
+    )
 
 
 def work_per_crop(cfg, training=True):

@@ -22,14 +22,16 @@ from ..files import InputError
 TIMEOUT = datetime.timedelta(hours=12)
 # To be run on each of several machines, the same line everywhere; HOST is one of them. The arguments of `train` follow. After
 # "--" torchrun leaves alone what it would else take for its own: --run begins two of its options.
-ON_EACH_MACHINE = (
-    "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 -m -- ipr_lib train --profile full"
-)
+ON_EACH_MACHINE = "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 -m -- ipr_lib train --profile full"
 
 
 def size():
     """Number of processes that work on this run."""
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+    return (
+        distributed.get_world_size()
+        if distributed.is_available() and distributed.is_initialized()
+        else 1
+    )
 
 
 def rank():
@@ -51,7 +53,9 @@ def process_group():
     if cuda:
         local = int(os.environ["LOCAL_RANK"])
         if local >= torch.cuda.device_count():
-            raise InputError(f"process {local} finds {torch.cuda.device_count()} GPUs; start as many processes as there are")
+            raise InputError(
+                f"process {local} finds {torch.cuda.device_count()} GPUs; start as many processes as there are"
+            )
         torch.cuda.set_device(local)
     distributed.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT)
     try:
@@ -73,11 +77,21 @@ def launch(arguments, gpus):
     """
     there = torch.cuda.device_count()
     if missing := [gpu for gpu in gpus if gpu not in range(there)]:
-        raise InputError(f"--gpus: no GPU {', '.join(map(str, missing))}; this machine has {there or 'none'}")
+        raise InputError(
+            f"--gpus: no GPU {', '.join(map(str, missing))}; this machine has {there or 'none'}"
+        )
     # Where some are hidden already, numbers count the visible ones.
-    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name] or list(map(str, range(there)))
+    visible = [
+        name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name
+    ] or list(map(str, range(there)))
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(visible[gpu] for gpu in gpus)}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={len(gpus)}"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={len(gpus)}",
+    ]
     return subprocess.run([*command, "-m", "--", "ipr_lib", *arguments], env=environment).returncode
 
 
@@ -119,7 +133,7 @@ class SomeKeys(Sampler):
     """Every size-th key for this process: whole batches, so that each is worked through as in a single process."""
 
     def __init__(self, keys):
-        self.keys = list(keys)[rank()::size()]
+        self.keys = list(keys)[rank() :: size()]
 
     def __len__(self):
         return len(self.keys)
@@ -186,7 +200,9 @@ def _synchronise(module):
             kind = nn.SyncBatchNorm if child.weight.is_cuda else GroupBatchNorm
             layer = kind(child.num_features, child.eps, child.momentum).to(child.weight.device)
             for values in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
-                setattr(layer, values, getattr(child, values))  # the very tensors: an optimizer may hold them
+                setattr(
+                    layer, values, getattr(child, values)
+                )  # the very tensors: an optimizer may hold them
             setattr(module, name, layer.train(child.training))
         else:
             _synchronise(child)
@@ -202,7 +218,9 @@ class GroupBatchNorm(nn.BatchNorm2d):
         """(B, C, H, W) -> the same shape, normalised."""
         if not self.training:
             return super().forward(pixels)
-        if pixels.dtype != self.weight.dtype:  # autocast; statistics in float32, as BatchNorm2d takes them
+        if (
+            pixels.dtype != self.weight.dtype
+        ):  # autocast; statistics in float32, as BatchNorm2d takes them
             return self.forward(pixels.to(self.weight.dtype)).to(pixels.dtype)
         count = pixels.numel() // pixels.shape[1] * size()
         mean = _Summed.apply(pixels.sum(dim=(0, 2, 3))) / count

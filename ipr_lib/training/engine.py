@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..data.datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise, training_keys
+from ..data.datasets import (
+    BatchKeys,
+    CropDataset,
+    batches,
+    crop_to_camera,
+    normalise,
+    training_keys,
+)
 from ..evaluation import results
 from ..evaluation.metrics import score
 from ..files import InputError
@@ -48,7 +55,16 @@ def blank_model(cfg):
 
 def build_augmentation(cfg):
     """The Augmentation that `cfg` describes."""
-    return Augmentation(cfg.scale, cfg.rotation, cfg.shift, cfg.flip, cfg.colour, cfg.hue, cfg.contrast, cfg.occlusion)
+    return Augmentation(
+        cfg.scale,
+        cfg.rotation,
+        cfg.shift,
+        cfg.flip,
+        cfg.colour,
+        cfg.hue,
+        cfg.contrast,
+        cfg.occlusion,
+    )
 
 
 def decode(volume, crop_px, depth_mm):
@@ -92,7 +108,9 @@ def train(cfg, store, run_dir, device=None, validation=None):
     dataset = CropDataset(store, cfg.crop_px, cfg.depth_mm, build_augmentation(cfg), cfg.seed)
     keys = training_keys(store, cfg.batch_size, cfg.epochs, cfg.seed)
     if keys.steps == 0:
-        raise InputError(f"{store.path} holds {len(store)} items, fewer than one batch of {cfg.batch_size}")
+        raise InputError(
+            f"{store.path} holds {len(store)} items, fewer than one batch of {cfg.batch_size}"
+        )
     path = run_dir / CHECKPOINT
     model = blank_model(cfg) if path.exists() else build_model(cfg)
     model = model.to(device, memory_format=precision.memory_format(cfg.precision, device))
@@ -108,7 +126,11 @@ def train(cfg, store, run_dir, device=None, validation=None):
     if keys.start < keys.steps:
         state["commit"] = results.commit()
         rate = functools.partial(learning_rate, cfg, steps_per_epoch=keys.steps_per_epoch)
-        validate = functools.partial(_validation_mpjpe, model, validation, cfg) if validation is not None else None
+        validate = (
+            functools.partial(_validation_mpjpe, model, validation, cfg)
+            if validation is not None
+            else None
+        )
         TrainingLoop(cfg, model, optimizer, dataset, keys, state, run_dir, rate, validate).run()
     return model.eval()
 
@@ -125,7 +147,9 @@ def _check_shared(path, step, device):
 
 def _validation_mpjpe(model, store, cfg):
     """MPJPE of a validation store, mm; every process of a group gets the same."""
-    return float(evaluate(predict_store(model, store, cfg)["pred_cam"], store)["mpjpe"]["frame_mean"])
+    return float(
+        evaluate(predict_store(model, store, cfg)["pred_cam"], store)["mpjpe"]["frame_mean"]
+    )
 
 
 @torch.no_grad()
@@ -172,13 +196,27 @@ def predict_store(model, store, cfg, flip_test=False):
     dataset = CropDataset(store, cfg.crop_px, cfg.depth_mm)
     keys = distributed.SomeKeys(BatchKeys(len(store), max(cfg.batch_size, 64), shuffle=False))
     parts = []
-    bar = progress(batches(dataset, keys), desc="predicting", unit="batch", leave=False, show=distributed.rank() == 0)
+    bar = progress(
+        batches(dataset, keys),
+        desc="predicting",
+        unit="batch",
+        leave=False,
+        show=distributed.rank() == 0,
+    )
     for batch in bar:
         joints = predict(model, batch["crops"], cfg, flip_test)
         items, affine = batch["items"].numpy(), batch["affine"].numpy()
         target = store.columns["joints_cam"][items].astype(float)
         pred = crop_to_camera(joints, affine, store.cameras(items), target[:, HUMAN36M.root, 2])
-        parts.append({"pred_cam": pred, "target_cam": target, "joints_crop": joints, "affine": affine, "items": items})
+        parts.append(
+            {
+                "pred_cam": pred,
+                "target_cam": target,
+                "joints_crop": joints,
+                "affine": affine,
+                "items": items,
+            }
+        )
     return distributed.gathered(parts)
 
 

@@ -102,8 +102,14 @@ def item_names(store, items):
     items = np.asarray(items)
     if isinstance(store, StoreMix):
         sources = store.sources(items)
-        return [item_names(store.stores[i], [item - store.starts[i]])[0] for i, item in zip(sources, items)]
+        return [
+            item_names(store.stores[i], [item - store.starts[i]])[0]
+            for i, item in zip(sources, items)
+        ]
     columns, source = store.columns, store.recipe["source"]
     if "person" in columns:
-        return [f"{source}: picture {columns['frame'][item]}, person {columns['person'][item]}" for item in items]
+        return [
+            f"{source}: picture {columns['frame'][item]}, person {columns['person'][item]}"
+            for item in items
+        ]
     return [item_path(source, columns, item).as_posix() for item in items]

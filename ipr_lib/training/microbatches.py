@@ -44,7 +44,9 @@ class MicroBatches:
             shared = {id(parameter): parameter for parameter in model.parameters()}
             self.models = [model] + [copy.deepcopy(model, dict(shared)) for _ in range(parts - 1)]
             share = max(1, self.threads // parts)
-            self.pool = ThreadPoolExecutor(parts, initializer=torch.set_num_threads, initargs=(share,))
+            self.pool = ThreadPoolExecutor(
+                parts, initializer=torch.set_num_threads, initargs=(share,)
+            )
 
     def __enter__(self):
         return self
@@ -69,7 +71,11 @@ class MicroBatches:
             losses = []
             for i, (part, share) in enumerate(parts):
                 # Gradients travel once, with the last part; DistributedDataParallel divides their sum by the processes.
-                wait = self.model.no_sync() if distributed.size() > 1 and i < len(parts) - 1 else contextlib.nullcontext()
+                wait = (
+                    self.model.no_sync()
+                    if distributed.size() > 1 and i < len(parts) - 1
+                    else contextlib.nullcontext()
+                )
                 with wait:
                     loss = self.loss_of(self.model, part) * share
                     (loss * distributed.size()).backward()
@@ -87,7 +93,9 @@ class MicroBatches:
         if self.pool is None:
             optimizer.step()
         else:
-            list(self.pool.map(lambda one: one.step(), getattr(optimizer, "optimizers", [optimizer])))
+            list(
+                self.pool.map(lambda one: one.step(), getattr(optimizer, "optimizers", [optimizer]))
+            )
 
     def _add(self, gradients):
         for parameter, *parts in zip(self.parameters, *gradients):
@@ -102,6 +110,11 @@ def _split(batch, parts, counts):
     """[(part, its share of the whole batch's weights)]: shares make the mean of means a mean."""
     if parts == 1 and distributed.size() == 1:
         return [(batch, 1.0)]
-    total = distributed.summed(counts(batch["weights"]).sum()).clamp(min=torch.finfo(batch["weights"].dtype).tiny)
-    pieces = [{name: tensor[i::parts].contiguous() for name, tensor in batch.items()} for i in range(parts)]
+    total = distributed.summed(counts(batch["weights"]).sum()).clamp(
+        min=torch.finfo(batch["weights"].dtype).tiny
+    )
+    pieces = [
+        {name: tensor[i::parts].contiguous() for name, tensor in batch.items()}
+        for i in range(parts)
+    ]
     return [(piece, counts(piece["weights"]).sum() / total) for piece in pieces]

@@ -25,11 +25,17 @@ class Muon(torch.optim.Optimizer):
     def step(self):
         for group in self.param_groups:
             moved = [kernel for kernel in group["params"] if kernel.grad is not None]
-            for shape, kernels in by_shape(moved).items():  # kernels of one shape in one matrix product
-                updates = orthogonal(torch.stack([self._momentum(kernel, group["momentum"]) for kernel in kernels]))
+            for shape, kernels in by_shape(
+                moved
+            ).items():  # kernels of one shape in one matrix product
+                updates = orthogonal(
+                    torch.stack([self._momentum(kernel, group["momentum"]) for kernel in kernels])
+                )
                 size = group["lr"] * 0.2 * max(shape) ** 0.5
                 for kernel, update in zip(kernels, updates):
-                    kernel.mul_(1 - group["lr"] * group["weight_decay"]).add_(update.view_as(kernel), alpha=-size)
+                    kernel.mul_(1 - group["lr"] * group["weight_decay"]).add_(
+                        update.view_as(kernel), alpha=-size
+                    )
 
     def _momentum(self, kernel, momentum):
         """The kernel's gradient with momentum, as a float32 matrix."""
@@ -113,13 +119,25 @@ def build_optimizer(name, model, learning_rate, weight_decay=0.0):
         an object with param_groups, step, state_dict and load_state_dict.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    kernels = [(key, kernel) for key, kernel in model.named_parameters() if kernel.requires_grad and kernel.ndim == 4]
-    hidden = [kernel for key, kernel in kernels[1:] if not key.startswith("final.")] if name == "muon" else []
+    kernels = [
+        (key, kernel)
+        for key, kernel in model.named_parameters()
+        if kernel.requires_grad and kernel.ndim == 4
+    ]
+    hidden = (
+        [kernel for key, kernel in kernels[1:] if not key.startswith("final.")]
+        if name == "muon"
+        else []
+    )
     chosen = {id(parameter) for parameter in hidden}
     rest = [parameter for parameter in parameters if id(parameter) not in chosen]
     adamw = torch.optim.AdamW(rest, lr=learning_rate, weight_decay=weight_decay, fused=True)
     if not hidden:
         return adamw
     # One for each shape: what threads can share out, the dearest first.
-    groups = sorted(by_shape(hidden).values(), key=lambda kernels: -sum(kernel.numel() for kernel in kernels))
-    return Together(*(Muon(kernels, learning_rate, weight_decay=weight_decay) for kernels in groups), adamw)
+    groups = sorted(
+        by_shape(hidden).values(), key=lambda kernels: -sum(kernel.numel() for kernel in kernels)
+    )
+    return Together(
+        *(Muon(kernels, learning_rate, weight_decay=weight_decay) for kernels in groups), adamw
+    )

@@ -8,7 +8,15 @@ PRECISIONS = ("float32", "bfloat16", "native")
 # Instructions that multiply bfloat16: x86 (AVX-512, AMX) and ARM, as torch.cpu.get_capabilities calls them.
 INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 # Values of ONEDNN_MAX_CPU_ISA under which the library that convolves may not use these instructions, and emulates them.
-LIMITS_WITHOUT_BFLOAT16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
+LIMITS_WITHOUT_BFLOAT16 = (
+    "SSE41",
+    "AVX",
+    "AVX2",
+    "AVX2_VNNI",
+    "AVX2_VNNI_2",
+    "AVX512_CORE",
+    "AVX512_CORE_VNNI",
+)
 
 
 def computes_bfloat16(device):
@@ -19,14 +27,19 @@ def computes_bfloat16(device):
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu" or os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in LIMITS_WITHOUT_BFLOAT16:
+    if (
+        device.type != "cpu"
+        or os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in LIMITS_WITHOUT_BFLOAT16
+    ):
         return False
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell: float32 is always right
+    capabilities = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # an older torch does not tell: float32 is always right
     return any(capabilities.get(name, False) for name in INSTRUCTIONS)
 
 
 def resolved(precision, device):
-    """"float32" or "bfloat16": what one of PRECISIONS comes to on a device.
+    """ "float32" or "bfloat16": what one of PRECISIONS comes to on a device.
 
     "native" is bfloat16 where the device computes in it, else float32: the same training, up to twice as fast where it can be.
     """
@@ -40,7 +53,9 @@ def autocast(precision, device):
 
     Weights stay float32; in bfloat16, convolutions and matrix products take copies of them.
     """
-    return torch.autocast(device.type, torch.bfloat16, enabled=resolved(precision, device) == "bfloat16")
+    return torch.autocast(
+        device.type, torch.bfloat16, enabled=resolved(precision, device) == "bfloat16"
+    )
 
 
 def memory_format(precision, device):

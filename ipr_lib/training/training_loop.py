@@ -41,7 +41,13 @@ class TrainingLoop:
         Raises:
             InputError: the batch cannot be divided among processes and parts.
         """
-        self.cfg, self.model, self.optimizer, self.dataset, self.keys = cfg, model, optimizer, dataset, keys
+        self.cfg, self.model, self.optimizer, self.dataset, self.keys = (
+            cfg,
+            model,
+            optimizer,
+            dataset,
+            keys,
+        )
         self.state, self.run_dir, self.rate, self.validate = state, Path(run_dir), rate, validate
         self.device = next(model.parameters()).device
         self.method = METHODS[cfg.method]
@@ -59,23 +65,40 @@ class TrainingLoop:
             net = torch.compile(net)
         waits, losses, since, self.saved = [], [], work_seconds(), work_seconds()
         bar = progress(
-            _timed(self._batches(), waits), initial=keys.start, total=keys.steps, desc="training", unit="step", show=first,
+            _timed(self._batches(), waits),
+            initial=keys.start,
+            total=keys.steps,
+            desc="training",
+            unit="step",
+            show=first,
             smoothing=0.02,
             leave=None,  # below another bar, such as a comparison's, it goes when it is done
         )
         with contextlib.ExitStack() as stack:
-            log = stack.enter_context(TrainingLog(self.run_dir, self.state["log"])) if first else None
+            log = (
+                stack.enter_context(TrainingLog(self.run_dir, self.state["log"])) if first else None
+            )
             threads = distributed.size() == 1 and not cfg.compile
             micro_batches = stack.enter_context(
-                MicroBatches(net, self.parts, self._loss, threads, lambda weights: self.loss_now.counts(weights))
+                MicroBatches(
+                    net,
+                    self.parts,
+                    self._loss,
+                    threads,
+                    lambda weights: self.loss_now.counts(weights),
+                )
             )
             for step, batch in enumerate(bar, start=keys.start):
                 losses.append(self._step(step, batch, micro_batches))
                 if not self._logs(step):
                     continue
                 row = self._row(step, losses, waits, since)
-                bar.set_postfix(loss=f"{row['loss']:.4f}", images_per_second=f"{row['images_per_second']:.0f}",
-                                data_wait=f"{row['data_wait']:.0%}", memory=f"{row['memory_mb'] or 0} MB")
+                bar.set_postfix(
+                    loss=f"{row['loss']:.4f}",
+                    images_per_second=f"{row['images_per_second']:.0f}",
+                    data_wait=f"{row['data_wait']:.0%}",
+                    memory=f"{row['memory_mb'] or 0} MB",
+                )
                 if first:
                     log.write(row)
                     self._save(row)
@@ -96,11 +119,15 @@ class TrainingLoop:
         self.loss_now = self.method.loss(step / steps)
         if step and self.loss_now is not self.method.loss((step - 1) / steps):
             # Adam's memory of another loss' gradients, a thousand times as large, would stop it for as many steps.
-            self.optimizer = build_optimizer(cfg.optimizer, self.model, cfg.learning_rate, cfg.weight_decay)
+            self.optimizer = build_optimizer(
+                cfg.optimizer, self.model, cfg.learning_rate, cfg.weight_decay
+            )
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(step)
         used = ("crops", "colour", "joints", "weights")
-        loss = micro_batches.backward({name: batch[name].to(self.device, non_blocking=True) for name in used})
+        loss = micro_batches.backward(
+            {name: batch[name].to(self.device, non_blocking=True) for name in used}
+        )
         if cfg.clip_gradient:
             torch.nn.utils.clip_grad_norm_(micro_batches.parameters, cfg.clip_gradient)
         micro_batches.step(self.optimizer)
@@ -121,7 +148,12 @@ class TrainingLoop:
     def _logs(self, step):
         """Whether a row is written after `step`."""
         every = max(1, self.keys.steps // LOG_ROWS)
-        return (step + 1) % every == 0 or self._is_last(step) or self.validate is not None and self._ends_epoch(step)
+        return (
+            (step + 1) % every == 0
+            or self._is_last(step)
+            or self.validate is not None
+            and self._ends_epoch(step)
+        )
 
     def _row(self, step, losses, waits, since):
         """What the log says after `step` of the steps since the last row; brings the state up to date.
@@ -139,15 +171,21 @@ class TrainingLoop:
         self._check(step, values)
         speed = len(losses) / (now - since)
         row = {
-            "step": step + 1, "epoch": round((step + 1) / keys.steps_per_epoch, 3), "loss": loss,
-            "learning_rate": self.rate(step), "images_per_second": speed * cfg.batch_size,
-            "data_wait": round(sum(waits) / (now - since), 4), "memory_mb": memory_mb(self.device),
+            "step": step + 1,
+            "epoch": round((step + 1) / keys.steps_per_epoch, 3),
+            "loss": loss,
+            "learning_rate": self.rate(step),
+            "images_per_second": speed * cfg.batch_size,
+            "data_wait": round(sum(waits) / (now - since), 4),
+            "memory_mb": memory_mb(self.device),
             "minutes_left": round((keys.steps - step - 1) / speed / 60, 2),
         }
         self.state["step"] = step + 1
         self.state["seconds"] += now - since
         if self.validate is not None:
-            row["validation_mpjpe"] = self._validated() if self._ends_epoch(step) or self._is_last(step) else None
+            row["validation_mpjpe"] = (
+                self._validated() if self._ends_epoch(step) or self._is_last(step) else None
+            )
         self.state["log"].append(row)
         return row
 
@@ -177,15 +215,24 @@ class TrainingLoop:
         sums = torch.stack([parameter.detach().sum() for parameter in self.model.parameters()])
         if len(bad) == 0 and sums.isfinite().all():
             return
-        what, at = ("loss is", step - len(losses) + 1 + int(bad[0])) if len(bad) else ("weights are", step)
+        what, at = (
+            ("loss is", step - len(losses) + 1 + int(bad[0])) if len(bad) else ("weights are", step)
+        )
         keys = copy.copy(self.keys)
         keys.start = at
         epoch, _, items = next(iter(keys))
         if distributed.rank() == 0:
-            write_json(self.run_dir / NOT_FINITE, {
-                "what": f"the {what} not finite", "step": at, "epoch": int(epoch), "learning_rate": self.rate(at),
-                "items": items.tolist(), "pictures": item_names(self.dataset.store, items),
-            })
+            write_json(
+                self.run_dir / NOT_FINITE,
+                {
+                    "what": f"the {what} not finite",
+                    "step": at,
+                    "epoch": int(epoch),
+                    "learning_rate": self.rate(at),
+                    "items": items.tolist(),
+                    "pictures": item_names(self.dataset.store, items),
+                },
+            )
         advice = [f"learning_rate={min(self.cfg.learning_rate / 3, LARGEST_RATE):.1g}"]
         advice += [f"warmup_steps={self.cfg.warmup_steps + 500}"]
         advice += ["clip_gradient=1.0"] if not self.cfg.clip_gradient else []

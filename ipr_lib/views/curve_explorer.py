@@ -16,7 +16,12 @@ from . import plots
 from .view import View
 
 DRAWS = 8  # noises to choose from
-_RANGES = {"position": None, "sharpness": (0, 40), "second": (0, 1.5), "noise": (0, 5)}  # None: 0 … cells - 1
+_RANGES = {
+    "position": None,
+    "sharpness": (0, 40),
+    "second": (0, 1.5),
+    "noise": (0, 5),
+}  # None: 0 … cells - 1
 
 
 class CurveExplorer(View):
@@ -51,8 +56,17 @@ class CurveExplorer(View):
     draw = traitlets.Int().tag(sync=True)
     draws = traitlets.List(read_only=True).tag(sync=True)
 
-    def __init__(self, cells=32, position=None, sharpness=8.0, second=0.0, noise=0.0, second_position=None, width=1.5,
-                 seed=0):
+    def __init__(
+        self,
+        cells=32,
+        position=None,
+        sharpness=8.0,
+        second=0.0,
+        noise=0.0,
+        second_position=None,
+        width=1.5,
+        seed=0,
+    ):
         second_position = (cells - 1) / 4 if second_position is None else second_position
         if cells < 3 or not width > 0 or not 0 <= second_position <= cells - 1:
             raise InputError(
@@ -64,7 +78,9 @@ class CurveExplorer(View):
         for name, value in (("width", width), ("second_position", second_position)):
             self.set_trait(name, value)
         # Three decimals are plenty for noise, and short in a saved page.
-        self.set_trait("draws", np.random.default_rng(seed).standard_normal((DRAWS, cells)).round(3).tolist())
+        self.set_trait(
+            "draws", np.random.default_rng(seed).standard_normal((DRAWS, cells)).round(3).tolist()
+        )
         self.position = (cells - 1) * 2 / 3 if position is None else position
         self.sharpness, self.second, self.noise = sharpness, second, noise
 
@@ -73,13 +89,17 @@ class CurveExplorer(View):
         name, value = proposal["trait"].name, proposal["value"]
         low, high = _RANGES[name] or (0, self.cells - 1)
         if not low <= value <= high:
-            raise InputError(f"CurveExplorer: {name}={value}: expected a number from {low} to {high}")
+            raise InputError(
+                f"CurveExplorer: {name}={value}: expected a number from {low} to {high}"
+            )
         return value
 
     @traitlets.validate("draw")
     def _is_a_draw(self, proposal):
         if not 0 <= proposal["value"] < DRAWS:
-            raise InputError(f"CurveExplorer: draw={proposal['value']}: expected a whole number from 0 to {DRAWS - 1}")
+            raise InputError(
+                f"CurveExplorer: draw={proposal['value']}: expected a whole number from 0 to {DRAWS - 1}"
+            )
         return proposal["value"]
 
     @property
@@ -111,7 +131,8 @@ class CurveExplorer(View):
         inside = 0 < highest < self.cells - 1
         shift = 0.25 * np.sign(logits[highest + 1] - logits[highest - 1]) if inside else 0.0
         return {
-            "argmax": float(highest), "quarter_shift": float(highest + shift),
+            "argmax": float(highest),
+            "quarter_shift": float(highest + shift),
             "expectation": float(prob @ np.arange(self.cells)),
         }
 
@@ -125,13 +146,32 @@ class CurveExplorer(View):
             panels[0].plot(x, self.logits, "o-", color="#6A51A3", markersize=3, linewidth=1.2)
             panels[1].bar(x, prob, width=0.84, color="#9E9AC8")
             panels[2].bar(x, pull, width=0.84, color=np.where(pull < 0, plots.RIGHT, plots.LEFT))
-            for ax, title in zip(panels, ("logits H", "p = softmax(H)", "pull of each logit on E, p (x − E)")):
+            for ax, title in zip(
+                panels, ("logits H", "p = softmax(H)", "pull of each logit on E, p (x − E)")
+            ):
                 ax.set_title(title, fontsize=10)
-                ax.axvline(self.position, color=plots.TRUTH, linestyle=":", label=f"true place {self.position:.2f}")
+                ax.axvline(
+                    self.position,
+                    color=plots.TRUTH,
+                    linestyle=":",
+                    label=f"true place {self.position:.2f}",
+                )
             for ax in panels[1:]:
-                ax.axvline(said["expectation"], color=plots.PREDICTION, label=f"expectation {said['expectation']:.2f}")
+                ax.axvline(
+                    said["expectation"],
+                    color=plots.PREDICTION,
+                    label=f"expectation {said['expectation']:.2f}",
+                )
             panels[1].plot(
-                said["argmax"], prob.max(), "s", mfc="none", mec="#8C8C8C", mew=2, ms=10, clip_on=False, linestyle="none",
+                said["argmax"],
+                prob.max(),
+                "s",
+                mfc="none",
+                mec="#8C8C8C",
+                mew=2,
+                ms=10,
+                clip_on=False,
+                linestyle="none",
                 label=f"argmax {said['argmax']:.0f}",
             )
             panels[2].set(xlabel="cell x", xlim=(-0.7, self.cells - 0.3))

@@ -14,11 +14,24 @@ from ..geometry.skeleton import HUMAN36M
 
 RIGHT, LEFT, MIDDLE = "#D55E00", "#0072B2", "#595959"  # the person's own right and left
 PREDICTION, TRUTH, BASELINE = "#009E73", "#595959", "#BBBBBB"
-ACROSS, ALONG = "#56B4E9", "#E69F00"  # errors across the view, where the picture shows the joint, and along it
+ACROSS, ALONG = (
+    "#56B4E9",
+    "#E69F00",
+)  # errors across the view, where the picture shows the joint, and along it
 STYLE = {
-    "figure.dpi": 110, "savefig.dpi": 160, "figure.constrained_layout.use": True, "font.size": 10,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "axes.titlelocation": "left",
-    "axes.grid": True, "grid.color": "#E6E6E6", "grid.linewidth": 0.8, "axes.axisbelow": True, "lines.linewidth": 1.8,
+    "figure.dpi": 110,
+    "savefig.dpi": 160,
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.8,
     "legend.frameon": False,
 }
 # Camera axes are x right, y down, z away from the camera; each view shows two of them, upright.
@@ -33,12 +46,20 @@ def use_style():
     """Make the course's look the default of all figures that follow; in a notebook, line drawings are shown as SVG."""
     plt.rcParams.update(STYLE)
     try:
-        formatters = get_ipython().display_formatter.formatters  # a name that IPython provides, and only IPython
+        formatters = (
+            get_ipython().display_formatter.formatters
+        )  # a name that IPython provides, and only IPython
     except NameError:
         return
-    plt.switch_backend(plt.get_backend())  # the backend sets its own formatters when it is loaded: before ours, not after
-    formatters["image/svg+xml"].for_type(Figure, lambda figure: None if _holds_pixels(figure) else _shown(figure, "svg"))
-    formatters["image/png"].for_type(Figure, lambda figure: _shown(figure, "png") if _holds_pixels(figure) else None)
+    plt.switch_backend(
+        plt.get_backend()
+    )  # the backend sets its own formatters when it is loaded: before ours, not after
+    formatters["image/svg+xml"].for_type(
+        Figure, lambda figure: None if _holds_pixels(figure) else _shown(figure, "svg")
+    )
+    formatters["image/png"].for_type(
+        Figure, lambda figure: _shown(figure, "png") if _holds_pixels(figure) else None
+    )
 
 
 def _holds_pixels(figure):
@@ -49,14 +70,23 @@ def _holds_pixels(figure):
 def _shown(figure, kind):
     """A figure as the bytes (png) or text (svg) that a notebook keeps."""
     with io.BytesIO() as file:
-        figure.savefig(file, format=kind, bbox_inches="tight", metadata={"Date": None} if kind == "svg" else None)
+        figure.savefig(
+            file,
+            format=kind,
+            bbox_inches="tight",
+            metadata={"Date": None} if kind == "svg" else None,
+        )
         return file.getvalue().decode() if kind == "svg" else file.getvalue()
 
 
 def limb_colours(skeleton):
     """Colour of each limb in `skeleton.limbs`: the person's right, left, or neither."""
     return [
-        RIGHT if skeleton.names[child].startswith("R_") else LEFT if skeleton.names[child].startswith("L_") else MIDDLE
+        RIGHT
+        if skeleton.names[child].startswith("R_")
+        else LEFT
+        if skeleton.names[child].startswith("L_")
+        else MIDDLE
         for child, _ in skeleton.limbs
     ]
 
@@ -98,7 +128,12 @@ def draw_picture(ax, picture, joints=None, skeleton=HUMAN36M, title=None, **styl
     ax.imshow(picture)
     if joints is not None:
         draw_limbs(ax, np.asarray(joints)[:, :2], skeleton, **style)
-    ax.set(xticks=[], yticks=[], xlim=(-0.5, picture.shape[1] - 0.5), ylim=(picture.shape[0] - 0.5, -0.5))
+    ax.set(
+        xticks=[],
+        yticks=[],
+        xlim=(-0.5, picture.shape[1] - 0.5),
+        ylim=(picture.shape[0] - 0.5, -0.5),
+    )
     ax.grid(False)
     ax.spines[:].set_visible(False)
     if title:
@@ -145,7 +180,7 @@ def draw_training(ax, steps, values, label=None, colour=PREDICTION, smooth=15):
     width = min(smooth, len(values))
     mean = np.convolve(values, np.ones(width) / width, mode="valid")
     middle = (width - 1) // 2  # each mean stands at the middle of its values
-    ax.plot(steps[middle:middle + len(mean)], mean, color=colour, label=label)
+    ax.plot(steps[middle : middle + len(mean)], mean, color=colour, label=label)
     return ax
 
 
@@ -164,8 +199,16 @@ def draw_actions(ax, per_action, baseline=None, label="ours", colour=PREDICTION)
     actions = sorted(per_action, key=lambda action: per_action[action])
     names = [action_name(int(action)) for action in actions]
     if baseline:
-        ax.barh(names, [baseline[action] for action in actions], color=BASELINE, label="mean pose", height=0.8)
-    bars = ax.barh(names, [per_action[action] for action in actions], color=colour, label=label, height=0.55)
+        ax.barh(
+            names,
+            [baseline[action] for action in actions],
+            color=BASELINE,
+            label="mean pose",
+            height=0.8,
+        )
+    bars = ax.barh(
+        names, [per_action[action] for action in actions], color=colour, label=label, height=0.55
+    )
     ax.bar_label(bars, fmt="%.0f", padding=3, fontsize=8)
     ax.set_xlabel("mean error (mm)")
     ax.grid(axis="y", visible=False)

@@ -34,7 +34,11 @@ def project(points, yaw, pitch):
 
 def to_scene(points, up):
     """Poses' axes -> scene axes (x right, y away, z up): (..., 3) -> (..., 3)."""
-    return np.asarray(points) if up == "z" else np.stack([points[..., 0], points[..., 2], -points[..., 1]], -1)
+    return (
+        np.asarray(points)
+        if up == "z"
+        else np.stack([points[..., 0], points[..., 2], -points[..., 1]], -1)
+    )
 
 
 def skeleton_figure(view):
@@ -63,15 +67,19 @@ def _widths(m, p):
 
 def _draw_picture(ax, view):
     m = view.meta
-    start, end = m["offsets"][view.frame:view.frame + 2]
+    start, end = m["offsets"][view.frame : view.frame + 2]
     ax.axis("off")
     if end == start:
         return
-    picture = cv2.imdecode(np.frombuffer(view.pictures[start:end], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    picture = cv2.imdecode(np.frombuffer(view.pictures[start:end], np.uint8), cv2.IMREAD_COLOR)[
+        ..., ::-1
+    ]
     width, height = m["picture_sizes"][view.frame]
     ax.imshow(picture, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
     if view.overlay:
-        overlay = np.frombuffer(view.overlay, np.float32).reshape(-1, len(m["people"]), m["frames"], m["joints"], 2)
+        overlay = np.frombuffer(view.overlay, np.float32).reshape(
+            -1, len(m["people"]), m["frames"], m["joints"], 2
+        )
         for p, joints in enumerate(overlay[0, :, view.frame]):
             _draw_limbs(ax, joints, m, **_widths(m, p))
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
@@ -98,8 +106,14 @@ def _draw_space(ax, shown, m):
         scene = scene - scene[known].mean(0)
     floor = scene[known, 2].min() if known.any() else 0.0
     lines = np.linspace(-1000, 1000, 9)
-    ends = [ends for at in lines
-            for ends in ([[at, -1000, floor], [at, 1000, floor]], [[-1000, at, floor], [1000, at, floor]])]
+    ends = [
+        ends
+        for at in lines
+        for ends in (
+            [[at, -1000, floor], [at, 1000, floor]],
+            [[-1000, at, floor], [1000, at, floor]],
+        )
+    ]
     _draw_lines(ax, project(ends, *HOME)[0], "#E0E0E0", linewidth=0.8, zorder=0)
     for p, pose in enumerate(scene):
         points, depth = project(pose, *HOME)
@@ -113,7 +127,9 @@ def _draw_space(ax, shown, m):
         ax.text(x, y, f"{name} (mm)", fontsize=7, ha="center", va="center")
     ax.set_aspect("equal")
     ax.axis("off")
-    names = [f"{name} (pale)" if p == m["reference"] else name for p, name in enumerate(m["people"])]
+    names = [
+        f"{name} (pale)" if p == m["reference"] else name for p, name in enumerate(m["people"])
+    ]
     if len(names) > 1:
         ax.set_title(", ".join(names), fontsize=9, loc="center")
 
@@ -126,9 +142,22 @@ def _draw_bars(ax, shown, m):
     for o, p in enumerate(others):
         errors = joint_errors(shown[p], shown[m["reference"]])[:scored]
         height = 0.7 / len(others)
-        ax.barh(place + (o - (len(others) - 1) / 2) * height, errors, height, color=colours, alpha=1 / (1 + 0.6 * o))
-        ax.text(1, 1.01 + 0.06 * (len(others) - 1 - o), f"{m['people'][p]}: {np.nanmean(errors):.0f} mm", fontsize=8,
-                ha="right", va="bottom", transform=ax.transAxes)
+        ax.barh(
+            place + (o - (len(others) - 1) / 2) * height,
+            errors,
+            height,
+            color=colours,
+            alpha=1 / (1 + 0.6 * o),
+        )
+        ax.text(
+            1,
+            1.01 + 0.06 * (len(others) - 1 - o),
+            f"{m['people'][p]}: {np.nanmean(errors):.0f} mm",
+            fontsize=8,
+            ha="right",
+            va="bottom",
+            transform=ax.transAxes,
+        )
     ax.set_yticks(place, m["names"][:scored], fontsize=7)
     ax.set(ylim=(scored - 0.4, -0.6))
     ax.set_xlabel("error (mm)", fontsize=8)

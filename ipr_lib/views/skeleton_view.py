@@ -19,7 +19,9 @@ from .view import View
 ALIGNMENTS = ("none", "root", "rigid", "scale")
 PICTURE_QUALITY = 40  # of WebP: of 128 px crops, drawn twice as large, 30 shows blocks and 55 takes a fifth more bytes
 # From little to much; both ends stand out from a white and from a black page.
-ERROR_COLOURS = [to_hex(colour) for colour in matplotlib.colormaps["plasma"](np.linspace(0.12, 0.92, 12))]
+ERROR_COLOURS = [
+    to_hex(colour) for colour in matplotlib.colormaps["plasma"](np.linspace(0.12, 0.92, 12))
+]
 
 
 class SkeletonView(View):
@@ -44,9 +46,25 @@ class SkeletonView(View):
     selected = traitlets.Int(-1).tag(sync=True)
     alignment = traitlets.Enum(ALIGNMENTS, "root").tag(sync=True)
 
-    def __init__(self, poses, skeleton=HUMAN36M, *, reference="truth", pictures=None, joints_img=None, cameras=None,
-                 labels=None, title="", fps=None, up="-y", scored_joints=None, picture_px=256, alignment="root", frame=0,
-                 selected=-1):
+    def __init__(
+        self,
+        poses,
+        skeleton=HUMAN36M,
+        *,
+        reference="truth",
+        pictures=None,
+        joints_img=None,
+        cameras=None,
+        labels=None,
+        title="",
+        fps=None,
+        up="-y",
+        scored_joints=None,
+        picture_px=256,
+        alignment="root",
+        frame=0,
+        selected=-1,
+    ):
         """Check the arrays and pack them, once.
 
         Args:
@@ -74,21 +92,30 @@ class SkeletonView(View):
         people = list(named)
         if reference is not None and reference not in named:
             if reference != "truth":
-                raise InputError(f"reference={reference!r}: expected one of the poses, {', '.join(people)}, or None")
+                raise InputError(
+                    f"reference={reference!r}: expected one of the poses, {', '.join(people)}, or None"
+                )
             reference = None
         if len(people) == 1:
             reference = None
         scored = scored_joints or (min(SCORED_JOINTS, joints) if skeleton is HUMAN36M else joints)
         if not 0 < scored <= joints:
-            raise InputError(f"scored_joints={scored}: expected 1 … {joints}, the number of joints in poses")
+            raise InputError(
+                f"scored_joints={scored}: expected 1 … {joints}, the number of joints in poses"
+            )
         if labels is not None and len(labels) != frames:
             raise InputError(f"labels: expected {frames} texts, one a frame, got {len(labels)}")
         if fps is not None and not fps > 0:
             raise InputError(f"fps={fps}: expected a number above 0, or None")
         if cameras and up != "z":
-            raise InputError('cameras: they turn the view of poses in world axes only; give such poses, and up="z"')
+            raise InputError(
+                'cameras: they turn the view of poses in world axes only; give such poses, and up="z"'
+            )
         stacked = np.stack([np.asarray(pose, np.float32) for pose in named.values()])
-        pictures, joints_img = _by_camera(pictures, "pictures"), _by_camera(joints_img, "joints_img")
+        pictures, joints_img = (
+            _by_camera(pictures, "pictures"),
+            _by_camera(joints_img, "joints_img"),
+        )
         names = list(pictures or cameras or {})
         if pictures and joints_img is None and cameras:
             joints_img = {name: _seen(cameras[name], stacked) for name in names if name in cameras}
@@ -96,19 +123,41 @@ class SkeletonView(View):
         packed, offsets, sizes = _pack_pictures(pictures or {}, frames, picture_px)
         super().__init__(
             meta={
-                "names": list(skeleton.names[:joints]), "parents": list(skeleton.parents[:joints]),
-                "sides": [1 if name.startswith("R_") else 2 if name.startswith("L_") else 0 for name in skeleton.names[:joints]],
-                "colours": {"right": plots.RIGHT, "left": plots.LEFT, "middle": plots.MIDDLE}, "palette": ERROR_COLOURS,
-                "people": people, "frames": frames, "joints": joints, "root": skeleton.root, "scored": scored,
+                "names": list(skeleton.names[:joints]),
+                "parents": list(skeleton.parents[:joints]),
+                "sides": [
+                    1 if name.startswith("R_") else 2 if name.startswith("L_") else 0
+                    for name in skeleton.names[:joints]
+                ],
+                "colours": {"right": plots.RIGHT, "left": plots.LEFT, "middle": plots.MIDDLE},
+                "palette": ERROR_COLOURS,
+                "people": people,
+                "frames": frames,
+                "joints": joints,
+                "root": skeleton.root,
+                "scored": scored,
                 "reference": people.index(reference) if reference is not None else -1,
-                "labels": [str(label) for label in labels] if labels is not None else [], "title": str(title),
-                "fps": float(fps) if fps else 0, "up": up, "offsets": offsets, "picture_sizes": sizes,
+                "labels": [str(label) for label in labels] if labels is not None else [],
+                "title": str(title),
+                "fps": float(fps) if fps else 0,
+                "up": up,
+                "offsets": offsets,
+                "picture_sizes": sizes,
                 "cameras": [
-                    {"name": str(name), "R": np.ravel((cameras or {})[name].R).tolist() if name in (cameras or {}) else None}
+                    {
+                        "name": str(name),
+                        "R": np.ravel((cameras or {})[name].R).tolist()
+                        if name in (cameras or {})
+                        else None,
+                    }
                     for name in names
                 ],
             },
-            poses=stacked.tobytes(), overlay=overlay.tobytes(), pictures=packed, frame=frame, selected=selected,
+            poses=stacked.tobytes(),
+            overlay=overlay.tobytes(),
+            pictures=packed,
+            frame=frame,
+            selected=selected,
             alignment=alignment,
         )
 
@@ -121,7 +170,9 @@ class SkeletonView(View):
     @traitlets.validate("selected")
     def _valid_selected(self, proposal):
         if self.meta and not -1 <= proposal["value"] < self.meta["joints"]:
-            raise InputError(f"selected={proposal['value']}: expected -1 (none) … {self.meta['joints'] - 1}")
+            raise InputError(
+                f"selected={proposal['value']}: expected -1 (none) … {self.meta['joints'] - 1}"
+            )
         return proposal["value"]
 
     def aligned(self, frame):
@@ -134,7 +185,9 @@ class SkeletonView(View):
             "none".
         """
         m = self.meta
-        poses = np.frombuffer(self.poses, np.float32).reshape(len(m["people"]), m["frames"], m["joints"], 3)
+        poses = np.frombuffer(self.poses, np.float32).reshape(
+            len(m["people"]), m["frames"], m["joints"], 3
+        )
         shown = poses[:, frame].astype(float)
         if m["reference"] < 0 or self.alignment == "none":
             return shown
@@ -143,7 +196,7 @@ class SkeletonView(View):
         if self.alignment != "root":
             for p, pose in enumerate(shown):
                 known = np.isfinite(pose + target).all(-1)
-                known[m["scored"]:] = False
+                known[m["scored"] :] = False
                 if p != m["reference"] and known.sum() >= 3:
                     shown[p] = _laid_onto(pose, target, known, self.alignment == "scale")
         return shown
@@ -159,36 +212,63 @@ def _named_poses(poses):
         return {str(name): np.asarray(pose) for name, pose in poses.items()}
     poses = np.asarray(poses)
     if poses.ndim == 4:
-        return {f"person {p + 1}": pose for p, pose in enumerate(poses)} if len(poses) > 1 else {"person": poses[0]}
+        return (
+            {f"person {p + 1}": pose for p, pose in enumerate(poses)}
+            if len(poses) > 1
+            else {"person": poses[0]}
+        )
     return {"person": poses}
 
 
 def _check_poses(named, skeleton, up):
     """(F, J) of all poses; InputError says which is wrong, and how."""
     if up not in ("-y", "z"):
-        raise InputError(f'up={up!r}: expected "-y" (camera axes, y down) or "z" (world axes, z up)')
+        raise InputError(
+            f'up={up!r}: expected "-y" (camera axes, y down) or "z" (world axes, z up)'
+        )
     if not named:
         raise InputError("poses: expected at least one skeleton, got none")
     most = len(skeleton)
     shapes = {pose.shape for pose in named.values()}
     for name, pose in named.items():
         if pose.ndim != 3 or pose.shape[-1] != 3 or not len(pose) or pose.dtype.kind not in "fiu":
-            raise InputError(f"poses, {name}: expected numbers of shape (F, J, 3), got {pose.dtype} {pose.shape}")
+            raise InputError(
+                f"poses, {name}: expected numbers of shape (F, J, 3), got {pose.dtype} {pose.shape}"
+            )
         joints = pose.shape[1]
-        if joints < 2 or joints > most or max(skeleton.parents[:joints]) >= joints or skeleton.root >= joints:
-            raise InputError(f"poses, {name}: expected the {most} joints of the skeleton (or its first ones), got {joints}")
+        if (
+            joints < 2
+            or joints > most
+            or max(skeleton.parents[:joints]) >= joints
+            or skeleton.root >= joints
+        ):
+            raise InputError(
+                f"poses, {name}: expected the {most} joints of the skeleton (or its first ones), got {joints}"
+            )
         if np.isinf(pose).any():
-            raise InputError(f"poses, {name}: holds infinite values; expected mm, or NaN for an unknown joint")
+            raise InputError(
+                f"poses, {name}: holds infinite values; expected mm, or NaN for an unknown joint"
+            )
         if not np.isfinite(pose).all(-1).any():
             raise InputError(f"poses, {name}: not one joint is known")
-        low, high = np.nanmin(pose.astype(float), axis=(0, 1)), np.nanmax(pose.astype(float), axis=(0, 1))
+        low, high = (
+            np.nanmin(pose.astype(float), axis=(0, 1)),
+            np.nanmax(pose.astype(float), axis=(0, 1)),
+        )
         size = (high - low).max()
         if 0 < size < 30:
-            raise InputError(f"poses, {name}: {size:.3g} mm from end to end; expected mm, these look like m: multiply by 1000")
+            raise InputError(
+                f"poses, {name}: {size:.3g} mm from end to end; expected mm, these look like m: multiply by 1000"
+            )
         if size > 100_000:
-            raise InputError(f"poses, {name}: {size:.3g} mm from end to end; expected mm and people within 100 m")
+            raise InputError(
+                f"poses, {name}: {size:.3g} mm from end to end; expected mm and people within 100 m"
+            )
     if len(shapes) > 1:
-        raise InputError("poses: expected one shape for all, got " + ", ".join(f"{n} {p.shape}" for n, p in named.items()))
+        raise InputError(
+            "poses: expected one shape for all, got "
+            + ", ".join(f"{n} {p.shape}" for n, p in named.items())
+        )
     (shape,) = shapes
     return shape[:2]
 
@@ -212,13 +292,17 @@ def _check_overlay(joints_img, names, shape):
     if joints_img is None:
         return np.empty(0, np.float32)
     if not names or set(joints_img) - set(names):
-        raise InputError(f"joints_img: expected pictures of the same cameras, {', '.join(map(str, joints_img))}")
+        raise InputError(
+            f"joints_img: expected pictures of the same cameras, {', '.join(map(str, joints_img))}"
+        )
     overlay = np.full((len(names), *shape[:3], 2), np.nan, np.float32)
     for name, joints in joints_img.items():
         joints = np.asarray(joints, np.float32)
         joints = joints[None] if joints.ndim == 3 else joints
         if joints.shape[:-1] != shape[:3] or joints.shape[-1] < 2:
-            raise InputError(f"joints_img, {name}: expected {(*shape[:3], 2)} px, as poses, got {joints.shape}")
+            raise InputError(
+                f"joints_img, {name}: expected {(*shape[:3], 2)} px, as poses, got {joints.shape}"
+            )
         overlay[names.index(name)] = joints[..., :2]
     return overlay
 
@@ -228,12 +312,19 @@ def _pack_pictures(pictures, frames, longest):
     packed, offsets, sizes = [], [0], []
     for name, sequence in pictures.items():
         if len(sequence) != frames:
-            raise InputError(f"pictures, {name}: expected {frames}, one a frame, got {len(sequence)}")
+            raise InputError(
+                f"pictures, {name}: expected {frames}, one a frame, got {len(sequence)}"
+            )
         for number, picture in enumerate(sequence):
             data, size = b"", [1, 1]
             if picture is not None:
                 picture = np.asarray(picture)
-                if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
+                if (
+                    picture.ndim != 3
+                    or picture.shape[2] != 3
+                    or picture.dtype != np.uint8
+                    or not picture.size
+                ):
                     raise InputError(
                         f"pictures, {name}, frame {number}: expected (H, W, 3) uint8 RGB, got {picture.dtype} {picture.shape}"
                     )
@@ -242,7 +333,11 @@ def _pack_pictures(pictures, frames, longest):
                 if scale < 1:
                     smaller = [max(round(side * scale), 1) for side in size]
                     picture = cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA)
-                data = cv2.imencode(".webp", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_WEBP_QUALITY, PICTURE_QUALITY])[1].tobytes()
+                data = cv2.imencode(
+                    ".webp",
+                    np.ascontiguousarray(picture[..., ::-1]),
+                    [cv2.IMWRITE_WEBP_QUALITY, PICTURE_QUALITY],
+                )[1].tobytes()
             packed.append(data)
             offsets.append(offsets[-1] + len(data))
             sizes.append(size)

@@ -15,7 +15,9 @@ from ..files import InputError, atomic_path
 try:
     import anywidget
 except ImportError as error:
-    raise InputError("the interactive views need anywidget, which is not installed; run `make env`") from error
+    raise InputError(
+        "the interactive views need anywidget, which is not installed; run `make env`"
+    ) from error
 
 # The policy forbids every request, so the page cannot ask for anything even by mistake.
 PAGE = """<!DOCTYPE html>
@@ -88,7 +90,9 @@ class View(anywidget.AnyWidget):
     def to_png(self):
         """The static picture of the view as PNG bytes; of 256 colours, which takes a third of the bytes."""
         packed = io.BytesIO()
-        self._drawn().quantize(256, dither=Image.Dither.NONE).save(packed, format="png", optimize=True)
+        self._drawn().quantize(256, dither=Image.Dither.NONE).save(
+            packed, format="png", optimize=True
+        )
         return packed.getvalue()
 
     def _still(self):
@@ -122,7 +126,9 @@ class View(anywidget.AnyWidget):
         page = PAGE.format(
             title=html.escape(title),
             picture=base64.b64encode(self._still()).decode(),
-            state=json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+            state=json.dumps(content, allow_nan=False, separators=(",", ":")).replace(
+                "<", "\\u003c"
+            ),
             esm=str(self._esm).replace("</script", "<\\/script"),
         )
         with atomic_path(path) as temporary:

@@ -37,12 +37,17 @@ def plan_steps(t, path, heading, width, toe_out, slot, first=0):
     Returns:
         {"r": (place, steps), "l": (place, steps)}: where the foot stands at first, (3,), and its steps.
     """
+
     def under_body(index, side):
         index = min(max(index, 0), len(t) - 1)
         h, s = heading[index], SIGN[side]
-        return np.array([
-            path[index, 0] + s * width * np.cos(h), path[index, 1] + s * width * np.sin(h), h - s * toe_out
-        ])
+        return np.array(
+            [
+                path[index, 0] + s * width * np.cos(h),
+                path[index, 1] + s * width * np.sin(h),
+                h - s * toe_out,
+            ]
+        )
 
     place = {side: under_body(0, side) for side in SIDES}
     plan = {side: (place[side], []) for side in SIDES}
@@ -89,7 +94,9 @@ def walk_legs(actor, t, plan, R_pelvis, spring=1.0, heels=None):
     legs = {}
     for side, other in (("r", "l"), ("l", "r")):
         place, lift, heel_up, toe_up, moving = swings[side]
-        place = _pass_by(place, swings[other][0], moving, SIGN[side] * R_pelvis[..., 0], R_pelvis[..., 1])
+        place = _pass_by(
+            place, swings[other][0], moving, SIGN[side] * R_pelvis[..., 0], R_pelvis[..., 1]
+        )
         heel_up = heel_up + (heels or {}).get(side, 0.0)
         ankle, foot = foot_pose(actor, place, lift, heel_up, toe_up)
         legs[side] = Leg(ankle, foot, knee_pole(R_pelvis, place[:, 2], side))
@@ -106,7 +113,7 @@ def _swing(t, first, steps, spring):
         stride = np.hypot(*(step.goal - step.origin)[:2])
         size = spring * min(stride / 1000.0, 1.2)
         place[inside] = step.origin + ease((u - 0.10) / 0.84)[:, None] * (step.goal - step.origin)
-        place[inside.stop:] = step.goal
+        place[inside.stop :] = step.goal
         heel_up[inside] = (0.14 + 0.62 * size) * bump(u / 0.76)
         toe_up[inside] = 0.34 * size * bump((u - 0.5) / 0.5)
         moving[inside] = bump((u - 0.10) / 0.84)
@@ -119,7 +126,11 @@ def _pass_by(place, other, moving, outward, forward, room=140.0):
     gap = place[:, :2] - other[:, :2]
     aside = (gap * outward[:, :2]).sum(1)
     ahead = (gap * forward[:, :2]).sum(1)
-    lacking = 0.5 * (room - aside + np.sqrt((room - aside) ** 2 + 25.0**2)) * np.exp(-((ahead / 260.0) ** 2))
+    lacking = (
+        0.5
+        * (room - aside + np.sqrt((room - aside) ** 2 + 25.0**2))
+        * np.exp(-((ahead / 260.0) ** 2))
+    )
     place = place.copy()
     lacking = 85.0 * np.tanh(lacking / 85.0)
     place[:, :2] += (moving * lacking)[:, None] * outward[:, :2]

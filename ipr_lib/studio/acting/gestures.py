@@ -71,7 +71,10 @@ def play(stage, side, gesture):
     elif gesture.anchor == "chest":
         wrist = mirror * point
     else:
-        wrist = apply(np.swapaxes(trunk.R_chest, -1, -2), _in_world(stage, side, gesture.anchor, point) - trunk.neck)
+        wrist = apply(
+            np.swapaxes(trunk.R_chest, -1, -2),
+            _in_world(stage, side, gesture.anchor, point) - trunk.neck,
+        )
         wrist = _not_too_near(actor, side, wrist) if gesture.anchor in ("knee", "thigh") else wrist
     wrist = wrist + gesture.wander * stage.wander[side]
     pole = None if gesture.pole is None else mirror * np.asarray(gesture.pole)
@@ -92,7 +95,11 @@ def _from_shoulder(stage, side, point, swings):
         across = unit(chest[..., 0] * [1.0, 1.0, 0.0])
         upright = frame(z=np.broadcast_to([0.0, 0.0, 1.0], point.shape), x=across)
         point = apply(np.swapaxes(chest, -1, -2) @ upright, point)
-    start = shoulder(actor, side, *girdle(side, point)) if not swings else shoulder(actor, side, zero, zero)
+    start = (
+        shoulder(actor, side, *girdle(side, point))
+        if not swings
+        else shoulder(actor, side, zero, zero)
+    )
     return start + (actor.bone_mm["Elbow"] + actor.bone_mm["Wrist"]) * point
 
 
@@ -136,7 +143,11 @@ def _in_world(stage, side, anchor, point):
         return stage.knees[side] + apply(trunk.R_pelvis, mirrored)
     if anchor == "thigh":
         along = stage.hips[side] + point[:, 1:2] * (stage.knees[side] - stage.hips[side])
-        return along + s * point[:, :1] * trunk.R_pelvis[..., 0] + point[:, 2:] * np.array([0.0, 0.0, 1.0])
+        return (
+            along
+            + s * point[:, :1] * trunk.R_pelvis[..., 0]
+            + point[:, 2:] * np.array([0.0, 0.0, 1.0])
+        )
     assert anchor == "world", anchor
     return point
 
@@ -170,7 +181,9 @@ def keep_clear(stage, side, arm):
     start, elbow, wrist, hand = pose_arm(actor, trunk, side, arm)
     to_chest = np.swapaxes(trunk.R_chest, -1, -2)
     local = apply(to_chest, wrist - 0.3 * actor.hand_mm * hand[..., 2] - trunk.neck)
-    size = np.array([0.80 * actor.bone_mm["Shoulder"] + 25.0 * actor.girth, 105.0 * actor.girth + 25.0])
+    size = np.array(
+        [0.80 * actor.bone_mm["Shoulder"] + 25.0 * actor.girth, 105.0 * actor.girth + 25.0]
+    )
     inside = np.linalg.norm(local[:, :2] / size, axis=1)
     push = softly_positive(1.0 - inside, 0.3) * ease(-local[:, 2] / 120.0)
     up = softly_positive(50.0 - wrist[:, 2], 30.0)
@@ -180,7 +193,14 @@ def keep_clear(stage, side, arm):
     out = unit(local[:, :2] / size + np.array([0.6 * SIGN[side], 0.45]))
     shift = np.concatenate([out * (push * size.min())[:, None], np.zeros((len(push), 1))], axis=1)
     target = wrist + apply(trunk.R_chest, shift) + up[:, None] * np.array([0.0, 0.0, 1.0])
-    elbow, end = two_bones(start, target, elbow - (start + wrist) / 2, actor.bone_mm["Elbow"], actor.bone_mm["Wrist"], 0.996)
+    elbow, end = two_bones(
+        start,
+        target,
+        elbow - (start + wrist) / 2,
+        actor.bone_mm["Elbow"],
+        actor.bone_mm["Wrist"],
+        0.996,
+    )
     first, second = unit(elbow - start), unit(end - elbow)
     upper = np.swapaxes(trunk.R_chest, -1, -2) @ frame(z=-first, x=np.cross(first, second))
     return replace(arm, upper=upper, flex=np.arccos(np.clip((first * second).sum(-1), -1.0, 1.0)))
@@ -195,7 +215,10 @@ def lift_fingers(stage, side, arm):
     if lift.max() == 0.0:
         return arm
     slope = np.clip(along[:, 2] + lift, -0.99, 0.99)
-    flat = unit(along[:, :2] + 0.3 * lift[:, None] * back_of_hand[:, :2]) * np.sqrt(1.0 - slope**2)[:, None]
+    flat = (
+        unit(along[:, :2] + 0.3 * lift[:, None] * back_of_hand[:, :2])
+        * np.sqrt(1.0 - slope**2)[:, None]
+    )
     palm_down = hand[..., 0] + 3.0 * lift[:, None] * np.array([0.0, 0.0, SIGN[side]])
     raised = frame(z=-np.concatenate([flat, slope[:, None]], axis=1), x=palm_down)
     hand = np.where((lift > 0)[:, None, None], raised, hand)
@@ -216,8 +239,14 @@ STRONG = Gesture("arm", (0.62, 0.16, 0.36), (0.9, 0.0, -0.8), 0.0, 0.5, wander=6
 CHIN = Gesture("head", (25.0, 85.0, -160.0), (0.5, 0.2, -1.0), -0.2, 0.5, wander=4.0)
 SCRATCH = Gesture("head", (120.0, -15.0, 95.0), (1.0, 0.5, 0.1), 0.3, 0.9, wander=5.0)
 BROW = Gesture("head", (70.0, 75.0, 45.0), (1.0, 0.3, -0.3), 0.9, 0.2, wander=4.0)
-PHONE = Gesture("head", (138.0, 112.0, -38.0), (0.6, 0.3, -1.0), wander=2.0, fingers=(-0.26, -0.82, 0.5),
-                palm_to=(-1.0, 0.0, -0.1))
+PHONE = Gesture(
+    "head",
+    (138.0, 112.0, -38.0),
+    (0.6, 0.3, -1.0),
+    wander=2.0,
+    fingers=(-0.26, -0.82, 0.5),
+    palm_to=(-1.0, 0.0, -0.1),
+)
 MOUTH = Gesture("head", (60.0, 125.0, -95.0), (0.8, 0.1, -1.0), 0.3, 0.75, wander=3.0)
 WATCH = Gesture("chest", (-45.0, 300.0, -150.0), (1.0, -0.1, -0.5), 1.3, -0.05, wander=4.0)
 CAMERA_UP = Gesture("head", (85.0, 175.0, -75.0), (0.7, 0.0, -1.0), 0.3, 0.2, wander=2.0)
@@ -232,28 +261,45 @@ POCKET = Gesture("pelvis", (175.0, 25.0, 30.0), (0.6, -1.0, 0.0), 0.4, 0.1, wand
 
 def on_hip(actor):
     """Hand on the hip, elbow out."""
-    return Gesture("pelvis", (actor.bone_mm["Hip"] + 62.0 * actor.girth, 0.0, 130.0), (1.0, -0.7, 0.1), 0.9, 0.9,
-                   wander=2.0)
+    return Gesture(
+        "pelvis",
+        (actor.bone_mm["Hip"] + 62.0 * actor.girth, 0.0, 130.0),
+        (1.0, -0.7, 0.1),
+        0.9,
+        0.9,
+        wander=2.0,
+    )
 
 
 def behind_back(actor):
     """Hand in the small of the back."""
-    return Gesture("pelvis", (35.0, -165.0 * actor.girth, 80.0), (1.0, -0.6, 0.2), 1.2, 0.1, wander=3.0)
+    return Gesture(
+        "pelvis", (35.0, -165.0 * actor.girth, 80.0), (1.0, -0.6, 0.2), 1.2, 0.1, wander=3.0
+    )
 
 
 def point_at(azimuth, height, stretch=0.97):
     """Stretched arm; azimuth from the front outwards, height over the horizon, rad."""
-    aim = stretch * np.array([np.sin(azimuth) * np.cos(height), np.cos(azimuth) * np.cos(height), np.sin(height)])
+    aim = stretch * np.array(
+        [np.sin(azimuth) * np.cos(height), np.cos(azimuth) * np.cos(height), np.sin(height)]
+    )
     return Gesture("arm", tuple(aim), (0.7, -0.3, -1.0), 0.9, 0.0, wander=10.0)
 
 
 def moving(gesture, t, offset, rate, phase=0.0, **attitude):
     """A gesture whose point oscillates by `offset` (3,), in its own units, `rate` times a second."""
     wave = np.sin(2 * np.pi * rate * t + phase)[:, None]
-    return replace(gesture, point=np.asarray(gesture.point) + wave * np.asarray(offset, float), **attitude)
+    return replace(
+        gesture, point=np.asarray(gesture.point) + wave * np.asarray(offset, float), **attitude
+    )
 
 
 def waving(t, rate=1.7, height=0.42):
     """The raised hand waves from side to side."""
-    return moving(Gesture("arm", (0.42, 0.28, height), (0.9, -0.1, -1.0), 0.9, 0.0, wander=8.0), t,
-                  (0.13, 0.0, -0.03), rate, wag=0.25 * np.sin(2 * np.pi * rate * t))
+    return moving(
+        Gesture("arm", (0.42, 0.28, height), (0.9, -0.1, -1.0), 0.9, 0.0, wander=8.0),
+        t,
+        (0.13, 0.0, -0.03),
+        rate,
+        wag=0.25 * np.sin(2 * np.pi * rate * t),
+    )

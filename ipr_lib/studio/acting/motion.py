@@ -17,6 +17,7 @@ _NOISE_SHARES = np.array([1.0, 0.8, 0.45, 0.9])
 
 # ---------------------------------------------------------------- time
 
+
 def ease(x):
     """Minimum-jerk step: 0 for x <= 0, 1 for x >= 1, with still ends."""
     x = np.clip(x, 0.0, 1.0)
@@ -62,6 +63,7 @@ def noise(rng, t, amplitude, period):
 
 
 # ---------------------------------------------------------------- rotations
+
 
 def turn(axis, angle):
     """Rotation about "x" (front up), "y" (tip to the right) or "z" (to the left); (n,) rad -> (n, 3, 3)."""
@@ -119,7 +121,9 @@ def blend_rotation(A, B, weight):
     step = Rotation.from_matrix(np.swapaxes(A, -1, -2) @ B).as_rotvec()
     angle = np.linalg.norm(step, axis=1)
     # Past half a turn the shortest way flips to the other side: keep to the side where the blend began.
-    flips = np.concatenate([[False], ((step[1:] * step[:-1]).sum(1) < 0) & (np.minimum(angle[1:], angle[:-1]) > 2.0)])
+    flips = np.concatenate(
+        [[False], ((step[1:] * step[:-1]).sum(1) < 0) & (np.minimum(angle[1:], angle[:-1]) > 2.0)]
+    )
     side = np.cumprod(np.where(flips, -1.0, 1.0))
     begin = int(np.argmax(weight > 0))
     long_way = side * side[begin] < 0

@@ -13,6 +13,7 @@ from .performance import Performance
 
 # ---------------------------------------------------------------- trunk and legs
 
+
 @dataclass(frozen=True)
 class Trunk:
     """Joints (n, 3) and part rotations (n, 3, 3) from pelvis to head, world, mm."""
@@ -40,7 +41,9 @@ def pose_trunk(actor, pelvis, R_pelvis, bend, side, twist, look):
     """
     lower = R_pelvis @ turn("z", twist / 2) @ turn("y", side / 2) @ turn("x", -bend / 2)
     chest = R_pelvis @ turn("z", twist) @ turn("y", side) @ turn("x", -bend)
-    throat = chest @ turn("z", look[:, 0] / 2) @ turn("y", look[:, 2] / 2) @ turn("x", -look[:, 1] / 2)
+    throat = (
+        chest @ turn("z", look[:, 0] / 2) @ turn("y", look[:, 2] / 2) @ turn("x", -look[:, 1] / 2)
+    )
     head_R = chest @ turn("z", look[:, 0]) @ turn("y", look[:, 2]) @ turn("x", -look[:, 1])
     return trunk_from_rotations(actor, pelvis, R_pelvis, lower, chest, throat, head_R)
 
@@ -94,6 +97,7 @@ def settle(actor, pelvis, R_pelvis, legs, stretch=0.998):
 
 # ---------------------------------------------------------------- arms
 
+
 @dataclass(frozen=True)
 class Arm:
     """State of one arm over time, relative to the chest: what is blended between gestures.
@@ -123,7 +127,9 @@ def shoulder(actor, side, shrug, forward):
 def girdle(side, aim):
     """How the shoulder follows an arm that reaches along `aim` (n, 3): shrug and forward, (n,) each."""
     aim = unit(aim)
-    return 0.42 * ease((aim[:, 2] + 0.5) / 1.4), 0.3 * ease(aim[:, 1]) + 0.2 * ease(-SIGN[side] * aim[:, 0])
+    return 0.42 * ease((aim[:, 2] + 0.5) / 1.4), 0.3 * ease(aim[:, 1]) + 0.2 * ease(
+        -SIGN[side] * aim[:, 0]
+    )
 
 
 def easy_pole(side, aim):
@@ -161,8 +167,11 @@ def reach(actor, side, wrist, pole, pronate=0.3, palm=0.0, wag=0.0):
 
 def blend_arms(a, b, weight):
     """From Arm a (weight 0) to Arm b (weight 1); weight (n,)."""
-    mixed = {f.name: getattr(a, f.name) + weight * (getattr(b, f.name) - getattr(a, f.name))
-             for f in fields(Arm) if f.name != "upper"}
+    mixed = {
+        f.name: getattr(a, f.name) + weight * (getattr(b, f.name) - getattr(a, f.name))
+        for f in fields(Arm)
+        if f.name != "upper"
+    }
     return Arm(upper=blend_rotation(a.upper, b.upper, weight), **mixed)
 
 
@@ -185,6 +194,7 @@ def palm_point(actor, wrist, hand, side):
 
 # ---------------------------------------------------------------- the whole
 
+
 def assemble(actor, trunk, legs, arms, props=(), companion=None):
     """A Performance from trunk, Leg and Arm by side.
 
@@ -196,8 +206,12 @@ def assemble(actor, trunk, legs, arms, props=(), companion=None):
     joints[:, 9], joints[:, 10] = trunk.nose, trunk.head
     frames = {"pelvis": trunk.R_pelvis, "chest": trunk.R_chest, "head": trunk.R_head}
     for side, leg_at, arm_at in (("r", 1, 14), ("l", 4, 11)):
-        joints[:, leg_at], joints[:, leg_at + 1], joints[:, leg_at + 2] = pose_leg(actor, trunk, legs[side], side)
-        joints[:, arm_at], joints[:, arm_at + 1], joints[:, arm_at + 2], hand = pose_arm(actor, trunk, side, arms[side])
+        joints[:, leg_at], joints[:, leg_at + 1], joints[:, leg_at + 2] = pose_leg(
+            actor, trunk, legs[side], side
+        )
+        joints[:, arm_at], joints[:, arm_at + 1], joints[:, arm_at + 2], hand = pose_arm(
+            actor, trunk, side, arms[side]
+        )
         frames[f"{side}_hand"], frames[f"{side}_foot"] = hand, legs[side].foot
     return Performance(actor, joints, frames, tuple(props), companion)
 
@@ -205,5 +219,7 @@ def assemble(actor, trunk, legs, arms, props=(), companion=None):
 def pose_leg(actor, trunk, leg, side):
     """Hip, knee and ankle of one leg, (n, 3) each."""
     start = hip(actor, trunk.pelvis, trunk.R_pelvis, side)
-    knee, ankle = two_bones(start, leg.ankle, leg.pole, actor.bone_mm["Knee"], actor.bone_mm["Ankle"])
+    knee, ankle = two_bones(
+        start, leg.ankle, leg.pole, actor.bone_mm["Knee"], actor.bone_mm["Ankle"]
+    )
     return start, knee, ankle

@@ -52,12 +52,18 @@ def make_scene(subject, action, take, n_frames, seed):
     actor = ACTORS[subject]
     left_handed = (habits.uniform() < 0.25) != (rng.uniform() < 0.25)
     return Scene(
-        actor=actor, rng=rng, t=np.arange(-BEFORE, n_frames + AHEAD) / FPS,
-        hand=SIDES[left_handed], other=SIDES[not left_handed],
-        tempo=habits.uniform(0.88, 1.14) * rng.uniform(0.95, 1.05), size=habits.uniform(0.85, 1.15),
-        slouch=habits.uniform(0.02, 0.14), toe_out=habits.uniform(0.06, 0.22),
+        actor=actor,
+        rng=rng,
+        t=np.arange(-BEFORE, n_frames + AHEAD) / FPS,
+        hand=SIDES[left_handed],
+        other=SIDES[not left_handed],
+        tempo=habits.uniform(0.88, 1.14) * rng.uniform(0.95, 1.05),
+        size=habits.uniform(0.85, 1.15),
+        slouch=habits.uniform(0.02, 0.14),
+        toe_out=habits.uniform(0.06, 0.22),
         width=actor.bone_mm["Hip"] * habits.uniform(0.80, 1.04),
-        home=rng.uniform(-1.0, 1.0, 2) * (700.0, 1000.0), heading=rng.uniform(0.0, 2 * np.pi),
+        home=rng.uniform(-1.0, 1.0, 2) * (700.0, 1000.0),
+        heading=rng.uniform(0.0, 2 * np.pi),
     )
 
 
@@ -104,14 +110,22 @@ def at_ease(scene, path=None, heading=None, glances=1.0):
     zero = np.zeros(n)
     breath = 0.012 * np.sin(2 * np.pi * 0.26 * t + rng.uniform(0, 6))
     side = 1.0 if rng.uniform() < 0.5 else -1.0
-    look = np.stack([noise(rng, t, 0.06, 5.0), 0.08 + noise(rng, t, 0.035, 4.0), noise(rng, t, 0.03, 6.0)], axis=1)
+    look = np.stack(
+        [noise(rng, t, 0.06, 5.0), 0.08 + noise(rng, t, 0.035, 4.0), noise(rng, t, 0.03, 6.0)],
+        axis=1,
+    )
     look += glance(scene, glances)
     return Moves(
         path=np.tile(scene.home, (n, 1)) if path is None else path,
         heading=zero + scene.heading if heading is None else heading,
-        drop=zero + 3.0, tilt=0.03 + noise(rng, t, 0.012, 6.0), roll=side * noise(rng, t, 0.022, 7.0),
-        bend=scene.slouch + breath + noise(rng, t, 0.02, 6.0), side=noise(rng, t, 0.022, 7.0),
-        twist=noise(rng, t, 0.045, 6.0), look=look, arms={"r": (HANG, []), "l": (HANG, [])},
+        drop=zero + 3.0,
+        tilt=0.03 + noise(rng, t, 0.012, 6.0),
+        roll=side * noise(rng, t, 0.022, 7.0),
+        bend=scene.slouch + breath + noise(rng, t, 0.02, 6.0),
+        side=noise(rng, t, 0.022, 7.0),
+        twist=noise(rng, t, 0.045, 6.0),
+        look=look,
+        arms={"r": (HANG, []), "l": (HANG, [])},
     )
 
 
@@ -159,7 +173,12 @@ def stand_legs(scene, moves):
     back = -210.0 * np.sin(lean - 0.08) - 0.16 * np.maximum(moves.drop - 60.0, 0.0) + 10.0
     right = moves.shift * weight_shift(t, plan, moves.slot) + noise(scene.rng, t, 14.0, 6.0)
     pelvis = np.zeros((len(t), 3))
-    pelvis[:, :2] = moves.path + moves.lean + right[:, None] * facing[:, :2, 0] + back[:, None] * facing[:, :2, 1]
+    pelvis[:, :2] = (
+        moves.path
+        + moves.lean
+        + right[:, None] * facing[:, :2, 0]
+        + back[:, None] * facing[:, :2, 1]
+    )
     length = actor.bone_mm["Knee"] + actor.bone_mm["Ankle"]
     pelvis[:, 2] = actor.foot_mm[0] + 0.998 * length - moves.drop
     return settle(actor, pelvis, upright, legs), upright, legs, stride_signal(legs, moves.heading)
@@ -183,8 +202,12 @@ def move_arms(scene, trunk, legs, arms, swing=None):
     hips, knees = {}, {}
     for side in SIDES:
         hips[side], knees[side], _ = pose_leg(scene.actor, trunk, legs[side], side)
-    drift = {side: np.stack([noise(scene.rng, scene.t, 1.0, period) for period in (2.6, 3.1, 2.2)], axis=1)
-             for side in SIDES}
+    drift = {
+        side: np.stack(
+            [noise(scene.rng, scene.t, 1.0, period) for period in (2.6, 3.1, 2.2)], axis=1
+        )
+        for side in SIDES
+    }
     stage = Stage(scene.actor, scene.t, trunk, hips, knees, {"r": swing, "l": -swing}, drift)
     return {side: perform_arm(stage, side, *arms[side]) for side in SIDES}
 
@@ -195,8 +218,13 @@ def cut(performance, n):
         return None
     kept = slice(BEFORE, BEFORE + n)
     props = tuple(
-        Prop(prop.kind, prop.origin_world[kept], prop.rotation_world[kept], prop.size_mm,
-             {name: value[kept] for name, value in prop.extra.items()})
+        Prop(
+            prop.kind,
+            prop.origin_world[kept],
+            prop.rotation_world[kept],
+            prop.size_mm,
+            {name: value[kept] for name, value in prop.extra.items()},
+        )
         for prop in performance.props
     )
     frames = {name: R[kept] for name, R in performance.frames_world.items()}
@@ -205,6 +233,7 @@ def cut(performance, n):
 
 
 # ---------------------------------------------------------------- props
+
 
 def in_hand(scene, trunk, arms, side, kind, size_mm, tilt=0.0):
     """A thing held in one hand; its z axis runs along the fingers' bend, upwards from the little finger to the thumb.

@@ -24,8 +24,14 @@ def phoning(scene, take):
     moves.look[:, 1] += 0.06
     lower = rng.uniform(1.0, 1.5)
     down = replace(g.CAMERA_DOWN, pronate=0.9)
-    free = [lambda: g.OPEN, lambda: g.on_hip(scene.actor), lambda: g.BEFORE_CHEST, lambda: g.POCKET,
-            lambda: g.SCRATCH, lambda: g.CROSSED_UNDER]
+    free = [
+        lambda: g.OPEN,
+        lambda: g.on_hip(scene.actor),
+        lambda: g.BEFORE_CHEST,
+        lambda: g.POCKET,
+        lambda: g.SCRATCH,
+        lambda: g.CROSSED_UNDER,
+    ]
     calls = [(lower, 0.9, g.PHONE)] if take == 2 else []
     moves.arms = {
         s: (down if take == 2 else g.PHONE, calls),
@@ -60,18 +66,37 @@ def purchases(scene, take):
     moves.tilt = moves.tilt + 0.75 * down
     moves.bend = moves.bend + 0.35 * down
     moves.look[:, 1] += 0.1 * down
-    hanging = g.Gesture("arm", (0.2, 0.04, -0.96), (0.3, -1.0, 0.0), 0.1, 0.1, wander=4.0, swings=True)
+    hanging = g.Gesture(
+        "arm", (0.2, 0.04, -0.96), (0.3, -1.0, 0.0), 0.1, 0.1, wander=4.0, swings=True
+    )
     carried = g.Gesture("arm", (-0.02, 0.52, -0.36), (0.6, -0.8, -0.8), 0.5, 0.4, wander=5.0)
-    reach_for = g.Gesture("world", (*spot, grip_height + 75.0), (0.6, -1.0, 0.2), 0.9, 0.0, wander=0.0)
-    rummage = g.moving(g.Gesture("arm", (-0.22, 0.58, -0.42), (0.9, -0.4, -0.2), 0.9, 0.5), t, (0.03, 0.05, 0.06), 1.1)
+    reach_for = g.Gesture(
+        "world", (*spot, grip_height + 75.0), (0.6, -1.0, 0.2), 0.9, 0.0, wander=0.0
+    )
+    rummage = g.moving(
+        g.Gesture("arm", (-0.22, 0.58, -0.42), (0.9, -0.4, -0.2), 0.9, 0.5),
+        t,
+        (0.03, 0.05, 0.06),
+        1.1,
+    )
     take_out = g.Gesture("arm", (-0.08, 0.60, -0.10), (0.8, -0.3, -0.8), 0.4, 0.4, wander=10.0)
-    keys = {s: [(grasp - 1.1, 1.05, reach_for), (grasp + 0.12, 0.95, carried if take == 1 else hanging)], scene.other: []}
+    keys = {
+        s: [
+            (grasp - 1.1, 1.05, reach_for),
+            (grasp + 0.12, 0.95, carried if take == 1 else hanging),
+        ],
+        scene.other: [],
+    }
     looking = []
     for k, now in enumerate(beats(scene, (2.4, 3.2), grasp + 1.1)):
         search = k % 2 == 0 if take == 1 else k % 2 == 1
         keys[s].append((now, 0.8, carried if search else hanging))
         if search:
-            keys[scene.other] += [(now + 0.1, 0.75, rummage), (now + 1.1, 0.6, take_out), (now + 1.75, 0.6, rummage)]
+            keys[scene.other] += [
+                (now + 0.1, 0.75, rummage),
+                (now + 1.1, 0.6, take_out),
+                (now + 1.75, 0.6, rummage),
+            ]
         else:
             keys[scene.other].append((now + 0.1, 0.75, g.HANG))
         looking.append((now, 0.6, (0.0, 0.5 if search else 0.0, 0.0)))
@@ -96,7 +121,12 @@ def bag(scene, trunk, arms, side, grasp, heading):
     lying = grip[np.argmin(np.abs(scene.t - grasp))]
     held = (scene.t >= grasp)[:, None]
     upright = turn("z", heading)
-    return Prop("bag", np.where(held, grip, lying), upright, (300.0, 120.0, float(max(lying[2] - 5.0, 200.0))))
+    return Prop(
+        "bag",
+        np.where(held, grip, lying),
+        upright,
+        (300.0, 120.0, float(max(lying[2] - 5.0, 200.0))),
+    )
 
 
 def smoking(scene, take):
@@ -104,9 +134,20 @@ def smoking(scene, take):
     _t, rng, s = scene.t, scene.rng, scene.hand
     path, heading = wander(scene, gap=(3.0, 5.0), distance=(0, 600))
     moves = at_ease(scene, path, heading)
-    moves.arms = {s: smoke(scene, g.HANG), scene.other: (g.HANG, play_beats(
-        scene, scene.other, [lambda: g.POCKET, lambda: g.CROSSED_UNDER, lambda: g.on_hip(scene.actor)],
-        (2.5, 4.5), g.HANG, start=rng.uniform(0.3, 1.5)))}
+    moves.arms = {
+        s: smoke(scene, g.HANG),
+        scene.other: (
+            g.HANG,
+            play_beats(
+                scene,
+                scene.other,
+                [lambda: g.POCKET, lambda: g.CROSSED_UNDER, lambda: g.on_hip(scene.actor)],
+                (2.5, 4.5),
+                g.HANG,
+                start=rng.uniform(0.3, 1.5),
+            ),
+        ),
+    }
     puff = puffs(scene, moves.arms[s][1])
     moves.look[:, 1] -= 0.16 * puff
     trunk, legs, arms = on_feet(scene, moves)
@@ -121,13 +162,20 @@ def smoke(scene, rest):
     keys = []
     for now in beats(scene, (2.6, 3.8), rng.uniform(0.2, 0.6)):
         away = now + rng.uniform(1.3, 1.8) / scene.tempo
-        keys += [(now, 0.85 / scene.tempo, drag), (away, 0.9, side_hold if rng.uniform() < 0.6 else rest)]
+        keys += [
+            (now, 0.85 / scene.tempo, drag),
+            (away, 0.9, side_hold if rng.uniform() < 0.6 else rest),
+        ]
     return side_hold, keys
 
 
 def puffs(scene, keys):
     """How far the smoke is being blown upwards, (n,), after each visit of the hand to the mouth."""
-    return sum(bump((scene.t - start - 0.3) / 1.6) for start, _, gesture in keys if gesture.anchor != "head")
+    return sum(
+        bump((scene.t - start - 0.3) / 1.6)
+        for start, _, gesture in keys
+        if gesture.anchor != "head"
+    )
 
 
 def cigarette(scene, trunk, arms, side):
@@ -181,11 +229,17 @@ def eating(scene, take):
     path, heading = wander(scene, gap=(3.0, 4.6), distance=(0, 500))
     moves = at_ease(scene, path, heading, glances=0.7)
     plate_hold = g.Gesture("arm", (-0.12, 0.56, -0.34), (0.5, -0.8, -1.0), -1.1, 0.0, wander=4.0)
-    moves.arms = {s: feed(scene, g.Gesture("arm", (-0.20, 0.60, -0.20), (0.8, -0.4, -0.8), 0.7, 0.3, wander=6.0)),
-                  scene.other: (plate_hold, [])}
+    moves.arms = {
+        s: feed(
+            scene, g.Gesture("arm", (-0.20, 0.60, -0.20), (0.8, -0.4, -0.8), 0.7, 0.3, wander=6.0)
+        ),
+        scene.other: (plate_hold, []),
+    }
     moves.look[:, 1] += bites(scene, moves.arms[s][1])
     trunk, legs, arms = on_feet(scene, moves)
-    return assemble(scene.actor, trunk, legs, arms, [plate(scene, trunk, arms, scene.other, moves.heading)])
+    return assemble(
+        scene.actor, trunk, legs, arms, [plate(scene, trunk, arms, scene.other, moves.heading)]
+    )
 
 
 def feed(scene, at_plate):
@@ -198,7 +252,9 @@ def feed(scene, at_plate):
 
 def bites(scene, keys):
     """How far the head is down, (n,) rad: more while the hand is at the plate."""
-    return keyed(scene.t, 0.3, [(now, 0.6, 0.12 if gesture is g.MOUTH else 0.32) for now, _, gesture in keys])
+    return keyed(
+        scene.t, 0.3, [(now, 0.6, 0.12 if gesture is g.MOUTH else 0.32) for now, _, gesture in keys]
+    )
 
 
 def plate(scene, trunk, arms, side, heading):

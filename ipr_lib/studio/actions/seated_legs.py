@@ -5,7 +5,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..acting.footwork import foot_along
-from ..acting.motion import SIDES, SIGN, apply, blend_rotation, bump, ease, keyed, softly_positive, turn
+from ..acting.motion import (
+    SIDES,
+    SIGN,
+    apply,
+    blend_rotation,
+    bump,
+    ease,
+    keyed,
+    softly_positive,
+    turn,
+)
 from ..acting.posture import Leg
 
 
@@ -45,7 +55,9 @@ def play_legs(scene, spot, heading, first, keys):
             if start >= t[-1]:
                 break
             way = bump((t - start) / duration)
-            foot = blend_rotation(foot, np.tile(after.foot, (n, 1, 1)), ease((t - start) / duration))
+            foot = blend_rotation(
+                foot, np.tile(after.foot, (n, 1, 1)), ease((t - start) / duration)
+            )
             ankle[:, 2] += lift * way
             # On the way the knee goes up: that is how legs pass each other, and the knee's side stays defined.
             pole[:, 2] += 0.9 * way
@@ -68,7 +80,9 @@ def planted(actor, side, x, y, yaw=0.0, heel_up=0.0, toe_up=0.0, pole=(0.0, 0.6,
     ankle = back + apply(turn("x", toe_up)[0], ankle - back)
     yaw = turn("z", -s * yaw)[0]
     flat = np.array([s * x, y, 0.0]) + yaw @ (ankle * [1.0, 1.0, 1.0])
-    return LegPose(flat, yaw @ turn("x", toe_up - heel_up)[0], np.array([s * pole[0], pole[1], pole[2]]))
+    return LegPose(
+        flat, yaw @ turn("x", toe_up - heel_up)[0], np.array([s * pole[0], pole[1], pole[2]])
+    )
 
 
 def lying(actor, side, ankle, pole, toes, instep):
@@ -104,8 +118,14 @@ def chair_legs(actor, seat):
         on_knee = (-hip * 0.75, 0.80 * knee, pelvis + 85.0 + 55.0 * actor.girth)
         four = lying(actor, s, on_knee, (1.0, 0.25, -0.05), (-0.75, 0.35, -0.5), (0.3, 0.7, 0.6))
         # Knee over knee: the shin hangs in front of the other one.
-        over = lying(actor, s, (-hip * 0.85, knee + 215.0, pelvis - 0.60 * shin + 40.0), (-0.25, 0.6, 1.0), (-0.15, 0.9, -0.45),
-                     (0.0, 0.45, 0.9))
+        over = lying(
+            actor,
+            s,
+            (-hip * 0.85, knee + 215.0, pelvis - 0.60 * shin + 40.0),
+            (-0.25, 0.6, 1.0),
+            (-0.15, 0.9, -0.45),
+            (0.0, 0.45, 0.9),
+        )
         poses[f"four_{s}"], poses[f"over_{s}"] = {s: four, o: under}, {s: over, o: under}
     return poses
 
@@ -124,14 +144,29 @@ def floor_legs(actor):
         return lying(actor, s, ankle, (0.15, 0.1, 1.0), (0.12, 0.25, 0.97), (0.0, -0.97, 0.25))
 
     def tailor(s, ahead):
-        return lying(actor, s, (-0.62 * hip, ahead, low), (1.0, 0.42, 0.30), (-0.86, 0.42, -0.12), (0.2, 0.75, 0.55))
+        return lying(
+            actor,
+            s,
+            (-0.62 * hip, ahead, low),
+            (1.0, 0.42, 0.30),
+            (-0.86, 0.42, -0.12),
+            (0.2, 0.75, 0.55),
+        )
 
     def swept(s):
         """Thigh to the front, shin folded back on the outside."""
-        return lying(actor, s, (1.0 * hip + 225.0, -90.0, low), (0.25, 1.0, 0.02), (0.5, -0.85, -0.1), (0.8, 0.5, 0.1))
+        return lying(
+            actor,
+            s,
+            (1.0 * hip + 225.0, -90.0, low),
+            (0.25, 1.0, 0.02),
+            (0.5, -0.85, -0.1),
+            (0.8, 0.5, 0.1),
+        )
 
     poses = {
-        "up": {s: up(s) for s in SIDES}, "straight": {s: straight(s) for s in SIDES},
+        "up": {s: up(s) for s in SIDES},
+        "straight": {s: straight(s) for s in SIDES},
         "tailor": {"r": tailor("r", 0.285 * length), "l": tailor("l", 0.42 * length)},
         "far_up": {s: up(s, 0.62, 1.3) for s in SIDES},
     }

@@ -28,7 +28,13 @@ def play_beats(scene, side, makers, gap, rest, start=0.2, pause=0.4, times=None)
         choice = (choice + 1) % len(makers) if choice == last else choice
         resting = scene.rng.uniform() < pause and last >= 0
         last = -1 if resting else choice
-        keys.append((now, scene.rng.uniform(0.62, 0.85) / scene.tempo, rest if resting else makers[choice]()))
+        keys.append(
+            (
+                now,
+                scene.rng.uniform(0.62, 0.85) / scene.tempo,
+                rest if resting else makers[choice](),
+            )
+        )
     return keys
 
 
@@ -43,8 +49,10 @@ def directions(scene, take):
         azimuth, height = rng.uniform(-0.5, 1.45), rng.uniform(-0.15, 0.55)
         hold = rng.uniform(0.9, 1.5) / scene.tempo
         swift = rng.uniform(0.65, 0.8) / scene.tempo
-        keys[side] += [(now, swift, g.point_at(azimuth, height, rng.uniform(0.95, 0.985))),
-                       (now + hold, swift, g.BENT if rng.uniform() < 0.4 else g.HANG)]
+        keys[side] += [
+            (now, swift, g.point_at(azimuth, height, rng.uniform(0.95, 0.985))),
+            (now + hold, swift, g.BENT if rng.uniform() < 0.4 else g.HANG),
+        ]
         turn_to = -SIGN[side] * azimuth
         looks.append((now - 0.1, 0.6, (0.55 * turn_to, -0.15 * height, 0.0)))
         twists.append((now, 0.8, 0.28 * turn_to))
@@ -66,14 +74,23 @@ def discussion(scene, take):
         lambda: g.moving(g.OPEN, t, (0.05, beat, beat), rates[0], rng.uniform(0, 6)),
         lambda: g.moving(g.BEFORE_CHEST, t, (0.08, 0.03, beat), rates[1], rng.uniform(0, 6)),
         lambda: g.moving(g.BENT, t, (0.02, beat, beat), rates[2], rng.uniform(0, 6)),
-        lambda: g.moving(g.point_at(rng.uniform(-0.2, 0.6), -0.1, 0.82), t, (0.0, 0.02, beat), rates[3]),
-        lambda: g.HEART, lambda: g.CHIN,
+        lambda: g.moving(
+            g.point_at(rng.uniform(-0.2, 0.6), -0.1, 0.82), t, (0.0, 0.02, beat), rates[3]
+        ),
+        lambda: g.HEART,
+        lambda: g.CHIN,
     ]
     times = beats(scene, (1.1, 2.2), 0.0)
     together = [now + rng.uniform(0.0, 0.15) for now in times]
     moves.arms = {
-        scene.hand: (g.BENT, play_beats(scene, scene.hand, talk, None, g.BENT, pause=0.12, times=times)),
-        scene.other: (g.HANG, play_beats(scene, scene.other, talk[:4], None, g.HANG, pause=0.35, times=together)),
+        scene.hand: (
+            g.BENT,
+            play_beats(scene, scene.hand, talk, None, g.BENT, pause=0.12, times=times),
+        ),
+        scene.other: (
+            g.HANG,
+            play_beats(scene, scene.other, talk[:4], None, g.HANG, pause=0.35, times=together),
+        ),
     }
     moves.bend += 0.05 + keyed(t, 0.0, [(now, 0.9, rng.uniform(-0.06, 0.2)) for now in times])
     trunk, legs, arms = on_feet(scene, moves)
@@ -93,7 +110,10 @@ def greeting(scene, take):
         swift = rng.uniform(0.62, 0.75) / scene.tempo
         hold = now + rng.uniform(1.4, 1.7) / scene.tempo
         if kind == "wave":
-            arms[s] += [(now, swift, g.waving(t, rng.uniform(1.4, 1.9), rng.uniform(0.25, 0.6))), (hold, swift, g.HANG)]
+            arms[s] += [
+                (now, swift, g.waving(t, rng.uniform(1.4, 1.9), rng.uniform(0.25, 0.6))),
+                (hold, swift, g.HANG),
+            ]
         elif kind == "both":
             up = g.waving(t, rng.uniform(1.2, 1.6), 0.5) if rng.uniform() < 0.6 else g.OPEN
             for side in arms:
@@ -119,12 +139,17 @@ def posing(scene, take):
     t, rng, actor = scene.t, scene.rng, scene.actor
     hips, both = g.on_hip(actor), ("r", "l")
     poses = [  # acting arm, other arm, bend, side, twist, roll, drop
-        (hips, hips, -0.08, 0.0, 0.0, 0.0, 5), (g.STRONG, g.STRONG, -0.1, 0.0, 0.15, 0.0, 40),
-        (g.OVERHEAD, hips, -0.05, -0.22, 0.1, 0.09, 10), (g.CROSSED_OVER, g.CROSSED_UNDER, -0.04, 0.0, 0.3, 0.0, 5),
+        (hips, hips, -0.08, 0.0, 0.0, 0.0, 5),
+        (g.STRONG, g.STRONG, -0.1, 0.0, 0.15, 0.0, 40),
+        (g.OVERHEAD, hips, -0.05, -0.22, 0.1, 0.09, 10),
+        (g.CROSSED_OVER, g.CROSSED_UNDER, -0.04, 0.0, 0.3, 0.0, 5),
         (g.point_at(0.9, 0.85), g.point_at(1.2, -0.6), -0.05, 0.12, -0.3, 0.0, 70),
-        (g.SIDEWAYS, g.SIDEWAYS, -0.08, 0.0, 0.0, 0.0, 10), (g.SCRATCH, hips, 0.0, -0.15, -0.25, 0.08, 10),
-        (g.OVERHEAD, g.OVERHEAD, -0.16, 0.0, 0.0, 0.0, 0), (g.CHIN, g.CROSSED_UNDER, 0.1, 0.0, 0.2, -0.06, 5),
-        (g.point_at(0.1, 0.15), g.behind_back(actor), 0.1, 0.0, 0.35, 0.0, 150), (g.BROW, hips, 0.12, 0.0, -0.35, 0.05, 40),
+        (g.SIDEWAYS, g.SIDEWAYS, -0.08, 0.0, 0.0, 0.0, 10),
+        (g.SCRATCH, hips, 0.0, -0.15, -0.25, 0.08, 10),
+        (g.OVERHEAD, g.OVERHEAD, -0.16, 0.0, 0.0, 0.0, 0),
+        (g.CHIN, g.CROSSED_UNDER, 0.1, 0.0, 0.2, -0.06, 5),
+        (g.point_at(0.1, 0.15), g.behind_back(actor), 0.1, 0.0, 0.35, 0.0, 150),
+        (g.BROW, hips, 0.12, 0.0, -0.35, 0.05, 40),
     ]
     path, heading = wander(scene, gap=(2.6, 3.4), distance=(0, 300), turning=2.4)
     scene = replace(scene, width=scene.width * rng.uniform(1.1, 1.6))
@@ -139,9 +164,19 @@ def posing(scene, take):
         arms[lead].append((now, swift, first))
         arms[follow].append((now + 0.08, swift, second))
         body.append((now, swift, (bend, s * side, s * twist, s * roll, drop)))
-        looks.append((now, swift, (-0.7 * s * twist + rng.normal(0, 0.25), rng.uniform(-0.2, 0.05), -s * side)))
+        looks.append(
+            (
+                now,
+                swift,
+                (-0.7 * s * twist + rng.normal(0, 0.25), rng.uniform(-0.2, 0.05), -s * side),
+            )
+        )
     body = keyed(t, np.zeros(5), body)
-    moves.bend, moves.side, moves.twist = moves.bend + body[:, 0], moves.side + body[:, 1], moves.twist + body[:, 2]
+    moves.bend, moves.side, moves.twist = (
+        moves.bend + body[:, 0],
+        moves.side + body[:, 1],
+        moves.twist + body[:, 2],
+    )
     moves.roll, moves.drop = moves.roll + body[:, 3], moves.drop + body[:, 4]
     moves.look += keyed(t, np.zeros(3), looks)
     moves.arms = {side: (g.HANG, arms[side]) for side in both}
@@ -152,11 +187,21 @@ def posing(scene, take):
 def waiting(scene, take):
     """Waits: weight from leg to leg, a look at the watch, arms crossed, hands on the hips, a few steps."""
     t, rng, actor = scene.t, scene.rng, scene.actor
-    path, heading = wander(scene, gap=(2.8, 4.4), distance=(0, 800) if take == 1 else (0, 350), turning=2.3)
+    path, heading = wander(
+        scene, gap=(2.8, 4.4), distance=(0, 800) if take == 1 else (0, 350), turning=2.3
+    )
     moves = at_ease(scene, path, heading, glances=1.3)
     hips, back = g.on_hip(actor), g.behind_back(actor)
-    poses = [(g.CROSSED_OVER, g.CROSSED_UNDER, 0.02), (g.HANG, g.WATCH, 0.1), (hips, hips, -0.06), (back, back, -0.06),
-             (hips, g.HANG, 0.0), (g.HANG, g.HANG, 0.0), (g.POCKET, g.POCKET, 0.04), (g.SCRATCH, g.HANG, 0.04)]
+    poses = [
+        (g.CROSSED_OVER, g.CROSSED_UNDER, 0.02),
+        (g.HANG, g.WATCH, 0.1),
+        (hips, hips, -0.06),
+        (back, back, -0.06),
+        (hips, g.HANG, 0.0),
+        (g.HANG, g.HANG, 0.0),
+        (g.POCKET, g.POCKET, 0.04),
+        (g.SCRATCH, g.HANG, 0.04),
+    ]
     arms, body, order = {"r": [], "l": []}, [], [1, 0] if take == 1 else [2, 1]
     lean = 0.0
     for now in beats(scene, (1.9, 2.9), 0.1):

@@ -44,7 +44,9 @@ def gone_by(scene, speed, stops=()):
     t = scene.t
     pace = speed * (1.0 + noise(scene.rng, t, 0.04, 9.0))
     for start, duration in stops:
-        pace = pace * (1.0 - ease((t - start) / 1.0) * (1.0 - ease((t - start - duration + 1.0) / 1.0)))
+        pace = pace * (
+            1.0 - ease((t - start) / 1.0) * (1.0 - ease((t - start - duration + 1.0) / 1.0))
+        )
     return np.cumsum(pace) / FPS
 
 
@@ -65,7 +67,12 @@ def walking(scene, take):
     # An eight that is slim bends no tighter at its sides than at its ends.
     radii = rng.uniform(0.88, 1.0, 2) * ((640.0, 1550.0) if eight else (1150.0, 1500.0))
     speed = rng.uniform(860.0, 1080.0) * scene.tempo
-    way = loop(rng.uniform(-1, 1, 2) * (250.0, 300.0), radii, rng.choice([-1, 1]) if eight else 3 - 2 * take, eight)
+    way = loop(
+        rng.uniform(-1, 1, 2) * (250.0, 300.0),
+        radii,
+        rng.choice([-1, 1]) if eight else 3 - 2 * take,
+        eight,
+    )
     path, heading = way(rng.uniform(0, 8000.0) + gone_by(scene, speed * (0.85 if eight else 1.0)))
     scene = replace(scene, width=(1.12 if eight else 0.9) * scene.width)
     moves = stride(scene, at_ease(scene, path, heading, glances=0.7), speed)
@@ -84,12 +91,17 @@ def walk_dog(scene, take):
     t, rng, s, actor = scene.t, scene.rng, scene.hand, scene.actor
     turned = rng.choice([-1, 1])
     speed = rng.uniform(720.0, 900.0) * scene.tempo
-    stops = [(now, rng.uniform(3.4, 4.2)) for now in beats(scene, (6.5, 9.0), rng.uniform(2.0, 3.6) + 1.0 * (take - 1))]
+    stops = [
+        (now, rng.uniform(3.4, 4.2))
+        for now in beats(scene, (6.5, 9.0), rng.uniform(2.0, 3.6) + 1.0 * (take - 1))
+    ]
     gone = rng.uniform(0, 8000.0) + gone_by(scene, speed, stops)
     way = loop(rng.uniform(-1, 1, 2) * 150.0, rng.uniform(0.9, 1.0, 2) * (1050.0, 1350.0), turned)
     path, heading = way(gone)
     dog_path, dog_heading = way(gone + 560.0 + noise(rng, t, 50.0, 4.0))
-    dog_path = dog_path + SIGN[s] * (330.0 + noise(rng, t, 30.0, 3.5))[:, None] * facing_vector(dog_heading - np.pi / 2)
+    dog_path = dog_path + SIGN[s] * (330.0 + noise(rng, t, 30.0, 3.5))[:, None] * facing_vector(
+        dog_heading - np.pi / 2
+    )
     tall = rng.uniform(430.0, 600.0)
     dog_size = (0.42 * tall, 1.35 * tall, tall)
     scene = replace(scene, width=0.92 * scene.width)
@@ -103,21 +115,36 @@ def walk_dog(scene, take):
     moves.drop = moves.drop + 0.2 * leg * down
     moves.tilt = moves.tilt + 0.62 * down
     moves.bend = moves.bend + 0.38 * down
-    watching = keyed(t, 0.0, [(now, 0.6, float(rng.uniform() < 0.5)) for now in beats(scene, (1.5, 3.0), 0.0)])
+    watching = keyed(
+        t, 0.0, [(now, 0.6, float(rng.uniform() < 0.5)) for now in beats(scene, (1.5, 3.0), 0.0)]
+    )
     moves.look[:, 0] += 0.5 * aside * watching * (1 - down)
     moves.look[:, 1] += 0.3 * watching * (1 - down)
-    on_leash = g.Gesture("arm", (0.14, 0.34, -0.80), (0.4, -1.0, -0.2), 0.5, 0.2, wander=22.0, swings=False)
+    on_leash = g.Gesture(
+        "arm", (0.14, 0.34, -0.80), (0.4, -1.0, -0.2), 0.5, 0.2, wander=22.0, swings=False
+    )
     front = facing_vector(dog_heading)
-    back = np.concatenate([dog_path - 0.02 * tall * front, np.full((len(t), 1), tall * 0.82 + 40.0)], axis=1)
-    stroke = np.sin(2 * np.pi * 0.8 * t)[:, None] * 70.0 * np.concatenate([front, np.zeros((len(t), 1))], axis=1)
+    back = np.concatenate(
+        [dog_path - 0.02 * tall * front, np.full((len(t), 1), tall * 0.82 + 40.0)], axis=1
+    )
+    stroke = (
+        np.sin(2 * np.pi * 0.8 * t)[:, None]
+        * 70.0
+        * np.concatenate([front, np.zeros((len(t), 1))], axis=1)
+    )
     pat = g.Gesture("world", back + stroke, (0.8, -0.6, 0.3), 1.2, 0.1, wander=3.0)
     keys = []
     for start, length in stops:
         keys += [(start + 0.9, 1.1, pat), (start + length - 0.5, 0.9, g.HANG)]
     moves.arms = {s: (on_leash, []), scene.other: (g.HANG, keys)}
     trunk, legs, arms = on_feet(scene, moves)
-    dog = Prop("dog", np.concatenate([dog_path, np.zeros((len(t), 1))], axis=1), turn("z", dog_heading), dog_size,
-               {"phase": gone / (1.15 * tall)})
+    dog = Prop(
+        "dog",
+        np.concatenate([dog_path, np.zeros((len(t), 1))], axis=1),
+        turn("z", dog_heading),
+        dog_size,
+        {"phase": gone / (1.15 * tall)},
+    )
     return assemble(actor, trunk, legs, arms, [dog, leash(scene, trunk, arms, s, dog)])
 
 
@@ -129,8 +156,12 @@ def _plateau(t, start, end, rise):
 def leash(scene, trunk, arms, side, dog):
     """From the hand to the dog's collar."""
     _, _, wrist, hand = pose_arm(scene.actor, trunk, side, arms[side])
-    collar = dog.origin_world + apply(dog.rotation_world, [0.0, 0.36 * dog.size_mm[1], 0.80 * dog.size_mm[2]])
-    return Prop("leash", palm_point(scene.actor, wrist, hand, side), hand, (6.0, 6.0, 6.0), {"end": collar})
+    collar = dog.origin_world + apply(
+        dog.rotation_world, [0.0, 0.36 * dog.size_mm[1], 0.80 * dog.size_mm[2]]
+    )
+    return Prop(
+        "leash", palm_point(scene.actor, wrist, hand, side), hand, (6.0, 6.0, 6.0), {"end": collar}
+    )
 
 
 def walk_together(scene, take):
@@ -161,14 +192,18 @@ def _walk_beside(scene, path, heading, speed, to_left):
     moves.slot = moves.slot * rng.uniform(0.97, 1.06)
     talk, arms = [], []
     near, far = ("l", "r") if to_left > 0 else ("r", "l")
-    chat = [g.moving(g.OPEN, t, (0.04, 0.06, 0.06), 1.3), g.moving(g.BEFORE_CHEST, t, (0.05, 0.0, 0.07), 1.5), g.BENT]
+    chat = [
+        g.moving(g.OPEN, t, (0.04, 0.06, 0.06), 1.3),
+        g.moving(g.BEFORE_CHEST, t, (0.05, 0.0, 0.07), 1.5),
+        g.BENT,
+    ]
     for now in beats(scene, (1.5, 2.8), rng.uniform(0.0, 1.5)):
         facing = rng.uniform() < 0.55
         talk.append((now, 0.6, (to_left * rng.uniform(0.5, 0.9) if facing else 0.0, 0.0, 0.0)))
-        arms.append((now, 0.85, chat[rng.integers(3)] if facing and rng.uniform() < 0.6 else g.HANG))
+        arms.append(
+            (now, 0.85, chat[rng.integers(3)] if facing and rng.uniform() < 0.6 else g.HANG)
+        )
     moves.look += keyed(t, np.zeros(3), talk)
     moves.arms = {near: (g.HANG, []), far: (g.HANG, arms)}
     trunk, legs, arms = on_feet(scene, moves)
     return assemble(scene.actor, trunk, legs, arms)
-
-

@@ -65,12 +65,17 @@ def studio_light(rng=None):
     """The lamps of a take: as set up, or moved, warmed and dimmed a little by `rng` (numpy Generator)."""
     turn, tilt, gain, warmth, share = (0.0,) * 5 if rng is None else rng.uniform(-1, 1, 5)
     azimuth, zenith = np.radians(205 + 40 * turn), np.radians(33 + 7 * tilt)
-    direction = np.array([np.sin(zenith) * np.cos(azimuth), np.sin(zenith) * np.sin(azimuth), np.cos(zenith)])
+    direction = np.array(
+        [np.sin(zenith) * np.cos(azimuth), np.sin(zenith) * np.sin(azimuth), np.cos(zenith)]
+    )
     tint = np.array([1 + 0.05 * warmth, 1.0, 1 - 0.06 * warmth]) * (1 + 0.13 * gain)
     share = 0.10 * share
     return Light(
-        direction, (0.80 + share) * tint * (1.03, 1.0, 0.94), (0.40 - share) * tint * (0.96, 1.0, 1.05),
-        0.24 * tint * (1.08, 1.0, 0.88), shadow=0.52 + share,
+        direction,
+        (0.80 + share) * tint * (1.03, 1.0, 0.94),
+        (0.40 - share) * tint * (0.96, 1.0, 1.05),
+        0.24 * tint * (1.08, 1.0, 0.88),
+        shadow=0.52 + share,
     )
 
 
@@ -86,7 +91,15 @@ def lamp_map(parts, light):
     x = np.cross(z, [0.0, 1.0, 0.0])
     x /= np.linalg.norm(x)
     size = np.full(2, _PX_PER_MM)
-    view = View(np.stack([x, np.cross(z, x), z]), np.zeros(3), size, np.full(2, float(_HALF)), 2 * _HALF, 2 * _HALF, True)
+    view = View(
+        np.stack([x, np.cross(z, x), z]),
+        np.zeros(3),
+        size,
+        np.full(2, float(_HALF)),
+        2 * _HALF,
+        2 * _HALF,
+        True,
+    )
     placed = place(parts, view)
     bounds = scene_box(placed, _MARGIN, view)
     if bounds is None:
@@ -94,11 +107,19 @@ def lamp_map(parts, light):
     depth, part = cast_grid(placed, view, bounds)
     seen = part >= 0
     if not seen.any():
-        return LampMap(view, bounds, np.full(depth.shape, np.float32(1e30)), 0.0, np.zeros(depth.shape, np.uint8))
+        return LampMap(
+            view,
+            bounds,
+            np.full(depth.shape, np.float32(1e30)),
+            0.0,
+            np.zeros(depth.shape, np.uint8),
+        )
     hit = depth[seen]
     low, high = float(hit.min()), float(hit.max())
     middle = (low + high) / 2
-    exponent = np.where(seen, (depth - middle) / _SOFT_MM, (high - middle) / _SOFT_MM + 6).clip(-70, 70)
+    exponent = np.where(seen, (depth - middle) / _SOFT_MM, (high - middle) / _SOFT_MM + 6).clip(
+        -70, 70
+    )
     reach = cv2.GaussianBlur(np.exp(exponent, dtype=np.float32), (5, 5), 1.2)
     return LampMap(view, bounds, reach, middle, _floor_shadow(depth, seen, view, bounds))
 
@@ -136,7 +157,9 @@ def lit_share(lamp, points_world):
     fold = np.zeros((2, -(-n // row) * row), np.float32)
     fold[0, :n], fold[1, :n] = u, v
     fold = fold.reshape(2, -1, row)
-    reach = cv2.remap(lamp.reach, fold[0], fold[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).ravel()[:n]
+    reach = cv2.remap(
+        lamp.reach, fold[0], fold[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    ).ravel()[:n]
     depth = (seen[2] - np.float32(lamp.middle + _BIAS_MM)) * np.float32(1 / _SOFT_MM)
     return np.exp(np.minimum(np.log(reach) - depth, 0))
 
@@ -169,7 +192,9 @@ def floor_shadow_in_picture(lamp, light, camera):
     if (high <= low).any():
         return None
     moved = np.array([[1, 0, -low[0]], [0, 1, -low[1]], [0, 0, 1]]) @ H
-    missing = cv2.warpPerspective(lamp.floor, moved, tuple(map(int, high - low)), flags=cv2.INTER_LINEAR)
+    missing = cv2.warpPerspective(
+        lamp.floor, moved, tuple(map(int, high - low)), flags=cv2.INTER_LINEAR
+    )
     share = np.arange(256) * (light.shadow * _DARKEST / 255)
     table = ((1 - share.clip(0, 0.95)) ** (1 / 2.2) * 255).round().astype(np.uint8)
     return cv2.LUT(missing, table), (*low.tolist(), *high.tolist())

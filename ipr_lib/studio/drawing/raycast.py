@@ -87,7 +87,9 @@ def place(parts, view):
     size = (view.width, view.height)
     corners = [np.floor(low).clip(0, size), (np.ceil(high) + 1).clip(0, size)]
     boxes = np.concatenate(corners, axis=1).astype(int)
-    return Placed(kinds, shapes, to_local.tolist(), offset.tolist(), (origin + half)[:, 2].tolist(), boxes)
+    return Placed(
+        kinds, shapes, to_local.tolist(), offset.tolist(), (origin + half)[:, 2].tolist(), boxes
+    )
 
 
 def _ball_bounds(centre, spread, view):
@@ -97,14 +99,19 @@ def _ball_bounds(centre, spread, view):
     """
     extent = np.sqrt(np.einsum("pii->pi", spread))
     if view.parallel:
-        return (centre - extent)[:, :2] * view.f + view.c, (centre + extent)[:, :2] * view.f + view.c
+        return (centre - extent)[:, :2] * view.f + view.c, (centre + extent)[
+            :, :2
+        ] * view.f + view.c
     depth = np.where(centre[:, 2] - extent[:, 2] > _NEAR, centre[:, 2], np.nan)
     low, high = np.empty((len(centre), 2)), np.empty((len(centre), 2))
     for k in range(2):
         a = depth**2 - spread[:, 2, 2]
         b = centre[:, k] * depth - spread[:, k, 2]
         root = np.sqrt(np.maximum(b**2 - a * (centre[:, k] ** 2 - spread[:, k, k]), 0))
-        low[:, k], high[:, k] = (b - root) / a * view.f[k] + view.c[k], (b + root) / a * view.f[k] + view.c[k]
+        low[:, k], high[:, k] = (
+            (b - root) / a * view.f[k] + view.c[k],
+            (b + root) / a * view.f[k] + view.c[k],
+        )
     return low, high
 
 
@@ -147,7 +154,12 @@ def cast_grid(placed, view, bounds):
     y = ((np.arange(top, bottom) - view.c[1]) / view.f[1]).astype(np.float32)[:, None]
     with np.errstate(all="ignore"):  # a miss is a NaN, and no NaN is nearer than anything
         for i, (u0, v0, u1, v1) in enumerate(placed.boxes.tolist()):
-            u0, v0, u1, v1 = max(u0, left) - left, max(v0, top) - top, min(u1, right) - left, min(v1, bottom) - top
+            u0, v0, u1, v1 = (
+                max(u0, left) - left,
+                max(v0, top) - top,
+                min(u1, right) - left,
+                min(v1, bottom) - top,
+            )
             if u1 <= u0 or v1 <= v0:
                 continue
             found = _part_depth(placed, i, x[:, u0:u1], y[v0:v1], view.parallel)
@@ -177,7 +189,7 @@ def cast_points(placed, view, u, v):
     first, last = np.searchsorted(rows, boxes[:, 1] - 1), np.searchsorted(rows, boxes[:, 3] + 1)
     with np.errstate(all="ignore"):
         for i in np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (last > first)).tolist():
-            span = u[first[i]:last[i]]
+            span = u[first[i] : last[i]]
             chosen = np.flatnonzero((span > boxes[i, 0] - 1) & (span < boxes[i, 2] + 1)) + first[i]
             if not len(chosen):
                 continue
@@ -223,7 +235,10 @@ def hit_box(start, ray):
     for o, d in zip(start, ray):
         d = np.where(np.abs(d) < 1e-9, np.float32(1e-9), d)
         one, two = (-1 - o) / d, (1 - o) / d
-        enter, leave = np.maximum(enter, np.minimum(one, two)), np.minimum(leave, np.maximum(one, two))
+        enter, leave = (
+            np.maximum(enter, np.minimum(one, two)),
+            np.minimum(leave, np.maximum(one, two)),
+        )
     return np.where(enter <= leave, enter, np.float32(np.nan))
 
 

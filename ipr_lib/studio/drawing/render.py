@@ -62,14 +62,17 @@ def add_noise(canvas, seed):
         brighter, darker = np.tile(brighter, repeats), np.tile(darker, repeats)
     rng = np.random.default_rng(seed)
     y, x = rng.integers(0, brighter.shape[0] - height), rng.integers(0, brighter.shape[1] - width)
-    cv2.add(canvas, brighter[y:y + height, x:x + width], dst=canvas)
-    cv2.subtract(canvas, darker[y:y + height, x:x + width], dst=canvas)
+    cv2.add(canvas, brighter[y : y + height, x : x + width], dst=canvas)
+    cv2.subtract(canvas, darker[y : y + height, x : x + width], dst=canvas)
 
 
 def _make_noise():
     """What to add and what to take away, two (tile, tile, 3) uint8; mostly common to the channels."""
     rng = np.random.default_rng(20)
     size = (_NOISE_TILE, _NOISE_TILE)
-    grey, tint = rng.standard_normal((*size, 1), np.float32), rng.standard_normal((*size, 3), np.float32)
+    grey, tint = (
+        rng.standard_normal((*size, 1), np.float32),
+        rng.standard_normal((*size, 3), np.float32),
+    )
     noise = np.rint(_NOISE_SIGMA * (0.9 * grey + 0.45 * tint))
     return noise.clip(0, 255).astype(np.uint8), (-noise).clip(0, 255).astype(np.uint8)

@@ -47,7 +47,11 @@ def lit_background(camera, light):
 
 def _key(camera):
     """A hashable name of a camera."""
-    return tuple(np.concatenate([camera.R.ravel(), camera.T, camera.f, camera.c, [camera.width, camera.height]]).tolist())
+    return tuple(
+        np.concatenate(
+            [camera.R.ravel(), camera.T, camera.f, camera.c, [camera.width, camera.height]]
+        ).tolist()
+    )
 
 
 def _bare_room(camera):
@@ -68,8 +72,13 @@ def _bare_room(camera):
 
 def _room_light(camera, u, v):
     """Light that comes from the room along rays, (3, N) float32; u, v: N px in all."""
-    rays = np.stack([(u.ravel() - camera.c[0]) / camera.f[0], (v.ravel() - camera.c[1]) / camera.f[1],
-                     np.ones(u.size)]).astype(np.float32)
+    rays = np.stack(
+        [
+            (u.ravel() - camera.c[0]) / camera.f[0],
+            (v.ravel() - camera.c[1]) / camera.f[1],
+            np.ones(u.size),
+        ]
+    ).astype(np.float32)
     rays = camera.R.T.astype(np.float32) @ rays
     start = camera.T.astype(np.float32)[:, None]
     with np.errstate(divide="ignore"):
@@ -86,7 +95,9 @@ def _room_light(camera, u, v):
         if len(chosen):
             light[:, chosen] = draw_surface(points[:, chosen], footprint[chosen])
     light *= _ambient(points).astype(np.float32)
-    radius = ((u.ravel() - camera.c[0]) ** 2 + (v.ravel() - camera.c[1]) ** 2) / (camera.width**2 / 2)
+    radius = ((u.ravel() - camera.c[0]) ** 2 + (v.ravel() - camera.c[1]) ** 2) / (
+        camera.width**2 / 2
+    )
     light *= (1 - 0.14 * radius).astype(np.float32)  # lenses darken towards the corners
     return light
 
@@ -152,17 +163,25 @@ def _floor(p, footprint):
     along = p[1] + 530.0 * (row % 5)
     cell = np.floor(along / length)
     tone = 0.86 + 0.28 * _hash(row, cell)
-    grain = np.sin(p[0] * 0.33 + 1.7 * np.sin(p[1] * 0.004 + row) + row * 3) * np.clip(1.6 - footprint / 8, 0, 1)
+    grain = np.sin(p[0] * 0.33 + 1.7 * np.sin(p[1] * 0.004 + row) + row * 3) * np.clip(
+        1.6 - footprint / 8, 0, 1
+    )
     colour = _plain("#b98a5a") * (tone + 0.035 * grain).astype(np.float32)
-    seams = np.maximum(_line((p[0] + width / 2) % width - width / 2, 5.0, footprint),
-                       _line((along + length / 2) % length - length / 2, 5.0, footprint))
+    seams = np.maximum(
+        _line((p[0] + width / 2) % width - width / 2, 5.0, footprint),
+        _line((along + length / 2) % length - length / 2, 5.0, footprint),
+    )
     colour = _mix(colour, "#5f3f25", 0.7 * seams)
     edge = np.maximum(np.abs(p[0]) - CARPET[0], np.abs(p[1]) - CARPET[1])
     shade = np.exp(-np.maximum(edge, 0) / 40) * (edge > 0)
     colour = colour * (1 - 0.35 * shade).astype(np.float32)
-    weave = 1 + 0.10 * (_hash(np.floor(p[0] / 14), np.floor(p[1] / 14)) - 0.5) * np.clip(14 / footprint - 0.6, 0, 1)
+    weave = 1 + 0.10 * (_hash(np.floor(p[0] / 14), np.floor(p[1] / 14)) - 0.5) * np.clip(
+        14 / footprint - 0.6, 0, 1
+    )
     carpet = _plain("#d3cbbd") * weave.astype(np.float32)
-    lattice = _line((p[0] + p[1] + 250) % 500 - 250, 13.0, footprint) + _line((p[0] - p[1] + 250) % 500 - 250, 13.0, footprint)
+    lattice = _line((p[0] + p[1] + 250) % 500 - 250, 13.0, footprint) + _line(
+        (p[0] - p[1] + 250) % 500 - 250, 13.0, footprint
+    )
     carpet = _mix(carpet, "#b9ad9a", 0.6 * np.minimum(lattice, 1) * _in(edge + 230, footprint))
     carpet = _mix(carpet, "#4d7f86", _in(np.abs(edge + 150) - 45, footprint))
     carpet = _mix(carpet, "#d98a5b", _in(np.abs(edge + 225) - 10, footprint))
@@ -173,7 +192,9 @@ def _wall_x(p, footprint):
     """The long walls: at +x pictures, at -x a window between bookshelves."""
     colour = _wall(p[1], p[2], footprint, "#dfe3d6", "#a9bdb2") * np.float32(0.94)
     right = p[0] > 0
-    with_pictures = _pictures(colour, p[1], p[2], footprint, ((-2700, 0), (-1500, 1), (1500, 2), (2700, 3)))
+    with_pictures = _pictures(
+        colour, p[1], p[2], footprint, ((-2700, 0), (-1500, 1), (1500, 2), (2700, 3))
+    )
     return np.where(right, with_pictures, _window(colour, p[1], p[2], footprint))
 
 
@@ -181,14 +202,22 @@ def _wall_y(p, footprint):
     """The short walls: at +y a door and a picture, at -y pictures."""
     colour = _wall(p[0], p[2], footprint, "#eadfce", "#c98f72")
     far = p[1] > 0
-    door = _door(_pictures(colour, p[0], p[2], footprint, ((-1500, 4),)), p[0] - 1300, p[2], footprint)
-    return np.where(far, door, _pictures(colour, p[0], p[2], footprint, ((-1750, 5), (0, 6), (1750, 7))))
+    door = _door(
+        _pictures(colour, p[0], p[2], footprint, ((-1500, 4),)), p[0] - 1300, p[2], footprint
+    )
+    return np.where(
+        far, door, _pictures(colour, p[0], p[2], footprint, ((-1750, 5), (0, 6), (1750, 7)))
+    )
 
 
 def _wall(along, z, footprint, upper, lower):
     """Two-coloured wall with a rail and a skirting board, (3, N)."""
     colour = _mix(_plain(upper), lower, _in(z - 950, footprint))
-    panels = _line((along + 300) % 600 - 300, 12.0, footprint) * _in(z - 920, footprint) * _in(160 - z, footprint)
+    panels = (
+        _line((along + 300) % 600 - 300, 12.0, footprint)
+        * _in(z - 920, footprint)
+        * _in(160 - z, footprint)
+    )
     colour = _mix(colour, colour * np.float32(0.75), panels)
     colour = _mix(colour, "#f7f4ec", _in(np.abs(z - 960) - 28, footprint))
     colour = _mix(colour, "#f7f4ec", _in(z - 130, footprint))
@@ -196,8 +225,16 @@ def _wall(along, z, footprint, upper, lower):
     return _mix(colour, colour * np.float32(0.6), np.minimum(shade, 1))
 
 
-_ART = (("#f2c14e", "#d8433a"), ("#86b8b1", "#24365f"), ("#f6e7cf", "#e2604f"), ("#e9b7a0", "#6b3556"),
-        ("#bcd4e6", "#31527f"), ("#f4ead5", "#2f7d57"), ("#f6d6c1", "#d8433a"), ("#cfe0d4", "#e2a32b"))
+_ART = (
+    ("#f2c14e", "#d8433a"),
+    ("#86b8b1", "#24365f"),
+    ("#f6e7cf", "#e2604f"),
+    ("#e9b7a0", "#6b3556"),
+    ("#bcd4e6", "#31527f"),
+    ("#f4ead5", "#2f7d57"),
+    ("#f6d6c1", "#d8433a"),
+    ("#cfe0d4", "#e2a32b"),
+)
 
 
 def _pictures(colour, along, z, footprint, places):
@@ -209,10 +246,16 @@ def _pictures(colour, along, z, footprint, places):
         near = frame < 100
         if not near.any():
             continue
-        colour = _mix(colour, colour * np.float32(0.72), np.exp(-np.maximum(frame + 12, 0) / 40) * 0.7 * (y < 440))
+        colour = _mix(
+            colour,
+            colour * np.float32(0.72),
+            np.exp(-np.maximum(frame + 12, 0) / 40) * 0.7 * (y < 440),
+        )
         art = _plain(paper)
         hills = y + 110 - 70 * np.sin(x / (90 + 12 * number) + number)
-        art = _mix(art, ink, _in(np.sqrt((x - 60 + 20 * number) ** 2 + (y - 130) ** 2) - 105, footprint))
+        art = _mix(
+            art, ink, _in(np.sqrt((x - 60 + 20 * number) ** 2 + (y - 130) ** 2) - 105, footprint)
+        )
         art = _mix(art, _plain(ink) * 0.5 + _plain(paper) * 0.3, _in(hills, footprint))
         art = _mix(art, _plain(ink) * 0.35, _in(hills + 120 + 50 * np.sin(x / 60.0), footprint))
         art = _mix(art, "#fbf8f0", _in(-(frame + 75), footprint))
@@ -228,7 +271,9 @@ def _door(colour, x, z, footprint):
     colour = _mix(colour, "#f7f4ec", _in(frame, footprint))
     colour = _mix(colour, "#4d7f86", _in(leaf, footprint))
     for low, high in ((200, 900), (1050, 1900)):
-        panel = np.maximum(np.abs(np.abs(x) - 210) - 150, np.abs(z - (low + high) / 2) - (high - low) / 2)
+        panel = np.maximum(
+            np.abs(np.abs(x) - 210) - 150, np.abs(z - (low + high) / 2) - (high - low) / 2
+        )
         colour = _mix(colour, "#3d6b72", _in(np.abs(panel + 12) - 12, footprint))
     return _mix(colour, "#d9b45a", _in(np.sqrt((x + 370) ** 2 + (z - 1000) ** 2) - 38, footprint))
 
@@ -238,7 +283,11 @@ def _window(colour, y, z, footprint):
     pane = np.maximum(np.abs(y) - 1100, np.abs(z - 1750) - 700)
     sky = _mix(_plain("#9cc9ea"), "#eef6fb", np.clip((2400 - z) / 1300, 0, 1))
     view = _mix(sky, "#8db36c", _in(z - 1330 - 60 * np.sin(y / 420.0), footprint))
-    view = _mix(view, "#fbfdff", 0.8 * _in(np.sqrt(((y - 420) / 2.4) ** 2 + (z - 2120) ** 2) - 90, footprint))
+    view = _mix(
+        view,
+        "#fbfdff",
+        0.8 * _in(np.sqrt(((y - 420) / 2.4) ** 2 + (z - 2120) ** 2) - 90, footprint),
+    )
     bars = np.minimum(np.abs(np.abs(y) - 366.0), np.abs(z - 1900))
     view = _mix(view, "#f7f4ec", _in(bars - 22, footprint))
     colour = _mix(colour, view, _in(pane, footprint))

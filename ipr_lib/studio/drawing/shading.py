@@ -12,7 +12,12 @@ from .raycast import camera_view, cast_grid, cast_points, place, scene_box
 
 _GAP_MM = 9.0  # neighbouring pixels further apart than this lie on two sides of an edge
 _BLEND_MM = 34.0
-_SUBPIXELS = ((-0.125, -0.375), (0.375, -0.125), (-0.375, 0.125), (0.125, 0.375))  # a grid turned against the pixels
+_SUBPIXELS = (
+    (-0.125, -0.375),
+    (0.375, -0.125),
+    (-0.375, 0.125),
+    (0.125, 0.375),
+)  # a grid turned against the pixels
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,8 @@ def _fill(region, staged, placed, view, bounds, depth, part):
     rows, columns = np.divmod(inner, width)
     openness = _openness(depth, part, view).ravel()
     colour = shade(
-        staged, view,
+        staged,
+        view,
         np.concatenate([left + columns.astype(np.float32), fine_u]),
         np.concatenate([top + rows.astype(np.float32), fine_v]),
         np.concatenate([depth.ravel()[inner], fine_depth]),
@@ -83,16 +89,18 @@ def _fill(region, staged, placed, view, bounds, depth, part):
     pixels = region.reshape(-1, 3)
     shape = (len(edge), len(_SUBPIXELS), 1)
     missed = fine_part.reshape(shape) < 0  # (E, 4, 1)
-    fine = colour[len(inner):].reshape(len(edge), len(_SUBPIXELS), 3).clip(0, 1)
+    fine = colour[len(inner) :].reshape(len(edge), len(_SUBPIXELS), 3).clip(0, 1)
     mixed = np.where(missed, linear_table()[pixels[edge]][:, None], fine)
-    pixels[inner] = display(colour[:len(inner)])
+    pixels[inner] = display(colour[: len(inner)])
     pixels[edge] = display(mixed.mean(axis=1))
 
 
 def _paint_numbers(parts):
     """Number of each part's paint, (P + 1,); equal paints share one, the last entry (NOTHING = -1) has its own."""
     numbers = {}
-    return np.array([numbers.setdefault(part.paint, len(numbers)) for part in parts] + [-1], np.int16)
+    return np.array(
+        [numbers.setdefault(part.paint, len(numbers)) for part in parts] + [-1], np.int16
+    )
 
 
 def _edges(depth, part, paints):
@@ -100,9 +108,12 @@ def _edges(depth, part, paints):
     paint = paints[part]
     edge = np.zeros(depth.shape, bool)
     with np.errstate(invalid="ignore"):  # inf - inf where both are empty
-        across = (paint[:, 1:] != paint[:, :-1]) | (np.abs(depth[:, 1:] - depth[:, :-1]) > _GAP_MM) & (
-            part[:, 1:] != part[:, :-1])
-        down = (paint[1:] != paint[:-1]) | (np.abs(depth[1:] - depth[:-1]) > _GAP_MM) & (part[1:] != part[:-1])
+        across = (paint[:, 1:] != paint[:, :-1]) | (
+            np.abs(depth[:, 1:] - depth[:, :-1]) > _GAP_MM
+        ) & (part[:, 1:] != part[:, :-1])
+        down = (paint[1:] != paint[:-1]) | (np.abs(depth[1:] - depth[:-1]) > _GAP_MM) & (
+            part[1:] != part[:-1]
+        )
     edge[:, 1:] |= across
     edge[:, :-1] |= across
     edge[1:] |= down
@@ -156,36 +167,49 @@ def shade(staged, view, u, v, depth, part, openness):
         (N, 3) float32, linear, 0 where part is NOTHING.
     """
     order = np.argsort(part, kind="stable")
-    order = order[np.searchsorted(part[order], 0):]
+    order = order[np.searchsorted(part[order], 0) :]
     result = np.zeros((len(part), 3), np.float32)
     if not len(order):
         return result
     depth, part = depth[order], part[order]
-    rays = np.stack([(u[order] - np.float32(view.c[0])) / np.float32(view.f[0]),
-                     (v[order] - np.float32(view.c[1])) / np.float32(view.f[1]), np.ones_like(depth)])
+    rays = np.stack(
+        [
+            (u[order] - np.float32(view.c[0])) / np.float32(view.f[0]),
+            (v[order] - np.float32(view.c[1])) / np.float32(view.f[1]),
+            np.ones_like(depth),
+        ]
+    )
     rays = view.R.T.astype(np.float32) @ rays
     points = rays * depth + view.T.astype(np.float32)[:, None]
     normals, colour = np.empty_like(points), np.empty_like(points)
     shine, glow, blend = np.empty_like(depth), np.empty_like(depth), np.empty(len(depth), bool)
     numbers, starts = np.unique(part, return_index=True)
-    for number, start, end in zip(numbers.tolist(), starts.tolist(), [*starts[1:].tolist(), len(part)]):
+    for number, start, end in zip(
+        numbers.tolist(), starts.tolist(), [*starts[1:].tolist(), len(part)]
+    ):
         shape, span = staged.parts[number], slice(start, end)
         normals[:, span] = surface(shape, points[:, span])
         turn = shape.pattern.astype(np.float32)
         layered = bool(shape.paint.layers)
-        colour[:, span] = albedo(shape.paint, turn[:, :3] @ points[:, span] + turn[:, 3:] if layered else None)
+        colour[:, span] = albedo(
+            shape.paint, turn[:, :3] @ points[:, span] + turn[:, 3:] if layered else None
+        )
         shine[span] = shape.paint.shine
         blend[span] = shape.blend
         glow[span] = shape.paint.glow
     if blend.any():
-        normals[:, blend] = _blend(normals[:, blend], u[order][blend], v[order][blend], view.f[0] / depth[blend].mean())
+        normals[:, blend] = _blend(
+            normals[:, blend], u[order][blend], v[order][blend], view.f[0] / depth[blend].mean()
+        )
     light = staged.light
     key = light.direction.astype(np.float32)
     facing = key @ normals
     lit = lit_share(staged.lamp, points)
     direct = ((facing + np.float32(0.18)) / np.float32(1.18)).clip(0, 1) * (0.12 + 0.88 * lit)
     upward = normals[2] * 0.5 + 0.5
-    low = (0.62 + points[2] * np.float32(0.38 / 500)).clip(0.62, 1)  # the floor hides light close to it
+    low = (0.62 + points[2] * np.float32(0.38 / 500)).clip(
+        0.62, 1
+    )  # the floor hides light close to it
     around = openness[order] * low
     sight = rays * (-1 / np.sqrt((rays * rays).sum(axis=0)))
     toward = np.abs((sight * normals).sum(axis=0))
@@ -197,7 +221,11 @@ def shade(staged, view, u, v, depth, part, openness):
     gleam *= shine * lit
     out = np.empty_like(colour)
     for k in range(3):
-        ambient = light.ground[k] + upward * np.float32(light.sky[k] * 1.15 - light.ground[k]) + 0.10 * toward
+        ambient = (
+            light.ground[k]
+            + upward * np.float32(light.sky[k] * 1.15 - light.ground[k])
+            + 0.10 * toward
+        )
         out[k] = colour[k] * (direct * np.float32(light.key[k]) + around * ambient + glow) + gleam
     result[order] = out.T
     return result

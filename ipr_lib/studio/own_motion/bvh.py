@@ -62,9 +62,13 @@ def read_bvh(path):
         names, parents, offsets, channels = _hierarchy(head.split())
         frame_seconds, values = _motion(tail, sum(len(mine) for mine in channels))
     except (ValueError, IndexError, OverflowError) as error:
-        raise InputError(f"{path} is damaged, truncated or no BVH file ({error}); export it again") from error
+        raise InputError(
+            f"{path} is damaged, truncated or no BVH file ({error}); export it again"
+        ) from error
     rotations, root = _poses(channels, values)
-    return Bvh(tuple(names), tuple(parents), np.array(offsets), rotations, root + offsets[0], frame_seconds)
+    return Bvh(
+        tuple(names), tuple(parents), np.array(offsets), rotations, root + offsets[0], frame_seconds
+    )
 
 
 def _hierarchy(tokens):
@@ -76,7 +80,9 @@ def _hierarchy(tokens):
     while at < len(tokens):
         word = tokens[at]
         if word in ("ROOT", "JOINT"):
-            if (word == "ROOT") != (not names) or (word == "JOINT" and (not stack or stack[-1] is None)):
+            if (word == "ROOT") != (not names) or (
+                word == "JOINT" and (not stack or stack[-1] is None)
+            ):
                 raise ValueError(f"{word} {tokens[at + 1]} is out of place")
             if tokens[at + 2] != "{" or len(names) >= _MOST_JOINTS:
                 raise ValueError(f"no joint follows {word} {tokens[at + 1]}")
@@ -87,12 +93,12 @@ def _hierarchy(tokens):
             stack.append(len(names) - 1)
             at += 3
         elif word == "End":
-            if tokens[at + 1:at + 3] != ["Site", "{"] or not stack or stack[-1] is None:
+            if tokens[at + 1 : at + 3] != ["Site", "{"] or not stack or stack[-1] is None:
                 raise ValueError("an End Site is out of place")
             stack.append(None)
             at += 3
         elif word == "OFFSET":
-            offset = [float(number) for number in tokens[at + 1:at + 4]]
+            offset = [float(number) for number in tokens[at + 1 : at + 4]]
             if len(offset) != 3 or not np.isfinite(offset).all() or max(map(abs, offset)) > 1e6:
                 raise ValueError("an OFFSET is no three finite numbers")
             if stack[-1] is not None:
@@ -102,9 +108,14 @@ def _hierarchy(tokens):
             at += 4
         elif word == "CHANNELS":
             count = int(tokens[at + 1])
-            mine = tokens[at + 2:at + 2 + count]
+            mine = tokens[at + 2 : at + 2 + count]
             known = {axis + kind for axis in "XYZ" for kind in ("position", "rotation")}
-            if not 0 <= count <= 6 or len(mine) != count or not set(mine) <= known or len(set(mine)) != count:
+            if (
+                not 0 <= count <= 6
+                or len(mine) != count
+                or not set(mine) <= known
+                or len(set(mine)) != count
+            ):
                 raise ValueError(f"the channels {' '.join(mine)[:60]} are unknown")
             if stack[-1] is None or channels[stack[-1]]:
                 raise ValueError("CHANNELS are out of place")
@@ -129,7 +140,9 @@ def _motion(text, n_channels):
     if n < 1 or not 1e-4 <= frame_seconds <= 1:
         raise ValueError(f"{n} frames of {frame_seconds:g} s")
     if n_channels == 0 or len(words) - 5 != n * n_channels:
-        raise ValueError(f"it holds {len(words) - 5} numbers, {n} frames of {n_channels} channels need {n * n_channels}")
+        raise ValueError(
+            f"it holds {len(words) - 5} numbers, {n} frames of {n_channels} channels need {n * n_channels}"
+        )
     values = np.array(words[5:], float).reshape(n, n_channels)
     if not np.isfinite(values).all() or np.abs(values).max() > 1e6:
         raise ValueError("a number of the motion is not finite or far too large")
@@ -142,7 +155,7 @@ def _poses(channels, values):
     rotations[..., 3] = 1
     root, at = np.zeros((len(values), 3)), 0
     for joint, mine in enumerate(channels):
-        block = values[:, at:at + len(mine)]
+        block = values[:, at : at + len(mine)]
         at += len(mine)
         turns = [i for i, name in enumerate(mine) if name.endswith("rotation")]
         if turns:
@@ -168,7 +181,9 @@ def drop_t_pose(bvh, within_seconds=0.25):
         Bvh.
     """
     most = max(1, round(within_seconds / bvh.frame_seconds))
-    steps = 2 * np.arccos(np.clip(np.abs((bvh.rotations[1:] * bvh.rotations[:-1]).sum(-1)), 0, 1)).mean(1)
+    steps = 2 * np.arccos(
+        np.clip(np.abs((bvh.rotations[1:] * bvh.rotations[:-1]).sum(-1)), 0, 1)
+    ).mean(1)
     if len(steps) <= most:
         return bvh
     fast = steps[:most] > steps[most:].max()
@@ -186,9 +201,13 @@ def resample(bvh, rate):
     # Frame times are often rounded, as 0.0083333: a last frame must not be lost to that.
     wanted = np.arange(int(times[-1] * rate + 0.01) + 1) / rate
     wanted = np.minimum(wanted, times[-1])
-    rotations = np.stack([
-        Slerp(times, Rotation.from_quat(bvh.rotations[:, joint]))(wanted).as_quat() for joint in range(len(bvh.names))
-    ], axis=1)
+    rotations = np.stack(
+        [
+            Slerp(times, Rotation.from_quat(bvh.rotations[:, joint]))(wanted).as_quat()
+            for joint in range(len(bvh.names))
+        ],
+        axis=1,
+    )
     root = np.stack([np.interp(wanted, times, bvh.root[:, axis]) for axis in range(3)], axis=1)
     return replace(bvh, rotations=rotations, root=root, frame_seconds=1 / rate)
 

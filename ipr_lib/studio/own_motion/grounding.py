@@ -30,13 +30,17 @@ def stand(performance):
     floor = _floor(joints, slow) - height
     joints = joints - np.stack([0 * floor, 0 * floor, floor], axis=-1)[:, None]
     # What still sinks in is lifted, smoothly: no shoe under the floor, and no joint of whoever kneels or lies.
-    need = np.maximum(35.0 - joints[..., 2].min(1), height - joints[:, list(_ANKLES.values()), 2].min(1)).clip(0.0)
+    need = np.maximum(
+        35.0 - joints[..., 2].min(1), height - joints[:, list(_ANKLES.values()), 2].min(1)
+    ).clip(0.0)
     lift = gaussian_filter1d(maximum_filter1d(need, 13), 2.0, truncate=3.0)
     joints = joints + np.stack([0 * lift, 0 * lift, lift], axis=-1)[:, None]
     frames = dict(performance.frames_world)
     for side, at in _ANKLES.items():
         resting = slow[side] & (joints[:, at, 2] < height + _NEAR)
-        frames[f"{side}_foot"] = _above_floor(_flat(frames[f"{side}_foot"], resting), joints[:, at, 2], performance.actor)
+        frames[f"{side}_foot"] = _above_floor(
+            _flat(frames[f"{side}_foot"], resting), joints[:, at, 2], performance.actor
+        )
     return replace(performance, joints_world=joints, frames_world=frames)
 
 
@@ -56,7 +60,9 @@ def _floor(joints, slow):
     if not resting.any():
         return np.full(len(lowest), np.percentile(lowest, 5))
     frames = np.flatnonzero(resting)
-    return gaussian_filter1d(np.interp(np.arange(len(lowest)), frames, lowest[frames]), FPS / 2, mode="nearest")
+    return gaussian_filter1d(
+        np.interp(np.arange(len(lowest)), frames, lowest[frames]), FPS / 2, mode="nearest"
+    )
 
 
 def _flat(foot, resting):

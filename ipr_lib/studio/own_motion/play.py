@@ -14,7 +14,14 @@ from ...data.h36m_layout import ACTIONS, CAMERAS, FIRST_ACTION
 from ...files import InputError
 from ...progress import progress
 from ..acting.actors import ACTORS
-from ..capture import CAPTURE_VERSION, JPEG_QUALITY, Take, check_recipe, record_takes, studio_cameras
+from ..capture import (
+    CAPTURE_VERSION,
+    JPEG_QUALITY,
+    Take,
+    check_recipe,
+    record_takes,
+    studio_cameras,
+)
 from .retarget import centred, moved, perform_bvh
 
 MOTION_VERSION = 1  # rises whenever the same file would give other poses
@@ -24,8 +31,20 @@ _HEADINGS = 24
 _ROOM_MM = 7000.0  # more than the longest way across what all cameras see
 
 
-def write_motion(target, motion, *, subjects, train_step, test_step, cameras=CAMERAS, unit_mm=None, up=None, seed=0, workers=1,
-                 picture_px=None):
+def write_motion(
+    target,
+    motion,
+    *,
+    subjects,
+    train_step,
+    test_step,
+    cameras=CAMERAS,
+    unit_mm=None,
+    up=None,
+    seed=0,
+    workers=1,
+    picture_px=None,
+):
     """Write a capture of own motion in the prepared layout; what is already there of the same recipe stays.
 
     Args:
@@ -43,20 +62,52 @@ def write_motion(target, motion, *, subjects, train_step, test_step, cameras=CAM
         InputError: as `studio.write_capture`; or, once all else is done, the list of the files that were left out.
     """
     # Every camera of the studio has to see the person, so that a capture can be given further ones later.
-    check_recipe({"subjects": subjects, "cameras": cameras, "train_step": train_step, "test_step": test_step, "seed": seed,
-                  "picture_px": picture_px}, workers)
-    plan, problems = plan_motion(motion, subjects, list(studio_cameras().values()), unit_mm, up, seed)
+    check_recipe(
+        {
+            "subjects": subjects,
+            "cameras": cameras,
+            "train_step": train_step,
+            "test_step": test_step,
+            "seed": seed,
+            "picture_px": picture_px,
+        },
+        workers,
+    )
+    plan, problems = plan_motion(
+        motion, subjects, list(studio_cameras().values()), unit_mm, up, seed
+    )
     recipe = {
-        "version": CAPTURE_VERSION, "motion_version": MOTION_VERSION, "motion": plan, "cameras": sorted(cameras),
-        "train_step": train_step, "test_step": test_step, "seed": seed, "picture_px": picture_px,
+        "version": CAPTURE_VERSION,
+        "motion_version": MOTION_VERSION,
+        "motion": plan,
+        "cameras": sorted(cameras),
+        "train_step": train_step,
+        "test_step": test_step,
+        "seed": seed,
+        "picture_px": picture_px,
         "jpeg_quality": JPEG_QUALITY,
     }
-    record_takes(target, recipe, [
-        Take(entry["subject"], entry["action"], entry["take"], entry["n_frames"], partial(perform_own, str(motion), entry))
-        for entry in plan
-    ], workers)
+    record_takes(
+        target,
+        recipe,
+        [
+            Take(
+                entry["subject"],
+                entry["action"],
+                entry["take"],
+                entry["n_frames"],
+                partial(perform_own, str(motion), entry),
+            )
+            for entry in plan
+        ],
+        workers,
+    )
     if problems:
-        raise InputError("\n".join([f"{len(problems)} of {len(plan) + len(problems)} files were left out:", *problems]))
+        raise InputError(
+            "\n".join(
+                [f"{len(problems)} of {len(plan) + len(problems)} files were left out:", *problems]
+            )
+        )
     return plan
 
 
@@ -81,14 +132,22 @@ def plan_motion(folder, subjects, cameras, unit_mm=None, up=None, seed=0):
         InputError: there is no such folder, no file in it, or none that can be used.
     """
     folder = Path(folder)
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".bvh") if folder.is_dir() else []
+    files = (
+        sorted(path for path in folder.iterdir() if path.suffix.lower() == ".bvh")
+        if folder.is_dir()
+        else []
+    )
     if not files:
         raise InputError(f"{folder} holds no .bvh file; name a folder with motion")
     plan, problems = [], []
     for i, path in enumerate(progress(files, desc="motion", unit="file")):
         entry = {
-            "file": path.name, "subject": subjects[i % len(subjects)], "action": FIRST_ACTION + i % len(ACTIONS),
-            "take": 1 + i // len(ACTIONS), "unit_mm": unit_mm, "up": up,
+            "file": path.name,
+            "subject": subjects[i % len(subjects)],
+            "action": FIRST_ACTION + i % len(ACTIONS),
+            "take": 1 + i // len(ACTIONS),
+            "unit_mm": unit_mm,
+            "up": up,
         }
         try:
             performance = perform_bvh(path, ACTORS[entry["subject"]], unit_mm, up)
@@ -96,7 +155,9 @@ def plan_motion(folder, subjects, cameras, unit_mm=None, up=None, seed=0):
         except InputError as error:
             problems.append(str(error))
             continue
-        plan.append({**entry, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16], **place})
+        plan.append(
+            {**entry, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16], **place}
+        )
     if not plan:
         raise InputError("no file can be used:\n" + "\n".join(problems))
     return plan, problems
@@ -110,7 +171,9 @@ def perform_own(folder, entry):
     """
     path = Path(folder) / entry["file"]
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest()[:16] != entry["sha256"]:
-        raise InputError(f"{path} is missing or has changed since the capture began; put it back or delete the capture")
+        raise InputError(
+            f"{path} is missing or has changed since the capture began; put it back or delete the capture"
+        )
     performance = perform_bvh(path, ACTORS[entry["subject"]], entry["unit_mm"], entry["up"])
     return _placed(performance, entry["first"], entry["n_frames"], entry["heading"])
 
@@ -131,17 +194,19 @@ def _find_place(performance, cameras, rng, path):
     while length >= 1:
         for first in sorted({*range(0, n - length + 1, max(1, length // 8)), n - length}):
             # Fewer frames will do for a search, and nobody who walks out of the room needs one.
-            seen = performance.joints_world[first:first + length:max(1, length // 100)]
+            seen = performance.joints_world[first : first + length : max(1, length // 100)]
             if np.linalg.norm(np.ptp(seen[:, 0, :2], axis=0)) > _ROOM_MM:
                 continue
             sample = replace(performance, joints_world=seen, frames_world={})
             for heading in headings:
-                if _all_seen(centred(moved(sample, heading, 0.0)).joints_world, cameras) and _all_seen(
-                    _placed(performance, first, length, heading).joints_world, cameras
-                ):
+                if _all_seen(
+                    centred(moved(sample, heading, 0.0)).joints_world, cameras
+                ) and _all_seen(_placed(performance, first, length, heading).joints_world, cameras):
                     return {"first": int(first), "n_frames": int(length), "heading": float(heading)}
         length = int(length * 0.85)
-    raise InputError(f"{path}: at no moment do all cameras see the whole person; check the file's unit and upward axis")
+    raise InputError(
+        f"{path}: at no moment do all cameras see the whole person; check the file's unit and upward axis"
+    )
 
 
 def _all_seen(joints_world, cameras):
@@ -151,6 +216,8 @@ def _all_seen(joints_world, cameras):
         if cam[..., 2].min() < 500:
             return False
         xy = camera.camera_to_image(cam)
-        if (xy < _MARGIN_PX).any() or (xy > np.array([camera.width, camera.height]) - 1 - _MARGIN_PX).any():
+        if (xy < _MARGIN_PX).any() or (
+            xy > np.array([camera.width, camera.height]) - 1 - _MARGIN_PX
+        ).any():
             return False
     return True

@@ -44,11 +44,16 @@ def find_joints(bvh, path="the BVH file"):
     Raises:
         InputError: a joint is not found.
     """
-    plain = [_PREFIX.sub("", re.sub(r"[^a-z0-9]", "", name.rsplit(":", 1)[-1].lower())) for name in bvh.names]
+    plain = [
+        _PREFIX.sub("", re.sub(r"[^a-z0-9]", "", name.rsplit(":", 1)[-1].lower()))
+        for name in bvh.names
+    ]
     found, missing = {}, []
     for side, words in _SIDE_WORDS.items():
         for part, aliases in _PARTS.items():
-            spelled = [name for alias in aliases for word in words for name in (word + alias, alias + word)]
+            spelled = [
+                name for alias in aliases for word in words for name in (word + alias, alias + word)
+            ]
             match = next((plain.index(name) for name in spelled if name in plain), None)
             if match is None:
                 missing.append(f"{words[0]} {part}")
@@ -63,12 +68,16 @@ def find_joints(bvh, path="the BVH file"):
     for top, bottom in (("UpLeg", "Leg"), ("Leg", "Foot"), ("Arm", "ForeArm"), ("ForeArm", "Hand")):
         for side in SIDES:
             if found[side + top] not in _ancestors(bvh, found[side + bottom]):
-                raise InputError(f"{path}: {bvh.names[found[side + bottom]]} does not hang on {bvh.names[found[side + top]]}")
+                raise InputError(
+                    f"{path}: {bvh.names[found[side + bottom]]} does not hang on {bvh.names[found[side + top]]}"
+                )
     for name, part in (("Pelvis", "UpLeg"), ("Chest", "Arm")):
         right, left = (_ancestors(bvh, found[side + part])[1:] for side in SIDES)
         shared = [joint for joint in right if joint in left]
         if not shared:
-            raise InputError(f"{path}: {bvh.names[found['r' + part]]} is its own root; expected a pelvis above it")
+            raise InputError(
+                f"{path}: {bvh.names[found['r' + part]]} is its own root; expected a pelvis above it"
+            )
         found[name] = shared[0]
     for side in SIDES:
         found[side + "Collar"] = bvh.parents[found[side + "Arm"]]
@@ -107,13 +116,19 @@ def perform_bvh(path, actor, unit_mm=None, up=None):
     positions, rotations = joint_frames(bvh)
     to_world = _world_axes(_upward(positions, joints, up, rest_up, path))
     positions, rotations = positions @ to_world.T, to_world @ rotations
-    leg = sum(np.linalg.norm(positions[0, joints["r" + a]] - positions[0, joints["r" + b]])
-              for a, b in (("UpLeg", "Leg"), ("Leg", "Foot")))
+    leg = sum(
+        np.linalg.norm(positions[0, joints["r" + a]] - positions[0, joints["r" + b]])
+        for a, b in (("UpLeg", "Leg"), ("Leg", "Foot"))
+    )
     check_unit(leg, unit_mm, path)
     scale = (actor.bone_mm["Knee"] + actor.bone_mm["Ankle"]) / leg
-    performance = _retarget(actor, positions, scale, {
-        part: rotations[:, joint] @ rest_frame for part, (joint, rest_frame) in rest.items()
-    }, joints)
+    performance = _retarget(
+        actor,
+        positions,
+        scale,
+        {part: rotations[:, joint] @ rest_frame for part, (joint, rest_frame) in rest.items()},
+        joints,
+    )
     return stand(centred(performance))
 
 
@@ -144,7 +159,9 @@ def check_unit(leg, unit_mm=None, path="the BVH file"):
 
 def _upward(positions, joints, up, rest_up, path):
     """Unit vector of the upward axis of the motion."""
-    rise = (positions[:, joints["Head"]] - positions[:, [joints["rFoot"], joints["lFoot"]]].mean(1)).mean(0)
+    rise = (
+        positions[:, joints["Head"]] - positions[:, [joints["rFoot"], joints["lFoot"]]].mean(1)
+    ).mean(0)
     if up is not None:
         if up not in ("x", "y", "z"):
             raise InputError(f"up is {up!r}; expected x, y or z")
@@ -152,8 +169,12 @@ def _upward(positions, joints, up, rest_up, path):
         if rise @ axis <= 0:
             raise InputError(f"{path}: with {up} up the head is below the feet; name another axis")
         return axis
-    if rise @ rest_up < 0.75 * np.linalg.norm(rise):  # somebody lies, or the motion's axes are not the offsets'
-        raise InputError(f"{path}: cannot tell which axis is up, for the motion is not upright; name the axis")
+    if rise @ rest_up < 0.75 * np.linalg.norm(
+        rise
+    ):  # somebody lies, or the motion's axes are not the offsets'
+        raise InputError(
+            f"{path}: cannot tell which axis is up, for the motion is not upright; name the axis"
+        )
     return rest_up
 
 
@@ -172,7 +193,11 @@ def _rest_frames(bvh, joints, path):
         hips = positions[[joints["rUpLeg"], joints["lUpLeg"]]]
         rise, right = positions[joints["Head"]] - feet, hips[0] - hips[1]
         length = np.linalg.norm(rise)
-        if length > 1e-9 and (np.abs(rise).max() > 0.95 * length) and (hips.mean(0) - feet) @ rise > 0.3 * length**2:
+        if (
+            length > 1e-9
+            and (np.abs(rise).max() > 0.95 * length)
+            and (hips.mean(0) - feet) @ rise > 0.3 * length**2
+        ):
             axis = int(np.abs(rise).argmax())
             up = np.sign(rise[axis]) * np.eye(3)[axis]
             right = right - (right @ up) * up
@@ -190,22 +215,33 @@ def _rest_frames(bvh, joints, path):
         forearm = unit(positions[joints[f"{side}Hand"]] - positions[joints[f"{side}ForeArm"]])
         # Palms look down in a T-pose and to the thighs where arms hang: either way the thumb is in front.
         forward = body[:, 1] - (body[:, 1] @ forearm) * forearm
-        if np.linalg.norm(forward) < 0.2:  # arms stretched to the front, palms down: thumbs to the inside
+        if (
+            np.linalg.norm(forward) < 0.2
+        ):  # arms stretched to the front, palms down: thumbs to the inside
             forward = -SIGN[side] * body[:, 0]
             forward = forward - (forward @ forearm) * forearm
         y, z = unit(forward), -forearm
         own[f"{side}_hand"] = (f"{side}Hand", np.stack([np.cross(y, z), y, z], axis=1))
         foot = joints[f"{side}Foot"]
-        toes = [positions[child] - positions[foot] for child, parent in enumerate(bvh.parents) if parent == foot]
+        toes = [
+            positions[child] - positions[foot]
+            for child, parent in enumerate(bvh.parents)
+            if parent == foot
+        ]
         ahead = body[:, 1]
         if toes:
             level = toes[0] - (toes[0] @ up) * up
             if np.linalg.norm(level) > 0.05 * np.linalg.norm(rise):
                 if unit(level) @ body[:, 1] < -0.3:
-                    raise InputError(f"{path}: the toes point backwards; are left and right exchanged, or axes mirrored?")
+                    raise InputError(
+                        f"{path}: the toes point backwards; are left and right exchanged, or axes mirrored?"
+                    )
                 ahead = unit(level)
         own[f"{side}_foot"] = (f"{side}Foot", np.stack([np.cross(ahead, up), ahead, up], axis=1))
-    return {part: (joints[name], rotations[joints[name]].T @ frame) for part, (name, frame) in own.items()}, up
+    return {
+        part: (joints[name], rotations[joints[name]].T @ frame)
+        for part, (name, frame) in own.items()
+    }, up
 
 
 def _retarget(actor, positions, scale, parts, joints):
@@ -218,19 +254,34 @@ def _retarget(actor, positions, scale, parts, joints):
     pelvis = scale * positions[:, [joints["rUpLeg"], joints["lUpLeg"]]].mean(1)
     half = np.full(len(pelvis), 0.5)
     trunk = trunk_from_rotations(
-        actor, pelvis, parts["pelvis"], blend_rotation(parts["pelvis"], parts["chest"], half), parts["chest"],
-        blend_rotation(parts["chest"], parts["head"], half), parts["head"],
+        actor,
+        pelvis,
+        parts["pelvis"],
+        blend_rotation(parts["pelvis"], parts["chest"], half),
+        parts["chest"],
+        blend_rotation(parts["chest"], parts["head"], half),
+        parts["head"],
     )
     out = np.empty((len(pelvis), 17, 3))
-    out[:, 0], out[:, 7], out[:, 8], out[:, 9], out[:, 10] = trunk.pelvis, trunk.torso, trunk.neck, trunk.nose, trunk.head
+    out[:, 0], out[:, 7], out[:, 8], out[:, 9], out[:, 10] = (
+        trunk.pelvis,
+        trunk.torso,
+        trunk.neck,
+        trunk.nose,
+        trunk.head,
+    )
     still = np.zeros(1)
     for side, leg_at, arm_at in (("r", 1, 14), ("l", 4, 11)):
         out[:, leg_at] = hip(actor, pelvis, parts["pelvis"], side)
         out[:, leg_at + 1] = along(out[:, leg_at], side + "UpLeg", side + "Leg", bone["Knee"])
         out[:, leg_at + 2] = along(out[:, leg_at + 1], side + "Leg", side + "Foot", bone["Ankle"])
-        out[:, arm_at] = trunk.neck + apply(parts[side + "_collar"], shoulder(actor, side, still, still)[0])
+        out[:, arm_at] = trunk.neck + apply(
+            parts[side + "_collar"], shoulder(actor, side, still, still)[0]
+        )
         out[:, arm_at + 1] = along(out[:, arm_at], side + "Arm", side + "ForeArm", bone["Elbow"])
-        out[:, arm_at + 2] = along(out[:, arm_at + 1], side + "ForeArm", side + "Hand", bone["Wrist"])
+        out[:, arm_at + 2] = along(
+            out[:, arm_at + 1], side + "ForeArm", side + "Hand", bone["Wrist"]
+        )
     return Performance(actor, out, {name: parts[name] for name in FRAME_NAMES})
 
 
@@ -238,7 +289,8 @@ def moved(performance, heading, shift):
     """A Performance without props, turned by `heading` rad to the left about the origin, then shifted by (3,) mm."""
     R = turn("z", heading)[0]
     return replace(
-        performance, joints_world=performance.joints_world @ R.T + shift,
+        performance,
+        joints_world=performance.joints_world @ R.T + shift,
         frames_world={name: R @ frames for name, frames in performance.frames_world.items()},
     )
 

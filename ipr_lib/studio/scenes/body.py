@@ -34,11 +34,16 @@ def scene_parts(performance, frame, look=None):
 def body_parts(performance, frame, look):
     """The actor's body and clothes in a frame, as a list of Part; arguments as in `scene_parts`."""
     actor = performance.actor
-    joints = {name: performance.joints_world[frame, i] for i, name in enumerate(HUMAN36M.names[:17])}
+    joints = {
+        name: performance.joints_world[frame, i] for i, name in enumerate(HUMAN36M.names[:17])
+    }
     frames = {name: rotation[frame] for name, rotation in performance.frames_world.items()}
     parts = _trunk(actor, look, joints, frames)
     for joint_prefix, frame_prefix, side in SIDES:
-        limb = {name: joints[joint_prefix + name] for name in ("Hip", "Knee", "Ankle", "Shoulder", "Elbow", "Wrist")}
+        limb = {
+            name: joints[joint_prefix + name]
+            for name in ("Hip", "Knee", "Ankle", "Shoulder", "Elbow", "Wrist")
+        }
         parts += _leg(actor, look, limb, frames["pelvis"], frames[frame_prefix + "foot"], side)
         parts += _foot(actor, look, limb["Ankle"], frames[frame_prefix + "foot"], side)
         parts += _arm(actor, look, limb, frames["chest"], frames[frame_prefix + "hand"], side)
@@ -59,17 +64,49 @@ def _trunk(actor, look, joints, frames):
     # pelvis and seat
     half = 0.60 * actor.bone_mm["Hip"]
     a, b = pelvis + hips @ (half, -4, 18), pelvis + hips @ (-half, -4, 18)
-    parts.append(cone(a, b, 90 * depth, 90 * depth, look.bottom, side=hips[:, 1], flat=(1.02, 1.0), pattern=below))
+    parts.append(
+        cone(
+            a,
+            b,
+            90 * depth,
+            90 * depth,
+            look.bottom,
+            side=hips[:, 1],
+            flat=(1.02, 1.0),
+            pattern=below,
+        )
+    )
     for side in (1, -1):
         seat = pelvis + hips @ (side * 66, -40, -18)
         parts.append(ball(seat, hips, np.array([76, 70, 80]) * depth, look.bottom, below))
     # belly to chest
     waist = pelvis + hips @ (0, 2, 62)
-    parts.append(cone(waist, torso, 112 * g, 108 * g, look.top, side=right, flat=(1.26, 0.92), pattern=shirt))
+    parts.append(
+        cone(waist, torso, 112 * g, 108 * g, look.top, side=right, flat=(1.26, 0.92), pattern=shirt)
+    )
     low, high = torso + chest @ (0, 4, 10), neck + chest @ (0, -6, -112)
-    parts.append(cone(low, high, 110 * depth, 116 * depth, look.top, side=right, flat=(1.24 * wide, 0.90), pattern=shirt))
+    parts.append(
+        cone(
+            low,
+            high,
+            110 * depth,
+            116 * depth,
+            look.top,
+            side=right,
+            flat=(1.24 * wide, 0.90),
+            pattern=shirt,
+        )
+    )
     if g > 1.1:
-        parts.append(ball(torso + hips @ (0, 24, -60), hips, np.array([138, 112, 150]) * g / 1.15, look.top, shirt))
+        parts.append(
+            ball(
+                torso + hips @ (0, 24, -60),
+                hips,
+                np.array([138, 112, 150]) * g / 1.15,
+                look.top,
+                shirt,
+            )
+        )
     for side in (1, -1):
         breast = neck + chest @ (side * 60, 38 * depth, -126)
         parts.append(ball(breast, chest, np.array([80, 66, 78]) * depth, look.top, shirt))
@@ -77,12 +114,39 @@ def _trunk(actor, look, joints, frames):
     ends = {side: joints[prefix + "Shoulder"] for prefix, _, side in SIDES}
     for end in ends.values():
         inner = neck + 0.72 * (end - neck) - 12 * up
-        parts.append(cone(neck - 34 * up, inner, 62 * depth, 50 * depth, look.top, side=forward, flat=(1.05, 1.0),
-                          pattern=shirt))
-        parts.append(cone(neck + 18 * up - 6 * forward, end + 6 * up, 42, 40 * depth, look.top, side=forward,
-                          pattern=shirt))
+        parts.append(
+            cone(
+                neck - 34 * up,
+                inner,
+                62 * depth,
+                50 * depth,
+                look.top,
+                side=forward,
+                flat=(1.05, 1.0),
+                pattern=shirt,
+            )
+        )
+        parts.append(
+            cone(
+                neck + 18 * up - 6 * forward,
+                end + 6 * up,
+                42,
+                40 * depth,
+                look.top,
+                side=forward,
+                pattern=shirt,
+            )
+        )
     # the shirt's hem over the hips
-    parts.append(ball(pelvis + hips @ (0, -8, 52), hips, np.array([172 * wide, 122, 84]) * depth, look.top, shirt))
+    parts.append(
+        ball(
+            pelvis + hips @ (0, -8, 52),
+            hips,
+            np.array([172 * wide, 122, 84]) * depth,
+            look.top,
+            shirt,
+        )
+    )
     parts = [replace(part, blend=part.paint is look.top) for part in parts]
     # neck and collar
     middle = skull_middle(actor, joints["Head"], frames["head"])
@@ -90,14 +154,27 @@ def _trunk(actor, look, joints, frames):
     parts.append(cone(neck + 8 * up, throat, 52 * depth, 48 * depth, Paint(look.skin), side=right))
     lean = throat - neck
     lean /= np.sqrt(lean @ lean)
-    parts.append(cone(neck + 12 * up, neck + 12 * up + 20 * lean, 58 * depth, 55 * depth, Paint(look.collar), side=right))
+    parts.append(
+        cone(
+            neck + 12 * up,
+            neck + 12 * up + 20 * lean,
+            58 * depth,
+            55 * depth,
+            Paint(look.collar),
+            side=right,
+        )
+    )
     return parts
 
 
 def clothed(cover, skin, reach):
     """Paint of a limb that its clothes cover for `reach` mm from the upper joint, with a seam at the end."""
-    seam = Layer("belt", cover.layers[-1].colour if cover.layers else skin, 5.0, (reach - 14.0,), 0.35)
-    return Paint(cover.colour, (*cover.layers, seam, Layer("above", skin, reach)), shine=cover.shine)
+    seam = Layer(
+        "belt", cover.layers[-1].colour if cover.layers else skin, 5.0, (reach - 14.0,), 0.35
+    )
+    return Paint(
+        cover.colour, (*cover.layers, seam, Layer("above", skin, reach)), shine=cover.shine
+    )
 
 
 def _bone_paint(cover, skin, length, reach):
@@ -122,12 +199,22 @@ def _leg(actor, look, limb, hips, foot, side):
     down = (ankle - knee) / shin
     back = -(foot[:, 1] - (foot[:, 1] @ down) * down)
     back /= max(np.sqrt(back @ back), 1e-6)
-    frame = pattern_frame(knee, np.stack([side * foot[:, 0], np.cross(down, side * foot[:, 0]), down], axis=1))
+    frame = pattern_frame(
+        knee, np.stack([side * foot[:, 0], np.cross(down, side * foot[:, 0]), down], axis=1)
+    )
     calf_a, calf_b = knee + 0.18 * shin * down + 8 * back, knee + 0.42 * shin * down + 15 * back
     return [
         cone(inner, knee, 72 * g + cloth, 50 * g + cloth, upper, side=outward, flat=(1.0, 1.04)),
         cone(hip, knee, 62 * g + cloth, 49 * g + cloth, upper, side=outward),
-        cone(knee, ankle, 47 * g + cloth, 32 * g + cloth, lower, side=side * foot[:, 0], pattern=frame),
+        cone(
+            knee,
+            ankle,
+            47 * g + cloth,
+            32 * g + cloth,
+            lower,
+            side=side * foot[:, 0],
+            pattern=frame,
+        ),
         cone(calf_a, calf_b, 46 * g, 42 * g, lower, side=side * foot[:, 0], pattern=frame),
     ]
 
@@ -142,10 +229,44 @@ def _foot(actor, look, ankle, foot, side):
 
     right = foot[:, 0]
     return [
-        cone(at(0, 34 - heel, 34), at(-3, 0.62 * toe, 32), 34, 32, look.shoe, side=right, flat=(1.08, 1.0), pattern=sole),
-        cone(at(-5, 0.52 * toe, 30), at(-3, toe - 28, 27), 30, 27, look.shoe, side=right, flat=(1.42, 1.0), pattern=sole),
-        cone(at(0, -8, height - 4), at(-2, 0.44 * toe, 40), 38, 28, look.shoe, side=right, flat=(1.0, 1.0), pattern=sole),
-        cone(at(0, -6, height + 26), at(0, -6, height - 6), 36 * actor.girth, 37, Paint(look.sock), side=right),
+        cone(
+            at(0, 34 - heel, 34),
+            at(-3, 0.62 * toe, 32),
+            34,
+            32,
+            look.shoe,
+            side=right,
+            flat=(1.08, 1.0),
+            pattern=sole,
+        ),
+        cone(
+            at(-5, 0.52 * toe, 30),
+            at(-3, toe - 28, 27),
+            30,
+            27,
+            look.shoe,
+            side=right,
+            flat=(1.42, 1.0),
+            pattern=sole,
+        ),
+        cone(
+            at(0, -8, height - 4),
+            at(-2, 0.44 * toe, 40),
+            38,
+            28,
+            look.shoe,
+            side=right,
+            flat=(1.0, 1.0),
+            pattern=sole,
+        ),
+        cone(
+            at(0, -6, height + 26),
+            at(0, -6, height - 6),
+            36 * actor.girth,
+            37,
+            Paint(look.sock),
+            side=right,
+        ),
     ]
 
 
@@ -158,10 +279,24 @@ def _arm(actor, look, limb, chest, hand, side):
     lower = _bone_paint(look.arm, look.skin, actor.bone_mm["Wrist"], look.sleeve - 1)
     swell = shoulder + 0.42 * (elbow - shoulder)
     return [
-        cone(shoulder, swell, 47 * g + cloth, 43 * g + cloth, upper, side=side * chest[:, 0],
-             pattern=_along(shoulder, elbow, side * chest[:, 0])),
-        cone(swell, elbow, 43 * g + cloth, 35 * g + cloth, upper, side=side * chest[:, 0],
-             pattern=_along(shoulder, elbow, side * chest[:, 0])),
+        cone(
+            shoulder,
+            swell,
+            47 * g + cloth,
+            43 * g + cloth,
+            upper,
+            side=side * chest[:, 0],
+            pattern=_along(shoulder, elbow, side * chest[:, 0]),
+        ),
+        cone(
+            swell,
+            elbow,
+            43 * g + cloth,
+            35 * g + cloth,
+            upper,
+            side=side * chest[:, 0],
+            pattern=_along(shoulder, elbow, side * chest[:, 0]),
+        ),
         cone(elbow, wrist, 37 * g + cloth, 27 * g + cloth, lower, side=side * hand[:, 0]),
     ]
 
@@ -184,9 +319,33 @@ def _hand(actor, look, wrist, hand, side):
 
     width = hand[:, 1]
     return [
-        cone(at(0.0, 0.0, 0.06), at(0.01, 0.0, 0.46), 29 * size, 35 * size, skin, side=width, flat=(1.1, 0.55)),
-        cone(at(0.01, 0.0, 0.50), at(0.08, 0.0, 0.74), 32 * size, 30 * size, fingers, side=width, flat=(1.15, 0.46)),
-        cone(at(0.08, 0.0, 0.74), at(0.20, 0.0, 0.86), 29 * size, 24 * size, fingers, side=width, flat=(1.1, 0.46)),
+        cone(
+            at(0.0, 0.0, 0.06),
+            at(0.01, 0.0, 0.46),
+            29 * size,
+            35 * size,
+            skin,
+            side=width,
+            flat=(1.1, 0.55),
+        ),
+        cone(
+            at(0.01, 0.0, 0.50),
+            at(0.08, 0.0, 0.74),
+            32 * size,
+            30 * size,
+            fingers,
+            side=width,
+            flat=(1.15, 0.46),
+        ),
+        cone(
+            at(0.08, 0.0, 0.74),
+            at(0.20, 0.0, 0.86),
+            29 * size,
+            24 * size,
+            fingers,
+            side=width,
+            flat=(1.1, 0.46),
+        ),
         cone(at(0.02, 0.10, 0.14), at(0.06, 0.26, 0.34), 15 * size, 13 * size, skin),
         cone(at(0.06, 0.26, 0.34), at(0.08, 0.28, 0.50), 13 * size, 10 * size, skin),
     ]

@@ -19,7 +19,9 @@ _I = np.eye(3)
 
 def skull_middle(actor, head_world, rotation_world):
     """World position of the middle of the skull, (3,) mm."""
-    return head_world + rotation_world @ _FROM_HEAD_JOINT * (actor.bone_mm["Head"] / _AVERAGE_HEAD_BONE)
+    return head_world + rotation_world @ _FROM_HEAD_JOINT * (
+        actor.bone_mm["Head"] / _AVERAGE_HEAD_BONE
+    )
 
 
 def head_parts(actor, look, head_world, rotation_world):
@@ -38,13 +40,29 @@ def head_parts(actor, look, head_world, rotation_world):
     parts = []
 
     def add_ball(centre, radii, paint, tilt=_I):
-        parts.append(ball(middle + rotation_world @ np.multiply(centre, size), rotation_world @ tilt,
-                          np.multiply(radii, size), paint, pattern))
+        parts.append(
+            ball(
+                middle + rotation_world @ np.multiply(centre, size),
+                rotation_world @ tilt,
+                np.multiply(radii, size),
+                paint,
+                pattern,
+            )
+        )
 
     def add_cone(a, b, radius_a, radius_b, paint, flat=(1.0, 1.0)):
-        parts.append(cone(middle + rotation_world @ np.multiply(a, size), middle + rotation_world @ np.multiply(b, size),
-                          radius_a * size, radius_b * size, paint, side=rotation_world[:, 0], flat=flat,
-                          pattern=pattern))
+        parts.append(
+            cone(
+                middle + rotation_world @ np.multiply(a, size),
+                middle + rotation_world @ np.multiply(b, size),
+                radius_a * size,
+                radius_b * size,
+                paint,
+                side=rotation_world[:, 0],
+                flat=flat,
+                pattern=pattern,
+            )
+        )
 
     add_ball((0, 0, 14), (77, 94, 98), face)
     add_cone((0, 22, -28), (0, 38, -78), 60, 34, face, flat=(1.06, 1.0))
@@ -66,7 +84,9 @@ def face_paint(look):
         height, nape = _PAINTED_HAIR[look.hair_style]
         layers.append(Layer("hairline", look.hair, height, (nape,)))
     if look.beard in ("full", "stubble"):
-        layers.append(Layer("beard", look.hair, -34.0, (-46.0,), 1.0 if look.beard == "full" else 0.35))
+        layers.append(
+            Layer("beard", look.hair, -34.0, (-46.0,), 1.0 if look.beard == "full" else 0.35)
+        )
     layers += [
         Layer("smile", look.lips, 27.0, (-43.0, 12.0)),
         Layer("pair", "#fdfcf8", 16.0, (33.0, 9.0, 0.82)),
@@ -81,8 +101,12 @@ def face_paint(look):
 
 
 # Hair painted on the skull, where little or none stands off it: (height over the brow, height at the nape).
-_PAINTED_HAIR = {"fade": (62.0, -20.0), "short": (66.0, -38.0), "bun": (66.0, -44.0),
-                 "ponytail": (66.0, -44.0)}
+_PAINTED_HAIR = {
+    "fade": (62.0, -20.0),
+    "short": (66.0, -38.0),
+    "bun": (66.0, -44.0),
+    "ponytail": (66.0, -44.0),
+}
 
 
 def _hair_short(add_ball, add_cone, paint):
@@ -142,8 +166,15 @@ def _hair_fade(add_ball, add_cone, paint):
     """Very short: painted alone."""
 
 
-HAIR = {"short": _hair_short, "bob": _hair_bob, "curls": _hair_curls, "crown": _hair_crown,
-        "ponytail": _hair_ponytail, "bun": _hair_bun, "fade": _hair_fade}
+HAIR = {
+    "short": _hair_short,
+    "bob": _hair_bob,
+    "curls": _hair_curls,
+    "crown": _hair_crown,
+    "ponytail": _hair_ponytail,
+    "bun": _hair_bun,
+    "fade": _hair_fade,
+}
 
 
 def _cap(add_ball, paint):

@@ -16,7 +16,7 @@ SOFT = 4.5  # mm over which a pattern's edge fades: about one pixel at five metr
 @cache
 def linear(colour):
     """Light of a display colour: "#rrggbb" -> (3,) float32 in 0..1, linear in light."""
-    values = np.array([int(colour[i:i + 2], 16) for i in (1, 3, 5)], np.float32) / 255
+    values = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], np.float32) / 255
     return values ** np.float32(2.2)
 
 
@@ -187,8 +187,12 @@ def _outer(p, layer):
 
 def _rows(p, layer):
     """Short bands across z on the upper front of a shoe: laces; at = (from, to) along y."""
-    return _band(p[1], layer.size, layer.size * 0.45) * inside(np.abs(p[0]) - 17) * inside(-p[2]) * (
-        (p[1] > layer.at[0]) & (p[1] < layer.at[1]))
+    return (
+        _band(p[1], layer.size, layer.size * 0.45)
+        * inside(np.abs(p[0]) - 17)
+        * inside(-p[2])
+        * ((p[1] > layer.at[0]) & (p[1] < layer.at[1]))
+    )
 
 
 # --- faces: x to the person's right, y forward, z up from the head's middle, mm for a head of average size ---
@@ -244,8 +248,26 @@ def _hairline(p, layer):
 
 
 PATTERNS = {
-    "hoops": _hoops, "pinstripes": _pinstripes, "checks": _checks, "dots": _dots, "buttons": _buttons,
-    "placket": _placket, "vee": _vee, "disc": _disc, "heart": _heart, "star": _star, "above": _above,
-    "below": _below, "belt": _belt, "outer": _outer, "rows": _rows, "pair": _pair, "rings": _rings,
-    "brows": _brows, "smile": _smile, "moustache": _moustache, "beard": _beard, "hairline": _hairline,
+    "hoops": _hoops,
+    "pinstripes": _pinstripes,
+    "checks": _checks,
+    "dots": _dots,
+    "buttons": _buttons,
+    "placket": _placket,
+    "vee": _vee,
+    "disc": _disc,
+    "heart": _heart,
+    "star": _star,
+    "above": _above,
+    "below": _below,
+    "belt": _belt,
+    "outer": _outer,
+    "rows": _rows,
+    "pair": _pair,
+    "rings": _rings,
+    "brows": _brows,
+    "smile": _smile,
+    "moustache": _moustache,
+    "beard": _beard,
+    "hairline": _hairline,
 }

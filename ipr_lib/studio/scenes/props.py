@@ -31,7 +31,10 @@ class Maker:
     """Collects shapes given in a prop's own axes: x right, y forward, z up, mm from its origin."""
 
     def __init__(self, origin_world, rotation_world):
-        self.origin, self.rotation = np.asarray(origin_world, float), np.asarray(rotation_world, float)
+        self.origin, self.rotation = (
+            np.asarray(origin_world, float),
+            np.asarray(rotation_world, float),
+        )
         self.pattern = pattern_frame(self.origin, self.rotation)
         self.parts = []
 
@@ -50,14 +53,30 @@ class Maker:
         self.parts.append(ball(self.world(centre), self.rotation, radii, paint, self.pattern))
 
     def cone(self, a, b, radius_a, radius_b, paint, flat=(1.0, 1.0)):
-        self.parts.append(cone(self.world(a), self.world(b), radius_a, radius_b, paint, side=self.rotation[:, 0],
-                               flat=flat, pattern=self.pattern))
+        self.parts.append(
+            cone(
+                self.world(a),
+                self.world(b),
+                radius_a,
+                radius_b,
+                paint,
+                side=self.rotation[:, 0],
+                flat=flat,
+                pattern=self.pattern,
+            )
+        )
 
 
 def _legs(make, x, y, top, radius, paint, splay=1.08):
     for sx in (1, -1):
         for sy in (1, -1):
-            make.cone((sx * x, sy * y, top), (sx * x * splay, sy * y * splay, radius * 0.7), radius, radius * 0.7, paint)
+            make.cone(
+                (sx * x, sy * y, top),
+                (sx * x * splay, sy * y * splay, radius * 0.7),
+                radius,
+                radius * 0.7,
+                paint,
+            )
 
 
 def _longest(width, depth, height):
@@ -111,8 +130,18 @@ def _camera(make, width, depth, height, **extra):
     make.box((0, 0, 0), (width / 2, depth * 0.28, height / 2), BLACK)
     make.box((0, 0, height / 2 + 8), (width * 0.17, depth * 0.2, 10), Paint("#8a8d94", shine=0.3))
     make.box((0, 0, height * 0.36), (width / 2 + 1, depth * 0.28 + 1, 8), METAL)
-    make.cone((0, depth * 0.2, -4), (0, depth * 0.62, -4), height * 0.36, height * 0.33, Paint("#33363c", shine=0.4))
-    make.ball((0, depth * 0.62 + height * 0.26, -4), (height * 0.24, 12, height * 0.24), Paint("#5f86b8", shine=0.9))
+    make.cone(
+        (0, depth * 0.2, -4),
+        (0, depth * 0.62, -4),
+        height * 0.36,
+        height * 0.33,
+        Paint("#33363c", shine=0.4),
+    )
+    make.ball(
+        (0, depth * 0.62 + height * 0.26, -4),
+        (height * 0.24, 12, height * 0.24),
+        Paint("#5f86b8", shine=0.9),
+    )
 
 
 def _bag(make, width, depth, height, **extra):
@@ -125,14 +154,28 @@ def _bag(make, width, depth, height, **extra):
         make.cone((side * width * 0.28, 0, -drop), (0, 0, -4), 6, 6, WOOD_DARK)
     for x, y, rise in ((-0.2, 0.1, 30), (0.12, -0.1, 52), (0.26, 0.16, 18)):
         make.ball((x * width, y * depth, -drop + rise * 0.4), (44, 40, 30 + rise), Paint("#5a9a3c"))
-    make.cone((-0.05 * width, 0.1 * depth, -drop - 20), (-0.3 * width, 0.1 * depth, -drop + 120), 24, 14, Paint("#d9a25c"))
+    make.cone(
+        (-0.05 * width, 0.1 * depth, -drop - 20),
+        (-0.3 * width, 0.1 * depth, -drop + 120),
+        24,
+        14,
+        Paint("#d9a25c"),
+    )
 
 
 def _cup(make, width, depth, height, **extra):
     radius = width / 2
     paint = Paint("#f6efe2", (Layer("hoops", "#d8433a", height * 0.7, (0.25,)),), shine=0.3)
-    make.cone((0, 0, -height / 2 + radius), (0, 0, height / 2 - radius * 0.3), radius * 0.86, radius, paint)
-    make.ball((0, 0, height / 2 + radius * 0.55), (radius * 0.86, radius * 0.86, 6), Paint("#4a2b1a"))
+    make.cone(
+        (0, 0, -height / 2 + radius),
+        (0, 0, height / 2 - radius * 0.3),
+        radius * 0.86,
+        radius,
+        paint,
+    )
+    make.ball(
+        (0, 0, height / 2 + radius * 0.55), (radius * 0.86, radius * 0.86, 6), Paint("#4a2b1a")
+    )
 
 
 def _plate(make, width, depth, height, **extra):
@@ -142,14 +185,20 @@ def _plate(make, width, depth, height, **extra):
 
 
 def _bottle(make, width, depth, height, **extra):
-    glass = Paint("#3d8f5b", (Layer("belt", "#f6efe2", height * 0.25, (-height * 0.1,)),), shine=0.5)
+    glass = Paint(
+        "#3d8f5b", (Layer("belt", "#f6efe2", height * 0.25, (-height * 0.1,)),), shine=0.5
+    )
     radius = width / 2
     make.cone((0, 0, -height / 2 + radius), (0, 0, height * 0.12), radius, radius, glass)
     make.cone((0, 0, height * 0.12), (0, 0, height * 0.42), radius * 0.9, radius * 0.36, glass)
 
 
 def _book(make, width, depth, height, **extra):
-    make.box((0, 0, 0), (width / 2, depth / 2, height / 2), Paint("#b8352f", (Layer("placket", "#ffd75e", 20.0),)))
+    make.box(
+        (0, 0, 0),
+        (width / 2, depth / 2, height / 2),
+        Paint("#b8352f", (Layer("placket", "#ffd75e", 20.0),)),
+    )
 
 
 def _food(make, width, depth, height, **extra):
@@ -191,7 +240,14 @@ def _dog(make, width, depth, height, phase=0.0, **extra):
     for side in (1, -1):
         make.ball(at(*(head + (side * 34, 66, 20))), (13 * size, 12 * size, 15 * size), BLACK)
         flap = 10 * np.sin(2 * turn + 0.6)
-        cone_at(head + (side * 66, -6, 44), head + (side * (92 + flap), 6, -48), 26, 34, Paint("#7a4a26"), (0.5, 1.0))
+        cone_at(
+            head + (side * 66, -6, 44),
+            head + (side * (92 + flap), 6, -48),
+            26,
+            34,
+            Paint("#7a4a26"),
+            (0.5, 1.0),
+        )
         for y, lag in ((10, 0.0), (-330, np.pi)):
             swing = 105 * np.sin(turn + lag + (0 if side > 0 else np.pi))
             lift = 45 * max(0.0, np.cos(turn + lag + (0 if side > 0 else np.pi)))
@@ -223,7 +279,21 @@ def _parcel(make, width, depth, height, **extra):
 
 
 _DRAWINGS = {
-    "chair": _chair, "stool": _stool, "table": _table, "phone": _phone, "cigarette": _cigarette, "camera": _camera,
-    "bag": _bag, "cup": _cup, "plate": _plate, "bottle": _bottle, "book": _book, "food": _food, "apple": _food,
-    "fork": _fork, "spoon": _fork, "dog": _dog, "leash": _leash,
+    "chair": _chair,
+    "stool": _stool,
+    "table": _table,
+    "phone": _phone,
+    "cigarette": _cigarette,
+    "camera": _camera,
+    "bag": _bag,
+    "cup": _cup,
+    "plate": _plate,
+    "bottle": _bottle,
+    "book": _book,
+    "food": _food,
+    "apple": _food,
+    "fork": _fork,
+    "spoon": _fork,
+    "dog": _dog,
+    "leash": _leash,
 }

@@ -12,11 +12,25 @@ def scenery_parts():
     """Sofa, shelves, plants and lamps as a list of Part, all outside the acting area."""
     parts = []
     for build, x, y, heading in (
-        (_sofa, 0, -5560, 0.0), (_plant, -2700, -5600, 0.4), (_lamp, 1750, -5650, 0.0), (_plant, 3050, -1200, 2.0),
-        (_shelf, -300, 5900, np.pi), (_plant, 2900, 5650, 1.0), (_lamp, -2300, 5600, 0.0), (_bench, 3380, 0, np.pi / 2),
-        (_plant, -3150, -2000, 1.3), (_plant, -3150, 2050, 2.6), (_plant, 3150, 3300, 0.7),
+        (_sofa, 0, -5560, 0.0),
+        (_plant, -2700, -5600, 0.4),
+        (_lamp, 1750, -5650, 0.0),
+        (_plant, 3050, -1200, 2.0),
+        (_shelf, -300, 5900, np.pi),
+        (_plant, 2900, 5650, 1.0),
+        (_lamp, -2300, 5600, 0.0),
+        (_bench, 3380, 0, np.pi / 2),
+        (_plant, -3150, -2000, 1.3),
+        (_plant, -3150, 2050, 2.6),
+        (_plant, 3150, 3300, 0.7),
     ):
-        turn = np.array([[np.cos(heading), -np.sin(heading), 0], [np.sin(heading), np.cos(heading), 0], [0, 0, 1.0]])
+        turn = np.array(
+            [
+                [np.cos(heading), -np.sin(heading), 0],
+                [np.sin(heading), np.cos(heading), 0],
+                [0, 0, 1.0],
+            ]
+        )
         make = Maker((x, y, 0.0), turn)
         build(make)
         parts += make.parts
@@ -40,7 +54,13 @@ def _plant(make):
     """A leafy plant in a pot on a saucer."""
     make.ball((0, 0, 14), (165, 165, 15), Paint("#b8623c"))
     make.cone((0, 0, 90), (0, 0, 130), 88, 112, Paint("#d97f54"))
-    make.cone((0, 0, 130), (0, 0, 330), 120, 165, Paint("#d97f54", (Layer("belt", "#f6e7cf", 40.0, (260.0,)),)))
+    make.cone(
+        (0, 0, 130),
+        (0, 0, 330),
+        120,
+        165,
+        Paint("#d97f54", (Layer("belt", "#f6e7cf", 40.0, (260.0,)),)),
+    )
     rng = np.random.default_rng(7)
     for k in range(15):
         angle, lean = k * 2.4, rng.uniform(0.2, 0.95)
@@ -48,7 +68,14 @@ def _plant(make):
         tip *= rng.uniform(520, 880)
         make.cone((0, 0, 430), 0.55 * tip + (0, 0, 430), 10, 12, Paint("#4f8a3f"))
         shade = ("#3f8f4f", "#58a355", "#2f7a45")[k % 3]
-        make.cone(0.5 * tip + (0, 0, 430), tip + (0, 0, 400), 62, 16, Paint(shade, shine=0.15), flat=(1.0, 0.35))
+        make.cone(
+            0.5 * tip + (0, 0, 430),
+            tip + (0, 0, 400),
+            62,
+            16,
+            Paint(shade, shine=0.15),
+            flat=(1.0, 0.35),
+        )
 
 
 def _lamp(make):
@@ -71,9 +98,17 @@ def _shelf(make):
         while z < height and x < width - 90:
             half, tall = rng.uniform(16, 34), rng.uniform(110, 165)
             if abs(x) > 60 and rng.uniform() < 0.85:
-                make.box((x, 10, z + 16 + tall), (half, 110, tall), Paint(_BOOKS[rng.integers(len(_BOOKS))]))
+                make.box(
+                    (x, 10, z + 16 + tall),
+                    (half, 110, tall),
+                    Paint(_BOOKS[rng.integers(len(_BOOKS))]),
+                )
             x += 2 * half + 4
-    make.ball((430, 0, height + 130), (120, 120, 120), Paint("#86b8d8", (Layer("hoops", "#58a355", 150.0, (0.4,)),)))
+    make.ball(
+        (430, 0, height + 130),
+        (120, 120, 120),
+        Paint("#86b8d8", (Layer("hoops", "#58a355", 150.0, (0.4,)),)),
+    )
     make.cone((-450, 0, height + 70), (-450, 0, height + 180), 55, 30, Paint("#e2604f", shine=0.3))
 
 

@@ -44,14 +44,18 @@ def ball(centre_world, rotation_world, radii_mm, paint, pattern=None):
     """An ellipsoid: centre (3,) mm, axes as columns (3, 3), half axes (3,) mm."""
     centre = np.asarray(centre_world, float)
     pattern = pattern_frame(centre, rotation_world) if pattern is None else pattern
-    return Part(BALL, centre, rotation_world * np.asarray(radii_mm, float), (0.0, 1.0, 1.0), paint, pattern)
+    return Part(
+        BALL, centre, rotation_world * np.asarray(radii_mm, float), (0.0, 1.0, 1.0), paint, pattern
+    )
 
 
 def box(centre_world, rotation_world, half_mm, paint, pattern=None):
     """A box: centre (3,) mm, axes as columns (3, 3), half sides (3,) mm."""
     centre = np.asarray(centre_world, float)
     pattern = pattern_frame(centre, rotation_world) if pattern is None else pattern
-    return Part(BOX, centre, rotation_world * np.asarray(half_mm, float), (0.0, 1.0, 1.0), paint, pattern)
+    return Part(
+        BOX, centre, rotation_world * np.asarray(half_mm, float), (0.0, 1.0, 1.0), paint, pattern
+    )
 
 
 def cone(a_world, b_world, radius_a, radius_b, paint, side=None, flat=(1.0, 1.0), pattern=None):
@@ -81,7 +85,14 @@ def cone(a_world, b_world, radius_a, radius_b, paint, side=None, flat=(1.0, 1.0)
     pattern = pattern_frame(a, rotation) if pattern is None else pattern
     # Where one ball holds the other there is no cone to speak of; a tiny longer axis keeps the closed form valid.
     length = max(length, 1.001 * abs(radius_a - radius_b), 1e-2)
-    return Part(CONE, a, rotation * np.array([*flat, 1.0]), (length, float(radius_a), float(radius_b)), paint, pattern)
+    return Part(
+        CONE,
+        a,
+        rotation * np.array([*flat, 1.0]),
+        (length, float(radius_a), float(radius_b)),
+        paint,
+        pattern,
+    )
 
 
 def surface(part, points_world):
@@ -95,7 +106,9 @@ def surface(part, points_world):
     """
     axes = part.axes_world
     to_local = np.linalg.inv(axes)
-    local = to_local.astype(np.float32) @ (points_world - part.origin_world.astype(np.float32)[:, None])
+    local = to_local.astype(np.float32) @ (
+        points_world - part.origin_world.astype(np.float32)[:, None]
+    )
     if part.kind == CONE:
         length, radius_a, radius_b = part.shape
         slope = (radius_a - radius_b) / length
