@@ -175,13 +175,6 @@ def test_links_of_pages_resolve(path):
         assert link.startswith("https://") or (path.parent / link.partition("#")[0]).exists(), f"{path.name} links to {link}"
 
 
-def test_the_readme_is_short():
-    """450 words of prose at most, code and tables aside: a stranger reads no more before the first command."""
-    text = re.sub(r"```.*?```|<!--.*?-->", " ", (REPOSITORY / "README.md").read_text(), flags=re.DOTALL)
-    text = re.sub(r"\]\([^)]*\)", "]", re.sub(r"^\|.*$", "", text, flags=re.MULTILINE))
-    assert len(text.split()) <= 450
-
-
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_commands_of_pages_exist(path):
     text = path.read_text()

@@ -1,10 +1,9 @@
-"""The course without running it: format, anatomy and size of every notebook, its links, and the names it takes from ipr_lib."""
+"""The course without running it: format and anatomy of every notebook, its links, and the names it takes from ipr_lib."""
 
 import ast
 import importlib
 import inspect
 import re
-import statistics
 import types
 import urllib.parse
 
@@ -30,22 +29,9 @@ def cells(notebook, kind):
 
 
 def own(notebook):
-    """The notebook without its exercises, which have bands of their own (test_solutions.py)."""
+    """The notebook without its exercises, which test_solutions.py looks at."""
     kept = [cell for cell in notebook.cells if exercises.kind_of(cell) not in exercises.GENERATED]
     return nbformat.from_dict({**notebook, "cells": kept})
-
-
-def code_lines(source):
-    """Lines that are neither empty nor a comment alone."""
-    return [line for line in source.splitlines() if line.strip() and not line.strip().startswith("#")]
-
-
-def prose(notebook):
-    """The words of all prose: no code, formulas, addresses or table rules."""
-    text = "\n".join(cell.source for cell in cells(notebook, "markdown"))
-    text = re.sub(r"```.*?```|\$\$.*?\$\$|\$[^$\n]+\$|<[^>]+>", " ", text, flags=re.DOTALL)
-    text = re.sub(r"\]\([^)]*\)", "]", text)
-    return re.findall(r"[^\W_][\w'’.-]*", text)
 
 
 def tree(cell):
@@ -117,7 +103,7 @@ def check_paths(notebook):
         assert not MACHINE_PATH.search(cell.source), f"cell {cell.id} names a path of one machine"
 
 
-# --- anatomy and bands ---
+# --- anatomy ---
 
 def test_anatomy(path, notebook):
     first = notebook.cells[0]
@@ -138,40 +124,6 @@ def test_anatomy(path, notebook):
     names = list(order)
     assert sorted(names, key=order.get) == names, f"order: {', '.join(sorted(names, key=order.get))}"
     assert order["Summary"][0] >= len(own(notebook).cells) - 8
-
-
-def test_verbs_are_three_to_six(notebook):
-    text = "\n\n".join(cell.source for cell in cells(notebook, "markdown"))
-    verbs = re.search(r"You will.*?\n((?:\s*[-*] .+\n?)+)", text)[1]
-    assert 3 <= len(re.findall(r"^\s*[-*] ", verbs, flags=re.MULTILINE)) <= 6
-
-
-def test_bands(notebook):
-    notebook = own(notebook)
-    count = place(notebook, r"^#+ .*Exercises")[0]
-    assert 25 <= count <= 60, f"{count} cells before the exercises"
-    words = len(prose(notebook))
-    assert 900 <= words <= 1800, f"{words} words of prose"
-    lengths = [len(code_lines(cell.source)) for cell in cells(notebook, "code")]
-    assert statistics.median(lengths) <= 6, f"the median code cell has {statistics.median(lengths)} lines"
-    longest = max(cells(notebook, "code"), key=lambda cell: len(code_lines(cell.source)))
-    assert len(code_lines(longest.source)) <= 30, f"cell {longest.id} has {len(code_lines(longest.source))} lines"
-    kinds = "".join("c" if cell.cell_type == "code" else " " for cell in notebook.cells)
-    assert max(map(len, kinds.split())) <= 3, "more than three code cells in a row"
-
-
-def test_an_idea_comes_early(notebook):
-    """At most 20 lines of code stand before the map is drawn or the first section begins."""
-    before = 0
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            if re.search(r"^## (?!You will)", cell.source, flags=re.MULTILINE):
-                break
-        elif re.search(r"\b(subplots|subplot_mosaic|figure)\(", cell.source):
-            break
-        else:
-            before += len(code_lines(cell.source))
-    assert before <= 20
 
 
 # --- what a notebook leans on ---
