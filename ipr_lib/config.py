@@ -11,7 +11,7 @@ from pathlib import Path
 from .data.h36m_layout import ACTIONS, CAMERAS, FIRST_ACTION, SUBJECTS
 from .files import InputError
 from .integral.methods import METHODS
-from .network import TRUNKS
+from .network import BACKBONES
 from .training.optimizers import OPTIMIZERS
 from .training.precision import PRECISIONS
 
@@ -101,7 +101,7 @@ class Config:
 
     def __post_init__(self):
         choices = {
-            "trunk": TRUNKS,
+            "trunk": BACKBONES,
             "method": METHODS,
             "optimizer": OPTIMIZERS,
             "schedule": ("steps", "cosine"),
@@ -156,9 +156,9 @@ class Config:
         for name in ("capture_subjects", "capture_actions", "capture_takes", "capture_cameras"):
             if not getattr(self, name):
                 raise InputError(f"{name} is empty: expected at least one number")
-        if self.crop_px % TRUNKS[self.trunk]:
+        if self.crop_px % BACKBONES[self.trunk]:
             raise InputError(
-                f"crop_px={self.crop_px}: expected a multiple of {TRUNKS[self.trunk]}, the stride of trunk {self.trunk}"
+                f"crop_px={self.crop_px}: expected a multiple of {BACKBONES[self.trunk]}, the stride of trunk {self.trunk}"
             )
         if self.batch_size % self.micro_batches:
             raise InputError(
@@ -192,7 +192,7 @@ class Config:
     @property
     def volume_shape(self):
         """(D, H, W) of each joint's volume, cells."""
-        side = self.crop_px // TRUNKS[self.trunk] * 2**self.deconvolutions
+        side = self.crop_px // BACKBONES[self.trunk] * 2**self.deconvolutions
         return self.depth_bins, side, side
 
     @property

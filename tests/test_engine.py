@@ -153,11 +153,11 @@ def test_crop_to_camera_undoes_the_targets(store):
 @pytest.mark.parametrize("name, width, deconvolutions", [
     ("small", 4, 1), ("small", 6, 2), ("small", 5, 3), ("resnet18", 64, 3), ("resnet50", 64, 2)
 ])
-def test_every_trunk_gives_a_volume(name, width, deconvolutions):
-    trunk = models.build_trunk(name, width)
-    model = models.PoseNet(trunk, joints=3, depth_bins=5, head_width=7, deconvolutions=deconvolutions).eval()
+def test_every_backbone_gives_a_volume(name, width, deconvolutions):
+    backbone = models.build_backbone(name, width)
+    model = models.PoseNet(backbone, joints=3, depth_bins=5, head_width=7, deconvolutions=deconvolutions).eval()
     volume = model(torch.randn(2, 3, 64, 96))
-    H, W = (side // models.TRUNKS[name] * 2**deconvolutions for side in (64, 96))
+    H, W = (side // models.BACKBONES[name] * 2**deconvolutions for side in (64, 96))
     assert volume.shape == (2, 3, 5, H, W)
     # Almost-zero logits: training starts at the middle of the crop.
     middle = torch.tensor([(W - 1) / 2, (H - 1) / 2, 2])
@@ -172,7 +172,7 @@ def test_config_knows_the_shape_of_the_volume(cfg):
 
 
 def test_full_network_has_the_published_number_of_parameters():
-    model = models.PoseNet(models.build_trunk("resnet50"), joints=18, depth_bins=64)
+    model = models.PoseNet(models.build_backbone("resnet50"), joints=18, depth_bins=64)
     assert models.count_parameters(model) == 34_291_392 - 0
     assert "backbone.layer1.0.conv1.weight" in model.state_dict()
 
@@ -185,9 +185,9 @@ def test_missing_imagenet_weights_say_where_to_put_them(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     with pytest.raises(InputError, match=rf"resnet18-\w+\.pth could not be downloaded .*{tmp_path}/checkpoints/resnet18"):
-        models.build_trunk("resnet18", pretrained=True)
-    with pytest.raises(InputError, match="unknown trunk"):
-        models.build_trunk("resnet19")
+        models.build_backbone("resnet18", pretrained=True)
+    with pytest.raises(InputError, match="unknown backbone"):
+        models.build_backbone("resnet19")
 
 
 # --- training ---

@@ -10,7 +10,7 @@ from ipr_lib.files import InputError
 from ipr_lib.integral.grid import cells_to_joints
 from ipr_lib.integral.losses import integral_loss
 from ipr_lib.integral.methods import BINARY, DECODERS, INTEGRAL, METHODS, SQUARED, decode
-from ipr_lib.network import DirectNet, build_trunk, count_parameters
+from ipr_lib.network import DirectNet, build_backbone, count_parameters
 from ipr_lib.training import engine
 from ipr_lib.training.microbatches import MicroBatches
 
@@ -78,16 +78,16 @@ def test_unknown_method_is_refused():
         load_config("smoke", method="H4")
 
 
-def test_direct_network_starts_at_the_middle_and_shares_the_trunk():
+def test_direct_network_starts_at_the_middle_and_shares_the_backbone():
     cfg = load_config("smoke", method="R1")
     direct, volume = engine.build_model(cfg), engine.build_model(dataclasses.replace(cfg, method="I*"))
     assert isinstance(direct, DirectNet)
     for ours, theirs in zip(direct.backbone.parameters(), volume.backbone.parameters(), strict=True):
-        assert torch.equal(ours, theirs), "both start from the same trunk"
+        assert torch.equal(ours, theirs), "both start from the same backbone"
     output = direct.eval()(torch.randn(2, 3, 64, 64))
     assert output.shape == (2, 18, 3) and output.abs().max() < 0.05
-    trunk = build_trunk("small", cfg.trunk_width)
-    assert count_parameters(direct) == count_parameters(trunk) + (trunk.channels + 1) * 54
+    backbone = build_backbone("small", cfg.trunk_width)
+    assert count_parameters(direct) == count_parameters(backbone) + (backbone.channels + 1) * 54
 
 
 @pytest.mark.parametrize("name", METHODS)

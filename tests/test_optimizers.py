@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from ipr_lib.network import DirectNet, PoseNet, build_trunk
+from ipr_lib.network import DirectNet, PoseNet, build_backbone
 from ipr_lib.training.optimizers import Muon, Together, build_optimizer, orthogonal
 
 
@@ -40,7 +40,7 @@ def test_a_step_by_hand():
 
 
 def test_muon_leaves_first_last_and_vectors_to_adamw():
-    model = PoseNet(build_trunk("small", 4), 3, 5, 8, 1)
+    model = PoseNet(build_backbone("small", 4), 3, 5, 8, 1)
     optimizer = build_optimizer("muon", model, 1e-3)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     *muons, adamw = optimizer.optimizers
@@ -55,23 +55,23 @@ def test_muon_leaves_first_last_and_vectors_to_adamw():
     assert isinstance(build_optimizer("adamw", model, 1e-3), torch.optim.AdamW)
 
 
-def test_muon_gets_the_same_trunk_under_either_head():
-    """R1 and I* are compared: the trunk's last convolution must not change its optimizer with the head."""
-    volume, direct = PoseNet(build_trunk("small", 4), 3, 5, 8, 1), DirectNet(build_trunk("small", 4), 3)
+def test_muon_gets_the_same_backbone_under_either_head():
+    """R1 and I* are compared: the backbone's last convolution must not change its optimizer with the head."""
+    volume, direct = PoseNet(build_backbone("small", 4), 3, 5, 8, 1), DirectNet(build_backbone("small", 4), 3)
 
-    def trunk_kernels(model):
+    def backbone_kernels(model):
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         muons = build_optimizer("muon", model, 1e-3).optimizers[:-1]
         kernels = [kernel for muon in muons for kernel in muon.param_groups[0]["params"]]
         return {names[id(kernel)] for kernel in kernels if names[id(kernel)].startswith("backbone.")}
 
-    assert trunk_kernels(volume) == trunk_kernels(direct)
-    assert len(trunk_kernels(direct)) > 10
+    assert backbone_kernels(volume) == backbone_kernels(direct)
+    assert len(backbone_kernels(direct)) > 10
 
 
 def test_state_goes_on_where_it_was():
     torch.manual_seed(1)
-    first = PoseNet(build_trunk("small", 4), 2, 4, 8, 1)
+    first = PoseNet(build_backbone("small", 4), 2, 4, 8, 1)
     pictures = torch.randn(3, 3, 32, 32)
     one = build_optimizer("muon", first, 1e-2)
 

@@ -21,7 +21,7 @@ from ..files import InputError
 from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS, add_thorax
 from ..geometry.transforms import BOX_MM, apply_affine, compose_affine, invert_affine, warp
 from ..integral.grid import soft_argmax
-from ..network import PoseNet, build_trunk
+from ..network import PoseNet, build_backbone
 from ..progress import progress
 from .metrics import align, joint_errors, root_relative
 
@@ -115,7 +115,7 @@ def read_published(path):
         channels, width = state["final.weight"].shape[:2]
         if channels % len(HUMAN36M):
             raise InputError(f"{path}: {channels} maps are no multiple of {len(HUMAN36M)} joints")
-        model = PoseNet(build_trunk(trunk), len(HUMAN36M), channels // len(HUMAN36M), width)
+        model = PoseNet(build_backbone(trunk), len(HUMAN36M), channels // len(HUMAN36M), width)
         if not any(
             name.endswith("num_batches_tracked") for name in state
         ):  # versions before 0.4.1 had no such counter

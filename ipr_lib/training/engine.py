@@ -22,7 +22,7 @@ from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS
 from ..geometry.transforms import Augmentation, flip_joints
 from ..integral.methods import METHODS, decode_expectation
 from ..integral.methods import decode as decode_output
-from ..network import DirectNet, PoseNet, build_trunk
+from ..network import DirectNet, PoseNet, build_backbone
 from ..progress import progress
 from . import distributed, precision
 from .checkpoints import CHECKPOINT, load_checkpoint, set_random_states
@@ -42,10 +42,10 @@ def build_model(cfg):
     """The network that `cfg` describes, its random start drawn from cfg.seed."""
     with torch.random.fork_rng():
         torch.manual_seed(cfg.seed)
-        trunk = build_trunk(cfg.trunk, cfg.trunk_width, cfg.pretrained)
+        backbone = build_backbone(cfg.trunk, cfg.trunk_width, cfg.pretrained)
         if METHODS[cfg.method].head == "direct":
-            return DirectNet(trunk, len(HUMAN36M))
-        return PoseNet(trunk, len(HUMAN36M), cfg.depth_bins, cfg.head_width, cfg.deconvolutions)
+            return DirectNet(backbone, len(HUMAN36M))
+        return PoseNet(backbone, len(HUMAN36M), cfg.depth_bins, cfg.head_width, cfg.deconvolutions)
 
 
 def blank_model(cfg):
