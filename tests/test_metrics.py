@@ -32,6 +32,16 @@ def test_a_mirrored_pose_is_not_a_rotated_one():
     assert metrics.pa_mpjpe(mirrored, POSE, scale=True) > 50
 
 
+def test_alignment_by_hand():
+    """A flag turned by 90 degrees, moved, and twice as large: all of it is undone, the size only where asked for."""
+    target = np.array([[[0, 0, 0], [0, 4, 0], [2, 4, 0], [0, 2, 0.0]]])
+    turned = np.array([[[5, 5, 5], [13, 5, 5], [13, 1, 5], [9, 5, 5.0]]])
+    np.testing.assert_allclose(metrics.align(turned, target, scale=True), target, atol=1e-12)
+    # Without scale, the aligned pose stays twice as large about the target's centre (0.5, 2.5, 0).
+    rigid = [[[-0.5, -2.5, 0], [-0.5, 5.5, 0], [3.5, 5.5, 0], [-0.5, 1.5, 0]]]
+    np.testing.assert_allclose(metrics.align(turned, target), rigid, atol=1e-12)
+
+
 def test_alignment_agrees_with_scipy():
     noisy = moved(POSE) + RNG.normal(0, 30, POSE.shape)
     aligned = metrics.align(noisy, POSE)
@@ -39,6 +49,21 @@ def test_alignment_agrees_with_scipy():
         p, t = pred - pred.mean(0), target - target.mean(0)
         expected = Rotation.align_vectors(t, p)[0].apply(p) + target.mean(0)
         np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (-1, 1, 1), (1, 1, 0), (1, 0, 0), (0, 0, 0)])
+def test_no_rotation_is_better(shape):
+    """Poses that are mirrored, flat, in a line or in a point: 500 other rotations give no smaller squared error."""
+    pred = POSE * shape
+    aligned = metrics.align(pred, POSE)
+    assert np.isfinite(metrics.align(pred, POSE, scale=True)).all()
+    best = ((aligned - POSE) ** 2).sum((1, 2))
+    centre = POSE.mean(1, keepdims=True)
+    turns = Rotation.random(500, random_state=1).as_matrix()
+    others = (pred - pred.mean(1, keepdims=True)) @ turns[:, None] + centre
+    assert (best <= ((others - POSE) ** 2).sum((2, 3)) + 1e-6).all()
+    sides = [np.linalg.norm(pose[:, 1:] - pose[:, :-1], axis=-1) for pose in (pred, aligned)]
+    np.testing.assert_allclose(*sides, atol=1e-8)
 
 
 def test_best_scale_is_a_minimum():
@@ -49,18 +74,17 @@ def test_best_scale_is_a_minimum():
     assert (squared[1] < squared[0]).all() and (squared[1] < squared[2]).all()
 
 
-def test_flat_and_degenerate_poses_stay_finite():
-    flat = POSE * [1, 1, 0]
-    point = np.zeros_like(POSE)
-    for pred in (flat, point):
-        assert np.isfinite(metrics.align(pred, POSE, scale=True)).all()
-
-
 def test_non_finite_poses_are_refused():
     bad = POSE.copy()
     bad[0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="finite"):
         metrics.align(bad, POSE)
+
+
+def test_mean_by_group_by_hand():
+    found, means, counts = metrics.mean_by_group(np.array([1.0, 2, 6, 10]), np.array([7, 2, 7, 7]))
+    assert found.tolist() == [2, 7] and counts.tolist() == [1, 3]
+    np.testing.assert_allclose(means, [2, 17 / 3])
 
 
 def test_frame_mean_and_action_mean_differ():
@@ -154,49 +178,49 @@ def test_scored_joints_alone_are_aligned():
 # --- intervals ---
 
 def test_interval_by_hand():
-    """Two takes, 1 and 3 pictures, errors 0 and 8: the draws are (a, a), (a, b), (b, a), (b, b), means 0, 6, 6, 8."""
-    values, takes = np.array([8.0, 0, 8, 8]), np.array([5, 2, 5, 5])
-    low, high = metrics.bootstrap_interval(values, takes, level=0.95)
+    """Two sequences, of 1 and 3 images, errors 0 and 8: the draws are (a, a), (a, b), (b, a), (b, b), means 0, 6, 6, 8."""
+    values, sequences = np.array([8.0, 0, 8, 8]), np.array([5, 2, 5, 5])
+    low, high = metrics.bootstrap_interval(values, sequences, level=0.95)
     assert (low, high) == (0, 8)
     # A quarter of the draws is 0, a quarter 8: the middle 40 % are all 6, the middle 60 % reach both.
     for seed in (0, 3):
-        assert metrics.bootstrap_interval(values, takes, level=0.4, draws=4000, seed=seed).tolist() == [6, 6]
-        assert metrics.bootstrap_interval(values, takes, level=0.6, draws=4000, seed=seed).tolist() == [0, 8]
+        assert metrics.bootstrap_interval(values, sequences, level=0.4, draws=4000, seed=seed).tolist() == [6, 6]
+        assert metrics.bootstrap_interval(values, sequences, level=0.6, draws=4000, seed=seed).tolist() == [0, 8]
 
 
 def test_interval_covers_the_truth_as_often_as_it_says():
     rng, covered = np.random.default_rng(1), 0
-    takes = np.repeat(np.arange(30), 7)
+    sequences = np.repeat(np.arange(30), 7)
     for trial in range(200):
-        values = 50 + rng.normal(0, 10, 30)[takes] + rng.normal(0, 3, len(takes))
-        low, high = metrics.bootstrap_interval(values, takes, draws=300, seed=trial)
+        values = 50 + rng.normal(0, 10, 30)[sequences] + rng.normal(0, 3, len(sequences))
+        low, high = metrics.bootstrap_interval(values, sequences, draws=300, seed=trial)
         covered += low <= 50 <= high
     assert 0.88 <= covered / 200 <= 0.98
 
 
-def test_interval_of_takes_is_wider_than_of_pictures():
+def test_interval_of_sequences_is_wider_than_of_images():
     rng = np.random.default_rng(2)
-    takes = np.repeat(np.arange(20), 9)
-    values = rng.normal(0, 10, 20)[takes] + rng.normal(0, 1, len(takes))
+    sequences = np.repeat(np.arange(20), 9)
+    values = rng.normal(0, 10, 20)[sequences] + rng.normal(0, 1, len(sequences))
     width = {name: np.diff(metrics.bootstrap_interval(values, of))[0] for name, of in
-             (("takes", takes), ("pictures", np.arange(len(takes))))}
-    assert width["takes"] > 2 * width["pictures"]
+             (("sequences", sequences), ("images", np.arange(len(sequences))))}
+    assert width["sequences"] > 2 * width["images"]
 
 
 def test_columns_share_their_draws():
     rng = np.random.default_rng(3)
-    takes = np.repeat(np.arange(12), 4)
-    one = rng.normal(50, 20, len(takes))
+    sequences = np.repeat(np.arange(12), 4)
+    one = rng.normal(50, 20, len(sequences))
     both = np.stack([one, one + 1], axis=1)
-    low, high = metrics.bootstrap_interval(both, takes)
+    low, high = metrics.bootstrap_interval(both, sequences)
     assert low.shape == (2,) and low[1] - low[0] == pytest.approx(1) and high[1] - high[0] == pytest.approx(1)
-    np.testing.assert_allclose(metrics.bootstrap_interval(both[:, 1] - both[:, 0], takes), [1, 1])
+    np.testing.assert_allclose(metrics.bootstrap_interval(both[:, 1] - both[:, 0], sequences), [1, 1])
 
 
-def test_one_take_has_no_interval():
+def test_one_sequence_has_no_interval():
     assert np.isnan(metrics.bootstrap_interval(np.arange(5.0), np.zeros(5))).all()
-    scores = metrics.score(moved(POSE), POSE, np.arange(5), 17, takes=np.zeros(5))
+    scores = metrics.score(moved(POSE), POSE, np.arange(5), 17, sequences=np.zeros(5))
     assert all(scores[name]["interval"] is None for name in ("mpjpe", "pa_mpjpe", "pa_mpjpe_scale"))
-    scores = metrics.score(moved(POSE), POSE, np.arange(5), 17, takes=np.arange(5))
+    scores = metrics.score(moved(POSE), POSE, np.arange(5), 17, sequences=np.arange(5))
     low, high = scores["mpjpe"]["interval"]
     assert low < scores["mpjpe"]["frame_mean"] < high

@@ -1,81 +1,74 @@
-"""How wrong a pose is, in mm. Batched NumPy, float64, no loop over poses.
+"""How wrong a pose is, in mm.
 
-Taught in notebooks/10_evaluation.ipynb. Poses are (N, J, 3), mm; both arguments in the same frame and joint set.
-What the vectors are worth, against a loop over poses: benchmarks/evaluation.py.
+Taught in notebooks/10_evaluation.ipynb. Poses are (N, J, 3) in mm; both arguments have the same
+frame and the same joints. All poses are worked on at once, in float64.
 """
 
 import numpy as np
 
-from .procrustes import best_rotations
-
-BLOCK = 1024  # poses scored at a time: what belongs to them stays in the processor's cache
-
-
-def joint_errors(pred, target):
-    """Distance of each joint: (N, J, 3), (N, J, 3) -> (N, J), same unit; two coordinates will do as well."""
-    return _lengths(np.moveaxis(np.asarray(pred, float) - np.asarray(target, float), -1, 0))
+METRICS = {  # name in files: name in tables
+    "mpjpe": "MPJPE",
+    "pa_mpjpe": "PA-MPJPE (rigid)",
+    "pa_mpjpe_scale": "PA-MPJPE (with scale)",
+}
 
 
-def _lengths(planes):
-    """(C, N, J) -> (N, J). Plane by plane: a norm along an axis of three numbers takes several times as long."""
-    return np.sqrt(sum(plane * plane for plane in planes))
+def joint_errors(pred: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Distance of each joint: (N, J, C), (N, J, C) -> (N, J), in the same unit."""
+    return np.linalg.norm(np.asarray(pred, float) - np.asarray(target, float), axis=-1)
 
 
-def root_relative(joints, root=0):
+def root_relative(joints: np.ndarray, root: int = 0) -> np.ndarray:
     """Subtract the root joint: (N, J, 3) -> (N, J, 3)."""
     return joints - joints[..., root : root + 1, :]
 
 
-def align(pred, target, scale=False):
+def align(pred: np.ndarray, target: np.ndarray, scale: bool = False) -> np.ndarray:
     """Rotate and move (and scale) each prediction onto its target: the best fit by squared distance.
 
-    With scale Umeyama 1991, eqs. (40)-(42). A mirror is never a rotation: the determinant is kept at +1.
+    The rotation follows Kabsch 1976, the scale Umeyama 1991, eqs. (40)-(42). A mirror is not a
+    rotation, so the determinant is kept at +1.
 
     Args:
         pred, target: (N, J, 3), mm.
-        scale: also fit one scale factor a pose. Sun et al. 2018 align without.
+        scale: also fit one scale factor for each pose. Sun et al. 2018 align without it.
     Returns:
         (N, J, 3) aligned predictions, mm.
     Raises:
         ValueError: a pose is not finite.
     """
-    rotated, centre, factor = _fit(_planes(pred), _planes(target))
-    return np.moveaxis((rotated * factor if scale else rotated) + centre, 0, -1)
-
-
-def _planes(poses):
-    """(N, J, 3) -> (3, N, J), in one piece: work on whole planes is several times faster than on every third number."""
-    return np.ascontiguousarray(np.moveaxis(np.asarray(poses, float), -1, 0))
-
-
-def _fit(pred, target):
-    """One fit for both kinds of `align`, in planes (3, N, J): predictions, turned and centred; the targets' centres
-    (3, N, 1); the best scale factors (N, 1)."""
-    mean = np.full(pred.shape[-1], 1 / pred.shape[-1])
-    centre = (target @ mean)[..., None]
-    p, t = pred - (pred @ mean)[..., None], target - centre
-    moments = p.transpose(1, 0, 2) @ t.transpose(1, 2, 0)
-    if not np.isfinite(moments).all():
+    pred, target = np.asarray(pred, float), np.asarray(target, float)
+    target_centre = target.mean(axis=1, keepdims=True)
+    p = pred - pred.mean(axis=1, keepdims=True)
+    t = target - target_centre
+    covariance = p.transpose(0, 2, 1) @ t  # (N, 3, 3)
+    if not np.isfinite(covariance).all():
         raise ValueError("poses must be finite to be aligned")
-    R, trace = best_rotations(moments)
-    rotated = np.stack([sum(p[i] * R[:, i, k, None] for i in range(3)) for k in range(3)])
-    # A prediction shrunk to a point has no direction to be scaled along; it stays a point.
-    spread = np.maximum(np.einsum("inj,inj->n", p, p), np.finfo(float).tiny)
-    return rotated, centre, (trace / spread)[:, None]
+    U, singular, Vt = np.linalg.svd(covariance)
+    sign = np.sign(np.linalg.det(U @ Vt))  # -1 where the best orthogonal map is a mirror
+    U[:, :, 2] *= sign[:, None]
+    singular[:, 2] *= sign
+    aligned = p @ (U @ Vt)
+    if scale:
+        spread = (p**2).sum(axis=(1, 2))
+        # A prediction that is a single point cannot be scaled; it stays a point.
+        factor = singular.sum(axis=1) / np.maximum(spread, np.finfo(float).tiny)
+        aligned = factor[:, None, None] * aligned
+    return aligned + target_centre
 
 
-def mpjpe(pred, target):
+def mpjpe(pred: np.ndarray, target: np.ndarray) -> float:
     """Mean per joint position error after the roots are put together.
 
     Args:
-        pred, target: (N, J, 3), mm, root first. All J joints count, the root (0 by construction) included.
+        pred, target: (N, J, 3), mm, root first. All J joints count, the root (0 by construction) too.
     Returns:
         float, mm.
     """
     return float(joint_errors(root_relative(pred), root_relative(target)).mean())
 
 
-def pa_mpjpe(pred, target, scale=False):
+def pa_mpjpe(pred: np.ndarray, target: np.ndarray, scale: bool = False) -> float:
     """Mean per joint position error after `align`.
 
     Args:
@@ -87,139 +80,147 @@ def pa_mpjpe(pred, target, scale=False):
     return float(joint_errors(align(pred, target, scale), target).mean())
 
 
-def mean_by_group(values, groups):
+def mean_by_group(
+    values: np.ndarray, groups: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean of `values` for each distinct entry of `groups`.
 
     Args:
-        values: (N,). groups: (N,) integers, 0 or more.
+        values: (N,).
+        groups: (N,) integers, 0 or more.
     Returns:
         groups found, sorted (G,); their means (G,); their counts (G,).
     """
-    counts = np.bincount(groups)
-    found = np.flatnonzero(counts)
-    return found, np.bincount(groups, weights=values)[found] / counts[found], counts[found]
+    found, index, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    means = np.bincount(index, weights=values) / counts
+    return found, means, counts
 
 
-def score(pred, target, actions, scored_joints, takes=None):
+def score(
+    pred: np.ndarray,
+    target: np.ndarray,
+    actions: np.ndarray,
+    scored_joints: int,
+    sequences: np.ndarray | None = None,
+) -> dict:
     """Every number of the tables for one set of predictions.
 
     Args:
         pred, target: (N, J, 3), mm, root first, any common origin.
         actions: (N,) action numbers.
         scored_joints: the first so many joints are scored; alignment uses the same joints.
-        takes: (N,) numbers of the takes, from which 95 % intervals are drawn; None leaves the intervals out.
+        sequences: (N,) numbers of the sequences, which the 95 % intervals are drawn from; None
+            leaves the intervals out.
     Returns:
-        dict: for each of mpjpe, pa_mpjpe, pa_mpjpe_scale what `summary` gives, and interval [low, high] in mm where takes
-        are given (None for one take alone); mpjpe_xy and mpjpe_z, mean distance across and along the view, mm, with
-        mpjpe_xy_per_joint and mpjpe_z_per_joint; and n.
+        dict: for each of METRICS what `summary` gives, and where sequences are given the interval
+        [low, high] in mm (None for a single sequence); mpjpe_xy and mpjpe_z, the mean distance
+        across and along the view in mm, with mpjpe_xy_per_joint and mpjpe_z_per_joint; and n.
     """
-    shape = len(pred), scored_joints
-    errors = {name: np.empty(shape) for name in ("mpjpe", "pa_mpjpe", "pa_mpjpe_scale")}
-    across, along = np.empty(shape), np.empty(shape)
-    for start in range(0, len(pred), BLOCK):
-        rows = slice(start, start + BLOCK)
-        p, t = (_planes(poses[rows, :scored_joints]) for poses in (pred, target))
-        p, t = p - p[..., :1], t - t[..., :1]
-        rotated, centre, factor = _fit(p, t)
-        t_centred = t - centre
-        errors["pa_mpjpe"][rows] = _lengths(rotated - t_centred)
-        errors["pa_mpjpe_scale"][rows] = _lengths(rotated * factor - t_centred)
-        x, y, z = np.square(p - t)
-        flat = x + y
-        across[rows], along[rows], errors["mpjpe"][rows] = (
-            np.sqrt(flat),
-            np.sqrt(z),
-            np.sqrt(flat + z),
-        )
-    across, along = across.mean(0), along.mean(0)
-    result = {"n": len(pred), **{name: summary(values, actions) for name, values in errors.items()}}
-    result |= {
-        "mpjpe_xy": float(across.mean()),
-        "mpjpe_z": float(along.mean()),
-        "mpjpe_xy_per_joint": across.tolist(),
-        "mpjpe_z_per_joint": along.tolist(),
+    pred = root_relative(np.asarray(pred, float)[:, :scored_joints])
+    target = root_relative(np.asarray(target, float)[:, :scored_joints])
+    errors = {
+        "mpjpe": joint_errors(pred, target),
+        "pa_mpjpe": joint_errors(align(pred, target), target),
+        "pa_mpjpe_scale": joint_errors(align(pred, target, scale=True), target),
     }
-    if takes is not None:
-        intervals = bootstrap_interval(
-            np.stack([values.mean(1) for values in errors.values()], axis=1), takes
-        )
-        for name, (low, high) in zip(errors, intervals.T):
-            result[name]["interval"] = [float(low), float(high)] if np.isfinite(low) else None
+    across = joint_errors(pred[..., :2], target[..., :2])
+    along = np.abs(pred[..., 2] - target[..., 2])
+    result = {"n": len(pred)}
+    for name in METRICS:
+        result[name] = summary(errors[name], actions)
+        if sequences is not None:
+            low, high = bootstrap_interval(errors[name].mean(axis=1), sequences)
+            result[name]["interval"] = None if np.isnan(low) else [float(low), float(high)]
+    result["mpjpe_xy"] = float(across.mean())
+    result["mpjpe_z"] = float(along.mean())
+    result["mpjpe_xy_per_joint"] = across.mean(axis=0).tolist()
+    result["mpjpe_z_per_joint"] = along.mean(axis=0).tolist()
     return result
 
 
-def summary(errors, actions):
+def summary(errors: np.ndarray, actions: np.ndarray) -> dict:
     """The means of one metric.
 
     Args:
         errors: (N, J), mm, root first.
         actions: (N,) action numbers.
     Returns:
-        dict: frame_mean, over all pictures and joints; action_mean, over the means of the actions; without_pelvis, both
-        means over the other joints; per_action {action: mm}; per_joint [mm].
+        dict: frame_mean, over all images and joints; action_mean, over the means of the actions;
+        without_pelvis, both means over the other joints; per_action {action: mm}; per_joint [mm].
     """
-    n_joints = errors.shape[1]
-    frames = errors @ np.full(n_joints, 1 / n_joints)
-    found, means, _ = mean_by_group(frames, actions)
-    # Where the root was put to the origin its error is 0 and this is the mean times J / (J - 1); after an alignment it is not.
-    others = (n_joints * frames - errors[:, 0]) / (n_joints - 1)
-    other_means = mean_by_group(others, actions)[1]
+    per_image = errors.mean(axis=1)
+    without_pelvis = errors[:, 1:].mean(axis=1)
+    found, means, _ = mean_by_group(per_image, actions)
     return {
-        "frame_mean": float(frames.mean()),
+        "frame_mean": float(per_image.mean()),
         "action_mean": float(means.mean()),
         "without_pelvis": {
-            "frame_mean": float(others.mean()),
-            "action_mean": float(other_means.mean()),
+            "frame_mean": float(without_pelvis.mean()),
+            "action_mean": float(mean_by_group(without_pelvis, actions)[1].mean()),
         },
         "per_action": {int(action): float(mean) for action, mean in zip(found, means)},
-        "per_joint": errors.mean(0).tolist(),
+        "per_joint": errors.mean(axis=0).tolist(),
     }
 
 
-def bootstrap_means(values, takes, draws=1000, seed=0):
-    """Means over pictures that come in takes, had other takes been recorded.
+# --- 95 % intervals ---
 
-    Pictures of one take fail together, so takes are drawn, with replacement, as many as there are (Efron and Tibshirani
-    1993, chapter 8); written out in notebooks/10_evaluation.ipynb.
+
+def bootstrap_means(
+    values: np.ndarray, sequences: np.ndarray, draws: int = 1000, seed: int = 0
+) -> np.ndarray:
+    """Means over images that come in sequences, had other sequences been recorded.
+
+    Images of one sequence fail together, so whole sequences are drawn, with replacement, as many
+    as there are (Efron and Tibshirani 1993, chapter 8). Notebook 10 writes it out.
 
     Args:
         values: (N,) or (N, K), any unit. Columns share their draws.
-        takes: (N,) numbers of the takes.
-        draws: how many.
+        sequences: (N,) numbers of the sequences.
+        draws: how many means.
         seed: of the draws.
     Returns:
         (draws,) or (draws, K).
     """
     values = np.asarray(values, float)
-    _, index, counts = np.unique(takes, return_inverse=True, return_counts=True)
-    columns = values.reshape(len(values), -1)
-    sums = np.stack([np.bincount(index, weights=column) for column in columns.T], axis=1)
+    _, index, counts = np.unique(sequences, return_inverse=True, return_counts=True)
+    n_sequences = len(counts)
+    sums = np.zeros((n_sequences, *values.shape[1:]))
+    np.add.at(sums, index, values)
     rng = np.random.default_rng(seed)
-    times = rng.multinomial(
-        len(counts), np.full(len(counts), 1 / len(counts)), draws
-    )  # how often each take is drawn
-    return ((times @ sums) / (times @ counts)[:, None]).reshape(draws, *values.shape[1:])
+    equal = np.full(n_sequences, 1 / n_sequences)
+    times = rng.multinomial(n_sequences, equal, draws)  # how often each sequence is drawn
+    n_images = times @ counts
+    return ((times @ sums).T / n_images).T
 
 
-def bootstrap_interval(values, takes, level=0.95, draws=1000, seed=0):
-    """Interval for a mean over pictures that come in takes: the middle of `bootstrap_means`.
+def bootstrap_interval(
+    values: np.ndarray,
+    sequences: np.ndarray,
+    level: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> np.ndarray:
+    """Interval for a mean over images that come in sequences: the middle of `bootstrap_means`.
 
-    The interval of a difference of two methods is that of their differences, picture by picture.
+    The interval of a difference of two methods is that of their differences, image by image.
 
     Args:
-        values, takes, draws, seed: see `bootstrap_means`.
+        values, sequences, draws, seed: see `bootstrap_means`.
         level: share of the means that lies inside.
     Returns:
-        (2,) or (2, K): low, high; NaN where there is one take alone, which says nothing about takes.
+        (2,) or (2, K): low, high; NaN for a single sequence, which says nothing about others.
     """
-    if len(np.unique(takes)) < 2:
+    if len(np.unique(sequences)) < 2:
         return np.full((2, *np.shape(values)[1:]), np.nan)
-    return np.percentile(
-        bootstrap_means(values, takes, draws, seed), [50 * (1 - level), 50 * (1 + level)], axis=0
-    )
+    means = bootstrap_means(values, sequences, draws, seed)
+    return np.percentile(means, [50 * (1 - level), 50 * (1 + level)], axis=0)
 
 
-def head_sizes(head_box):
+# --- 2D keypoints ---
+
+
+def head_sizes(head_box: np.ndarray) -> np.ndarray:
     """MPII's unit of length: 0.6 times the diagonal of the head box.
 
     Args:
@@ -228,51 +229,65 @@ def head_sizes(head_box):
         (N,) px.
     """
     head_box = np.asarray(head_box, float)
-    return 0.6 * np.hypot(head_box[:, 2] - head_box[:, 0], head_box[:, 3] - head_box[:, 1])
+    width = head_box[:, 2] - head_box[:, 0]
+    height = head_box[:, 3] - head_box[:, 1]
+    return 0.6 * np.hypot(width, height)
 
 
-def pck(errors, visible, threshold):
+def pck(errors: np.ndarray, visible: np.ndarray, threshold: float) -> tuple[float, np.ndarray]:
     """Share of correct keypoints: known joints whose error is at most `threshold`.
 
     Args:
-        errors: (N, J), any unit. visible: (N, J) bool, which joints are known. threshold: in the unit of `errors`.
+        errors: (N, J), any unit.
+        visible: (N, J) bool, which joints are known.
+        threshold: in the unit of `errors`.
     Returns:
-        share over all known joints, float; share of each joint (J,). 0 … 1; NaN where nothing is known.
+        share over all known joints, float; share of each joint (J,). 0 … 1; NaN where nothing is
+        known.
     """
     visible = np.asarray(visible, bool)
-    correct = ((np.asarray(errors, float) <= threshold) & visible).sum(0)
-    known = visible.sum(0)
-    per_joint = np.where(known > 0, correct / np.maximum(known, 1), np.nan)
-    return float(correct.sum() / known.sum()) if known.any() else float("nan"), per_joint
+    correct = (np.asarray(errors, float) <= threshold) & visible
+    with np.errstate(invalid="ignore"):  # 0 / 0 where nothing is known
+        share = np.divide(correct.sum(), visible.sum())
+        per_joint = correct.sum(axis=0) / visible.sum(axis=0)
+    return float(share), per_joint
 
 
-def pckh(pred, target, visible, head_size, threshold=0.5):
-    """PCK with the head as the unit of length (Andriluka et al. 2014); taught in notebooks/03_prepare_mpii_and_coco.ipynb.
+def pckh(
+    pred: np.ndarray,
+    target: np.ndarray,
+    visible: np.ndarray,
+    head_size: np.ndarray,
+    threshold: float = 0.5,
+) -> tuple[float, np.ndarray]:
+    """PCK with the head as the unit of length (Andriluka et al. 2014).
 
-    MPII's own table leaves Pelvis and Thorax out of its mean: pass the other 14 joints to compare with it.
+    Taught in notebooks/03_prepare_mpii_and_coco.ipynb. MPII's own table leaves Pelvis and Thorax
+    out of its mean, so pass the other 14 joints to compare with it.
 
     Args:
-        pred, target: (N, J, 2), px of the picture.
+        pred, target: (N, J, 2), px of the image.
         visible: (N, J) bool, which joints are annotated.
         head_size: (N,) px, as `head_sizes` gives.
         threshold: in head sizes.
     Returns:
         as `pck`.
     """
-    return pck(
-        joint_errors(pred, target) / np.asarray(head_size, float)[:, None], visible, threshold
-    )
+    errors = joint_errors(pred, target) / np.asarray(head_size, float)[:, None]
+    return pck(errors, visible, threshold)
 
 
-def auc(errors, visible, limit, steps=50):
-    """Area under the curve of `pck` over thresholds 0 … limit, as a share of the largest possible area.
+def auc(errors: np.ndarray, visible: np.ndarray, limit: float, steps: int = 50) -> float:
+    """Area under the curve of `pck` over thresholds 0 … limit, as a share of the largest area.
 
     Args:
-        errors, visible: see `pck`. With errors in head sizes and a limit of 0.5 this is MPII's AUC; with mm and 150
-            it is the AUC that goes with 3D PCK.
-        limit: largest threshold. steps: how many equal steps lead there (trapezoids).
+        errors, visible: see `pck`. With errors in head sizes and a limit of 0.5 this is MPII's AUC;
+            with mm and a limit of 150 it is the AUC that goes with 3D PCK.
+        limit: largest threshold.
+        steps: how many equal steps lead there (trapezoids).
     Returns:
         float, 0 … 1; NaN where nothing is known.
     """
-    shares = [pck(errors, visible, threshold)[0] for threshold in np.linspace(0, limit, steps + 1)]
+    thresholds = np.linspace(0, limit, steps + 1)
+    shares = [pck(errors, visible, threshold)[0] for threshold in thresholds]
     return float(np.trapezoid(shares, dx=1 / steps))
