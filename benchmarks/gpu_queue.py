@@ -88,18 +88,6 @@ def queue(toy):
             "x",
         )
     )
-    if not toy:
-        timed = REPOSITORY / "results" / "benchmarks" / "jpeg_decoding.json"
-        jobs.append(
-            Job(
-                "jpeg_decoding",
-                "crops a second, decoded and warped on the GPU over one CPU core: whether training should",
-                ("benchmarks/jpeg_decoding.py", "--device", "cuda", "--json", str(timed)),
-                timed,
-                ("headline", "device_over_core"),
-                "x",
-            )
-        )
     for seed in (0, 1):
         jobs.append(
             Job(
