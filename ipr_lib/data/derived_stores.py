@@ -12,7 +12,7 @@ from ..evaluation.evaluation import take_index
 from ..files import InputError
 from ..geometry.transforms import compose_affine
 from ..progress import progress
-from .crop_jpeg import encode_jpeg
+from .images import encode_jpeg
 from .store import open_store, write_store
 
 SPLIT_SEED = 8  # of the takes whose depth is withheld; the same for every run, whatever its seed
@@ -108,10 +108,9 @@ def shrunken_store(store, crop_px):
 
     def jpegs():
         for item in progress(range(len(store)), desc=f"crops at {crop_px} px", unit="crop"):
+            crop = cv2.cvtColor(store.picture(item), cv2.COLOR_RGB2BGR)
             yield encode_jpeg(
-                cv2.resize(
-                    store.picture(item), (stored_px, stored_px), interpolation=cv2.INTER_AREA
-                )
+                cv2.resize(crop, (stored_px, stored_px), interpolation=cv2.INTER_AREA)
             )
 
     columns = {name: np.array(column) for name, column in store.labels.items()}

@@ -9,10 +9,16 @@ from PIL import Image
 
 from ..files import InputError
 from ..geometry.transforms import compose_affine, warp_shrinking
-from .crop_jpeg import encode_jpeg
 
 # Some cameras and programs write a few bytes after a JPEG's end marker.
 _TRAILER = 512
+# Of stored crops. Colours stay at full size: at half size they would cost as many grey levels as all other noise.
+_STORED_CROP = [
+    cv2.IMWRITE_JPEG_QUALITY,
+    92,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+]
 
 
 def picture_size(source):
@@ -107,7 +113,18 @@ def encode_crop(picture, affine, crop_px, to_picture=None):
     """
     if to_picture is not None:
         affine = compose_affine(affine, to_picture)
-    return encode_jpeg(cv2.cvtColor(warp_shrinking(picture, affine, crop_px), cv2.COLOR_BGR2RGB))
+    return encode_jpeg(warp_shrinking(picture, affine, crop_px))
+
+
+def encode_jpeg(crop):
+    """Encode one crop for a store.
+
+    Args:
+        crop: (H, W, 3) uint8 BGR.
+    Returns:
+        JPEG bytes.
+    """
+    return cv2.imencode(".jpg", crop, _STORED_CROP)[1].tobytes()
 
 
 def shrinkage(affines):

@@ -24,9 +24,7 @@ from .h36m_layout import folders_in_use, frames_in_use, read_sequence
 from .images import encode_crop, read_picture, shrinkage
 
 MAGIC = b"IPRSTORE"
-# 2: crops are resized by a Lanczos filter, colours stored at full size; 3: flat JPEG tables, another margin; 4: cosines
-# that a training crop hardly shows are dropped.
-VERSION = 4
+VERSION = 5
 HEADER_ROOM = 1 << 14  # so that what follows need not wait for the header's length
 # A zoom out of 25 % needs 1.333 box sides; corners of crops that are turned, too, go on with the outermost pixels. 343 px
 # for 256, since JPEG works in blocks of 8: a side just below a multiple wastes none, multiples take a quarter longer.
