@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ipr_lib.studio.capture import write_capture
+from ipr_lib.studio import write_capture
 
 
 def record(folder, actions, n_frames, workers):

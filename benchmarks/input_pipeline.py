@@ -31,7 +31,7 @@ from ipr_lib.data.datasets import MEAN, STD, BatchKeys, CropDataset, normalise
 from ipr_lib.data.h36m_layout import read_sequence, write_meta
 from ipr_lib.data.store import build_store, label_columns, open_store
 from ipr_lib.geometry.transforms import Augmentation, compose_affine, invert_affine, warp
-from ipr_lib.studio.capture import write_capture
+from ipr_lib.studio import write_capture
 from tests.large_store import probe, write_large_store
 
 CROP_PX, BATCH = 256, 32

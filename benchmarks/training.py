@@ -38,7 +38,7 @@ from ipr_lib.files import write_json
 from ipr_lib.geometry.transforms import compose_affine, crop_affine, draw_augmentation
 from ipr_lib.integral.losses import integral_loss
 from ipr_lib.integral.methods import INTEGRAL
-from ipr_lib.studio.capture import write_capture
+from ipr_lib.studio import write_capture
 from ipr_lib.training import engine
 from ipr_lib.training.microbatches import MicroBatches
 from ipr_lib.training.optimizers import build_optimizer

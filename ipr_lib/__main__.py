@@ -12,8 +12,7 @@ from .experiment import plan as compare_plan
 from .experiment import verdicts
 from .files import InputError
 from .prepare import command as prepare_command
-from .studio import sheet
-from .studio.own_motion import play as own_motion
+from .studio import write_motion, write_sheet
 from .training import distributed, engine
 
 
@@ -298,14 +297,14 @@ def _load(options):
 def _capture(options):
     cfg = _load(options)
     if options.sheet:
-        sheet.write_sheet(options.sheet, cfg.capture_subjects, cfg.capture_actions)
+        write_sheet(options.sheet, cfg.capture_subjects, cfg.capture_actions)
         print(options.sheet)
         return
     if options.motion is None:
         print(pipeline.capture(cfg, options.target, options.workers))
         return
     target = options.target or pipeline.DATA / f"motion-{options.motion.resolve().name}"
-    plan = own_motion.write_motion(
+    plan = write_motion(
         target,
         options.motion,
         subjects=cfg.capture_subjects,

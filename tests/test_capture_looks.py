@@ -4,8 +4,8 @@ from itertools import combinations, product
 import cv2
 import numpy as np
 
+from ipr_lib.studio import write_sheet
 from ipr_lib.studio.scenes.looks import LOOKS, RACK, outfit
-from ipr_lib.studio.sheet import write_sheet
 
 TAKES = list(product(LOOKS, range(2, 17), (1, 2)))
 OUTFITS = {take: outfit(*take) for take in TAKES}

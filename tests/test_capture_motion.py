@@ -5,10 +5,17 @@ import pytest
 
 from ipr_lib.data.h36m_layout import ACTIONS, FIRST_ACTION, SUBJECTS
 from ipr_lib.geometry.skeleton import HUMAN36M, bone_lengths
+from ipr_lib.studio import perform
 from ipr_lib.studio.acting.actors import ACTORS
-from ipr_lib.studio.acting.motion import blend_rotation, ease, keyed, softly_positive, turn, two_bones
+from ipr_lib.studio.acting.motion import (
+    blend_rotation,
+    ease,
+    keyed,
+    softly_positive,
+    turn,
+    two_bones,
+)
 from ipr_lib.studio.acting.performance import FRAME_NAMES
-from ipr_lib.studio.actions.plays import perform
 
 FRAMES = 250
 NUMBER = {name: k + FIRST_ACTION for k, name in enumerate(ACTIONS)}

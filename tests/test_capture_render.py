@@ -8,10 +8,9 @@ import pytest
 
 from ipr_lib.geometry.camera import look_at
 from ipr_lib.geometry.skeleton import HUMAN36M
+from ipr_lib.studio import add_noise, render_frame, studio_cameras, studio_light
 from ipr_lib.studio.acting.actors import ACTORS
 from ipr_lib.studio.acting.performance import FRAME_NAMES, Performance, Prop
-from ipr_lib.studio.capture import studio_cameras
-from ipr_lib.studio.drawing.light import studio_light
 from ipr_lib.studio.drawing.raycast import (
     NOTHING,
     View,
@@ -21,7 +20,6 @@ from ipr_lib.studio.drawing.raycast import (
     place,
     scene_box,
 )
-from ipr_lib.studio.drawing.render import add_noise, render_frame
 from ipr_lib.studio.drawing.shading import draw, stage_parts
 from ipr_lib.studio.scenes.body import body_parts, scene_parts
 from ipr_lib.studio.scenes.looks import LOOKS

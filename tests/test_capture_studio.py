@@ -12,12 +12,16 @@ import cv2
 import numpy as np
 import pytest
 
-from ipr_lib.data.h36m_layout import META_NAME, folder_name, frames_in_use, list_folders, read_sequence
+from ipr_lib.data.h36m_layout import (
+    META_NAME,
+    folder_name,
+    frames_in_use,
+    list_folders,
+    read_sequence,
+)
 from ipr_lib.files import InputError
+from ipr_lib.studio import MANIFEST, contact_sheet, perform, studio_cameras, write_capture
 from ipr_lib.studio import capture as studio
-from ipr_lib.studio.actions.plays import perform
-from ipr_lib.studio.capture import MANIFEST, studio_cameras, write_capture
-from ipr_lib.studio.sheet import contact_sheet
 
 SMALL = dict(subjects=(1, 9), actions=(2,), takes=(1,), cameras=(1, 3), n_frames=7, train_step=3, test_step=6,
              picture_px=80)
@@ -131,7 +135,7 @@ def test_damaged_sequences_are_written_again(tmp_path):
 def test_a_killed_run_is_carried_on(tmp_path):
     recipe = SMALL | {"subjects": (1,), "actions": (2, 3, 4), "n_frames": 60}
     target = tmp_path / "killed"
-    code = f"from ipr_lib.studio.studio import write_capture; write_capture({str(target)!r}, **{recipe!r})"
+    code = f"from ipr_lib.studio import write_capture; write_capture({str(target)!r}, **{recipe!r})"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     deadline = time.time() + 60
     while time.time() < deadline and not list(target.glob("s_*")) and process.poll() is None:

@@ -5,7 +5,15 @@ import torch
 
 from ipr_lib.config import RECIPES, load_config
 from ipr_lib.data.datasets import CropDataset
-from ipr_lib.geometry.occlusion import CORNERS, LARGEST, MOST, PATCH, SMALLEST, draw_occluders, occlude
+from ipr_lib.geometry.occlusion import (
+    CORNERS,
+    LARGEST,
+    MOST,
+    PATCH,
+    SMALLEST,
+    draw_occluders,
+    occlude,
+)
 from ipr_lib.geometry.transforms import Augmentation
 from ipr_lib.training.engine import build_augmentation
 

@@ -11,11 +11,11 @@ from ipr_lib.data.h36m_layout import folder_name, frames_in_use, list_folders, r
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import HUMAN36M, Skeleton, bone_lengths
 from ipr_lib.prepare.check import check
+from ipr_lib.studio import MANIFEST, studio_cameras
 from ipr_lib.studio.acting.actors import ACTORS
-from ipr_lib.studio.capture import MANIFEST, studio_cameras
 from ipr_lib.studio.own_motion.bvh import drop_t_pose, joint_frames, read_bvh, resample
-from ipr_lib.studio.own_motion.play import perform_own, plan_motion, write_motion
 from ipr_lib.studio.own_motion.retarget import check_unit, find_joints, perform_bvh
+from ipr_lib.studio.own_motion.writing import perform_own, plan_motion, write_motion
 from tests.fuzzing import corruptions
 
 SCORED = Skeleton(HUMAN36M.names[:17], HUMAN36M.parents[:17], (), 0)

@@ -29,7 +29,14 @@ from ipr_lib.geometry.skeleton import HUMAN36M, add_thorax, bone_lengths
 from ipr_lib.geometry.transforms import BOX_MM, apply_affine, box_at_root, crop_affine
 from ipr_lib.inference import boxes as person_boxes
 from ipr_lib.inference import poses as predict
-from ipr_lib.inference.boxes import BODY_MM, box_from_pose, detect_people, link_people, parse_box, whole_box
+from ipr_lib.inference.boxes import (
+    BODY_MM,
+    box_from_pose,
+    detect_people,
+    link_people,
+    parse_box,
+    whole_box,
+)
 from ipr_lib.inference.inputs import focal_length, list_files, read_frames, read_own_picture
 from ipr_lib.inference.outputs import draw_overlay, predict_files
 from ipr_lib.inference.smoothing import one_euro

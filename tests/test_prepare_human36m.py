@@ -19,7 +19,7 @@ from ipr_lib.prepare.human36m import JOINTS, prepare
 from ipr_lib.prepare.human36m_store import prepare_stores
 from ipr_lib.prepare.metadata import read_camera, read_metadata
 from ipr_lib.prepare.raw import READERS, read_pose, video_frames
-from ipr_lib.studio.capture import write_capture
+from ipr_lib.studio import write_capture
 from tests import human36m_raw as raw
 
 PHOTO = dict(subjects=(1,), actions=(12,))

@@ -22,7 +22,7 @@ from ipr_lib.evaluation import metrics
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import COCO, HUMAN36M, MPII
 from ipr_lib.integral import grid as heatmaps
-from ipr_lib.studio.capture import studio_cameras
+from ipr_lib.studio import studio_cameras
 from ipr_lib.views import SkeletonView, VolumeExplorer, plots
 from ipr_lib.views.skeleton_figure import project
 

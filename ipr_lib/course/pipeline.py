@@ -26,7 +26,7 @@ from ..files import InputError, atomic_path, read_json, write_json
 from ..minutes import STAMP, TIMES, run_minutes, timed, times_table, work_seconds
 from ..network import count_parameters
 from ..progress import progress, stage
-from ..studio.capture import write_capture
+from ..studio import write_capture
 from ..training import distributed, engine
 from ..training.checkpoints import CHECKPOINT, trained_minutes
 from . import exercises

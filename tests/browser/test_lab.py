@@ -13,7 +13,7 @@ from ipr_lib.geometry import skeleton
 
 KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel"
 VIEWS = """import numpy as np
-from ipr_lib.studio.actions.plays import perform
+from ipr_lib.studio import perform
 from ipr_lib.geometry.skeleton import add_thorax
 from ipr_lib.views import SkeletonView, VolumeExplorer
 

@@ -6,8 +6,7 @@ from PIL import Image
 
 from ipr_lib.geometry.skeleton import HUMAN36M, add_thorax
 from ipr_lib.integral import grid as heatmaps
-from ipr_lib.studio.actions.plays import perform
-from ipr_lib.studio.capture import studio_cameras
+from ipr_lib.studio import perform, studio_cameras
 from ipr_lib.views import SkeletonView, VolumeExplorer, plots
 
 FRAMES = 120

@@ -1,0 +1,1 @@
+"""How a body moves: actors and their proportions, posture, footwork, gestures, and how a performance is staged."""

@@ -1,0 +1,1 @@
+"""What there is to see: bodies, clothes, props and furniture, as shapes under paint."""
