@@ -61,7 +61,7 @@ def run(tmp_path_factory):
     from ipywidgets import IntSlider
     from ipywidgets.embed import dependency_state
 
-    from ipr_lib.views.skeleton_view import SkeletonView
+    from ipr_lib.views import SkeletonView
 
     folder = tmp_path_factory.mktemp("run")
     (folder / "report.md").write_text("# smoke\n\nMPJPE **1.0 mm**.\n\n## Per action\n\n| mm | all |\n| :-- | --: |\n| ours | 1.0 |\n")

@@ -16,12 +16,8 @@ from . import plots
 from .view import View
 
 DRAWS = 8  # noises to choose from
-_RANGES = {
-    "position": None,
-    "sharpness": (0, 40),
-    "second": (0, 1.5),
-    "noise": (0, 5),
-}  # None: 0 … cells - 1
+# The largest value of each slider; the smallest is 0. The position reaches to the last cell.
+LARGEST = {"sharpness": 40, "second": 1.5, "noise": 5}
 
 
 class CurveExplorer(View):
@@ -67,7 +63,10 @@ class CurveExplorer(View):
         width=1.5,
         seed=0,
     ):
-        second_position = (cells - 1) / 4 if second_position is None else second_position
+        if second_position is None:
+            second_position = (cells - 1) / 4
+        if position is None:
+            position = (cells - 1) * 2 / 3
         if cells < 3 or not width > 0 or not 0 <= second_position <= cells - 1:
             raise InputError(
                 f"CurveExplorer: cells={cells}, width={width}, second_position={second_position}: expected at least 3 "
@@ -75,23 +74,22 @@ class CurveExplorer(View):
             )
         self.set_trait("cells", cells)
         super().__init__()
-        for name, value in (("width", width), ("second_position", second_position)):
-            self.set_trait(name, value)
+        self.set_trait("width", width)
+        self.set_trait("second_position", second_position)
+        draws = np.random.default_rng(seed).standard_normal((DRAWS, cells))
         # Three decimals are plenty for noise, and short in a saved page.
-        self.set_trait(
-            "draws", np.random.default_rng(seed).standard_normal((DRAWS, cells)).round(3).tolist()
-        )
-        self.position = (cells - 1) * 2 / 3 if position is None else position
-        self.sharpness, self.second, self.noise = sharpness, second, noise
+        self.set_trait("draws", draws.round(3).tolist())
+        self.position = position
+        self.sharpness = sharpness
+        self.second = second
+        self.noise = noise
 
-    @traitlets.validate(*_RANGES)
+    @traitlets.validate("position", *LARGEST)
     def _in_range(self, proposal):
         name, value = proposal["trait"].name, proposal["value"]
-        low, high = _RANGES[name] or (0, self.cells - 1)
-        if not low <= value <= high:
-            raise InputError(
-                f"CurveExplorer: {name}={value}: expected a number from {low} to {high}"
-            )
+        high = self.cells - 1 if name == "position" else LARGEST[name]
+        if not 0 <= value <= high:
+            raise InputError(f"CurveExplorer: {name}={value}: expected a number from 0 to {high}")
         return value
 
     @traitlets.validate("draw")
@@ -128,8 +126,9 @@ class CurveExplorer(View):
         """
         logits, prob = self.logits, self.prob
         highest = int(logits.argmax())
-        inside = 0 < highest < self.cells - 1
-        shift = 0.25 * np.sign(logits[highest + 1] - logits[highest - 1]) if inside else 0.0
+        shift = 0.0
+        if 0 < highest < self.cells - 1:  # the first and the last cell have one neighbour
+            shift = 0.25 * np.sign(logits[highest + 1] - logits[highest - 1])
         return {
             "argmax": float(highest),
             "quarter_shift": float(highest + shift),
@@ -138,43 +137,29 @@ class CurveExplorer(View):
 
     def figure(self):
         """The same three panels as a static matplotlib Figure."""
+        x, prob, said = np.arange(self.cells), self.prob, self.read()
+        pull = prob * (x - said["expectation"])
         with matplotlib.rc_context(plots.STYLE):
             figure = Figure(figsize=(8.0, 4.2))
-            panels = figure.subplots(3, 1, sharex=True, height_ratios=(1, 1.2, 0.8))
-            x, prob, said = np.arange(self.cells), self.prob, self.read()
-            pull = prob * (x - said["expectation"])
-            panels[0].plot(x, self.logits, "o-", color="#6A51A3", markersize=3, linewidth=1.2)
-            panels[1].bar(x, prob, width=0.84, color="#9E9AC8")
-            panels[2].bar(x, pull, width=0.84, color=np.where(pull < 0, plots.RIGHT, plots.LEFT))
-            for ax, title in zip(
-                panels, ("logits H", "p = softmax(H)", "pull of each logit on E, p (x − E)")
-            ):
-                ax.set_title(title, fontsize=10)
-                ax.axvline(
-                    self.position,
-                    color=plots.TRUTH,
-                    linestyle=":",
-                    label=f"true place {self.position:.2f}",
-                )
-            for ax in panels[1:]:
-                ax.axvline(
-                    said["expectation"],
-                    color=plots.PREDICTION,
-                    label=f"expectation {said['expectation']:.2f}",
-                )
-            panels[1].plot(
-                said["argmax"],
-                prob.max(),
-                "s",
-                mfc="none",
-                mec="#8C8C8C",
-                mew=2,
-                ms=10,
-                clip_on=False,
-                linestyle="none",
-                label=f"argmax {said['argmax']:.0f}",
+            logits_ax, prob_ax, pull_ax = figure.subplots(
+                3, 1, sharex=True, height_ratios=(1, 1.2, 0.8)
             )
-            panels[2].set(xlabel="cell x", xlim=(-0.7, self.cells - 0.3))
-            handles = dict(zip(*panels[1].get_legend_handles_labels()[::-1]))
-            figure.legend(handles.values(), handles.keys(), loc="outside upper right", ncols=3)
+            logits_ax.plot(x, self.logits, "o-", color="#6A51A3", markersize=3, linewidth=1.2)
+            prob_ax.bar(x, prob, width=0.84, color="#9E9AC8")
+            pull_ax.bar(x, pull, width=0.84, color=np.where(pull < 0, plots.RIGHT, plots.LEFT))
+            logits_ax.set_title("logits H", fontsize=10)
+            prob_ax.set_title("p = softmax(H)", fontsize=10)
+            pull_ax.set_title("pull of each logit on E, p (x − E)", fontsize=10)
+            for ax in (logits_ax, prob_ax, pull_ax):
+                ax.axvline(self.position, color=plots.TRUTH, linestyle=":")
+            for ax in (prob_ax, pull_ax):
+                ax.axvline(said["expectation"], color=plots.PREDICTION)
+            prob_ax.plot(said["argmax"], prob.max(), "s", color="#8C8C8C", mfc="none", mew=2, ms=10)
+            truth_line, expectation_line, argmax_mark = prob_ax.lines
+            truth_line.set_label(f"true place {self.position:.2f}")
+            expectation_line.set_label(f"expectation {said['expectation']:.2f}")
+            argmax_mark.set(label=f"argmax {said['argmax']:.0f}", linestyle="none", clip_on=False)
+            pull_ax.set(xlabel="cell x", xlim=(-0.7, self.cells - 0.3))
+            handles, labels = prob_ax.get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside upper right", ncols=3)
         return figure

@@ -14,10 +14,7 @@ from ..geometry.skeleton import HUMAN36M
 
 RIGHT, LEFT, MIDDLE = "#D55E00", "#0072B2", "#595959"  # the person's own right and left
 PREDICTION, TRUTH, BASELINE = "#009E73", "#595959", "#BBBBBB"
-ACROSS, ALONG = (
-    "#56B4E9",
-    "#E69F00",
-)  # errors across the view, where the picture shows the joint, and along it
+ACROSS, ALONG = "#56B4E9", "#E69F00"  # errors in the image plane, and in depth
 STYLE = {
     "figure.dpi": 110,
     "savefig.dpi": 160,
@@ -46,49 +43,55 @@ def use_style():
     """Make the course's look the default of all figures that follow; in a notebook, line drawings are shown as SVG."""
     plt.rcParams.update(STYLE)
     try:
-        formatters = (
-            get_ipython().display_formatter.formatters
-        )  # a name that IPython provides, and only IPython
+        shell = get_ipython()  # IPython alone provides this name
     except NameError:
         return
-    plt.switch_backend(
-        plt.get_backend()
-    )  # the backend sets its own formatters when it is loaded: before ours, not after
-    formatters["image/svg+xml"].for_type(
-        Figure, lambda figure: None if _holds_pixels(figure) else _shown(figure, "svg")
-    )
-    formatters["image/png"].for_type(
-        Figure, lambda figure: _shown(figure, "png") if _holds_pixels(figure) else None
-    )
+    # The backend sets its own formatters when it is loaded, so load it before we set ours.
+    plt.switch_backend(plt.get_backend())
+    formatters = shell.display_formatter.formatters
+    formatters["image/svg+xml"].for_type(Figure, _as_svg)
+    formatters["image/png"].for_type(Figure, _as_png)
+
+
+def _as_svg(figure):
+    """A line drawing as SVG text; None leaves the figure to `_as_png`."""
+    if _holds_pixels(figure):
+        return None
+    with io.BytesIO() as file:
+        # Without a date, the same figure gives the same text.
+        figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
+        return file.getvalue().decode()
+
+
+def _as_png(figure):
+    """A figure with a picture in it as PNG bytes; None leaves the figure to `_as_svg`."""
+    if not _holds_pixels(figure):
+        return None
+    with io.BytesIO() as file:
+        figure.savefig(file, format="png", bbox_inches="tight")
+        return file.getvalue()
 
 
 def _holds_pixels(figure):
     """Whether a figure shows a picture; enlarged maps of a few cells are as sharp in SVG."""
-    return any(image.get_array().ndim == 3 for ax in figure.axes for image in ax.get_images())
-
-
-def _shown(figure, kind):
-    """A figure as the bytes (png) or text (svg) that a notebook keeps."""
-    with io.BytesIO() as file:
-        figure.savefig(
-            file,
-            format=kind,
-            bbox_inches="tight",
-            metadata={"Date": None} if kind == "svg" else None,
-        )
-        return file.getvalue().decode() if kind == "svg" else file.getvalue()
+    for ax in figure.axes:
+        for image in ax.get_images():
+            if image.get_array().ndim == 3:
+                return True
+    return False
 
 
 def limb_colours(skeleton):
     """Colour of each limb in `skeleton.limbs`: the person's right, left, or neither."""
-    return [
-        RIGHT
-        if skeleton.names[child].startswith("R_")
-        else LEFT
-        if skeleton.names[child].startswith("L_")
-        else MIDDLE
-        for child, _ in skeleton.limbs
-    ]
+    colours = []
+    for child, _ in skeleton.limbs:
+        if skeleton.names[child].startswith("R_"):
+            colours.append(RIGHT)
+        elif skeleton.names[child].startswith("L_"):
+            colours.append(LEFT)
+        else:
+            colours.append(MIDDLE)
+    return colours
 
 
 def draw_limbs(ax, points, skeleton=HUMAN36M, colour=None, **style):
@@ -103,7 +106,9 @@ def draw_limbs(ax, points, skeleton=HUMAN36M, colour=None, **style):
     Returns:
         the Axes.
     """
-    colours = [colour] * (len(skeleton) - 1) if colour else limb_colours(skeleton)
+    colours = limb_colours(skeleton)
+    if colour is not None:
+        colours = [colour] * len(colours)
     style = {"linewidth": 2.0, "marker": "o", "markersize": 2.5, "solid_capstyle": "round"} | style
     label = style.pop("label", None)
     for (child, parent), limb_colour in zip(skeleton.limbs, colours):
@@ -199,16 +204,10 @@ def draw_actions(ax, per_action, baseline=None, label="ours", colour=PREDICTION)
     actions = sorted(per_action, key=lambda action: per_action[action])
     names = [action_name(int(action)) for action in actions]
     if baseline:
-        ax.barh(
-            names,
-            [baseline[action] for action in actions],
-            color=BASELINE,
-            label="mean pose",
-            height=0.8,
-        )
-    bars = ax.barh(
-        names, [per_action[action] for action in actions], color=colour, label=label, height=0.55
-    )
+        behind = [baseline[action] for action in actions]
+        ax.barh(names, behind, color=BASELINE, label="mean pose", height=0.8)
+    values = [per_action[action] for action in actions]
+    bars = ax.barh(names, values, color=colour, label=label, height=0.55)
     ax.bar_label(bars, fmt="%.0f", padding=3, fontsize=8)
     ax.set_xlabel("mean error (mm)")
     ax.grid(axis="y", visible=False)

@@ -1,4 +1,8 @@
-"""Skeletons in space, to turn, play and compare. Used in notebooks/00_start_here.ipynb, 02, 10 and 12."""
+"""Skeletons in space, to turn, play and compare. Used in notebooks/00_start_here.ipynb, 02, 10 and 12.
+
+The file has three parts: the view itself, the checks of what it is given, and the static figure that pages without
+scripts and printed pages show in its place.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,21 +11,24 @@ import cv2
 import matplotlib
 import numpy as np
 import traitlets
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from scipy.spatial.transform import Rotation
 
 from ..files import InputError
 from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS
 from . import plots
-from .skeleton_figure import skeleton_figure
 from .view import View
 
 ALIGNMENTS = ("none", "root", "rigid", "scale")
 PICTURE_QUALITY = 40  # of WebP: of 128 px crops, drawn twice as large, 30 shows blocks and 55 takes a fifth more bytes
 # From little to much; both ends stand out from a white and from a black page.
-ERROR_COLOURS = [
-    to_hex(colour) for colour in matplotlib.colormaps["plasma"](np.linspace(0.12, 0.92, 12))
-]
+_PLASMA = matplotlib.colormaps["plasma"](np.linspace(0.12, 0.92, 12))
+ERROR_COLOURS = [to_hex(colour) for colour in _PLASMA]
+SIDE_COLOURS = (plots.MIDDLE, plots.RIGHT, plots.LEFT)  # by the numbers of `_sides`
+FAR = 5200.0  # mm from the viewer to the middle of the scene, as in skeleton_view.js
+HOME = (-0.5, 0.2)  # first yaw and pitch in rad, as in skeleton_view.js
 
 
 class SkeletonView(View):
@@ -81,7 +88,8 @@ class SkeletonView(View):
             title: shown where there is no label.
             fps: frames a second where the frames are a film; None where each stands for itself.
             up: which axis of `poses` points up: "-y" (camera axes) or "z" (world axes).
-            scored_joints: the first so many joints count for errors and alignment; by default 17 of HUMAN36M, else all.
+            scored_joints: how many joints, from the first on, count for errors and alignment; by default 17 of
+                HUMAN36M, else all.
             picture_px: larger pictures are sent with their longer side reduced to this.
             alignment, frame, selected: see the class.
         Raises:
@@ -90,20 +98,14 @@ class SkeletonView(View):
         named = _named_poses(poses)
         frames, joints = _check_poses(named, skeleton, up)
         people = list(named)
-        if reference is not None and reference not in named:
-            if reference != "truth":
-                raise InputError(
-                    f"reference={reference!r}: expected one of the poses, {', '.join(people)}, or None"
-                )
-            reference = None
-        if len(people) == 1:
-            reference = None
-        scored = scored_joints or (min(SCORED_JOINTS, joints) if skeleton is HUMAN36M else joints)
-        if not 0 < scored <= joints:
+        if scored_joints is None:
+            scored_joints = min(SCORED_JOINTS, joints) if skeleton is HUMAN36M else joints
+        if not 0 < scored_joints <= joints:
             raise InputError(
-                f"scored_joints={scored}: expected 1 … {joints}, the number of joints in poses"
+                f"scored_joints={scored_joints}: expected 1 … {joints}, the number of joints in poses"
             )
-        if labels is not None and len(labels) != frames:
+        labels = [] if labels is None else labels
+        if len(labels) not in (0, frames):
             raise InputError(f"labels: expected {frames} texts, one a frame, got {len(labels)}")
         if fps is not None and not fps > 0:
             raise InputError(f"fps={fps}: expected a number above 0, or None")
@@ -111,48 +113,40 @@ class SkeletonView(View):
             raise InputError(
                 'cameras: they turn the view of poses in world axes only; give such poses, and up="z"'
             )
+        cameras = cameras or {}
         stacked = np.stack([np.asarray(pose, np.float32) for pose in named.values()])
-        pictures, joints_img = (
-            _by_camera(pictures, "pictures"),
-            _by_camera(joints_img, "joints_img"),
-        )
-        names = list(pictures or cameras or {})
-        if pictures and joints_img is None and cameras:
-            joints_img = {name: _seen(cameras[name], stacked) for name in names if name in cameras}
+        pictures = _by_camera(pictures, "pictures")
+        joints_img = _by_camera(joints_img, "joints_img")
+        names = list(pictures or cameras)
+        if pictures and cameras and joints_img is None:
+            joints_img = {}
+            for name in names:
+                if name in cameras:
+                    joints_img[name] = _seen(cameras[name], stacked)
         overlay = _check_overlay(joints_img, names, stacked.shape)
         packed, offsets, sizes = _pack_pictures(pictures or {}, frames, picture_px)
+        meta = {
+            "names": list(skeleton.names[:joints]),
+            "parents": list(skeleton.parents[:joints]),
+            "sides": _sides(skeleton.names[:joints]),
+            "colours": {"right": plots.RIGHT, "left": plots.LEFT, "middle": plots.MIDDLE},
+            "palette": ERROR_COLOURS,
+            "people": people,
+            "frames": frames,
+            "joints": joints,
+            "root": skeleton.root,
+            "scored": scored_joints,
+            "reference": _reference_index(reference, people),
+            "labels": [str(label) for label in labels],
+            "title": str(title),
+            "fps": float(fps or 0),
+            "up": up,
+            "offsets": offsets,
+            "picture_sizes": sizes,
+            "cameras": _camera_rotations(names, cameras),
+        }
         super().__init__(
-            meta={
-                "names": list(skeleton.names[:joints]),
-                "parents": list(skeleton.parents[:joints]),
-                "sides": [
-                    1 if name.startswith("R_") else 2 if name.startswith("L_") else 0
-                    for name in skeleton.names[:joints]
-                ],
-                "colours": {"right": plots.RIGHT, "left": plots.LEFT, "middle": plots.MIDDLE},
-                "palette": ERROR_COLOURS,
-                "people": people,
-                "frames": frames,
-                "joints": joints,
-                "root": skeleton.root,
-                "scored": scored,
-                "reference": people.index(reference) if reference is not None else -1,
-                "labels": [str(label) for label in labels] if labels is not None else [],
-                "title": str(title),
-                "fps": float(fps) if fps else 0,
-                "up": up,
-                "offsets": offsets,
-                "picture_sizes": sizes,
-                "cameras": [
-                    {
-                        "name": str(name),
-                        "R": np.ravel((cameras or {})[name].R).tolist()
-                        if name in (cameras or {})
-                        else None,
-                    }
-                    for name in names
-                ],
-            },
+            meta=meta,
             poses=stacked.tobytes(),
             overlay=overlay.tobytes(),
             pictures=packed,
@@ -203,7 +197,10 @@ class SkeletonView(View):
 
     def figure(self):
         """The view as a static matplotlib Figure: picture, skeletons from the first viewpoint, error bars."""
-        return skeleton_figure(self)
+        return _skeleton_figure(self)
+
+
+# --- checks of what the view is given ---
 
 
 def _named_poses(poses):
@@ -211,13 +208,44 @@ def _named_poses(poses):
     if isinstance(poses, Mapping):
         return {str(name): np.asarray(pose) for name, pose in poses.items()}
     poses = np.asarray(poses)
-    if poses.ndim == 4:
-        return (
-            {f"person {p + 1}": pose for p, pose in enumerate(poses)}
-            if len(poses) > 1
-            else {"person": poses[0]}
+    if poses.ndim != 4:
+        return {"person": poses}
+    if len(poses) == 1:
+        return {"person": poses[0]}
+    return {f"person {p + 1}": pose for p, pose in enumerate(poses)}
+
+
+def _reference_index(reference, people):
+    """Index of the reference among `people`; -1 where nothing is compared."""
+    if reference not in (None, "truth", *people):
+        raise InputError(
+            f"reference={reference!r}: expected one of the poses, {', '.join(people)}, or None"
         )
-    return {"person": poses}
+    if len(people) == 1 or reference not in people:
+        return -1
+    return people.index(reference)
+
+
+def _sides(names):
+    """1 for joints of the person's right, 2 for those of the left, 0 for the others."""
+    sides = []
+    for name in names:
+        if name.startswith("R_"):
+            sides.append(1)
+        elif name.startswith("L_"):
+            sides.append(2)
+        else:
+            sides.append(0)
+    return sides
+
+
+def _camera_rotations(names, cameras):
+    """For each camera its name and its rotation as 9 numbers, or None where it is not known."""
+    described = []
+    for name in names:
+        rotation = np.ravel(cameras[name].R).tolist() if name in cameras else None
+        described.append({"name": str(name), "R": rotation})
+    return described
 
 
 def _check_poses(named, skeleton, up):
@@ -228,58 +256,59 @@ def _check_poses(named, skeleton, up):
         )
     if not named:
         raise InputError("poses: expected at least one skeleton, got none")
-    most = len(skeleton)
-    shapes = {pose.shape for pose in named.values()}
     for name, pose in named.items():
-        if pose.ndim != 3 or pose.shape[-1] != 3 or not len(pose) or pose.dtype.kind not in "fiu":
-            raise InputError(
-                f"poses, {name}: expected numbers of shape (F, J, 3), got {pose.dtype} {pose.shape}"
-            )
-        joints = pose.shape[1]
-        if (
-            joints < 2
-            or joints > most
-            or max(skeleton.parents[:joints]) >= joints
-            or skeleton.root >= joints
-        ):
-            raise InputError(
-                f"poses, {name}: expected the {most} joints of the skeleton (or its first ones), got {joints}"
-            )
-        if np.isinf(pose).any():
-            raise InputError(
-                f"poses, {name}: holds infinite values; expected mm, or NaN for an unknown joint"
-            )
-        if not np.isfinite(pose).all(-1).any():
-            raise InputError(f"poses, {name}: not one joint is known")
-        low, high = (
-            np.nanmin(pose.astype(float), axis=(0, 1)),
-            np.nanmax(pose.astype(float), axis=(0, 1)),
-        )
-        size = (high - low).max()
-        if 0 < size < 30:
-            raise InputError(
-                f"poses, {name}: {size:.3g} mm from end to end; expected mm, these look like m: multiply by 1000"
-            )
-        if size > 100_000:
-            raise InputError(
-                f"poses, {name}: {size:.3g} mm from end to end; expected mm and people within 100 m"
-            )
-    if len(shapes) > 1:
+        _check_pose(name, pose, skeleton)
+    shapes = {name: pose.shape for name, pose in named.items()}
+    if len(set(shapes.values())) > 1:
+        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise InputError(f"poses: expected one shape for all, got {found}")
+    frames, joints, _ = next(iter(shapes.values()))
+    return frames, joints
+
+
+def _check_pose(name, pose, skeleton):
+    """InputError where one pose has a wrong shape, type or unit."""
+    if pose.ndim != 3 or pose.shape[-1] != 3 or not len(pose) or pose.dtype.kind not in "fiu":
         raise InputError(
-            "poses: expected one shape for all, got "
-            + ", ".join(f"{n} {p.shape}" for n, p in named.items())
+            f"poses, {name}: expected numbers of shape (F, J, 3), got {pose.dtype} {pose.shape}"
         )
-    (shape,) = shapes
-    return shape[:2]
+    joints, most = pose.shape[1], len(skeleton)
+    if not 2 <= joints <= most:
+        complete = False
+    else:  # the joints that are there must not hang on one that is missing
+        complete = max(*skeleton.parents[:joints], skeleton.root) < joints
+    if not complete:
+        raise InputError(
+            f"poses, {name}: expected the {most} joints of the skeleton (or its first ones), got {joints}"
+        )
+    if np.isinf(pose).any():
+        raise InputError(
+            f"poses, {name}: holds infinite values; expected mm, or NaN for an unknown joint"
+        )
+    if not np.isfinite(pose).all(-1).any():
+        raise InputError(f"poses, {name}: not one joint is known")
+    low = np.nanmin(pose.astype(float), axis=(0, 1))
+    high = np.nanmax(pose.astype(float), axis=(0, 1))
+    size = (high - low).max()
+    if 0 < size < 30:
+        raise InputError(
+            f"poses, {name}: {size:.3g} mm from end to end; expected mm, these look like m: multiply by 1000"
+        )
+    if size > 100_000:
+        raise InputError(
+            f"poses, {name}: {size:.3g} mm from end to end; expected mm and people within 100 m"
+        )
 
 
 def _by_camera(value, name):
     """{camera name: what belongs to it}; one entry called "picture" where there is one camera."""
-    if value is None or isinstance(value, Mapping):
-        if isinstance(value, Mapping) and not value:
-            raise InputError(f"{name}: expected at least one camera, got none")
-        return value
-    return {"picture": value}
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        return {"picture": value}
+    if not value:
+        raise InputError(f"{name}: expected at least one camera, got none")
+    return value
 
 
 def _seen(camera, poses):
@@ -316,32 +345,32 @@ def _pack_pictures(pictures, frames, longest):
                 f"pictures, {name}: expected {frames}, one a frame, got {len(sequence)}"
             )
         for number, picture in enumerate(sequence):
-            data, size = b"", [1, 1]
-            if picture is not None:
-                picture = np.asarray(picture)
-                if (
-                    picture.ndim != 3
-                    or picture.shape[2] != 3
-                    or picture.dtype != np.uint8
-                    or not picture.size
-                ):
-                    raise InputError(
-                        f"pictures, {name}, frame {number}: expected (H, W, 3) uint8 RGB, got {picture.dtype} {picture.shape}"
-                    )
-                size = [picture.shape[1], picture.shape[0]]
-                scale = longest / max(size)
-                if scale < 1:
-                    smaller = [max(round(side * scale), 1) for side in size]
-                    picture = cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA)
-                data = cv2.imencode(
-                    ".webp",
-                    np.ascontiguousarray(picture[..., ::-1]),
-                    [cv2.IMWRITE_WEBP_QUALITY, PICTURE_QUALITY],
-                )[1].tobytes()
+            if picture is None:
+                data, size = b"", [1, 1]
+            else:
+                data, size = _packed(picture, longest, f"pictures, {name}, frame {number}")
             packed.append(data)
             offsets.append(offsets[-1] + len(data))
             sizes.append(size)
     return b"".join(packed), offsets, sizes
+
+
+def _packed(picture, longest, where):
+    """One picture as WebP bytes, its longer side at most `longest` px; [width, height] before reduction."""
+    picture = np.asarray(picture)
+    is_rgb = picture.ndim == 3 and picture.shape[2] == 3
+    if not is_rgb or picture.dtype != np.uint8 or picture.size == 0:
+        raise InputError(
+            f"{where}: expected (H, W, 3) uint8 RGB, got {picture.dtype} {picture.shape}"
+        )
+    size = [picture.shape[1], picture.shape[0]]
+    scale = longest / max(size)
+    if scale < 1:
+        smaller = [max(round(side * scale), 1) for side in size]
+        picture = cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA)
+    bgr = np.ascontiguousarray(picture[..., ::-1])
+    _, data = cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, PICTURE_QUALITY])
+    return data.tobytes(), size
 
 
 def _laid_onto(pose, target, known, scale):
@@ -351,3 +380,153 @@ def _laid_onto(pose, target, known, scale):
     turn, _ = Rotation.align_vectors(t, p)
     size = (t * turn.apply(p)).sum() / max((p**2).sum(), np.finfo(float).tiny) if scale else 1.0
     return size * turn.apply(pose - from_mean) + to_mean
+
+
+# --- the static figure ---
+
+
+def project(points, yaw, pitch):
+    """Seen from a viewpoint, as skeleton_view.js sees it.
+
+    Args:
+        points: (..., 3) scene axes (x right, y away, z up), mm from the middle of the scene.
+        yaw, pitch: rad.
+    Returns:
+        (..., 2) right and up, mm at the middle's distance; (...) depth, mm; growing away from the viewer.
+    """
+    X, Y, Z = np.moveaxis(np.asarray(points, float), -1, 0)
+    right = X * np.cos(yaw) + Y * np.sin(yaw)
+    away = Y * np.cos(yaw) - X * np.sin(yaw)
+    depth = away * np.cos(pitch) - Z * np.sin(pitch)
+    up = Z * np.cos(pitch) + away * np.sin(pitch)
+    size = FAR / np.maximum(FAR + depth, FAR / 20)
+    return np.stack([right * size, up * size], -1), depth
+
+
+def to_scene(points, up):
+    """Poses' axes -> scene axes (x right, y away, z up): (..., 3) -> (..., 3)."""
+    if up == "z":
+        return np.asarray(points)
+    return np.stack([points[..., 0], points[..., 2], -points[..., 1]], -1)
+
+
+def _skeleton_figure(view):
+    """A SkeletonView as a static matplotlib Figure: picture, skeletons from the first viewpoint, error bars."""
+    m = view.meta
+    shown = view.aligned(view.frame)
+    compared = m["reference"] >= 0
+    has_picture = len(view.pictures) > 0
+    widths = [1.25]
+    if has_picture:
+        widths = [0.8, *widths]
+    if compared:
+        widths = [*widths, 0.62]
+    figure = Figure(figsize=(8.6 if len(widths) > 1 else 4.6, 3.7), layout="constrained")
+    with matplotlib.rc_context(plots.STYLE):
+        axes = list(figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0])
+    title = m["labels"][view.frame] if m["labels"] else m["title"]
+    if has_picture:
+        _draw_picture(axes.pop(0), view)
+    _draw_space(axes[0], shown, m)
+    if compared:
+        _draw_bars(axes[1], shown, m)
+    figure.suptitle(title, fontsize=10.5, x=0.01, ha="left")
+    return figure
+
+
+def _line_style(m, p):
+    """Line style of a person: the reference wide and pale, the others narrow and full."""
+    return {"linewidth": 5, "alpha": 0.35} if p == m["reference"] else {"linewidth": 2.2}
+
+
+def _draw_picture(ax, view):
+    m = view.meta
+    start, end = m["offsets"][view.frame : view.frame + 2]
+    ax.axis("off")
+    if end == start:
+        return
+    packed = np.frombuffer(view.pictures[start:end], np.uint8)
+    picture = cv2.cvtColor(cv2.imdecode(packed, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    width, height = m["picture_sizes"][view.frame]
+    ax.imshow(picture, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
+    if view.overlay:
+        overlay = np.frombuffer(view.overlay, np.float32)
+        overlay = overlay.reshape(-1, len(m["people"]), m["frames"], m["joints"], 2)
+        for p, joints in enumerate(overlay[0, :, view.frame]):
+            _draw_limbs(ax, joints, m, **_line_style(m, p))
+    ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+
+
+def _draw_limbs(ax, points, m, depth=None, **style):
+    limbs = [(child, parent) for child, parent in enumerate(m["parents"]) if parent >= 0]
+    if depth is not None:  # far limbs first
+        limbs.sort(key=lambda limb: -np.nan_to_num(depth[list(limb)].mean()))
+    colours = [SIDE_COLOURS[m["sides"][child]] for child, _ in limbs]
+    _draw_lines(ax, points[limbs], colours, **style)
+
+
+def _draw_lines(ax, ends, colours, **style):
+    """Lines from one end to the other, (n, 2, 2), as one artist: as many of `ax.plot` take far longer."""
+    ax.add_collection(LineCollection(ends, colors=colours, capstyle="round", **style))
+    ax.autoscale_view()
+
+
+def _draw_space(ax, shown, m):
+    scene = to_scene(shown, m["up"])
+    known = np.isfinite(scene).all(-1)  # nobody at all in some frames of a film
+    if m["reference"] < 0 and known.any():
+        scene = scene - scene[known].mean(0)
+    floor = scene[known, 2].min() if known.any() else 0.0
+    ends = []
+    for at in np.linspace(-1000, 1000, 9):
+        ends.append([[at, -1000, floor], [at, 1000, floor]])
+        ends.append([[-1000, at, floor], [1000, at, floor]])
+    _draw_lines(ax, project(ends, *HOME)[0], "#E0E0E0", linewidth=0.8, zorder=0)
+    for p, pose in enumerate(scene):
+        points, depth = project(pose, *HOME)
+        _draw_limbs(ax, points, m, depth, **_line_style(m, p))
+    for at in (-500, 0, 500):
+        place = project([[at, -1120, floor], [1120, at, floor]], *HOME)[0]
+        for x, y in place:
+            ax.text(x, y, at, fontsize=7, ha="center", va="center", color=plots.MIDDLE)
+    corner = project([[860, -1120, floor], [1120, 860, floor]], *HOME)[0]
+    for (x, y), name in zip(corner, ("x", "y" if m["up"] == "z" else "z")):
+        ax.text(x, y, f"{name} (mm)", fontsize=7, ha="center", va="center")
+    ax.set_aspect("equal")
+    ax.axis("off")
+    names = list(m["people"])
+    if m["reference"] >= 0:
+        names[m["reference"]] += " (pale)"
+    if len(names) > 1:
+        ax.set_title(", ".join(names), fontsize=9, loc="center")
+
+
+def _draw_bars(ax, shown, m):
+    scored = m["scored"]
+    place = np.arange(scored)
+    others = [p for p in range(len(shown)) if p != m["reference"]]
+    colours = [SIDE_COLOURS[side] for side in m["sides"][:scored]]
+    height = 0.7 / len(others)
+    for o, p in enumerate(others):
+        errors = np.linalg.norm(shown[p] - shown[m["reference"]], axis=-1)[:scored]  # mm
+        ax.barh(
+            place + (o - (len(others) - 1) / 2) * height,
+            errors,
+            height,
+            color=colours,
+            alpha=1 / (1 + 0.6 * o),
+        )
+        ax.text(
+            1,
+            1.01 + 0.06 * (len(others) - 1 - o),
+            f"{m['people'][p]}: {np.nanmean(errors):.0f} mm",
+            fontsize=8,
+            ha="right",
+            va="bottom",
+            transform=ax.transAxes,
+        )
+    ax.set_yticks(place, m["names"][:scored], fontsize=7)
+    ax.set(ylim=(scored - 0.4, -0.6))
+    ax.set_xlabel("error (mm)", fontsize=8)
+    ax.tick_params(axis="x", labelsize=7)
+    ax.grid(axis="y", visible=False)

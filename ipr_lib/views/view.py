@@ -79,7 +79,7 @@ class View(anywidget.AnyWidget):
         """The view as a static matplotlib Figure."""
         raise NotImplementedError
 
-    def _drawn(self):
+    def _as_image(self):
         """The static picture of the view, RGB."""
         figure = self.figure()
         figure.set(dpi=110, facecolor="white")
@@ -89,22 +89,25 @@ class View(anywidget.AnyWidget):
 
     def to_png(self):
         """The static picture of the view as PNG bytes; of 256 colours, which takes a third of the bytes."""
+        few_colours = self._as_image().quantize(256, dither=Image.Dither.NONE)
         packed = io.BytesIO()
-        self._drawn().quantize(256, dither=Image.Dither.NONE).save(
-            packed, format="png", optimize=True
-        )
+        few_colours.save(packed, format="png", optimize=True)
         return packed.getvalue()
 
-    def _still(self):
+    def _to_webp(self):
         """The static picture for a page without scripts, as WebP bytes: less than half of what the PNG takes."""
         packed = io.BytesIO()
-        self._drawn().save(packed, format="webp", quality=75, method=4)
+        self._as_image().save(packed, format="webp", quality=75, method=4)
         return packed.getvalue()
 
     def state(self):
         """The view's own synchronised traits, {name: value}; arrays as bytes."""
-        own = set(self.trait_names(sync=True)) - set(anywidget.AnyWidget.class_trait_names())
-        return {name: getattr(self, name) for name in sorted(own) if not name.startswith("_")}
+        inherited = anywidget.AnyWidget.class_trait_names()
+        state = {}
+        for name in sorted(self.trait_names(sync=True)):
+            if name not in inherited and not name.startswith("_"):
+                state[name] = getattr(self, name)
+        return state
 
     def to_html(self, path, title="Skeletons"):
         """Save the view as one self-contained page that stays alive and asks the network for nothing.
@@ -117,18 +120,19 @@ class View(anywidget.AnyWidget):
         Raises:
             InputError: the file cannot be written.
         """
-        state = self.state()
-        buffers = {name: value for name, value in state.items() if isinstance(value, bytes)}
-        content = {
-            "values": {name: value for name, value in state.items() if name not in buffers},
-            "buffers": {name: base64.b64encode(value).decode() for name, value in buffers.items()},
-        }
+        values, buffers = {}, {}
+        for name, value in self.state().items():
+            if isinstance(value, bytes):
+                buffers[name] = base64.b64encode(value).decode()
+            else:
+                values[name] = value
+        content = {"values": values, "buffers": buffers}
+        state = json.dumps(content, allow_nan=False, separators=(",", ":"))
         page = PAGE.format(
             title=html.escape(title),
-            picture=base64.b64encode(self._still()).decode(),
-            state=json.dumps(content, allow_nan=False, separators=(",", ":")).replace(
-                "<", "\\u003c"
-            ),
+            picture=base64.b64encode(self._to_webp()).decode(),
+            # Neither the state nor the script may end the page's <script> element.
+            state=state.replace("<", "\\u003c"),
             esm=str(self._esm).replace("</script", "<\\/script"),
         )
         with atomic_path(path) as temporary:

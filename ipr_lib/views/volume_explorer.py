@@ -17,6 +17,8 @@ from .view import View
 
 COLOURS = {"argmax": plots.RIGHT, "expectation": plots.PREDICTION, "truth": plots.MIDDLE}
 MARKS = {"argmax": "s", "expectation": "o", "truth": "x"}
+LINES = {"argmax": "--", "expectation": "-", "truth": ":"}
+BARS = matplotlib.colormaps["Purples"](0.55)
 
 
 class VolumeExplorer(View):
@@ -71,22 +73,9 @@ class VolumeExplorer(View):
             )
         if not np.isfinite(volume).all():
             raise InputError("volume: holds values that are not finite; expected logits")
-        jpeg = b""
-        if picture is not None:
-            picture = np.asarray(picture)
-            if (
-                picture.ndim != 3
-                or picture.shape[2] != 3
-                or picture.shape[0] != picture.shape[1]
-                or picture.dtype != np.uint8
-            ):
-                raise InputError(
-                    f"picture: expected a square crop (S, S, 3) uint8 RGB, got {picture.dtype} {picture.shape}"
-                )
-            jpeg = cv2.imencode(
-                ".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 90]
-            )[1].tobytes()
-        crop_px = crop_px or (volume.shape[-1] if picture is None else len(picture))
+        jpeg = b"" if picture is None else _as_jpeg(np.asarray(picture))
+        if crop_px is None:
+            crop_px = volume.shape[-1] if picture is None else len(picture)
         if target is not None:
             target = np.asarray(target, float)
             if target.shape != (len(volume), 3):
@@ -112,17 +101,12 @@ class VolumeExplorer(View):
 
     @traitlets.validate("joint", "slice")
     def _valid_index(self, proposal):
-        if self.meta:
-            n = (
-                len(self.meta["names"])
-                if proposal["trait"].name == "joint"
-                else self.meta["shape"][0]
-            )
-            if not 0 <= proposal["value"] < n:
-                raise InputError(
-                    f"{proposal['trait'].name}={proposal['value']}: expected 0 … {n - 1}"
-                )
-        return proposal["value"]
+        name, value = proposal["trait"].name, proposal["value"]
+        if self.meta:  # it is empty while the view is being made
+            n = len(self.meta["names"]) if name == "joint" else self.meta["shape"][0]
+            if not 0 <= value < n:
+                raise InputError(f"{name}={value}: expected 0 … {n - 1}")
+        return value
 
     @traitlets.validate("temperature")
     def _valid_temperature(self, proposal):
@@ -136,86 +120,92 @@ class VolumeExplorer(View):
 
     def argmax(self):
         """Cell of the joint's largest logit, (3,) float, order x, y, z."""
-        return hard_argmax(torch.from_numpy(self.logits().copy())[None, None])[0, 0].numpy()
+        logits = torch.from_numpy(self.logits().copy())
+        return hard_argmax(logits[None, None])[0, 0].numpy()
 
     def expectation(self):
         """Expected cell of the joint at this temperature, (3,) float, order x, y, z."""
-        return soft_argmax(
-            torch.from_numpy(self.logits().astype(float))[None, None] / self.temperature
-        )[0, 0].numpy()
+        logits = torch.from_numpy(self.logits().astype(float))
+        return soft_argmax(logits[None, None] / self.temperature)[0, 0].numpy()
 
     def figure(self):
         """The view as a static matplotlib Figure: two planes, a slice, the marginal along the depth."""
-        D, H, W = self.meta["shape"]
-        logits = self.logits().astype(float)
+        logits = self.logits().astype(float)  # (D, H, W)
         prob = np.exp((logits - logits.max()) / self.temperature)
         prob /= prob.sum()
         places = {"argmax": self.argmax(), "expectation": self.expectation()}
         if self.meta["target"]:
             places["truth"] = np.array(self.meta["target"][self.joint])
+        in_slice = {}
+        for kind, place in places.items():
+            if round(place[2]) == self.slice:
+                in_slice[kind] = place
         with matplotlib.rc_context(plots.STYLE):
             figure = Figure(figsize=(8.6, 3.1), layout="constrained")
             axes = figure.subplots(1, 4)
-        planes = {
-            "from the front": (prob.sum(0), 0),
-            "from the side": (prob.sum(2).T, 2),
-            f"slice {self.slice}": (prob[self.slice], 0),
-        }
-        for ax, (title, (plane, across)) in zip(axes, planes.items()):
-            extent = (-0.5, plane.shape[1] - 0.5, H - 0.5, -0.5)
-            if across == 0 and title == "from the front" and self.picture:
-                crop = cv2.imdecode(np.frombuffer(self.picture, np.uint8), cv2.IMREAD_COLOR)[
-                    ..., ::-1
-                ]
-                ax.imshow(crop, extent=extent, alpha=0.75)
-            strength = (plane / (prob.max() if title.startswith("slice") else plane.max())) ** 0.6
-            ax.imshow(
-                np.full_like(plane, 0.85),
-                cmap="Purples",
-                vmin=0,
-                vmax=1,
-                alpha=0.9 * strength,
-                extent=extent,
-                aspect="auto",
-            )
-            for kind, place in places.items():
-                if not title.startswith("slice") or round(place[2]) == self.slice:
-                    ax.plot(
-                        place[across],
-                        place[1],
-                        MARKS[kind],
-                        color=COLOURS[kind],
-                        markerfacecolor="none",
-                        markersize=8,
-                        markeredgewidth=2,
-                    )
-            ax.set(xticks=[], yticks=[], xlim=extent[:2], ylim=extent[2:], box_aspect=1)
-            ax.set_title(title, fontsize=9)
-            ax.spines[:].set_visible(True)
-        axes[3].bar(
-            np.arange(D), prob.sum((1, 2)), color=matplotlib.colormaps["Purples"](0.55), width=0.9
-        )
-        for kind, place in places.items():
-            axes[3].axvline(
-                place[2],
-                color=COLOURS[kind],
-                linestyle={"argmax": "--", "truth": ":"}.get(kind, "-"),
-                label=f"{kind} {place[2]:.1f}",
-            )
-        axes[3].set(xlabel="z (cells)", yticks=[], box_aspect=1)
-        axes[3].set_title("along z", fontsize=9)
-        # Below all, where it hides no bar; its colours are those of the marks, too.
-        figure.legend(
-            *axes[3].get_legend_handles_labels(),
-            fontsize=8,
-            loc="outside lower left",
-            ncols=3,
-            frameon=False,
-        )
-        figure.suptitle(
-            f"{self.meta['names'][self.joint]}, temperature {self.temperature:.3g}",
-            fontsize=10.5,
-            x=0.01,
-            ha="left",
-        )
+        front, side, cut = prob.sum(0), prob.sum(2).T, prob[self.slice]
+        if self.picture:
+            height, width = front.shape
+            crop = cv2.imdecode(np.frombuffer(self.picture, np.uint8), cv2.IMREAD_COLOR)
+            crop = cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)
+            axes[0].imshow(crop, extent=(-0.5, width - 0.5, height - 0.5, -0.5), alpha=0.75)
+        _draw_plane(axes[0], "from the front", front / front.max(), places, across=0)
+        _draw_plane(axes[1], "from the side", side / side.max(), places, across=2)
+        _draw_plane(axes[2], f"slice {self.slice}", cut / prob.max(), in_slice, across=0)
+        _draw_depths(axes[3], prob.sum((1, 2)), places)
+        # The legend stands below all, where it hides no bar; its colours are those of the marks, too.
+        handles, labels = axes[3].get_legend_handles_labels()
+        figure.legend(handles, labels, fontsize=8, loc="outside lower left", ncols=3, frameon=False)
+        title = f"{self.meta['names'][self.joint]}, temperature {self.temperature:.3g}"
+        figure.suptitle(title, fontsize=10.5, x=0.01, ha="left")
         return figure
+
+
+def _as_jpeg(picture):
+    """A square crop as JPEG bytes; InputError where it is none."""
+    is_square = picture.ndim == 3 and picture.shape[0] == picture.shape[1]
+    if not is_square or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        raise InputError(
+            f"picture: expected a square crop (S, S, 3) uint8 RGB, got {picture.dtype} {picture.shape}"
+        )
+    bgr = np.ascontiguousarray(picture[..., ::-1])
+    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    return data.tobytes()
+
+
+def _draw_plane(ax, title, strength, places, across):
+    """Shade the cells of a plane by strength (H, N), 0 … 1, and mark places (x, y, z) with axis `across` to the right."""
+    height, width = strength.shape
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    ax.imshow(
+        np.full_like(strength, 0.85),
+        cmap="Purples",
+        vmin=0,
+        vmax=1,
+        alpha=0.9 * strength**0.6,
+        extent=extent,
+        aspect="auto",
+    )
+    for kind, place in places.items():
+        ax.plot(
+            place[across],
+            place[1],
+            MARKS[kind],
+            color=COLOURS[kind],
+            markerfacecolor="none",
+            markersize=8,
+            markeredgewidth=2,
+        )
+    ax.set(xticks=[], yticks=[], xlim=extent[:2], ylim=extent[2:], box_aspect=1)
+    ax.set_title(title, fontsize=9)
+    ax.spines[:].set_visible(True)
+
+
+def _draw_depths(ax, marginal, places):
+    """Bars of the probability of each depth cell (D,), and a line at the depth of each place."""
+    ax.bar(np.arange(len(marginal)), marginal, color=BARS, width=0.9)
+    for kind, place in places.items():
+        label = f"{kind} {place[2]:.1f}"
+        ax.axvline(place[2], color=COLOURS[kind], linestyle=LINES[kind], label=label)
+    ax.set(xlabel="z (cells)", yticks=[], box_aspect=1)
+    ax.set_title("along z", fontsize=9)

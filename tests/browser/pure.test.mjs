@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-const load = (name) => import("data:text/javascript;base64," + readFileSync(new URL(`../../ipr_lib/widgets/${name}`, import.meta.url)).toString("base64"));
+const load = (name) => import("data:text/javascript;base64," + readFileSync(new URL(`../../ipr_lib/views/${name}`, import.meta.url)).toString("base64"));
 const skeleton = await load("skeleton_view.js");
 const explorer = await load("volume_explorer.js");
 const cases = JSON.parse(readFileSync(process.env.IPR_CASES, "utf8"));

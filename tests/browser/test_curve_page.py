@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from ipr_lib.views.curve_explorer import CurveExplorer
+from ipr_lib.views import CurveExplorer
 
 STATE = {"cells": 24, "position": 15.3, "sharpness": 6.0, "second": 0.6, "noise": 0.4}
 
