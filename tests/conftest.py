@@ -1,5 +1,7 @@
 """Shared fixtures: a small prepared set and its crop store, with made-up pictures and poses."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -9,7 +11,16 @@ from ipr_lib.data import h36m_layout as layout
 from ipr_lib.data.store import build_store
 from ipr_lib.geometry.camera import look_at
 
-torch.set_num_threads(1)  # the tests' tensors are small: a second thread would only wait for the first
+# `tests.sweep` sets both. The tests' tensors are small: a second thread would only wait for the first.
+THREADS = int(os.environ.get("IPR_TEST_THREADS", "1"))
+TRAINING_SEED = int(os.environ.get("IPR_TRAINING_SEED", "0"))
+torch.set_num_threads(THREADS)
+
+
+@pytest.fixture(scope="session")
+def training_seed():
+    """Seed of a test whose check rests on a training, or on a network's first weights; `tests.sweep` runs those with others."""
+    return TRAINING_SEED
 
 
 def make_pose(rng, n):

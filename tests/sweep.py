@@ -61,6 +61,7 @@ class Condition:
         found = {name: value for name, value in os.environ.items() if name not in (ONEDNN, ATEN)}
         found |= {"OMP_NUM_THREADS": str(self.threads), "IPR_TEST_THREADS": str(self.threads)}
         found |= {"IPR_TRAINING_SEED": str(self.seed), "CUDA_VISIBLE_DEVICES": ""}
+        found.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the Makefile: threads that wait leave the cores to others
         if self.onednn:
             found[ONEDNN] = self.onednn
         if self.aten:

@@ -47,7 +47,7 @@ def test_another_capture_is_another_experiment(store, test_store, tmp_path):
     assert run(case, (store, test_store), folder)["commit"] != "old"
 
 
-def test_an_interrupted_run_goes_on(store, test_store, tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on(store, test_store, tmp_path, monkeypatch, training_seed):
     case, stores = Case("I2", "method", {"method": "I2"}), (store, test_store)
     calm = run(case, stores, tmp_path / "calm", epochs=2)
     monkeypatch.setattr(training_loop, "SECONDS_BETWEEN_CHECKPOINTS", 0)

@@ -291,9 +291,10 @@ def test_extreme_logits_and_unknown_joints_stay_finite(loss):
 
 
 @pytest.mark.parametrize("loss", HEATMAP_LOSSES)
-def test_descent_on_the_logits_finds_the_cell(loss):
+def test_descent_on_the_logits_finds_the_cell(loss, training_seed):
     cells, weights = torch.tensor([[[4.0, 1, 2]]]), torch.ones(1, 1, 3)
-    volume = torch.zeros(1, 1, 4, 5, 6, requires_grad=True)
+    generator = torch.Generator().manual_seed(training_seed)
+    volume = (0.1 * torch.randn(1, 1, 4, 5, 6, generator=generator)).requires_grad_()
     for _ in range(20):
         (gradient,) = torch.autograd.grad(loss(volume, cells, weights), volume)
         volume = (volume - 0.4 * gradient).detach().requires_grad_()

@@ -11,11 +11,11 @@ def loss_of(model, batch):
     return masked_mean((model(batch["x"]) - batch["y"]).abs(), batch["weights"])
 
 
-def make(batch_norm=False):
-    torch.manual_seed(3)
+def make(seed, batch_norm=False):
+    torch.manual_seed(seed)
     layers = [nn.Linear(5, 7), nn.BatchNorm1d(7)] if batch_norm else [nn.Linear(5, 7), nn.ReLU()]
     model = nn.Sequential(*layers, nn.Linear(7, 2))
-    generator = torch.Generator().manual_seed(4)
+    generator = torch.Generator().manual_seed(seed + 1)
     batch = {
         "x": torch.randn(6, 5, generator=generator), "y": torch.randn(6, 2, generator=generator),
         "weights": torch.tensor([[1.0, 1], [1, 0], [0, 0], [1, 1], [1, 1], [1, 1]]),
@@ -24,9 +24,9 @@ def make(batch_norm=False):
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3])
-def test_parts_have_the_gradient_of_the_whole(parts):
+def test_parts_have_the_gradient_of_the_whole(parts, training_seed):
     """The parts know 4 and 5, or 4, 3 and 2 coordinates: only the right shares give the mean over all nine."""
-    model, batch = make()
+    model, batch = make(training_seed)
     expected = loss_of(model, batch)
     gradients = torch.autograd.grad(expected, list(model.parameters()))
     with MicroBatches(model, parts, loss_of) as micro_batches:
@@ -38,8 +38,8 @@ def test_parts_have_the_gradient_of_the_whole(parts):
         torch.testing.assert_close(parameter.grad, gradient)
 
 
-def test_threads_and_turns_agree_with_batch_normalisation():
-    model, batch = make(batch_norm=True)
+def test_threads_and_turns_agree_with_batch_normalisation(training_seed):
+    model, batch = make(training_seed, batch_norm=True)
     with MicroBatches(model, 2, loss_of) as micro_batches:
         side_by_side = micro_batches.backward(batch)
         gradients = [parameter.grad.clone() for parameter in model.parameters()]
@@ -51,9 +51,9 @@ def test_threads_and_turns_agree_with_batch_normalisation():
         torch.testing.assert_close(parameter.grad, gradient)
 
 
-def test_running_statistics_are_those_of_the_first_part():
-    model, batch = make(batch_norm=True)
-    first, _ = make(batch_norm=True)
+def test_running_statistics_are_those_of_the_first_part(training_seed):
+    model, batch = make(training_seed, batch_norm=True)
+    first, _ = make(training_seed, batch_norm=True)
     first(batch["x"][::2])
     with MicroBatches(model, 2, loss_of) as micro_batches:
         micro_batches.backward(batch)
@@ -61,9 +61,9 @@ def test_running_statistics_are_those_of_the_first_part():
     assert model[1].num_batches_tracked == 1
 
 
-def test_copies_follow_the_optimizer():
+def test_copies_follow_the_optimizer(training_seed):
     """After a step the second thread works on the new parameters: its gradient is that of the whole again."""
-    model, batch = make()
+    model, batch = make(training_seed)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     with MicroBatches(model, 2, loss_of) as micro_batches:
         micro_batches.backward(batch)
@@ -75,8 +75,8 @@ def test_copies_follow_the_optimizer():
         torch.testing.assert_close(gradient, value)
 
 
-def test_threads_are_given_back():
-    model, batch = make()
+def test_threads_are_given_back(training_seed):
+    model, batch = make(training_seed)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -87,8 +87,8 @@ def test_threads_are_given_back():
         torch.set_num_threads(before)
 
 
-def test_an_error_in_a_part_reaches_the_caller():
-    model, batch = make()
+def test_an_error_in_a_part_reaches_the_caller(training_seed):
+    model, batch = make(training_seed)
     with pytest.raises(KeyError, match="y"), MicroBatches(model, 2, loss_of) as micro_batches:
         micro_batches.backward({name: tensor for name, tensor in batch.items() if name != "y"})
 
@@ -108,9 +108,9 @@ def test_prefetched_keeps_order_and_errors():
 
 
 @pytest.mark.parametrize("parts", [1, 2])
-def test_a_step_is_the_optimizers_own(parts):
-    model, batch = make()
-    other, _ = make()
+def test_a_step_is_the_optimizers_own(parts, training_seed):
+    model, batch = make(training_seed)
+    other, _ = make(training_seed)
     optimizer, expected = (torch.optim.AdamW(net.parameters(), lr=0.1) for net in (model, other))
     with MicroBatches(model, parts, loss_of) as micro_batches:
         micro_batches.backward(batch)
@@ -122,8 +122,8 @@ def test_a_step_is_the_optimizers_own(parts):
         assert torch.equal(parameter, twin)
 
 
-def test_a_step_takes_a_parts_share_of_the_cores():
-    model, _ = make()
+def test_a_step_takes_a_parts_share_of_the_cores(training_seed):
+    model, _ = make(training_seed)
     seen = []
 
     class Optimizer:

@@ -204,8 +204,8 @@ def test_workers_change_neither_coverage_nor_contents(store, mpii, workers):
     assert checksum == reference
 
 
-def test_a_network_trains_on_the_mix(store, mpii, tmp_path):
-    cfg = load_config("smoke", batch_size=4, epochs=2)
+def test_a_network_trains_on_the_mix(store, mpii, tmp_path, training_seed):
+    cfg = load_config("smoke", batch_size=4, epochs=2, seed=training_seed)
     model = train(cfg, StoreMix([store, mpii]), tmp_path / "run", torch.device("cpu"))
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
     assert len((tmp_path / "run/training.csv").read_text().splitlines()) == 1 + 6  # 3 steps a pass

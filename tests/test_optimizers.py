@@ -8,8 +8,8 @@ from ipr_lib.training.optimizers import Muon, Together, build_optimizer, orthogo
 
 
 @pytest.mark.parametrize("rows, columns", [(3, 5), (6, 4)])
-def test_orthogonal_keeps_vectors_and_evens_out_values(rows, columns):
-    generator = torch.Generator().manual_seed(0)
+def test_orthogonal_keeps_vectors_and_evens_out_values(rows, columns, training_seed):
+    generator = torch.Generator().manual_seed(training_seed)
     matrices = torch.randn(2, rows, columns, generator=generator) * torch.tensor([1e-4, 1e3])[:, None, None]
     result = orthogonal(matrices)
     assert result.shape == matrices.shape
@@ -69,8 +69,8 @@ def test_muon_gets_the_same_backbone_under_either_head():
     assert len(backbone_kernels(direct)) > 10
 
 
-def test_state_goes_on_where_it_was():
-    torch.manual_seed(1)
+def test_state_goes_on_where_it_was(training_seed):
+    torch.manual_seed(training_seed)
     first = PoseNet(build_backbone("small", 4), 2, 4, 8, 1)
     pictures = torch.randn(3, 3, 32, 32)
     one = build_optimizer("muon", first, 1e-2)

@@ -10,13 +10,17 @@ from ipr_lib.course import pipeline
 from ipr_lib.evaluation import evaluation, published, scoring
 from ipr_lib.files import InputError, read_json, write_json
 
-from .conftest import write_sequence
+from .conftest import TRAINING_SEED, write_sequence
 from .test_published import Net, checkpoint
 
 TINY = {
     "dataset": "made-up", "train_subjects": [1], "test_subjects": [9, 11], "train_step": 3, "test_step": 3, "batch_size": 2,
     "epochs": 1, "trunk_width": 4, "head_width": 8, "workers": 1,
 }
+
+
+def config():
+    return load_config("smoke", seed=TRAINING_SEED, **TINY)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,7 @@ def home(tmp_path_factory):
         for subject, action, subaction in ((1, 2, 1), (9, 2, 1), (9, 5, 2), (11, 2, 1), (11, 16, 2)):
             write_sequence(home / "data" / "made-up", subject, action, subaction)
         write_json(home / "data" / "made-up" / "capture.json", {"version": 1})
-        metrics = pipeline.evaluated(load_config("smoke", **TINY), home / "results")
+        metrics = pipeline.evaluated(config(), home / "results")
         yield home, home / "results" / metrics["run"], metrics
 
 
@@ -51,7 +55,7 @@ def test_runs_are_found_by_name_or_path(home):
 def test_a_checkpoint_brings_its_config(home, tmp_path):
     _, folder, _ = home
     model, cfg, path = scoring.open_run(folder)
-    assert cfg == load_config("smoke", **TINY) and path == folder / "checkpoint.pt" and not model.training
+    assert cfg == config() and path == folder / "checkpoint.pt" and not model.training
     copy = tmp_path / "other.pt"
     copy.write_bytes(path.read_bytes())
     other, _, found = scoring.open_run(folder, copy)
@@ -66,6 +70,7 @@ def test_a_checkpoint_brings_its_config(home, tmp_path):
         scoring.open_run(folder, copy)
 
 
+@pytest.mark.usefixtures("training_seed")
 def test_the_same_scores_as_the_run_has(home):
     _, folder, metrics = home
     content = scoring.score_run(folder)
@@ -90,7 +95,7 @@ def test_files_of_a_scoring(home):
     ]
     assert read_json(target / "metrics.json")["scores"]["n"] == 6 and content["subjects"] == [11]
     predictions = np.load(target / "predictions.npz")
-    _, test_store = pipeline.stores(load_config("smoke", **TINY))
+    _, test_store = pipeline.stores(config())
     assert set(test_store.columns["subject"][predictions["items"]]) == {11}
     again = evaluation.score_items(predictions["pred_cam_flip"], {
         name: test_store.columns[name][predictions["items"]] for name in ("joints_cam", "subject", "action", "subaction")
@@ -119,7 +124,7 @@ def test_a_network_of_other_data_is_refused(home):
 def test_published_is_scored_both_ways(tmp_path):
     torch.manual_seed(1)
     torch.save(checkpoint(Net("mks0601")), tmp_path / "snapshot_16.pth.tar")
-    cfg = load_config("smoke", **TINY)
+    cfg = config()
     content = scoring.score_published(tmp_path / "snapshot_16.pth.tar", cfg, tmp_path, texts=True)
     assert content["folder"] == tmp_path / f"published-mks0601-made-up-snapshot_16-{content['fingerprint'][:8]}"
     assert content["release"] == "mks0601"
@@ -149,7 +154,7 @@ def test_command(home, capsys):
     assert shown.startswith(f"# {folder.name}, checkpoint.pt") and "root depth assumed (" in shown and "## Per joint" in shown
     assert str(folder / "test" / "checkpoint-root-mean") in shown
     fields = [f"{name}={str(value).replace(' ', '')}" for name, value in TINY.items()]
-    assert main([*arguments, "--profile", "smoke", "--set", *fields]) == 0
+    assert main([*arguments, "--profile", "smoke", "--seed", str(TRAINING_SEED), "--set", *fields]) == 0
     shown = capsys.readouterr().out
     assert f"# {metrics['run']}" in shown and f"**{metrics['scores']['mpjpe']['frame_mean']:.1f} mm**" in shown
 
