@@ -43,12 +43,14 @@ def run(gpu_queue, monkeypatch, jobs, tmp_path, minutes):
 def test_stops_at_the_budget_and_goes_on(gpu_queue, monkeypatch, tmp_path, capsys):
     jobs = [job(gpu_queue, "slow", tmp_path, counts(tmp_path)),
             job(gpu_queue, "quick", tmp_path, f"open({str(tmp_path / 'quick.json')!r}, 'w').write('{{\"score\": 5}}')")]
-    # The first two sleep their budget out; the third needs as long as Python takes to start on a busy machine.
-    for state, minutes in (("stopped at the budget", 0.06), ("stopped at the budget", 0.06), ("done", 1)):
-        assert not run(gpu_queue, monkeypatch, jobs, tmp_path, minutes)
-        table = capsys.readouterr().out
-        assert state in table.splitlines()[1]
-    assert "12.3 mm" in table
+    marks = tmp_path / "marks"
+    # Two starts sleep their budget out; where Python is slow to start, on a busy machine, more starts than two are stopped.
+    while not marks.exists() or len(marks.read_text()) < 2:
+        assert not run(gpu_queue, monkeypatch, jobs, tmp_path, minutes=0.06)
+        assert "stopped at the budget" in capsys.readouterr().out.splitlines()[1]
+    assert not run(gpu_queue, monkeypatch, jobs, tmp_path, minutes=1)
+    table = capsys.readouterr().out
+    assert "done" in table.splitlines()[1] and "12.3 mm" in table
     run(gpu_queue, monkeypatch, jobs, tmp_path, minutes=0.2)
     assert "done before" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "slow.json").read_text()) == {"score": 12.34}
