@@ -22,6 +22,7 @@ from ipr_lib.training import log as training_log
 from ipr_lib.training.log import TrainingLog, item_names
 from ipr_lib.training.microbatches import MicroBatches
 
+from .conftest import THREADS, TRAINING_SEED
 from .test_mixing import people_store
 
 TINY = dict(crop_px=64, depth_bins=8, trunk="small", trunk_width=4, head_width=8, deconvolutions=2, batch_size=2, epochs=12)
@@ -32,7 +33,7 @@ MOMENTS = {"step": (MicroBatches, "backward"), "save": (torch, "save"), "name": 
 
 
 def config(**changes):
-    return load_config("smoke", **TINY | changes)
+    return load_config("smoke", seed=TRAINING_SEED, **TINY | changes)
 
 
 def die_at(moment, calls):
@@ -53,7 +54,7 @@ def die_at(moment, calls):
 
 def killed_again_and_again(store_path, folder):
     """Begin a run KILLS times, each time killed at a moment drawn at random; prints the step that each got to."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     training_loop.SECONDS_BETWEEN_CHECKPOINTS = -1  # one at every step
     rng, steps = np.random.default_rng(0), []
     for kill in range(KILLS):
@@ -70,6 +71,7 @@ def killed_again_and_again(store_path, folder):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.usefixtures("training_seed")
 def test_a_run_killed_ten_times_ends_with_the_weights_of_an_undisturbed_one(store, tmp_path):
     engine.train(config(), store, tmp_path / "calm", CPU)
     result = subprocess.run(
@@ -108,6 +110,7 @@ def test_the_last_and_the_best_are_kept(store, tmp_path, monkeypatch):
     checkpoints.load_checkpoint(tmp_path / checkpoints.CHECKPOINT, config(epochs=3, batch_size=3, micro_batches=1), model)
 
 
+@pytest.mark.usefixtures("training_seed")
 def test_validation_is_the_score_of_the_store(store, tmp_path):
     cfg = config(epochs=1, batch_size=3, micro_batches=1)
     model = engine.train(cfg, store, tmp_path, CPU, validation=store)
@@ -166,6 +169,7 @@ def test_items_of_mixed_sets_have_names(store, tmp_path):
     assert names[1:] == ["people: picture 100, person 0", "people: picture 101, person 1"]
 
 
+@pytest.mark.usefixtures("training_seed")
 def test_clipping_bounds_the_gradient(store, tmp_path, monkeypatch):
     norms = []
     clip = torch.nn.utils.clip_grad_norm_

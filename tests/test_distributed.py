@@ -21,6 +21,8 @@ from ipr_lib.geometry.transforms import Augmentation
 from ipr_lib.training import checkpoints, distributed, engine
 from ipr_lib.training.distributed import GroupBatchNorm, ShardedKeys, SomeKeys, gathered
 
+from .conftest import THREADS, TRAINING_SEED
+
 REPOSITORY = Path(__file__).parents[1]
 TINY = dict(crop_px=64, depth_bins=8, trunk="small", trunk_width=4, head_width=8, deconvolutions=2, batch_size=6, epochs=3)
 # What each way of sharing a batch out must agree with: the parts of one process, or the whole batch.
@@ -32,7 +34,7 @@ WAYS = {
 
 
 def config(**changes):
-    return load_config("smoke", **TINY | dict(optimizer="adamw", learning_rate=1e-3) | changes)
+    return load_config("smoke", seed=TRAINING_SEED, **TINY | dict(optimizer="adamw", learning_rate=1e-3) | changes)
 
 
 def predict(model, store, cfg):
@@ -44,7 +46,7 @@ def predict(model, store, cfg):
 
 def work(store_path, folder):
     """What each of the two processes does; run by torchrun, see below."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     store, folder = open_store(store_path), Path(folder)
     with distributed.process_group() as device:
         for way, (changes, _) in WAYS.items():
@@ -91,6 +93,7 @@ def two(store, tmp_path):
     return tmp_path / "two"
 
 
+@pytest.mark.usefixtures("training_seed")
 def test_two_processes_do_what_one_does(two, store, tmp_path):
     """Losses to float tolerance, with and without synchronous batch norm; predictions to the last bit."""
     assert (two / "done0").exists() and (two / "done1").exists()
