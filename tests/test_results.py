@@ -118,7 +118,14 @@ def test_published_averages(label, action_mean):
 
 # --- circumstances ---
 
-def test_device_and_commit_are_named():
+def test_a_limit_on_the_instructions_is_named(monkeypatch):
+    """It costs a training half of its speed, so minutes mean nothing without it."""
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert results.device_name(torch.device("cpu")).endswith(f"{torch.get_num_threads()} threads, limited to AVX2")
+
+
+def test_device_and_commit_are_named(monkeypatch):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     import torch
 
     assert results.device_name(torch.device("cpu")).endswith(f"{torch.get_num_threads()} threads")

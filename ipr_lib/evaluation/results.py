@@ -1,5 +1,6 @@
 """`metrics.json` in, tables out. Taught in notebooks/11_reproduction.ipynb."""
 
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -127,7 +128,7 @@ def commit():
 
 
 def device_name(device):
-    """The device in words: the GPU's name, or the processor's with the number of threads in use."""
+    """The device in words: the GPU's name, or the processor's with the threads in use and a limit on its instructions."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     model = platform.processor() or platform.machine()
@@ -139,7 +140,9 @@ def device_name(device):
         )
     except OSError:
         model = model or "unknown processor"  # not Linux: the platform's own word must do
-    return f"{model}, {torch.get_num_threads()} threads"
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    limited = f", limited to {limit}" if limit else ""
+    return f"{model}, {torch.get_num_threads()} threads{limited}"
 
 
 ACTION_HEADER = ["mm", *SHORT_ACTIONS, "frame mean", "action mean"]
