@@ -120,6 +120,8 @@ def test_published_averages(label, action_mean):
 
 def test_a_limit_on_the_instructions_is_named(monkeypatch):
     """It costs a training half of its speed, so minutes mean nothing without it."""
+    import torch
+
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     assert results.device_name(torch.device("cpu")).endswith(f"{torch.get_num_threads()} threads, limited to AVX2")
 
