@@ -69,8 +69,10 @@ notebooks: env  ## run every notebook with PROFILE, data and training included
 exercises: env  ## write each notebook's exercises from notebooks/solutions
 	@$(BIN)/python -m ipr_lib exercises
 
-lint: env  ## ruff on code and notebooks
+lint: env  ## mistakes, format and spelling of code, notebooks and pages
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check ipr_lib benchmarks book
+	@git ls-files '*.py' '*.md' '*.ipynb' '*.js' '*.yml' Makefile | xargs $(BIN)/codespell --toml pyproject.toml
 
 lab: env  ## JupyterLab, opened at the first notebook
 	@mkdir -p .venv/share/jupyter/lab/settings && cp book/overrides.json .venv/share/jupyter/lab/settings/
