@@ -23,7 +23,7 @@ from ipr_lib.config import load_config
 from ipr_lib.evaluation.results import device_name
 from ipr_lib.evaluation.tables import markdown_table
 from ipr_lib.integral import losses
-from ipr_lib.training.engine import build_model
+from ipr_lib.run import build_network
 
 JOINTS = 18
 
@@ -59,7 +59,7 @@ def measure(batch, side, rounds):
 def network(profile, rounds):
     """Least processor time of a profile's network, forward and backward, ms a picture; and the shape of its volume."""
     cfg = load_config(profile)
-    model, crops = build_model(cfg), torch.randn(16, 3, cfg.crop_px, cfg.crop_px)
+    model, crops = build_network(cfg), torch.randn(16, 3, cfg.crop_px, cfg.crop_px)
     best = float("inf")
     for _ in range(rounds):
         start = time.process_time()

@@ -33,7 +33,7 @@ from ipr_lib.files import write_json  # noqa: E402
 from ipr_lib.integral.blocks import release_memory  # noqa: E402
 from ipr_lib.integral.expectation import soft_argmax  # noqa: E402
 from ipr_lib.integral.losses import soft_argmax_loss  # noqa: E402
-from ipr_lib.training.engine import default_device  # noqa: E402
+from ipr_lib.run import default_device  # noqa: E402
 
 JOINTS = 18
 PLAIN, COMPILED, DSNTNN, OURS, LOSS = "plain", "compiled", "dsntnn", "ours", "ours, loss"

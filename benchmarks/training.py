@@ -4,7 +4,7 @@
 
 All data are made here, in a temporary folder, from the built-in capture. The plain loop is what public code does: worker
 processes decode whole 1000 x 1000 JPEGs, cut the crop out and turn it into floats; float32, planes in NCHW order, AdamW
-parameter by parameter, a softmax over the flattened volume, the loss read at every step. Ours is what `engine.train` runs:
+parameter by parameter, a softmax over the flattened volume, the loss read at every step. Ours is what `train_run` runs:
 crop store, colour on the device, micro-batches, fused AdamW, on a GPU channels-last and the profile's precision.
 
 Ways take turns; times are of the clock, for both work in several threads, and the machine's load is printed beside them.
@@ -38,8 +38,8 @@ from ipr_lib.files import write_json
 from ipr_lib.geometry.transforms import compose_affine, crop_affine, draw_augmentation
 from ipr_lib.integral.losses import integral_loss
 from ipr_lib.integral.methods import INTEGRAL
+from ipr_lib.run import build_augmentation, build_network, default_device
 from ipr_lib.studio import write_capture
-from ipr_lib.training import engine
 from ipr_lib.training.microbatches import MicroBatches
 from ipr_lib.training.optimizers import build_optimizer
 from ipr_lib.training.precision import autocast, memory_format, resolved
@@ -57,7 +57,7 @@ class PlainDataset(Dataset):
         self.dataset = CropDataset(
             store, cfg.crop_px, cfg.depth_mm
         )  # its targets; they cost next to nothing
-        self.crop_px, self.augmentation = cfg.crop_px, engine.build_augmentation(cfg)
+        self.crop_px, self.augmentation = cfg.crop_px, build_augmentation(cfg)
         self.paths = [str(layout.item_path(root, self.columns, item)) for item in range(len(store))]
 
     def __len__(self):
@@ -103,7 +103,7 @@ class Plain:
 
     def __init__(self, cfg, root, store, device, workers):
         self.cfg, self.device = cfg, device
-        self.model = engine.build_model(cfg).to(device).train()
+        self.model = build_network(cfg).to(device).train()
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=cfg.learning_rate, foreach=False, fused=False
         )
@@ -149,18 +149,18 @@ class Plain:
 
 
 class Ours:
-    """The parts of `engine.train`."""
+    """The parts of `train_run`."""
 
     def __init__(self, cfg, store, device, workers):
         self.cfg, self.device = cfg, device
         cuda = device.type == "cuda"
         self.model = (
-            engine.build_model(cfg)
+            build_network(cfg)
             .to(device, memory_format=memory_format(cfg.precision, device))
             .train()
         )
         self.optimizer = build_optimizer("adamw", self.model, cfg.learning_rate)
-        self.dataset = CropDataset(store, cfg.crop_px, cfg.depth_mm, engine.build_augmentation(cfg))
+        self.dataset = CropDataset(store, cfg.crop_px, cfg.depth_mm, build_augmentation(cfg))
         keys = BatchKeys(len(store), cfg.batch_size, epochs=100_000)
         self.loader = (
             batches(self.dataset, keys, workers)
@@ -286,7 +286,7 @@ def matrix_rate(device, precision):
 def step_flops(cfg):
     """Floating-point operations of the network, forward and backward, for one crop."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        engine.build_model(cfg)(torch.zeros(1, 3, cfg.crop_px, cfg.crop_px)).sum().backward()
+        build_network(cfg)(torch.zeros(1, 3, cfg.crop_px, cfg.crop_px)).sum().backward()
     return counter.get_total_flops()
 
 
@@ -318,7 +318,7 @@ def main():
         profile, actions, cameras = "smoke", (2,), layout.CAMERAS[:2]
         options.turns, options.steps, options.frames, options.large = 2, 2, 41, 48
     cfg = load_config(profile, optimizer="adamw", pretrained=False)
-    device = engine.default_device()
+    device = default_device()
     result = {"profile": profile, "device": device_name(device), "commit": commit(), "ways": {}}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch, "capture")

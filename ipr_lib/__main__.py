@@ -12,8 +12,10 @@ from .experiment import plan as compare_plan
 from .experiment import verdicts
 from .files import InputError
 from .prepare import command as prepare_command
+from .run import default_device
 from .studio import write_motion, write_sheet
-from .training import distributed, engine
+from .training import distributed
+from .training.checkpoints import CHECKPOINT
 
 
 def main(arguments=None):
@@ -330,7 +332,7 @@ def _train(options):
     if options.resume:
         if folder is None:
             raise InputError("--resume goes with --run NAME, whose checkpoint brings the config")
-        saved = scoring.checkpoint_config(folder / engine.CHECKPOINT)
+        saved = scoring.checkpoint_config(folder / CHECKPOINT)
         if (
             options.profile is None
         ):  # else the config is stated in full, and training refuses one that is not the run's
@@ -413,7 +415,7 @@ def _predict(options):
             raise InputError(f"--{name} {getattr(options, name)}: expected a number above 0")
     box = parse_box(options.box) if options.box else None
     model, cfg, line = load_reference(_load(options), options.results_dir)
-    device = engine.default_device()
+    device = default_device()
     print(f"{line}; on {results.device_name(device)}")
     detector = None
     if box is None and not options.whole:

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from ipr_lib import run
 from ipr_lib.config import load_config
 from ipr_lib.data.mixing import StoreMix
 from ipr_lib.data.store import open_store
+from ipr_lib.evaluation import metrics
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import MPII
-from ipr_lib.training import checkpoints, engine, training_loop
+from ipr_lib.training import checkpoints, training_loop
 from ipr_lib.training import log as training_log
 from ipr_lib.training.log import TrainingLog, item_names
 from ipr_lib.training.microbatches import MicroBatches
@@ -61,11 +63,11 @@ def killed_again_and_again(store_path, folder):
         moment, calls = list(MOMENTS)[kill % len(MOMENTS)], int(rng.integers(2, 6))
         if (child := os.fork()) == 0:
             die_at(moment, calls)
-            engine.train(config(), open_store(store_path), folder, CPU)
+            run.train_run(config(), open_store(store_path), folder, CPU)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, f"kill {kill} at {moment} came too late"
-        path = Path(folder) / engine.CHECKPOINT
+        path = Path(folder) / checkpoints.CHECKPOINT
         steps.append(torch.load(path, weights_only=True)["step"] if path.exists() else 0)
     print(json.dumps(steps))
 
@@ -73,7 +75,7 @@ def killed_again_and_again(store_path, folder):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.usefixtures("training_seed")
 def test_a_run_killed_ten_times_ends_with_the_weights_of_an_undisturbed_one(store, tmp_path):
-    engine.train(config(), store, tmp_path / "calm", CPU)
+    run.train_run(config(), store, tmp_path / "calm", CPU)
     result = subprocess.run(
         [sys.executable, "-m", "tests.test_checkpoints", str(store.path), str(tmp_path / "killed")],
         cwd=Path(__file__).parents[1], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -81,8 +83,8 @@ def test_a_run_killed_ten_times_ends_with_the_weights_of_an_undisturbed_one(stor
     assert result.returncode == 0, result.stderr[-3000:]
     steps = json.loads(result.stdout.splitlines()[-1])
     assert len(steps) == KILLS and steps == sorted(steps) and 0 < steps[-1] < 36
-    engine.train(config(), store, tmp_path / "killed", CPU)
-    calm, killed = (torch.load(tmp_path / name / engine.CHECKPOINT, weights_only=True) for name in ("calm", "killed"))
+    run.train_run(config(), store, tmp_path / "killed", CPU)
+    calm, killed = (torch.load(tmp_path / name / checkpoints.CHECKPOINT, weights_only=True) for name in ("calm", "killed"))
     for name, tensor in calm["network"].items():
         assert torch.equal(tensor, killed["network"][name]), name
     assert [row["loss"] for row in calm["log"]] == [row["loss"] for row in killed["log"]]
@@ -97,10 +99,10 @@ def test_the_last_and_the_best_are_kept(store, tmp_path, monkeypatch):
     scores = iter([300.0, 100.0, 200.0])
     monkeypatch.setattr(training_loop.TrainingLoop, "_validated", lambda run: next(scores))
     cfg = config(epochs=3, keep_checkpoints=2, batch_size=3, micro_batches=1)
-    engine.train(cfg, store, tmp_path, CPU, validation=store)
+    run.train_run(cfg, store, tmp_path, CPU, validation=store)
     names = sorted(path.name for path in tmp_path.glob("*.pt"))
     assert names == ["best.pt", "checkpoint-00000005.pt", "checkpoint-00000006.pt", "checkpoint.pt"]
-    model = engine.build_model(cfg)
+    model = run.build_network(cfg)
     best = checkpoints.load_checkpoint(tmp_path / checkpoints.BEST, cfg, model)
     assert best["step"] == 4 and best["best"] == 100.0  # two steps an epoch
     last = checkpoints.load_checkpoint(tmp_path / checkpoints.CHECKPOINT, cfg, model)
@@ -113,9 +115,11 @@ def test_the_last_and_the_best_are_kept(store, tmp_path, monkeypatch):
 @pytest.mark.usefixtures("training_seed")
 def test_validation_is_the_score_of_the_store(store, tmp_path):
     cfg = config(epochs=1, batch_size=3, micro_batches=1)
-    model = engine.train(cfg, store, tmp_path, CPU, validation=store)
-    state = checkpoints.load_checkpoint(tmp_path / engine.CHECKPOINT, cfg, engine.build_model(cfg))
-    expected = engine.evaluate(engine.predict_store(model, store, cfg)["pred_cam"], store)["mpjpe"]["frame_mean"]
+    model = run.train_run(cfg, store, tmp_path, CPU, validation=store)
+    state = checkpoints.load_checkpoint(tmp_path / checkpoints.CHECKPOINT, cfg, run.build_network(cfg))
+    expected = metrics.score(
+        run.predict_run(model, store, cfg)["pred_cam"], store.columns["joints_cam"], store.columns["action"], 17
+    )["mpjpe"]["frame_mean"]
     assert state["log"][-1]["validation_mpjpe"] == expected == state["best"]
 
 
@@ -123,7 +127,7 @@ def test_random_states_come_back(store, tmp_path):
     random.seed(1)
     before = checkpoints.random_states()
     drawn = random.random(), np.random.random(), torch.rand(2).tolist()  # noqa: NPY002 - the global one is meant
-    cfg, model = config(), engine.build_model(config())
+    cfg, model = config(), run.build_network(config())
     checkpoints.save_checkpoint(
         tmp_path / "a.pt", cfg, model, torch.optim.AdamW(model.parameters()), {"step": 1, "seconds": 0.0, "log": []}
     )
@@ -139,7 +143,7 @@ def test_random_states_come_back(store, tmp_path):
 
 def test_fields_younger_than_the_checkpoint_had_their_defaults(tmp_path):
     cfg = config()
-    model = engine.build_model(cfg)
+    model = run.build_network(cfg)
     path = tmp_path / "old.pt"
     checkpoints.save_checkpoint(path, cfg, model, torch.optim.AdamW(model.parameters()), {"step": 1, "seconds": 0.0, "log": []})
     content = torch.load(path, weights_only=True)
@@ -153,9 +157,9 @@ def test_fields_younger_than_the_checkpoint_had_their_defaults(tmp_path):
 def test_a_loss_that_is_not_finite_names_its_pictures(store, tmp_path):
     cfg = config(learning_rate=1e30, schedule="steps")
     with pytest.raises(InputError, match=r"Try learning_rate=0\.001 or warmup_steps=500 or clip_gradient=1\.0"):
-        engine.train(cfg, store, tmp_path, CPU)
+        run.train_run(cfg, store, tmp_path, CPU)
     content = json.loads((tmp_path / training_loop.NOT_FINITE).read_text())
-    keys = list(engine.training_keys(store, 2, 12, cfg.seed))
+    keys = list(run.training_keys(store, 2, 12, cfg.seed))
     assert content["items"] == keys[content["step"]][2].tolist() and len(content["pictures"]) == 2
     folder = "s_01_act_02_subact_01_ca_01"
     assert item_names(store, [1]) == [f"prepared/{folder}/{folder}_000004.jpg"]
@@ -180,7 +184,7 @@ def test_clipping_bounds_the_gradient(store, tmp_path, monkeypatch):
         return norm
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", spy)
-    engine.train(config(epochs=1, clip_gradient=1e-3), store, tmp_path, CPU)
+    run.train_run(config(epochs=1, clip_gradient=1e-3), store, tmp_path, CPU)
     assert len(norms) == 3 and all(before > 1e-3 and after <= 1.001e-3 for before, after in norms)
 
 

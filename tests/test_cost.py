@@ -2,33 +2,32 @@
 
 import dataclasses
 
+from ipr_lib import run
 from ipr_lib.config import load_config
 from ipr_lib.network import count_parameters
-from ipr_lib.training import cost
-from ipr_lib.training.engine import build_model
 
 
 def test_pictures_of_a_capture():
     cfg = load_config("smoke", train_subjects=[1, 5], capture_actions=[2, 3, 4], capture_frames=81)  # 1 take, 2 cameras
-    assert (cost.pictures(cfg, "train"), cost.pictures(cfg, "test")) == (2 * 3 * 2 * 3, 2 * 3 * 2 * 2)  # 0, 40, 80; 0, 64
+    assert (run.picture_count(cfg, "train"), run.picture_count(cfg, "test")) == (2 * 3 * 2 * 3, 2 * 3 * 2 * 2)  # 0, 40, 80; 0, 64
 
 
 def test_real_counts_and_mixing():
     full = load_config("full")
-    assert (cost.pictures(full, "train"), cost.pictures(full, "test")) == (312_188, 8_695)
-    assert cost.pictures(load_config("full", train_step=50), "train") == 31_219
+    assert (run.picture_count(full, "train"), run.picture_count(full, "test")) == (312_188, 8_695)
+    assert run.picture_count(load_config("full", train_step=50), "train") == 31_219
     alone = dataclasses.replace(full, mix=())
-    assert cost.crops_seen(alone) == 312_188 // full.batch_size * full.batch_size * full.epochs
-    assert abs(cost.crops_seen(full) - 2 * cost.crops_seen(alone)) <= full.batch_size * full.epochs
+    assert run.crops_seen(alone) == 312_188 // full.batch_size * full.batch_size * full.epochs
+    assert abs(run.crops_seen(full) - 2 * run.crops_seen(alone)) <= full.batch_size * full.epochs
 
 
 def test_work_is_weights_times_places():
     """Each weight of a 1 x 1 output layer and of every convolution is used once a place, twice counted."""
     cfg = load_config("smoke")
-    model, forward = build_model(cfg), cost.work_per_crop(cfg, training=False)
+    model, forward = run.build_network(cfg), run.work_per_crop(cfg, training=False)
     assert forward > 2 * count_parameters(model)
-    assert 2.5 * forward < cost.work_per_crop(cfg) < 3 * forward  # the first layer hands nothing back to the pixels
+    assert 2.5 * forward < run.work_per_crop(cfg) < 3 * forward  # the first layer hands nothing back to the pixels
     last = model.final
-    wider = cost.work_per_crop(load_config("smoke", depth_bins=2 * cfg.depth_bins), training=False)
+    wider = run.work_per_crop(load_config("smoke", depth_bins=2 * cfg.depth_bins), training=False)
     places = cfg.volume_shape[1] * cfg.volume_shape[2]
     assert wider - forward == 2 * last.weight.numel() * places

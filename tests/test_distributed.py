@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from ipr_lib import run
 from ipr_lib.__main__ import main
 from ipr_lib.config import load_config
 from ipr_lib.data.datasets import BatchKeys, CropDataset
 from ipr_lib.data.store import open_store
-from ipr_lib.evaluation import evaluation
+from ipr_lib.evaluation import evaluation, prediction
 from ipr_lib.files import InputError
 from ipr_lib.geometry.transforms import Augmentation
-from ipr_lib.training import checkpoints, distributed, engine
+from ipr_lib.training import checkpoints, distributed
 from ipr_lib.training.distributed import GroupBatchNorm, ShardedKeys, SomeKeys, gathered
 
 from .conftest import THREADS, TRAINING_SEED
@@ -39,8 +40,8 @@ def config(**changes):
 
 def predict(model, store, cfg):
     """Batches of four and of two: the second process has one to do."""
-    return evaluation.predict_looks(
-        lambda crops: engine.predict(model, crops, cfg), store, evaluation.tell(store), cfg.crop_px, batch_size=4
+    return prediction.predict_store(
+        lambda crops: run.predict_crops(model, crops, cfg), store, evaluation.tell(store), cfg.crop_px, batch_size=4
     )
 
 
@@ -50,7 +51,7 @@ def work(store_path, folder):
     store, folder = open_store(store_path), Path(folder)
     with distributed.process_group() as device:
         for way, (changes, _) in WAYS.items():
-            model = engine.train(config(**changes), store, folder / way, device, validation=store)
+            model = run.train_run(config(**changes), store, folder / way, device, validation=store)
             torch.save(model.state_dict(), folder / way / f"rank{distributed.rank()}.pt")
         with distributed.first_alone():
             if distributed.rank() == 0:
@@ -99,9 +100,9 @@ def test_two_processes_do_what_one_does(two, store, tmp_path):
     assert (two / "done0").exists() and (two / "done1").exists()
     cpu = torch.device("cpu")
     for way, (_, alone) in WAYS.items():
-        model = engine.train(config(**alone), store, tmp_path / "one" / way, cpu, validation=store)
+        model = run.train_run(config(**alone), store, tmp_path / "one" / way, cpu, validation=store)
         first, second = (
-            torch.load(folder / way / engine.CHECKPOINT, weights_only=True) for folder in (two, tmp_path / "one")
+            torch.load(folder / way / checkpoints.CHECKPOINT, weights_only=True) for folder in (two, tmp_path / "one")
         )
         assert len(first["log"]) == len(second["log"]) == 3
         for a, b in zip(first["log"], second["log"]):
@@ -113,7 +114,7 @@ def test_two_processes_do_what_one_does(two, store, tmp_path):
                 assert torch.equal(state[name], tensor), f"{way}, process {rank}: {name}"
         assert first["log"][-1]["validation_mpjpe"] == pytest.approx(second["log"][-1]["validation_mpjpe"], rel=0.02)
     cfg = config(**WAYS["clipped"][0])
-    checkpoints.load_checkpoint(two / "clipped" / engine.CHECKPOINT, cfg, model)
+    checkpoints.load_checkpoint(two / "clipped" / checkpoints.CHECKPOINT, cfg, model)
     alone = predict(model.eval(), store, cfg)
     for rank in (0, 1):
         together = np.load(two / f"predictions{rank}.npz")
@@ -240,14 +241,14 @@ def test_batches_that_cannot_be_shared_out(store, tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "size", lambda: 4)
     monkeypatch.setattr(distributed, "summed", lambda tensor: 4 * tensor)
     with pytest.raises(InputError, match="batch_size=6: expected a multiple of 4 processes times 1 parts"):
-        engine.train(config(), store, tmp_path, torch.device("cpu"))
+        run.train_run(config(), store, tmp_path, torch.device("cpu"))
 
 
 def test_machines_that_share_no_disk(store, tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "size", lambda: 2)
     monkeypatch.setattr(distributed, "summed", lambda tensor: 2 * tensor + 7)  # the other has found a checkpoint
     with pytest.raises(InputError, match="is at step 0 for this process and at another for others; several machines need"):
-        engine.train(config(), store, tmp_path, torch.device("cpu"))
+        run.train_run(config(), store, tmp_path, torch.device("cpu"))
 
 
 if __name__ == "__main__":

@@ -5,15 +5,18 @@ import pytest
 import torch
 
 from ipr_lib import network as models
+from ipr_lib import run
 from ipr_lib.config import load_config
 from ipr_lib.data import datasets
 from ipr_lib.data.datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise, tint
+from ipr_lib.evaluation import evaluation, prediction
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import HUMAN36M
 from ipr_lib.geometry.transforms import Augmentation, apply_affine, draw_augmentation
 from ipr_lib.integral.grid import soft_argmax
 from ipr_lib.integral.losses import integral_loss
-from ipr_lib.training import engine
+from ipr_lib.integral.methods import decode_expectation
+from ipr_lib.training import checkpoints
 
 TINY = dict(crop_px=64, depth_bins=8, trunk="small", trunk_width=4, head_width=8,
             deconvolutions=2, batch_size=2, epochs=4, workers=0)
@@ -167,7 +170,7 @@ def test_every_backbone_gives_a_volume(name, width, deconvolutions):
 def test_config_knows_the_shape_of_the_volume(cfg):
     for changes in (dict(), dict(trunk="resnet18", deconvolutions=3, crop_px=96), dict(deconvolutions=2)):
         other = dataclasses.replace(cfg, **changes)
-        volume = engine.build_model(other).eval()(torch.zeros(1, 3, other.crop_px, other.crop_px))
+        volume = run.build_network(other).eval()(torch.zeros(1, 3, other.crop_px, other.crop_px))
         assert volume.shape[2:] == other.volume_shape
 
 
@@ -194,12 +197,12 @@ def test_missing_imagenet_weights_say_where_to_put_them(tmp_path, monkeypatch):
 
 def test_overfits_a_few_crops(store, training_seed):
     cfg = load_config("smoke", seed=training_seed, **TINY | dict(trunk_width=8, head_width=32, learning_rate=5e-3))
-    model = engine.build_model(cfg)
+    model = run.build_network(cfg)
     batch = CropDataset(store, 64, 2000.0)[0, 0, np.arange(6)]
     optimizer = torch.optim.Adam(model.parameters(), lr=cfg.learning_rate)
     losses = []
     for _ in range(250):
-        joints = engine.decode(model(normalise(batch["crops"])), 64, 2000.0)
+        joints = decode_expectation(model(normalise(batch["crops"])), 64, 2000.0)
         loss = integral_loss(joints, batch["joints"], batch["weights"], (64, 64, 2000.0))
         optimizer.zero_grad()
         loss.backward()
@@ -209,55 +212,55 @@ def test_overfits_a_few_crops(store, training_seed):
 
 
 def test_finished_run_is_not_trained_again(cfg, store, tmp_path):
-    first = engine.train(cfg, store, tmp_path)
-    stamp = (tmp_path / engine.CHECKPOINT).stat().st_mtime_ns
-    second = engine.train(dataclasses.replace(cfg, workers=3), store, tmp_path)
-    assert (tmp_path / engine.CHECKPOINT).stat().st_mtime_ns == stamp and not second.training
+    first = run.train_run(cfg, store, tmp_path)
+    stamp = (tmp_path / checkpoints.CHECKPOINT).stat().st_mtime_ns
+    second = run.train_run(dataclasses.replace(cfg, workers=3), store, tmp_path)
+    assert (tmp_path / checkpoints.CHECKPOINT).stat().st_mtime_ns == stamp and not second.training
     for a, b in zip(first.state_dict().values(), second.state_dict().values()):
         assert torch.equal(a, b)
 
 
 def test_checkpoint_of_another_config_or_architecture_is_refused(cfg, store, tmp_path):
-    engine.train(cfg, store, tmp_path)
-    before = (tmp_path / engine.CHECKPOINT).read_bytes()
+    run.train_run(cfg, store, tmp_path)
+    before = (tmp_path / checkpoints.CHECKPOINT).read_bytes()
     with pytest.raises(InputError, match="trained with trunk_width=4, this run asks for trunk_width=6"):
-        engine.train(dataclasses.replace(cfg, trunk_width=6), store, tmp_path)
-    content = torch.load(tmp_path / engine.CHECKPOINT, weights_only=True)
+        run.train_run(dataclasses.replace(cfg, trunk_width=6), store, tmp_path)
+    content = torch.load(tmp_path / checkpoints.CHECKPOINT, weights_only=True)
     content["network"].pop("final.bias")
     torch.save(content, tmp_path / "odd.pt")
     with pytest.raises(InputError, match="odd.pt holds another architecture"):
-        engine.load_checkpoint(tmp_path / "odd.pt", cfg, engine.build_model(cfg))
-    assert (tmp_path / engine.CHECKPOINT).read_bytes() == before
+        checkpoints.load_checkpoint(tmp_path / "odd.pt", cfg, run.build_network(cfg))
+    assert (tmp_path / checkpoints.CHECKPOINT).read_bytes() == before
 
 
 @pytest.mark.parametrize("keep", [0, 100, 4000])
 def test_damaged_checkpoints_are_refused(cfg, store, tmp_path, keep):
-    engine.train(cfg, store, tmp_path)
-    path = tmp_path / engine.CHECKPOINT
+    run.train_run(cfg, store, tmp_path)
+    path = tmp_path / checkpoints.CHECKPOINT
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(InputError, match="checkpoint.pt is not a whole checkpoint"):
-        engine.train(cfg, store, tmp_path)
+        run.train_run(cfg, store, tmp_path)
     with pytest.raises(InputError, match="none.pt is missing"):
-        engine.load_checkpoint(tmp_path / "none.pt", cfg, engine.build_model(cfg))
+        checkpoints.load_checkpoint(tmp_path / "none.pt", cfg, run.build_network(cfg))
 
 
 def test_exploding_loss_stops_with_advice(cfg, store, tmp_path):
     with pytest.raises(InputError, match="loss is not finite at step .* Try learning_rate="):
-        engine.train(dataclasses.replace(cfg, learning_rate=1e30, warmup_steps=0, schedule="steps"), store, tmp_path)
+        run.train_run(dataclasses.replace(cfg, learning_rate=1e30, warmup_steps=0, schedule="steps"), store, tmp_path)
 
 
 def test_too_few_items_for_a_batch(cfg, store, tmp_path):
     with pytest.raises(InputError, match="holds 6 items, fewer than one batch of 8"):
-        engine.train(dataclasses.replace(cfg, batch_size=8), store, tmp_path)
+        run.train_run(dataclasses.replace(cfg, batch_size=8), store, tmp_path)
 
 
 def test_schedules_by_hand(cfg):
     steps = dataclasses.replace(cfg, schedule="steps", epochs=20, lr_drops=(15, 17), learning_rate=1.0, warmup_steps=0)
-    rates = [engine.learning_rate(steps, epoch * 10 + 9, 10) for epoch in range(20)]
+    rates = [run.learning_rate(steps, epoch * 10 + 9, 10) for epoch in range(20)]
     np.testing.assert_allclose(rates, [1] * 15 + [0.1] * 2 + [0.01] * 3)
     cosine = dataclasses.replace(steps, schedule="cosine", warmup_steps=3)
-    assert engine.learning_rate(cosine, 100, 10) == pytest.approx(0.5)
-    assert [engine.learning_rate(cosine, step, 1000) for step in range(3)] == pytest.approx([0.25, 0.5, 0.75], rel=1e-3)
+    assert run.learning_rate(cosine, 100, 10) == pytest.approx(0.5)
+    assert [run.learning_rate(cosine, step, 1000) for step in range(3)] == pytest.approx([0.25, 0.5, 0.75], rel=1e-3)
 
 
 # --- prediction ---
@@ -279,15 +282,15 @@ def test_prediction_and_flip_test_find_the_bright_spot(cfg):
     crops[0, 8:12, 20:24] = 255  # cell (5, 2)
     crops[1, 40:44, 60:64] = 255  # cell (15, 10)
     for flip_test in (False, True):
-        joints = engine.predict(Ruler(), crops, cfg, flip_test)
+        joints = run.predict_crops(Ruler(), crops, cfg, flip_test)
         np.testing.assert_allclose(joints[0, 3], [5.5 * 4 - 0.5, 2.5 * 4 - 0.5, 0], atol=1e-3)
         np.testing.assert_allclose(joints[1, 17], [15.5 * 4 - 0.5, 10.5 * 4 - 0.5, 0], atol=1e-3)
 
 
 def test_scores_of_a_perfect_and_of_the_mean_pose(cfg, store):
-    perfect = engine.evaluate(store.columns["joints_cam"] + [100.0, 0, 50], store)
+    perfect = evaluation.score_items(store.columns["joints_cam"] + [100.0, 0, 50], store.columns)
     assert perfect["n"] == 6 and perfect["mpjpe"]["frame_mean"] < 1e-3
-    baseline = engine.evaluate(engine.mean_pose(store, store), store)
+    baseline = evaluation.score_items(prediction.mean_pose(store, store), store.columns)
     joints = store.columns["joints_cam"][:, :17].astype(float)
     joints -= joints[:, :1]
     expected = np.linalg.norm(joints - joints.mean(0), axis=-1).mean()
@@ -296,7 +299,7 @@ def test_scores_of_a_perfect_and_of_the_mean_pose(cfg, store):
 
 def test_predict_store_keeps_order_and_frames(cfg, store, training_seed):
     cfg = dataclasses.replace(cfg, seed=training_seed)
-    result = engine.predict_store(engine.build_model(cfg).eval(), store, cfg)
+    result = run.predict_run(run.build_network(cfg).eval(), store, cfg)
     assert result["items"].tolist() == list(range(6)) and result["pred_cam"].shape == (6, 18, 3)
     np.testing.assert_allclose(result["target_cam"], store.columns["joints_cam"])
     # An untrained network says "the middle of the crop, at the root's depth": the box centre, seen from the camera.
@@ -310,4 +313,4 @@ def test_weights_from_a_file_ask_for_no_others(monkeypatch):
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
     cfg = load_config("smoke", trunk="resnet18", pretrained=True)
-    assert engine.blank_model(cfg).backbone.channels == 512
+    assert run.blank_network(cfg).backbone.channels == 512

@@ -6,7 +6,7 @@ import torch
 
 from ipr_lib.data.h36m_layout import DAMAGED_SEQUENCES
 from ipr_lib.data.store import build_store
-from ipr_lib.evaluation import evaluation, metrics
+from ipr_lib.evaluation import evaluation, metrics, prediction
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import HUMAN36M
 from ipr_lib.geometry.transforms import apply_affine
@@ -90,11 +90,11 @@ def mirror(joints, crop_px):
 def test_oracles_lose_nothing(test_store):
     told = evaluation.tell(test_store)
     assert told.words == ("2 m box at the true root", "root depth", "intrinsics")
-    result = evaluation.predict_looks(perfect_look(test_store, told, 64), test_store, told, 64, batch_size=2)
+    result = prediction.predict_store(perfect_look(test_store, told, 64), test_store, told, 64, batch_size=2)
     assert result["items"].tolist() == list(range(len(test_store)))
     for name in ("pred_cam", "pred_cam_flip"):
         np.testing.assert_allclose(result[name], test_store.columns["joints_cam"], atol=0.05)
-    alone = evaluation.predict_looks(perfect_look(test_store, told, 64), test_store, told, 64, flip_test=False)
+    alone = prediction.predict_store(perfect_look(test_store, told, 64), test_store, told, 64, flip_test=False)
     np.testing.assert_array_equal(alone["pred_cam"], result["pred_cam"])
     assert not [name for name in alone if "flip" in name]
 
@@ -103,7 +103,7 @@ def test_flip_test_is_the_mean_of_both_looks(test_store):
     """A network that always sees the spot three px too far right: the mirror sees it three px too far left."""
     told = evaluation.tell(test_store)
     perfect = perfect_look(test_store, told, 64)
-    result = evaluation.predict_looks(lambda crops: perfect(crops) + [3, 0, 50], test_store, told, 64)
+    result = prediction.predict_store(lambda crops: perfect(crops) + [3, 0, 50], test_store, told, 64)
     np.testing.assert_allclose(result["joints_crop"] - result["joints_crop_flip"], np.broadcast_to([3.0, 0, 0], (5, 18, 3)), atol=1e-4)
     np.testing.assert_allclose(result["pred_cam_flip"][..., 2] - result["target_cam"][..., 2], 50, atol=1e-2)
 
@@ -119,7 +119,7 @@ def test_estimated_box_holds_the_person(store, test_store):
     np.testing.assert_allclose(told.box[:, 2], widening * (high - low).max(1), rtol=1e-6)
     assert told.words[0] == "box of the true joints' extent"
     # The crop comes from that box; a perfect answer in it leads back to the truth all the same.
-    result = evaluation.predict_looks(perfect_look(test_store, told, 64), test_store, told, 64)
+    result = prediction.predict_store(perfect_look(test_store, told, 64), test_store, told, 64)
     from_box = apply_affine(result["affine"], told.box[:, None, :2])
     np.testing.assert_allclose(from_box, np.full((5, 1, 2), 31.5), atol=1e-9)
     np.testing.assert_allclose(result["pred_cam_flip"], test_store.columns["joints_cam"], atol=0.05)
@@ -140,8 +140,8 @@ def test_root_depth_is_assumed(store, test_store):
     # A pose at twice the depth is drawn twice as large across the view.
     far = dataclasses.replace(evaluation.tell(test_store), root_depth=2 * test_store.columns["joints_cam"][:, 0, 2].astype(float))
     flat = perfect_look(test_store, far, 64)
-    result = evaluation.predict_looks(lambda crops: flat(crops) * [1, 1, 0], test_store, far, 64, flip_test=False)
-    near = evaluation.predict_looks(
+    result = prediction.predict_store(lambda crops: flat(crops) * [1, 1, 0], test_store, far, 64, flip_test=False)
+    near = prediction.predict_store(
         lambda crops: flat(crops) * [1, 1, 0], test_store, evaluation.tell(test_store), 64, flip_test=False
     )
     np.testing.assert_allclose(result["pred_cam"], 2 * near["pred_cam"], rtol=1e-9)
@@ -197,5 +197,5 @@ def test_looks_get_whole_batches_of_uint8(test_store):
         seen.append((tuple(crops.shape), crops.dtype))
         return np.zeros((len(crops), 18, 3))
 
-    evaluation.predict_looks(look, test_store, evaluation.tell(test_store), 32, batch_size=3)
+    prediction.predict_store(look, test_store, evaluation.tell(test_store), 32, batch_size=3)
     assert seen == [((size, 32, 32, 3), torch.uint8) for size in (3, 3, 2, 2)]

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from ipr_lib import run
 from ipr_lib.config import load_config
 from ipr_lib.data.datasets import CropDataset, normalise
 from ipr_lib.files import InputError
+from ipr_lib.integral import methods
 from ipr_lib.integral.grid import cells_to_joints
 from ipr_lib.integral.losses import integral_loss
 from ipr_lib.integral.methods import BINARY, DECODERS, INTEGRAL, METHODS, SQUARED, decode
 from ipr_lib.network import DirectNet, build_backbone, count_parameters
-from ipr_lib.training import engine
 from ipr_lib.training.microbatches import MicroBatches
 
 SHAPE = (2, 3, 4, 5, 6)  # B, J, D, H, W
@@ -65,7 +66,7 @@ def test_integral_method_is_the_paper_s_loss():
     joints, weights = torch.rand(2, 3, 3) * 40, torch.ones(2, 3, 3)
     weights[0, :, 2] = 0
     ours, theirs = (torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).requires_grad_() for _ in range(2))
-    expected = integral_loss(engine.decode(theirs, CROP_PX, DEPTH_MM), joints, weights, (CROP_PX, CROP_PX, DEPTH_MM))
+    expected = integral_loss(methods.decode_expectation(theirs, CROP_PX, DEPTH_MM), joints, weights, (CROP_PX, CROP_PX, DEPTH_MM))
     loss = METHODS["I*"].loss(0.0)(ours, joints, weights, CROP_PX, DEPTH_MM)
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
     loss.backward()
@@ -80,7 +81,7 @@ def test_unknown_method_is_refused():
 
 def test_direct_network_starts_at_the_middle_and_shares_the_backbone(training_seed):
     cfg = load_config("smoke", method="R1", seed=training_seed)
-    direct, volume = engine.build_model(cfg), engine.build_model(dataclasses.replace(cfg, method="I*"))
+    direct, volume = run.build_network(cfg), run.build_network(dataclasses.replace(cfg, method="I*"))
     assert isinstance(direct, DirectNet)
     for ours, theirs in zip(direct.backbone.parameters(), volume.backbone.parameters(), strict=True):
         assert torch.equal(ours, theirs), "both start from the same backbone"
@@ -159,7 +160,7 @@ def test_overfits_a_few_crops(store, name, training_seed):
     batch = CropDataset(store, cfg.crop_px, cfg.depth_mm)[0, 0, np.arange(6)]
     pixels, joints, weights = normalise(batch["crops"]), batch["joints"], batch["weights"]
     extent = (cfg.crop_px, cfg.crop_px, cfg.depth_mm)
-    model = engine.build_model(cfg).train()
+    model = run.build_network(cfg).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
 
     def error():

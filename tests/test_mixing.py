@@ -16,7 +16,7 @@ from ipr_lib.geometry.skeleton import COCO, HUMAN36M, MPII
 from ipr_lib.geometry.transforms import Augmentation, apply_affine
 from ipr_lib.integral.losses import integral_loss
 from ipr_lib.prepare.people_store import build_people_store
-from ipr_lib.training.engine import train
+from ipr_lib.run import train_run
 
 
 def people_store(folder, skeleton, n, width=90, height=71):
@@ -206,6 +206,6 @@ def test_workers_change_neither_coverage_nor_contents(store, mpii, workers):
 
 def test_a_network_trains_on_the_mix(store, mpii, tmp_path, training_seed):
     cfg = load_config("smoke", batch_size=4, epochs=2, seed=training_seed)
-    model = train(cfg, StoreMix([store, mpii]), tmp_path / "run", torch.device("cpu"))
+    model = train_run(cfg, StoreMix([store, mpii]), tmp_path / "run", torch.device("cpu"))
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
     assert len((tmp_path / "run/training.csv").read_text().splitlines()) == 1 + 6  # 3 steps a pass

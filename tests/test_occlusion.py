@@ -15,7 +15,7 @@ from ipr_lib.geometry.occlusion import (
     occlude,
 )
 from ipr_lib.geometry.transforms import Augmentation
-from ipr_lib.training.engine import build_augmentation
+from ipr_lib.run import build_augmentation
 
 
 def rectangle(left, top, right, bottom):

@@ -17,7 +17,7 @@ from ipr_lib.data import part_stores
 from ipr_lib.data.store import open_store, write_store
 from ipr_lib.files import InputError, read_json, write_json
 from ipr_lib.geometry.skeleton import MPII
-from ipr_lib.training import engine
+from ipr_lib.training import checkpoints
 
 from .conftest import write_sequence
 from .test_mixing import people_store
@@ -160,13 +160,13 @@ def test_2d_sets_are_mixed_into_training(home, monkeypatch):
     path = home / "data" / "stores" / "mpii-train-64.crops"
     path.parent.mkdir()
     people_store(home / "first", MPII, 9).path.rename(path)
-    seen, train = [], engine.train
+    seen, train = [], pipeline.train_run
 
     def spy(cfg, store, folder, **options):
         seen.append(store)
         return train(cfg, store, folder, **options)
 
-    monkeypatch.setattr(engine, "train", spy)
+    monkeypatch.setattr(pipeline, "train_run", spy)
     content = pipeline.evaluated(mixed, home / "results")
     assert [len(part) for part in seen[0].stores] == [6, 9] and seen[0].ratio == (1, 1)
     assert (content["data"], content["train_items"], content["samples_seen"]) == ("made-up + mpii", 6, 18)
@@ -238,7 +238,7 @@ def test_reproduce_then_reuse_then_change(home, cfg, capsys):
     assert (folder / "report.md").read_text() in capsys.readouterr().out
     predictions = np.load(folder / "predictions.npz")
     assert predictions["pred_cam"].shape == predictions["target_cam"].shape == (3, 18, 3)
-    seconds = torch.load(folder / engine.CHECKPOINT, weights_only=True)["seconds"]
+    seconds = torch.load(folder / checkpoints.CHECKPOINT, weights_only=True)["seconds"]
     assert metrics["minutes"]["training"] == pytest.approx(seconds / 60, abs=1e-3)
     for name in ("00", "01"):
         executed = nbformat.read(folder / name / "executed.ipynb", as_version=4)
@@ -323,7 +323,7 @@ def test_unknown_notebook_is_refused_before_anything_is_done(home):
 def test_scores_follow_their_checkpoint(home, cfg):
     first = pipeline.evaluated(cfg, home / "results")
     folder = pipeline.run_dir(cfg, home / "results")
-    (folder / engine.CHECKPOINT).unlink()
+    (folder / checkpoints.CHECKPOINT).unlink()
     (folder / "predictions.npz").unlink()
     again = pipeline.evaluated(cfg, home / "results")
     assert (folder / "predictions.npz").exists()
@@ -361,11 +361,11 @@ def test_killed_run_goes_on(home, cfg):
 
     folder = pipeline.run_dir(cfg, home / "results")
     assert (folder / "00" / "stamp.json").exists() and not (folder / "01" / "stamp.json").exists()
-    trained, metrics = (folder / engine.CHECKPOINT).stat().st_mtime_ns, read_json(folder / "metrics.json")
+    trained, metrics = (folder / checkpoints.CHECKPOINT).stat().st_mtime_ns, read_json(folder / "metrics.json")
     (home / "results" / "go").touch()
     assert reproduce(home) == metrics
     assert [line.split()[0] for line in tally(home)] == ["00_first", "01_second"]
-    assert (folder / engine.CHECKPOINT).stat().st_mtime_ns == trained
+    assert (folder / checkpoints.CHECKPOINT).stat().st_mtime_ns == trained
     assert (folder / "01" / "stamp.json").exists()
 
 

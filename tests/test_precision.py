@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from ipr_lib.config import load_config
+from ipr_lib.run import build_network
 from ipr_lib.training import precision
-from ipr_lib.training.engine import build_model
 
 CPU = torch.device("cpu")
 
@@ -57,7 +57,7 @@ def test_other_devices_are_float32():
 
 def test_autocast_halves_the_network_and_nothing_else(training_seed):
     cfg = load_config("smoke", seed=training_seed)
-    model = build_model(cfg).eval()
+    model = build_network(cfg).eval()
     crops = torch.rand(2, 3, cfg.crop_px, cfg.crop_px, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         with precision.autocast("bfloat16", CPU):

@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
+from ipr_lib import run
 from ipr_lib.__main__ import main
 from ipr_lib.config import load_config
 from ipr_lib.course import pipeline, reference
@@ -40,7 +41,7 @@ from ipr_lib.inference.boxes import (
 from ipr_lib.inference.inputs import focal_length, list_files, read_frames, read_own_picture
 from ipr_lib.inference.outputs import draw_overlay, predict_files
 from ipr_lib.inference.smoothing import one_euro
-from ipr_lib.training import checkpoints, engine
+from ipr_lib.training import checkpoints
 from tests.conftest import make_pose
 
 CFG = load_config("smoke")
@@ -483,11 +484,11 @@ def test_out_may_not_be_an_input(tmp_path):
 @pytest.fixture
 def runs(tmp_path):
     """A results folder with a run whose network has not learned anything."""
-    model = engine.build_model(CFG)
+    model = run.build_network(CFG)
     folder = pipeline.run_dir(CFG, tmp_path / "results")
     folder.mkdir(parents=True)
     checkpoints.save_checkpoint(
-        folder / engine.CHECKPOINT, CFG, model, torch.optim.AdamW(model.parameters()), {"step": 1, "seconds": 0.0, "log": []}
+        folder / checkpoints.CHECKPOINT, CFG, model, torch.optim.AdamW(model.parameters()), {"step": 1, "seconds": 0.0, "log": []}
     )
     write_json(folder / pipeline.METRICS, {
         name: "x" for name in ("run", "profile", "data", "split", "train_items", "samples_seen", "network", "parameters",
@@ -549,9 +550,9 @@ def test_few_pictures_of_another_set_are_its_test_part(prepared, tmp_path, monke
 
 def test_weights_that_float16_does_not_hold_are_refused(runs, tmp_path):
     run = pipeline.run_dir(CFG, runs)
-    content = torch.load(run / engine.CHECKPOINT, weights_only=True)
+    content = torch.load(run / checkpoints.CHECKPOINT, weights_only=True)
     content["network"]["final.bias"][0] = 1e5
-    torch.save(content, run / engine.CHECKPOINT)
+    torch.save(content, run / checkpoints.CHECKPOINT)
     with pytest.raises(InputError, match=r"weights final.bias reach 1e\+05, more than float16 holds"):
         reference.save_reference(run, tmp_path / "reference")
     assert not (tmp_path / "reference").exists()

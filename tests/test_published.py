@@ -239,7 +239,7 @@ class OneCell(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1))
+        self.weight, self.depth_bins = nn.Parameter(torch.zeros(1)), 64
         self.seen = []
 
     def forward(self, pixels):

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from ipr_lib import run
 from ipr_lib.config import load_config
 from ipr_lib.data.datasets import CropDataset
 from ipr_lib.evaluation.readout import read_out
 from ipr_lib.integral.grid import joints_to_cells
-from ipr_lib.training import engine
 
 
 class Oracle(torch.nn.Module):
@@ -27,19 +27,23 @@ class Oracle(torch.nn.Module):
         return self.volume[: len(pixels)]
 
 
+def read(network, store, cfg):
+    return read_out(network, store, cfg.method, cfg.volume_shape, cfg.crop_px, cfg.depth_mm)
+
+
 def test_perfect_cells_score_as_the_rounding_does(test_store):
     cfg = load_config("smoke", method="H2")
-    decoders, cells = read_out(Oracle(test_store, cfg), test_store, cfg)
+    decoders, cells = read(Oracle(test_store, cfg), test_store, cfg)
     for name in ("argmax", "expectation"):
         for key in ("mpjpe", "xy_px", "z_mm"):
             assert decoders[name][key] == pytest.approx(cells[key], rel=1e-4), name
     # Half a cell of 8 px at most along each axis, a quarter on average: 2 px each way. (Joints out of the volume err more.)
     assert 1 < cells["xy_px"] < 8 and cells["mpjpe"] > 0
     finer = load_config("smoke", method="H2", deconvolutions=3)
-    assert read_out(Oracle(test_store, finer), test_store, finer)[1]["xy_px"] < cells["xy_px"]
+    assert read(Oracle(test_store, finer), test_store, finer)[1]["xy_px"] < cells["xy_px"]
 
 
 def test_direct_regression_has_no_cells(test_store):
     cfg = load_config("smoke", method="R1")
-    decoders, cells = read_out(engine.build_model(cfg).eval(), test_store, cfg)
+    decoders, cells = read(run.build_network(cfg).eval(), test_store, cfg)
     assert cells is None and list(decoders) == ["direct"]

@@ -9,10 +9,11 @@ import sys
 import pytest
 import torch
 
+from ipr_lib import run
 from ipr_lib.__main__ import main
 from ipr_lib.config import REPOSITORY, load_config
 from ipr_lib.course import pipeline
-from ipr_lib.training import checkpoints, engine
+from ipr_lib.training import checkpoints
 
 from .test_pipeline import TINY, home  # noqa: F401 - a fixture
 
@@ -39,8 +40,8 @@ def test_resume_takes_the_config_of_the_checkpoint(calls, tmp_path, capsys):
     assert main(["train", *RUN, str(tmp_path), "--resume"]) == 2
     assert "is missing; expected a run that has begun to train" in capsys.readouterr().err
     cfg = load_config("smoke", seed=5, trunk_width=4, clip_gradient=0.5)
-    model = engine.build_model(cfg)
-    checkpoints.save_checkpoint(tmp_path / "mine" / engine.CHECKPOINT, cfg, model, torch.optim.AdamW(model.parameters()),
+    model = run.build_network(cfg)
+    checkpoints.save_checkpoint(tmp_path / "mine" / checkpoints.CHECKPOINT, cfg, model, torch.optim.AdamW(model.parameters()),
                                 {"step": 1, "seconds": 0.0, "log": []})
     assert main(["train", *RUN, str(tmp_path), "--resume"]) == 0
     stated = ["--profile", "smoke", "--seed", "5", "--set", "trunk_width=4", "clip_gradient=0.5"]

@@ -19,6 +19,7 @@ from ..data.mixing import StoreMix
 from ..data.part_stores import part_store
 from ..data.store import open_store
 from ..evaluation import evaluation, results
+from ..evaluation.prediction import mean_pose
 from ..experiment import plan as compare_plan
 from ..experiment import run as compare
 from ..experiment import verdicts
@@ -26,8 +27,9 @@ from ..files import InputError, atomic_path, read_json, write_json
 from ..minutes import STAMP, TIMES, run_minutes, timed, times_table, work_seconds
 from ..network import count_parameters
 from ..progress import progress, stage
+from ..run import default_device, predict_run, train_run
 from ..studio import write_capture
-from ..training import distributed, engine
+from ..training import distributed
 from ..training.checkpoints import CHECKPOINT, trained_minutes
 from . import exercises
 from .notebooks import NotebookFailed, NotebooksFailed, list_notebooks, run_notebook
@@ -175,7 +177,7 @@ def _train(cfg, store, others, folder):
     with distributed.first_alone():
         write_json(path, origin)
         validation = crop_store(cfg, "validation") if cfg.validation_subjects else None
-    return engine.train(cfg, train_set(cfg, store, others), folder, validation=validation)
+    return train_run(cfg, train_set(cfg, store, others), folder, validation=validation)
 
 
 def train_set(cfg, store, others):
@@ -191,7 +193,7 @@ def evaluated(cfg, results_dir=REPOSITORY / "results", stages=3):
         results_dir: where runs lie.
         stages: of the whole job, of which data, training and evaluation are the first three; a log counts them.
     Returns:
-        content of the run's `metrics.json`; what `evaluation.predict_looks` gives lies beside it in `predictions.npz`.
+        content of the run's `metrics.json`; what `prediction.predict_store` gives lies beside it in `predictions.npz`.
     """
     folder = run_dir(cfg, results_dir)
     others = mixed_in(cfg)
@@ -208,13 +210,7 @@ def evaluated(cfg, results_dir=REPOSITORY / "results", stages=3):
             return content
     told = evaluation.tell(test_store)
     with stage(3, stages), timed(folder, "evaluation"):
-        predictions = evaluation.predict_looks(
-            lambda crops: engine.predict(model, crops, cfg),
-            test_store,
-            told,
-            cfg.crop_px,
-            max(cfg.batch_size, 64),
-        )
+        predictions = predict_run(model, test_store, cfg, told, flip_test=True)
         with atomic_path(folder / PREDICTIONS) as temporary:
             np.savez(temporary, **predictions)
     steps = training_keys(
@@ -236,7 +232,7 @@ def evaluated(cfg, results_dir=REPOSITORY / "results", stages=3):
         "parameters": count_parameters(model),
         "seed": cfg.seed,
         "commit": results.commit(),
-        "device": results.device_name(engine.default_device()),
+        "device": results.device_name(default_device()),
         "minutes": {
             "data": minutes["data"],
             "training": trained_minutes(folder / CHECKPOINT),
@@ -245,9 +241,7 @@ def evaluated(cfg, results_dir=REPOSITORY / "results", stages=3):
         "checkpoint": checkpoint,
         "scores": evaluation.score_items(predictions["pred_cam"], test_store.columns),
         "scores_flip": evaluation.score_items(predictions["pred_cam_flip"], test_store.columns),
-        "mean_pose": evaluation.score_items(
-            engine.mean_pose(train_store, test_store), test_store.columns
-        ),
+        "mean_pose": evaluation.score_items(mean_pose(train_store, test_store), test_store.columns),
         "config": dataclasses.asdict(cfg),
     }
     write_json(path, content)

@@ -10,7 +10,7 @@ import torch
 
 from ..config import REPOSITORY, load_config
 from ..files import InputError, atomic_path, read_json, write_json
-from ..training import engine
+from ..run import blank_network, default_device
 from ..training.checkpoints import CHECKPOINT, config_of, load_checkpoint, read_checkpoint
 from . import pipeline
 
@@ -112,12 +112,12 @@ def load_reference(
     Raises:
         InputError: there is neither; or the file is damaged or of another architecture.
     """
-    device = device or engine.default_device()
+    device = device or default_device()
     path = Path(folder) / MODEL
     if path.exists():
         content = _read(path)
         cfg = config_of(content)
-        model = engine.blank_model(cfg)
+        model = blank_network(cfg)
         try:
             model.load_state_dict(content["network"])
         except RuntimeError as error:
@@ -131,7 +131,7 @@ def load_reference(
     if train:
         model = pipeline.trained(cfg, results_dir)
     else:
-        model = engine.blank_model(cfg)
+        model = blank_network(cfg)
         load_checkpoint(run / CHECKPOINT, cfg, model)
     return model.to(device).eval(), cfg, f"network: run {run.name}"
 

@@ -1,7 +1,6 @@
-"""From a network to scored poses: what it is told, both looks of the flip test, which pictures count.
+"""What a network is told about each picture, which pictures count, and all scores of its predictions.
 
-Taught in notebooks/10_evaluation.ipynb. A network here is a function from crops to joints, so that published networks,
-with grids of their own, are scored by the same code.
+Taught in notebooks/10_evaluation.ipynb.
 """
 
 import dataclasses
@@ -9,14 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.datasets import BatchKeys, CropDataset, batches, crop_to_camera
 from ..data.h36m_layout import DAMAGED_SEQUENCES
 from ..files import InputError, atomic_path
 from ..geometry.camera import ASSUMED_FOCAL, Camera
 from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS
-from ..geometry.transforms import BOX_MM, flip_joints
-from ..progress import progress
-from ..training import distributed
+from ..geometry.transforms import BOX_MM
 from .metrics import align, root_relative, score
 
 BOXES = ("oracle", "estimated")
@@ -172,50 +168,6 @@ def _box_scale(train_store):
     return float(
         np.median(train_store.columns["box"][:, 2] / joint_boxes(train_store.columns)[:, 2])
     )
-
-
-def predict_looks(look, store, told, crop_px, batch_size=64, flip_test=True):
-    """Ask a network about every item of a store, and about its mirror.
-
-    The processes of a group share the batches out; each gets all predictions, to the bit those of a single process.
-
-    Args:
-        look: function from crops (B, S, S, 3), a uint8 tensor, to joints (B, J, 3): x, y in crop px, z in mm.
-        store: CropStore.
-        told: Told; its boxes are cut.
-        crop_px: side S of the crops, px.
-        batch_size: crops at a time.
-        flip_test: look at the mirror, too.
-    Returns:
-        dict of arrays, one row an item in the store's order: pred_cam, target_cam (N, J, 3) float64 mm; joints_crop
-        (N, J, 3) as predicted; affine (N, 2, 3); items (N,); with flip_test also pred_cam_flip and joints_crop_flip, from
-        the mean of the joints as seen and of those seen in the mirror.
-    """
-    if told.box is not store.columns["box"]:
-        store = dataclasses.replace(store, columns=store.columns | {"box": told.box})
-    dataset = CropDataset(store, crop_px, depth_mm=np.inf)
-    keys = distributed.SomeKeys(BatchKeys(len(store), batch_size, shuffle=False))
-    parts = []
-    for batch in progress(
-        batches(dataset, keys), desc="predicting", unit="batch", show=distributed.rank() == 0
-    ):
-        joints = look(batch["crops"])
-        part = {
-            "joints_crop": joints,
-            "affine": batch["affine"].numpy(),
-            "items": batch["items"].numpy(),
-        }
-        if flip_test:
-            mirrored = flip_joints(look(batch["crops"].flip(2)), HUMAN36M.flip_order, crop_px)
-            part["joints_crop_flip"] = (joints + mirrored) / 2
-        parts.append(part)
-    result = distributed.gathered(parts)
-    result["target_cam"] = store.columns["joints_cam"].astype(float)
-    for suffix in ("", "_flip") if flip_test else ("",):
-        result[f"pred_cam{suffix}"] = crop_to_camera(
-            result[f"joints_crop{suffix}"], result["affine"], told.cameras, told.root_depth
-        )
-    return result
 
 
 def score_items(pred_cam, columns, items=None):

@@ -6,6 +6,7 @@ range: a corner grid, which lives here alone; the grid of this library is in `he
 """
 
 import dataclasses
+import functools
 import pickle
 import re
 from dataclasses import dataclass
@@ -13,19 +14,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
-from ..data.datasets import MEAN, STD
+from ..data.datasets import MEAN, STD, batches
 from ..data.h36m_layout import folders_in_use, frames_in_use, read_sequence
 from ..data.images import read_picture
 from ..files import InputError
+from ..geometry.camera import Camera
 from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS, add_thorax
 from ..geometry.transforms import BOX_MM, apply_affine, compose_affine, invert_affine, warp
 from ..integral.grid import soft_argmax
 from ..network import PoseNet, build_backbone
-from ..progress import progress
+from ..training import distributed
 from .metrics import align, joint_errors, root_relative
+from .prediction import predict_batches
 
 CROP_PX, STRIDE, DEPTH_MM = 256, 4, 2000.0
+MAP_PX = CROP_PX // STRIDE  # cells along each side of a map
 EXACT_MIRROR = (
     CROP_PX - 1
 ) / STRIDE  # cells: crop px p is mirrored to CROP_PX - 1 - p, and cell i lies over STRIDE * i
@@ -249,21 +254,16 @@ def mirror_cells(cells, total):
 
 @torch.no_grad()
 def predict_cells(published, crops):
-    """Joints of crops in cells, as seen and in the mirror, the latter not put back.
+    """Joints of crops in cells of 64 a side; see `prediction.predict_batches`.
 
     Args:
         published: Published.
         crops: (B, S, S, 3) uint8 RGB tensor.
     Returns:
-        seen, mirrored: (B, J, 3) float64 arrays, cells; volume_shape (D, H, W).
+        (B, J, 3) float64 array, cells.
     """
     pixels = scale_input(crops.to(next(published.model.parameters()).device), published.release)
-    seen = published.model(pixels)
-    both = [
-        soft_argmax(volume).cpu().numpy().astype(np.float64)
-        for volume in (seen, published.model(pixels.flip(3)))
-    ]
-    return *both, tuple(seen.shape[2:])
+    return soft_argmax(published.model(pixels)).cpu().numpy().astype(np.float64)
 
 
 LOOKS = ("one look", "flip test as released", "flip test, exact")
@@ -283,35 +283,76 @@ def predict_set(published, root, subjects, step, batch_size=32):
     Raises:
         InputError: anything unreadable in `root`; the message names the file.
     """
-    rows, predictions = [], {look: [] for look in LOOKS}
-    for folder in progress(folders_in_use(root, subjects), desc="predicting", unit="folder"):
-        sequence = read_sequence(folder)
-        camera = dataclasses.replace(sequence.camera, k=None, p=None)
-        frames = frames_in_use(sequence, step)
-        for start in range(0, len(frames), batch_size):
-            chosen = frames[start : start + batch_size]
-            target = add_thorax(camera.world_to_camera(sequence.joints_world[chosen]))
-            pelvis = target[:, HUMAN36M.root]
-            affine = box_affine(plane_box(pelvis, camera, published.release.box_extra_px))
-            crops = np.stack([_crop(sequence, frame, a) for frame, a in zip(chosen, affine)])
-            seen, mirrored, shape = predict_cells(published, torch.from_numpy(crops))
-            totals = (published.release.mirror_total, EXACT_MIRROR)
-            answers = [seen, *((seen + mirror_cells(mirrored, total)) / 2 for total in totals)]
-            for look, cells in zip(LOOKS, answers):
-                joints = cells_to_crop(cells, shape)
-                joints_img = apply_affine(invert_affine(affine), joints[..., :2])
-                predictions[look].append(
-                    camera.image_to_camera(joints_img, joints[..., 2] + pelvis[:, None, 2])
-                )
-            numbers = {
-                name: np.full(len(chosen), getattr(sequence, name))
-                for name in ("subject", "action", "subaction", "camera_id")
-            }
-            rows.append({"target_cam": target, "frame": chosen, **numbers})
-    result = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-    return result | {
-        "pred_cam": {look: np.concatenate(parts) for look, parts in predictions.items()}
+    release = published.release
+    dataset = PictureBatches(root, subjects, step, release.box_extra_px, batch_size)
+    rows = predict_batches(lambda crops: predict_cells(published, crops), dataset.loader())
+    seen, mirrored = rows.pop("joints_crop"), rows.pop("joints_mirrored")
+    cells = {
+        LOOKS[0]: seen,
+        LOOKS[1]: (seen + mirror_cells(mirrored, release.mirror_total)) / 2,
+        LOOKS[2]: (seen + mirror_cells(mirrored, EXACT_MIRROR)) / 2,
     }
+    to_image = invert_affine(rows.pop("affine"))
+    focal, centre = rows.pop("f")[:, None], rows.pop("c")[:, None]
+    cameras = Camera(
+        np.eye(3), np.zeros(3), focal, centre, 0, 0
+    )  # one for each picture, without a lens
+    root_depth = rows["target_cam"][:, HUMAN36M.root, None, 2]
+    rows["pred_cam"] = {}
+    for look, found in cells.items():
+        joints = cells_to_crop(found, (published.model.depth_bins, MAP_PX, MAP_PX))
+        joints_img = apply_affine(to_image, joints[..., :2])
+        rows["pred_cam"][look] = cameras.image_to_camera(joints_img, joints[..., 2] + root_depth)
+    return rows
+
+
+class PictureBatches(Dataset):
+    """Batches of crops out of the pictures of a prepared set, in order, cut as a release cuts them.
+
+    Indexed with a number it returns one batch, a dict of arrays: crops (B, S, S, 3) uint8 RGB tensor; affine (B, 2, 3)
+    picture px -> crop px; f, c (B, 2) of the cameras, px; target_cam (B, J, 3) mm; items, subject, action, subaction,
+    camera_id and frame (B,).
+    """
+
+    def __init__(self, root, subjects, step, box_extra_px, batch_size):
+        self.box_extra_px, self.chunks, self.start = box_extra_px, [], [0]
+        self.read = functools.lru_cache(maxsize=1)(
+            read_sequence
+        )  # a folder's batches follow each other
+        for folder in folders_in_use(root, subjects):
+            frames = frames_in_use(self.read(folder), step)
+            for first in range(0, len(frames), batch_size):
+                chunk = frames[first : first + batch_size]
+                self.chunks.append((folder, chunk))
+                self.start.append(self.start[-1] + len(chunk))
+
+    def __len__(self):
+        return len(self.chunks)
+
+    def loader(self):
+        """DataLoader of this process' batches."""
+        return batches(self, distributed.SomeKeys(range(len(self))))
+
+    def __getitem__(self, number):
+        folder, frames = self.chunks[number]
+        sequence = self.read(folder)
+        camera = dataclasses.replace(sequence.camera, k=None, p=None)
+        target = add_thorax(camera.world_to_camera(sequence.joints_world[frames]))
+        affine = box_affine(plane_box(target[:, HUMAN36M.root], camera, self.box_extra_px))
+        crops = [_crop(sequence, frame, a) for frame, a in zip(frames, affine)]
+        numbers = {
+            name: np.full(len(frames), getattr(sequence, name))
+            for name in ("subject", "action", "subaction", "camera_id")
+        }
+        return numbers | {
+            "crops": torch.from_numpy(np.stack(crops)),
+            "affine": affine,
+            "f": np.tile(camera.f, (len(frames), 1)),
+            "c": np.tile(camera.c, (len(frames), 1)),
+            "target_cam": target,
+            "frame": frames,
+            "items": np.arange(self.start[number], self.start[number + 1]),
+        }
 
 
 def _crop(sequence, frame, affine):

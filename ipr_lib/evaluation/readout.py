@@ -3,60 +3,46 @@
 import numpy as np
 import torch
 
-from ..data.datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise
+from ..data.datasets import crop_to_camera
 from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS
 from ..integral.grid import cells_to_joints, joints_to_cells, nearest_cell
-from ..integral.methods import METHODS, decode
-from ..training import precision
+from ..integral.methods import METHODS
 from .evaluation import take_index
 from .metrics import joint_errors, root_relative, score
+from .prediction import predict_batches, read_network, store_batches
 
 
-@torch.no_grad()
-def read_out(model, store, cfg):
+def read_out(network, store, method, volume_shape, crop_px, depth_mm, number_format="float32"):
     """Score a network by every decoder that can read it, from one pass over the test pictures.
 
     Args:
-        model: network in eval mode.
-        store: CropStore of the test subjects, for crops of cfg.crop_px.
-        cfg: Config.
+        network: module in eval mode.
+        store: CropStore of the test subjects, for crops of crop_px.
+        method: name of its Method.
+        volume_shape: (D, H, W) of its volume, cells.
+        crop_px: side of the crops, px.
+        depth_mm: depth range of the volume, mm.
+        number_format: one of precision.PRECISIONS.
     Returns:
         {decoder: scores}, the method's own first, and the scores of the best that whole cells could say; None for a method
         without cells. Scores: mpjpe, pa_mpjpe, z_mm (root-relative) in mm; xy_px, mean distance in px of the crop;
         takes, the mean error of each take, mm, in the order of `evaluation.take_index`.
     """
-    device = next(model.parameters()).device
-    method = METHODS[cfg.method]
-    dataset, keys = (
-        CropDataset(store, cfg.crop_px, cfg.depth_mm),
-        BatchKeys(len(store), 64, shuffle=False),
-    )
-    joints = {
-        name: []
-        for name in (*method.decoders, *(["cells"] if method.head == "volume" else []), "target")
-    }
-    affines = []
-    for batch in batches(dataset, keys):
-        with precision.autocast(cfg.precision, device):
-            output = model(normalise(batch["crops"].to(device)))
-        for name in method.decoders:
-            joints[name].append(
-                decode(cfg.method, output, cfg.crop_px, cfg.depth_mm, name).cpu().numpy()
-            )
-        if "cells" in joints:
-            grid = (output.shape[2:], cfg.crop_px, cfg.depth_mm)
-            cells = nearest_cell(joints_to_cells(batch["joints"], *grid), grid[0]).float()
-            joints["cells"].append(cells_to_joints(cells, *grid).numpy())
-        joints["target"].append(batch["joints"].numpy())
-        affines.append(batch["affine"].numpy())
-    joints = {name: np.concatenate(parts) for name, parts in joints.items()}
-    target = joints.pop("target")
-    scores = {
-        name: _scores(found, target, np.concatenate(affines), store)
-        for name, found in joints.items()
-    }
-    cells = scores.pop("cells", None)
-    return scores, cells
+    method = METHODS[method]
+
+    def read(crops):
+        return read_network(network, crops, method.decoders, crop_px, depth_mm, number_format)
+
+    found = predict_batches(read, store_batches(store, crop_px), flip_test=False)
+    scores = {}
+    for k, name in enumerate(method.decoders):
+        scores[name] = _scores(found["joints_crop"][:, k], found["joints"], found["affine"], store)
+    if method.head != "volume":
+        return scores, None
+    grid = (volume_shape, crop_px, depth_mm)
+    cells = nearest_cell(joints_to_cells(torch.from_numpy(found["joints"]), *grid), volume_shape)
+    best = cells_to_joints(cells.float(), *grid).numpy()
+    return scores, _scores(best, found["joints"], found["affine"], store)
 
 
 def _scores(joints, target_crop, affine, store):

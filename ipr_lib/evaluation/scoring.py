@@ -7,7 +7,7 @@ import numpy as np
 
 from ..course import pipeline
 from ..files import InputError, atomic_path, read_json, write_json
-from ..training import engine
+from ..run import blank_network, default_device, predict_run
 from ..training.checkpoints import BEST, CHECKPOINT, config_of, load_checkpoint, read_checkpoint
 from . import evaluation, published, results
 from .metrics import summary
@@ -53,9 +53,9 @@ def open_run(folder, checkpoint="last"):
             f"{path} is missing; pass --checkpoint last, best (where the run kept one) or the path of a file"
         )
     cfg = checkpoint_config(path)
-    model = engine.blank_model(cfg)  # the weights come from the file
+    model = blank_network(cfg)  # the weights come from the file
     load_checkpoint(path, cfg, model)
-    return model.to(engine.default_device()).eval(), cfg, path
+    return model.to(default_device()).eval(), cfg, path
 
 
 def checkpoint_config(path):
@@ -97,13 +97,7 @@ def score_run(
     _check_origin(folder, train_store)
     items = evaluation.items_of(store.columns, subjects)
     told = evaluation.tell(store, box, root, intrinsics, train_store)
-    predictions = evaluation.predict_looks(
-        lambda crops: engine.predict(model, crops, cfg),
-        store,
-        told,
-        cfg.crop_px,
-        max(cfg.batch_size, 64),
-    )
+    predictions = predict_run(model, store, cfg, told, flip_test=True)
     choices = {"box": box, "root": root, "intrinsics": intrinsics}
     name = "-".join(
         [path.stem, *(f"{key}-{value}" for key, value in choices.items() if value != "oracle")]
@@ -120,7 +114,7 @@ def score_run(
         "oracle": list(told.words),
         "seed": cfg.seed,
         "commit": results.commit(),
-        "device": results.device_name(engine.default_device()),
+        "device": results.device_name(default_device()),
         "scores": evaluation.score_items(predictions["pred_cam"], store.columns, items),
         "scores_flip": evaluation.score_items(predictions["pred_cam_flip"], store.columns, items),
     }
@@ -216,7 +210,7 @@ def score_published(path, cfg, results_dir, subjects=None, texts=False):
         InputError: the checkpoint or the set cannot be read.
     """
     network = published.read_published(path)
-    network.model.to(engine.default_device())
+    network.model.to(default_device())
     root = pipeline.dataset_dir(cfg)
     subjects = cfg.test_subjects if subjects is None else subjects
     rows = published.predict_set(network, root, subjects, cfg.test_step)
@@ -232,7 +226,7 @@ def score_published(path, cfg, results_dir, subjects=None, texts=False):
         "test_step": cfg.test_step,
         "oracle": ["2 m box at the true root", "root depth", "intrinsics without lens"],
         "commit": results.commit(),
-        "device": results.device_name(engine.default_device()),
+        "device": results.device_name(default_device()),
         "released": {},
         "ours": {},
     }

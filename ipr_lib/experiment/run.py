@@ -16,7 +16,7 @@ from ..evaluation.readout import read_out
 from ..files import InputError, read_json, write_json
 from ..network import count_parameters
 from ..progress import progress
-from ..training import engine
+from ..run import default_device, train_run
 from ..training.checkpoints import CHECKPOINT, trained_minutes
 from .plan import ALONE, AXES, MAIN, WITH_2D, case_config, plan
 
@@ -55,7 +55,7 @@ def run_case(case, cfg, train_store, test_store, folder, device=None):
     Returns:
         content of the run's result: case, axis, method, seed, decoders, cells (see `read_out`), samples_seen, ….
     """
-    device = device or engine.default_device()
+    device = device or default_device()
     part = (
         ""
         if case.depth_share == 1
@@ -77,9 +77,17 @@ def run_case(case, cfg, train_store, test_store, folder, device=None):
     store = withhold_depth(
         shrunken_store(train_store, cfg.crop_px), case.depth_share, case.only_depth
     )
-    model = engine.train(cfg, store, run, device)
+    model = train_run(cfg, store, run, device)
     minutes = trained_minutes(run / CHECKPOINT)
-    decoders, cells = read_out(model, shrunken_store(test_store, cfg.crop_px), cfg)
+    decoders, cells = read_out(
+        model,
+        shrunken_store(test_store, cfg.crop_px),
+        cfg.method,
+        cfg.volume_shape,
+        cfg.crop_px,
+        cfg.depth_mm,
+        cfg.precision,
+    )
     write_json(
         run / RESULT,
         {

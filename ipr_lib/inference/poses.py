@@ -15,7 +15,7 @@ from ..geometry.camera import Camera
 from ..geometry.skeleton import HUMAN36M
 from ..geometry.transforms import BOX_MM, apply_affine, crop_affine, invert_affine, warp_shrinking
 from ..progress import progress
-from ..training import engine
+from ..run import predict_crops
 from .boxes import box_from_pose, detect_people, link_people, whole_box
 from .inputs import focal_length, read_frames, read_own_picture
 from .smoothing import one_euro
@@ -102,7 +102,7 @@ def predict_people(model, cfg, picture, box, focal_px, passes=PASSES, flip_test=
         box: (P, 3) centre x, y, side, px.
         focal_px: focal length, px.
         passes: 1 takes the boxes as they are.
-        flip_test: see `engine.predict`.
+        flip_test: see `run.predict_crops`.
     Returns:
         joints_cam (P, J, 3) mm; joints_img (P, J, 2) px; the boxes of the last pass (P, 3).
     """
@@ -112,7 +112,7 @@ def predict_people(model, cfg, picture, box, focal_px, passes=PASSES, flip_test=
     for left in reversed(range(passes)):
         affine = crop_affine(box, cfg.crop_px)
         crops = np.stack([warp_shrinking(picture, a, cfg.crop_px) for a in affine])
-        joints = engine.predict(model, torch.from_numpy(crops), cfg, flip_test)
+        joints = predict_crops(model, torch.from_numpy(crops), cfg, flip_test)
         joints_img = apply_affine(invert_affine(affine), joints[..., :2].astype(float))
         if left:
             box = box_from_pose(joints, joints_img, box, cfg.crop_px)

@@ -1,0 +1,261 @@
+"""One run of a Config: its network, its augmentation, its training, its predictions, and what all that costs.
+
+What lies below takes plain arguments; here they are read from a Config. Taught in notebooks/09_training.ipynb.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from .data.datasets import CropDataset, training_keys
+from .evaluation import evaluation, results
+from .evaluation.metrics import score
+from .evaluation.prediction import flip_mean, predict_store, read_network
+from .files import InputError
+from .geometry.skeleton import HUMAN36M, SCORED_JOINTS
+from .geometry.transforms import Augmentation
+from .integral.methods import METHODS
+from .network import DirectNet, PoseNet, build_backbone
+from .training import distributed, precision
+from .training.checkpoints import CHECKPOINT, load_checkpoint, set_random_states
+from .training.optimizers import build_optimizer
+from .training.training_loop import TrainingLoop
+
+# Counted on the real set: S1, 5, 6, 7, 8, every 5th frame; S9, 11, every 64th.
+HUMAN36M_PICTURES = {"train": (312_188, 5), "test": (8_695, 64)}
+
+
+def default_device():
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+# --- what a Config describes ---
+
+
+def build_network(cfg):
+    """The network that `cfg` describes, its random start drawn from cfg.seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(cfg.seed)
+        backbone = build_backbone(cfg.trunk, cfg.trunk_width, cfg.pretrained)
+        if METHODS[cfg.method].head == "direct":
+            return DirectNet(backbone, len(HUMAN36M))
+        return PoseNet(backbone, len(HUMAN36M), cfg.depth_bins, cfg.head_width, cfg.deconvolutions)
+
+
+def blank_network(cfg):
+    """The same network for weights that come from a file, or for counting: no ImageNet weights are fetched."""
+    return build_network(dataclasses.replace(cfg, pretrained=False))
+
+
+def build_augmentation(cfg):
+    """The Augmentation that `cfg` describes."""
+    return Augmentation(
+        scale=cfg.scale,
+        rotation=cfg.rotation,
+        shift=cfg.shift,
+        flip=cfg.flip,
+        colour=cfg.colour,
+        hue=cfg.hue,
+        contrast=cfg.contrast,
+        occlusion=cfg.occlusion,
+    )
+
+
+def learning_rate(cfg, step, steps_per_epoch):
+    """Learning rate of global `step` (0-based): a linear warm-up times the schedule of `cfg`."""
+    warmup = min(1.0, (step + 1) / (cfg.warmup_steps + 1))
+    if cfg.schedule == "cosine":
+        factor = 0.5 * (1 + np.cos(np.pi * step / (cfg.epochs * steps_per_epoch)))
+    else:
+        factor = 0.1 ** sum(step // steps_per_epoch >= epoch for epoch in cfg.lr_drops)
+    return float(cfg.learning_rate * warmup * factor)
+
+
+# --- training ---
+
+
+def train_run(cfg, store, run_dir, device=None, validation=None):
+    """Train the network of `cfg` on `store`, or go on where an interrupted run stopped.
+
+    A finished run is recognised by its checkpoint and costs nothing. On one machine and CPU, a resumed run ends with
+    the very weights of an undisturbed one: batches and augmentation follow from (seed, epoch, step) alone. Called by
+    several processes inside `distributed.process_group`, it trains one network on the batches that one process would see.
+
+    Args:
+        cfg: Config. Its batch_size and learning_rate are those of all processes together.
+        store: CropStore of the training subjects, or a StoreMix of it and 2D stores.
+        run_dir: folder for `checkpoint.pt` and for `training.csv` and `training.jsonl`: step, epoch, loss, learning_rate,
+            images_per_second, data_wait (share of the time spent waiting for batches), memory_mb, minutes_left.
+        device: torch device; by default the GPU where there is one.
+        validation: CropStore to score after each epoch; the log then has its MPJPE, mm, and `best.pt` is kept. The
+            training loss is no such judge: it falls to the end.
+    Returns:
+        the trained network, in eval mode.
+    Raises:
+        InputError: the folder holds a checkpoint of another config or architecture; fewer items than a batch; the
+            loss or the weights stopped being finite; processes that do not share the folder.
+    """
+    device = device or default_device()
+    run_dir = Path(run_dir)
+    dataset = CropDataset(store, cfg.crop_px, cfg.depth_mm, build_augmentation(cfg), cfg.seed)
+    keys = training_keys(store, cfg.batch_size, cfg.epochs, cfg.seed)
+    if keys.steps == 0:
+        raise InputError(
+            f"{store.path} holds {len(store)} items, fewer than one batch of {cfg.batch_size}"
+        )
+    path = run_dir / CHECKPOINT
+    network = blank_network(cfg) if path.exists() else build_network(cfg)
+    network = network.to(device, memory_format=precision.memory_format(cfg.precision, device))
+    optimizer = build_optimizer(cfg.optimizer, network, cfg.learning_rate, cfg.weight_decay)
+    state = {"step": 0, "seconds": 0.0, "log": [], "best": float("inf")}
+    if path.exists():
+        state |= load_checkpoint(path, cfg, network, optimizer)
+        random = state.pop("random", None)
+        if random is not None and state["step"] < keys.steps:
+            set_random_states(random)
+    _check_shared(path, state["step"], device)
+    keys.start = state["step"]
+    if keys.start < keys.steps:
+        state["commit"] = results.commit()
+        rate = functools.partial(learning_rate, cfg, steps_per_epoch=keys.steps_per_epoch)
+        validate = None
+        if validation is not None:
+            validate = functools.partial(validation_mpjpe, network, validation, cfg)
+        TrainingLoop(cfg, network, optimizer, dataset, keys, state, run_dir, rate, validate).run()
+    return network.eval()
+
+
+def _check_shared(path, step, device):
+    """InputError where the processes of a group found different checkpoints."""
+    steps = distributed.summed(torch.tensor(step, device=device)).item()
+    if steps != step * distributed.size():
+        raise InputError(
+            f"{path} is at step {step} for this process and at another for others; several machines need {path.parent} on "
+            "a disk that they share"
+        )
+
+
+def validation_mpjpe(network, store, cfg):
+    """MPJPE of a validation store, mm; every process of a group gets the same."""
+    predictions = predict_run(network, store, cfg)
+    scores = score(
+        predictions["pred_cam"], predictions["target_cam"], store.columns["action"], SCORED_JOINTS
+    )
+    return float(scores["mpjpe"]["frame_mean"])
+
+
+# --- prediction ---
+
+
+def network_function(network, cfg, decoders=None):
+    """The network of `cfg` as `evaluation.prediction` takes networks: a function from crops to joints.
+
+    Args:
+        network: in eval mode.
+        cfg: Config; method, crop_px, depth_mm and precision are used.
+        decoders: names out of methods.DECODERS; the method's own alone by default.
+    Returns:
+        function from crops (B, S, S, 3), a uint8 tensor, to joints (B, J, 3); (B, K, J, 3) for a list of K decoders.
+    """
+
+    def joints_of(crops):
+        chosen = [METHODS[cfg.method].decoder] if decoders is None else decoders
+        joints = read_network(network, crops, chosen, cfg.crop_px, cfg.depth_mm, cfg.precision)
+        return joints[:, 0] if decoders is None else joints
+
+    return joints_of
+
+
+def predict_crops(network, crops, cfg, flip_test=False):
+    """Joints in a batch of crops.
+
+    Args:
+        network: in eval mode.
+        crops: (B, S, S, 3) uint8, on any device.
+        cfg: Config; method, crop_px, depth_mm and precision are used.
+        flip_test: average with the un-mirrored prediction of the mirrored crop.
+    Returns:
+        (B, J, 3) float32 array: x, y in crop px, z in mm behind the root.
+    """
+    joints_of = network_function(network, cfg)
+    joints = joints_of(crops)
+    if flip_test:
+        joints = flip_mean(joints, joints_of(crops.flip(2)), cfg.crop_px)
+    return joints
+
+
+def predict_run(network, store, cfg, told=None, flip_test=False):
+    """Predict every item of a store with the network of `cfg`; see `prediction.predict_store`.
+
+    Args:
+        network: in eval mode.
+        store: CropStore.
+        cfg: Config.
+        told: what the network is told, see `evaluation.tell`; all oracles by default.
+        flip_test: predict the mirrored crops, too.
+    """
+    return predict_store(
+        network_function(network, cfg),
+        store,
+        evaluation.tell(store) if told is None else told,
+        cfg.crop_px,
+        max(cfg.batch_size, 64),
+        flip_test,
+    )
+
+
+# --- what a run costs, counted before anything is made ---
+
+
+def picture_count(cfg, part):
+    """Pictures of a part of the data, none of them made.
+
+    Args:
+        cfg: Config.
+        part: "train" or "test".
+    Returns:
+        int; for Human3.6M's usual subjects, about, where the step is not the usual one.
+    """
+    step = getattr(cfg, f"{part}_step")
+    if cfg.dataset != "capture":
+        count, usual = HUMAN36M_PICTURES[part]
+        return round(count * usual / step)
+    subjects = set(getattr(cfg, f"{part}_subjects")) & set(cfg.capture_subjects)
+    takes = (
+        len(subjects) * len(cfg.capture_actions) * len(cfg.capture_takes) * len(cfg.capture_cameras)
+    )
+    return takes * -(-cfg.capture_frames // step)
+
+
+def crops_seen(cfg):
+    """Crops that go through training, repeats counted, as many of each 2D set as of the 3D one; int."""
+    return (
+        picture_count(cfg, "train")
+        * (1 + len(cfg.mix))
+        // cfg.batch_size
+        * cfg.batch_size
+        * cfg.epochs
+    )
+
+
+def work_per_crop(cfg, training=True):
+    """Floating-point operations of the network for one crop, counted on shapes alone.
+
+    Args:
+        cfg: Config.
+        training: forward and backward; else forward.
+    Returns:
+        float; a multiplication and an addition are two.
+    """
+    with torch.device("meta"):
+        model, crops = blank_network(cfg), torch.empty(2, 3, cfg.crop_px, cfg.crop_px)
+    with FlopCounterMode(display=False) as counter:
+        volume = model(crops)
+        if training:
+            volume.sum().backward()
+    return counter.get_total_flops() / len(crops)
