@@ -185,7 +185,7 @@ def main():
             workers=2,
         )
         store = build_store(
-            root, Path(scratch, "full.crops"), subjects=(1,), step=STEP, crop_px=CROP_PX, workers=2
+            root, Path(scratch, "full"), subjects=(1,), step=STEP, crop_px=CROP_PX, workers=2
         )
         ms, difference, inside, outside = compare_items(root, store, n_batches)
         folder = layout.list_folders(root, (1,))[0]
@@ -194,13 +194,13 @@ def main():
             Path(scratch, "labels"), folder, n_labels, 2 if options.toy else 25
         )
         small = build_store(
-            root, Path(scratch, "small.crops"), subjects=(1,), step=STEP, crop_px=32
+            root, Path(scratch, "small"), subjects=(1,), step=STEP, crop_px=32
         )
-        large = Path(scratch, "large.crops")
+        large = Path(scratch, "large")
         write_large_store(large, small, n_items)
         probes = [probe(large) for _ in range(1 if options.toy else 5)]
         columns = sum(column.nbytes for column in open_store(large).columns.values())
-        size = np.diff(store.columns["start"]).mean()
+        size = store.columns["size"].mean()
     seconds, busy = (np.median([one[name] for one in probes]) for name in ("seconds", "busy"))
     extra = max(one["highest"] - one["before"] for one in probes)
     total = max(one["highest"] for one in probes)

@@ -335,7 +335,7 @@ def main():
         )
         store = build_store(
             root,
-            Path(scratch, "train.crops"),
+            Path(scratch, "train"),
             subjects=(1,),
             step=STEP,
             crop_px=cfg.crop_px,

@@ -6,11 +6,11 @@ To read the library, follow the course. Modules by the notebook that teaches or 
 01: skeleton, camera
 02: matlab, layout, parallel, progress, prepare.metadata, prepare.raw, prepare.human36m, prepare.check; capture, in its own order
 03: annotation_checks, annotations, prepare.mpii, prepare.coco, people_store, prepare.people, prepare.command, mixing
-04: pictures, transforms, occlusion, store, part_stores, joined_store, prepare.human36m_store, datasets
+04: pictures, transforms, occlusion, store, prepare.human36m_store, datasets
 05: heatmaps
 06: integral, blocks, integral_triton
 07: models, losses, map_terms
-08: methods, compare_plan, derived_stores, readout, compare, verdicts
+08: methods, compare_plan, readout, compare, verdicts
 09: precision, optimizers, microbatches, distributed, checkpoints, training_log, training_loop, engine, cost
 10: procrustes, metrics, evaluation, tables, published, scoring
 11: results, minutes, reference_scores, exercises, notebooks, pipeline, course

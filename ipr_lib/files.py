@@ -94,6 +94,20 @@ def _lock(folder):
     return descriptor
 
 
+@contextmanager
+def locked(folder):
+    """Hold a folder's lock while the block runs; wait for another process that holds it."""
+    descriptor = None
+    if fcntl is not None:
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
 @functools.cache  # once a process is enough
 def _sweep(parent):
     """Remove scratch folders whose process ended without a chance to do so: nobody holds their lock."""

@@ -56,10 +56,10 @@ def prepared(tmp_path):
 @pytest.fixture
 def store(prepared, tmp_path):
     """The crop store of S1: 6 items, crops of 64 px."""
-    return build_store(prepared, tmp_path / "s1.crops", subjects=(1,), step=3, crop_px=64)
+    return build_store(prepared, tmp_path / "s1", subjects=(1,), step=3, crop_px=64)
 
 
 @pytest.fixture
 def test_store(prepared, tmp_path):
     """The crop store of S9: 3 items of one take, crops of 64 px."""
-    return build_store(prepared, tmp_path / "s9.crops", subjects=(9,), step=3, crop_px=64)
+    return build_store(prepared, tmp_path / "s9", subjects=(9,), step=3, crop_px=64)

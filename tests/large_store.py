@@ -36,7 +36,7 @@ def write_large_store(path, store, n):
     source = np.arange(n) % len(store)
     columns = {name: column[source] for name, column in store.labels.items()}
     columns["frame"] = np.arange(n, dtype=np.int32)
-    jpegs = [bytes(store.jpeg(i)) for i in range(len(store))]
+    jpegs = [store.jpeg(i).tobytes() for i in range(len(store))]
     write_store(path, columns, (jpegs[i] for i in source), store.recipe)
 
 

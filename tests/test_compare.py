@@ -2,8 +2,7 @@ import shutil
 
 import pytest
 
-from ipr_lib.data.derived_stores import shrunken_store
-from ipr_lib.data.store import open_store
+from ipr_lib.data.store import open_store, shrunken_store
 from ipr_lib.experiment import run as compare
 from ipr_lib.experiment.plan import Case, case_config
 from ipr_lib.files import InputError, read_json, write_json
@@ -51,7 +50,7 @@ def test_an_interrupted_run_goes_on(store, test_store, tmp_path, monkeypatch, tr
     case, stores = Case("I2", "method", {"method": "I2"}), (store, test_store)
     calm = run(case, stores, tmp_path / "calm", epochs=2)
     monkeypatch.setattr(training_loop, "SECONDS_BETWEEN_CHECKPOINTS", 0)
-    pulled = shutil.copy(store.path, tmp_path / "copy.crops")
+    pulled = shutil.copytree(store.path, tmp_path / "copy")
     half = shrunken_store(open_store(pulled), 32)
     picture, left = type(half).picture, [9]
 

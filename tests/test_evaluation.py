@@ -21,14 +21,14 @@ def test_store(tmp_path):
     """Two takes of S9 of other sizes than the training store's, one of them of a number that Human3.6M has damaged."""
     write_sequence(tmp_path / "other", subject=9, action=5, subaction=2, n=7, step=3, width=240, height=200)
     write_sequence(tmp_path / "other", subject=9, action=2, subaction=1, n=4, step=3)
-    return build_store(tmp_path / "other", tmp_path / "other.crops", subjects=(9,), step=3, crop_px=64)
+    return build_store(tmp_path / "other", tmp_path / "other", subjects=(9,), step=3, crop_px=64)
 
 
 # --- which pictures ---
 
 def test_cameras_of_a_take_belong_together():
     columns = {"subject": np.array([9, 9, 1, 9, 9]), "action": np.array([2, 2, 2, 3, 2]), "subaction": np.array([1, 2, 1, 1, 1])}
-    assert evaluation.take_index(columns).tolist() == [1, 2, 0, 3, 1]
+    assert evaluation.sequence_index(columns).tolist() == [1, 2, 0, 3, 1]
 
 
 def test_damaged_takes_are_found_by_all_three_numbers():

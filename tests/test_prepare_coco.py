@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import shutil
 
 import cv2
 import numpy as np
@@ -107,9 +108,9 @@ def test_whole_preparation_with_stores(tmp_path):
     lines = prepare_coco(tmp_path / "raw", tmp_path / "data/coco", store_px=32)
     people, _, problems = read_people(tmp_path / "data/coco/annotations/train.json")
     assert problems == [] and people.person_id.tolist() == [500, 501, 504]
-    store = open_store(tmp_path / "data/stores/coco-train-32.crops")
+    store = open_store(tmp_path / "data/stores/coco-train-32")
     assert len(store) == 3 and store.skeleton == COCO and store.recipe["box_scale"] == 1.25
-    assert len(open_store(tmp_path / "data/stores/coco-validation-32.crops")) == 1
+    assert len(open_store(tmp_path / "data/stores/coco-validation-32")) == 1
     # Rows follow the pictures: 501 is in the first one.
     assert store.columns["person"].tolist() == [501, 500, 504] and store.columns["frame"].tolist() == [7, 12, 30]
     assert store.columns["visible"].sum(1).tolist() == [3, 17, 1]
@@ -243,8 +244,8 @@ def test_damaged_jpegs_end_in_whole_crops_or_a_line(tmp_path):
     for what, broken in corruptions(jpeg.read_bytes(), 200, seed=19):
         print(what)
         jpeg.write_bytes(broken)
-        (tmp_path / "c.crops").unlink(missing_ok=True)
-        store, problems = build_people_store(people, tmp_path, tmp_path / "c.crops", crop_px=32)
+        shutil.rmtree(tmp_path / "c", ignore_errors=True)
+        store, problems = build_people_store(people, tmp_path, tmp_path / "c", crop_px=32)
         assert len(store) + len(problems) == 3 and all(str(jpeg) in line for line in problems)
         built += len(store) == 3
         assert store.picture(0).shape == (43, 43, 3) and store.columns["person"][0] == 501

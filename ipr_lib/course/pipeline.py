@@ -16,8 +16,7 @@ from ..config import REPOSITORY, load_config
 from ..data.datasets import training_keys
 from ..data.h36m_layout import TEST_SUBJECTS
 from ..data.mixing import StoreMix
-from ..data.part_stores import part_store
-from ..data.store import open_store
+from ..data.store import find_store, split_store
 from ..evaluation import evaluation, results
 from ..evaluation.prediction import mean_pose
 from ..experiment import plan as compare_plan
@@ -111,7 +110,7 @@ def capture(cfg, target=None, workers=None):
 
 
 def crop_store(cfg, part):
-    """The crop store of one part of `cfg`'s data, built if it is missing; see `part_stores`.
+    """The crop store of one part of `cfg`'s data, built if it is missing; see `store.split_store`.
 
     Args:
         cfg: Config.
@@ -123,7 +122,7 @@ def crop_store(cfg, part):
     subjects, step = getattr(cfg, f"{part}_subjects"), part_step(cfg, part)
     if cfg.dataset == "capture":
         subjects = tuple(subject for subject in subjects if subject in cfg.capture_subjects)
-    return part_store(source, DATA / "stores", part, subjects, step, cfg.crop_px, cfg.workers)
+    return split_store(source, DATA / "stores", part, subjects, step, cfg.crop_px, cfg.workers)
 
 
 def stores(cfg):
@@ -137,14 +136,15 @@ def mixed_in(cfg):
     """Crop stores of the 2D sets that `cfg.mix` names; InputError where one has not been prepared."""
     found = []
     for name in cfg.mix:
-        path = DATA / "stores" / f"{name}-train-{cfg.crop_px}.crops"
-        if not path.is_file():
+        path = DATA / "stores" / f"{name}-train-{cfg.crop_px}"
+        store = find_store(path)
+        if store is None:
             known = name if name in ("mpii", "coco") else f"mpii (or coco) --target data/{name}"
             raise InputError(
-                f"{path} is missing; build it with `python -m ipr_lib prepare {known} --source DIR --store {cfg.crop_px}`, "
+                f"{path} is missing or damaged; build it with `python -m ipr_lib prepare {known} --source DIR --store {cfg.crop_px}`, "
                 "or train without it: --set 'mix=[]'"
             )
-        found.append(open_store(path))
+        found.append(store)
     return found
 
 

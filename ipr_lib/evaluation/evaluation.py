@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.h36m_layout import DAMAGED_SEQUENCES
+from ..data.store import sequence_index
 from ..files import InputError, atomic_path
 from ..geometry.camera import ASSUMED_FOCAL, Camera
 from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS
@@ -37,22 +38,8 @@ class Told:
     words: tuple[str, ...]
 
 
-def take_index(columns):
-    """Number of the take of each item, 0 …; its four cameras share it.
-
-    Args:
-        columns: of a store; subject, action, subaction (N,).
-    Returns:
-        (N,) int64.
-    """
-    identity = np.stack(
-        [np.asarray(columns[name]) for name in ("subject", "action", "subaction")], axis=1
-    )
-    return np.unique(identity, axis=0, return_inverse=True)[1].ravel()
-
-
 def is_damaged(columns):
-    """Which items are of `layout.DAMAGED_SEQUENCES`; columns as in `take_index`. (N,) bool."""
+    """Which items are of `layout.DAMAGED_SEQUENCES`; columns as in `sequence_index`. (N,) bool."""
     damaged = np.zeros(len(columns["subject"]), bool)
     for take in DAMAGED_SEQUENCES:
         damaged |= np.all(
@@ -69,7 +56,7 @@ def items_of(columns, subjects=None):
     """Items of some subjects.
 
     Args:
-        columns: as in `take_index`.
+        columns: as in `sequence_index`.
         subjects: numbers; None takes all.
     Returns:
         (M,) indices.
@@ -188,7 +175,7 @@ def score_items(pred_cam, columns, items=None):
     }
     pred_cam = np.asarray(pred_cam)[items]
     result = score(
-        pred_cam, chosen["joints_cam"], chosen["action"], SCORED_JOINTS, take_index(chosen)
+        pred_cam, chosen["joints_cam"], chosen["action"], SCORED_JOINTS, sequence_index(chosen)
     )
     sound = ~is_damaged(chosen)
     metrics = ("mpjpe", "pa_mpjpe", "pa_mpjpe_scale")

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 
 from ..data.datasets import crop_to_camera
+from ..data.store import sequence_index
 from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS
 from ..integral.grid import cells_to_joints, joints_to_cells, nearest_cell
 from ..integral.methods import METHODS
-from .evaluation import take_index
 from .metrics import joint_errors, root_relative, score
 from .prediction import predict_batches, read_network, store_batches
 
@@ -26,7 +26,7 @@ def read_out(network, store, method, volume_shape, crop_px, depth_mm, number_for
     Returns:
         {decoder: scores}, the method's own first, and the scores of the best that whole cells could say; None for a method
         without cells. Scores: mpjpe, pa_mpjpe, z_mm (root-relative) in mm; xy_px, mean distance in px of the crop;
-        takes, the mean error of each take, mm, in the order of `evaluation.take_index`.
+        takes, the mean error of each take, mm, in the order of `store.sequence_index`.
     """
     method = METHODS[method]
 
@@ -56,7 +56,7 @@ def _scores(joints, target_crop, affine, store):
     errors = joint_errors(
         *(root_relative(poses[:, :SCORED_JOINTS]) for poses in (pred, target))
     ).mean(1)
-    take = take_index(columns)
+    take = sequence_index(columns)
     distance = np.linalg.norm((joints - target_crop)[:, :SCORED_JOINTS, :2], axis=-1)
     return {
         "mpjpe": found["mpjpe"]["frame_mean"],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.derived_stores import shrunken_store, withhold_depth
+from ..data.store import shrunken_store, withhold_depth
 from ..evaluation import results
 from ..evaluation.readout import read_out
 from ..files import InputError, read_json, write_json
@@ -62,10 +62,7 @@ def run_case(case, cfg, train_store, test_store, folder, device=None):
         else f"-{'only' if case.only_depth else 'with'}-{case.depth_share:g}"
     )
     run = Path(folder) / f"{cfg.hash()}{part}"
-    data = {
-        name: store.header["columns"]["crc"]["crc"]
-        for name, store in (("train", train_store), ("test", test_store))
-    }
+    data = {"train": train_store.checksum, "test": test_store.checksum}
     if (run / RESULT).exists():
         done = read_json(run / RESULT)
         if done["data"] == data:

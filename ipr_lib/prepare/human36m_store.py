@@ -3,7 +3,6 @@
 What `python -m ipr_lib prepare human36m --store PX` does.
 """
 
-import contextlib
 import itertools
 import shutil
 from functools import partial
@@ -23,8 +22,16 @@ from ..data.h36m_layout import (
     folder_name,
 )
 from ..data.images import encode_crop
-from ..data.joined_store import is_joined, join_folder, join_stores
-from ..data.store import MARGIN, label_columns, open_store, write_store
+from ..data.store import (
+    MARGIN,
+    find_store,
+    is_joined,
+    join_folder,
+    join_stores,
+    label_columns,
+    open_store,
+    write_store,
+)
 from ..files import InputError
 from .human36m import ALL_ACTIONS, read_frames, read_labels, run
 
@@ -54,7 +61,7 @@ def prepare_stores(
     Args:
         source, subjects, actions, step, test_step, test_subjects, lens, reader, metadata, workers: see `human36m.prepare`.
         target: folder of the stores.
-        name: of the set; the stores are called NAME-train-PX.crops and NAME-test-PX.crops.
+        name: of the set; the stores are called NAME-train-PX and NAME-test-PX.
         crop_px: side of the crops that training will cut, px; stored crops are `store.MARGIN` times as wide.
     Returns:
         list of lines that say what was done.
@@ -62,12 +69,12 @@ def prepare_stores(
         InputError: as `human36m.prepare`; no store is written before all sequences are there.
     """
     target = Path(target)
-    scratch, stored_px = target / f".parts-{name}-{crop_px}", round(crop_px * MARGIN)
+    scratch, stored_px = target / f".views-{name}-{crop_px}", round(crop_px * MARGIN)
     steps = {subject: test_step if subject in test_subjects else step for subject in subjects}
     joins, folders, report = {}, {}, []
     for part in ("train", "test"):
         own = [subject for subject in subjects if (subject in test_subjects) == (part == "test")]
-        path = target / f"{name}-{part}-{crop_px}.crops"
+        path = target / f"{name}-{part}-{crop_px}"
         recipe = {
             "source": name,
             "subjects": own,
@@ -85,9 +92,7 @@ def prepare_stores(
                 folder_name(*numbers)
                 for numbers in itertools.product(own, actions, (1, 2), CAMERAS)
             )
-            parts = [
-                scratch / f"{folder}.crops" for folder in names if folder not in SKIPPED_FOLDERS
-            ]
+            parts = [scratch / folder for folder in names if folder not in SKIPPED_FOLDERS]
             joins[path] = parts, recipe
             folders |= dict.fromkeys(parts, join_folder(parts, recipe))
     todo = {
@@ -107,7 +112,7 @@ def prepare_stores(
             target,
             todo,
             actions,
-            lambda folder: scratch / f"{folder}.crops",
+            lambda folder: scratch / folder,
             is_done,
             partial(_write_part, stored_px),
             lens,
@@ -123,15 +128,14 @@ def prepare_stores(
 
 
 def _has_recipe(path, recipe):
-    """Whether a whole store of this recipe lies there."""
-    with contextlib.suppress(InputError):
-        return open_store(path).recipe == recipe
-    return False
+    """Whether a complete store of this recipe lies there."""
+    store = find_store(path)
+    return store is not None and store.recipe == recipe
 
 
 def _recipe(task, stored_px):
     return {
-        "source": task.target.stem,
+        "source": task.target.name,
         "step": task.step,
         "stored_px": stored_px,
         "lens": task.lens,

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from ..data.people import write_people
-from ..data.store import open_store
+from ..data.store import find_store, open_store
 from ..files import InputError
 from . import coco, mpii
 from .people_store import BOX_SCALE, build_people_store
@@ -81,7 +81,7 @@ def write_parts(
         pictures: folder that picture names are relative to.
         skipped: Counter of people left out by the rules. problems: lines about what is damaged.
         store_px: side of the crops that training will cut; None builds no store.
-        store_dir: folder for `<set>-<part>-<store_px>.crops`; by default `stores` beside `target`.
+        store_dir: folder for the stores `<set>-<part>-<store_px>`; by default `stores` beside `target`.
         box_scale: see `people_store.square_boxes`.
         workers: number of processes.
     Returns:
@@ -103,9 +103,8 @@ def write_parts(
         if store_px is None:
             continue
         origin = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        store_path = (
-            Path(store_dir or target.parent / "stores") / f"{target.name}-{part}-{store_px}.crops"
-        )
+        store_dir = Path(store_dir or target.parent / "stores")
+        store_path = store_dir / f"{target.name}-{part}-{store_px}"
         wanted = {"crop_px": store_px, "box_scale": box_scale, "origin": origin}
         try:
             if not _fits(store_path, wanted):
@@ -129,9 +128,6 @@ def write_parts(
 
 
 def _fits(path, wanted):
-    """Whether a whole store of this recipe lies there."""
-    try:
-        recipe = open_store(path).recipe
-    except InputError:
-        return False
-    return all(recipe.get(name) == value for name, value in wanted.items())
+    """Whether a complete store of this recipe lies there."""
+    store = find_store(path)
+    return store is not None and wanted.items() <= store.recipe.items()

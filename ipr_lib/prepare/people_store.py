@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from ..data.images import encode_crop, read_picture, shrinkage
-from ..data.store import MARGIN, open_store, write_store
+from ..data.store import MARGIN, new_store, open_store
 from ..files import InputError
 from ..geometry.skeleton import SKELETONS
 from ..geometry.transforms import crop_affine
@@ -47,7 +47,7 @@ def build_people_store(
     Args:
         people: People.
         pictures: folder that people.picture_name is relative to.
-        target: the file to write, atomically.
+        target: folder of the store.
         crop_px: side of the crops that training will cut, px; stored crops are `store.MARGIN` times as wide.
         box_scale: see `square_boxes`.
         workers: number of processes.
@@ -73,30 +73,6 @@ def build_people_store(
         )
         for row, group in zip(rows, groups)
     ]
-    kept, problems = [], []
-
-    def jpegs():
-        packed = parallel_map(_pack_people, tasks, workers)
-        results = progress(packed, total=len(tasks), desc="crop store", unit="picture")
-        for result, group in zip(results, groups):  # results first: so their bar ends, too
-            if isinstance(result, str):
-                problems.append(result)
-            else:
-                kept.extend(group)
-                yield from result
-
-    def columns():
-        if problems and Path(target).exists():
-            raise InputError(
-                f"{target} is kept as it was, for {len(problems)} of {len(tasks)} pictures are not usable; mend them, or "
-                f"delete it to build it without them. The first: {problems[0]}"
-            )
-        if not kept:
-            raise InputError(
-                f"{pictures} holds no usable picture of {len(tasks)}; the first: {problems[0]}"
-            )
-        return _columns(people.select(np.array(kept)), box[kept], affine[kept])
-
     name = next(name for name, skeleton in SKELETONS.items() if skeleton == people.skeleton)
     recipe = {
         "source": Path(pictures).name,
@@ -106,7 +82,24 @@ def build_people_store(
         "box_scale": box_scale,
         "origin": origin,
     }
-    write_store(target, columns, jpegs(), recipe)
+    problems = []
+    packed = parallel_map(_pack_people, tasks, workers)
+    results = progress(packed, total=len(tasks), desc="crop store", unit="picture")
+    with new_store(target, recipe) as writer:
+        for result, group in zip(results, groups):  # results first: so their bar ends, too
+            if isinstance(result, str):
+                problems.append(result)
+            else:
+                writer.add(_columns(people.select(group), box[group], affine[group]), result)
+        if problems and Path(target).exists():
+            raise InputError(
+                f"{target} is kept as it was, since {len(problems)} of {len(tasks)} pictures are not usable; mend them, "
+                f"or delete it to build it without them. The first: {problems[0]}"
+            )
+        if len(problems) == len(tasks):
+            raise InputError(
+                f"{pictures} holds no usable picture of {len(tasks)}; the first: {problems[0]}"
+            )
     return open_store(target), problems
 
 
