@@ -8,13 +8,12 @@ import io
 import json
 from collections import Counter
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from ..files import InputError, atomic_path
 from ..geometry.skeleton import SKELETONS, Skeleton
-from .annotation_checks import checked_person, checked_picture, hashable, label, whole_number
 
 # Other spellings of joint names in the json of data-set owners and of published converters (one of them misspells).
 _ALIASES = {
@@ -28,16 +27,16 @@ _ALIASES = {
 
 @dataclass(frozen=True)
 class People:
-    """Annotated people as columns: n people in m pictures.
+    """Annotated people as columns: n people in m images.
 
     Attributes:
         skeleton: their joint set.
         picture_id: (m,) int64. picture_name: m file names with forward slashes, below one folder.
         picture_size: (m, 2) int64 width, height, px.
-        person_id: (n,) int64. picture: (n,) int64, row of each person's picture.
+        person_id: (n,) int64. picture: (n,) int64, row of each person's image.
         joints_img: (n, J, 2) float64 px, pixel p centred at p; 0 where unknown.
         visibility: (n, J) int64: 0 unknown, 1 annotated or hidden, 2 seen (COCO tells 1 and 2 apart, MPII writes 1).
-        bbox: (n, 4) float64 x, y, width, height, px; may reach out of the picture.
+        bbox: (n, 4) float64 x, y, width, height, px; may reach out of the image.
         head_box: (n, 4) float64 x1, y1, x2, y2, px; NaN where there is none.
     """
 
@@ -55,58 +54,58 @@ class People:
     def __len__(self):
         return len(self.person_id)
 
-    def select(self, people):
-        """The same pictures with some people only; `people` is a mask or indices."""
+    def select(self, people: np.ndarray) -> "People":
+        """The same images with some people only; `people` is a mask or indices."""
         names = ("person_id", "picture", "joints_img", "visibility", "bbox", "head_box")
         return replace(self, **{name: getattr(self, name)[people] for name in names})
 
-    def of_pictures(self, listed):
-        """Only the pictures where the mask `listed` (m,) holds, and the people in them."""
-        part = self.select(listed[self.picture])
+    def select_images(self, listed: np.ndarray) -> "People":
+        """Only the images where the mask `listed` (m,) holds, and the people in them."""
+        some = self.select(listed[self.picture])
+        new_row = np.cumsum(listed) - 1
         return replace(
-            part,
+            some,
             picture_id=self.picture_id[listed],
             picture_size=self.picture_size[listed],
             picture_name=[name for name, kept in zip(self.picture_name, listed) if kept],
-            picture=(np.cumsum(listed) - 1)[part.picture],
+            picture=new_row[some.picture],
         )
 
 
-def as_people(skeleton, pictures, persons):
+def as_people(skeleton: Skeleton, images: list, persons: list) -> People:
     """Make `People` of rows.
 
     Args:
         skeleton: Skeleton.
-        pictures: list of (id, name, width, height).
-        persons: list of (id, row of the picture, keypoints (3 J) x, y, v, bbox (4), head box (4) or None).
+        images: list of (id, name, width, height).
+        persons: list of (id, row of the image, keypoints (3 J) x, y, v, bbox (4), head box (4) or None).
     Returns:
         People.
     """
-    ids, names, widths, heights = zip(*pictures) if pictures else ((), (), (), ())
-    person_id, picture, keypoints, bbox, head = zip(*persons) if persons else ((), (), (), (), ())
-    keypoints = np.array(keypoints, np.float64).reshape(-1, len(skeleton), 3)
+    keypoints = np.array([person[2] for person in persons], np.float64)
+    keypoints = keypoints.reshape(-1, len(skeleton), 3)
     visibility = keypoints[..., 2].astype(np.int64)
-    no_head = (np.nan,) * 4
+    head_boxes = []
+    for person in persons:
+        head_boxes.append([np.nan] * 4 if person[4] is None else person[4])
     return People(
         skeleton=skeleton,
-        picture_id=np.array(ids, np.int64),
-        picture_name=list(names),
-        picture_size=np.array([widths, heights], np.int64).reshape(2, -1).T,
-        person_id=np.array(person_id, np.int64),
-        picture=np.array(picture, np.int64),
+        picture_id=np.array([image[0] for image in images], np.int64),
+        picture_name=[image[1] for image in images],
+        picture_size=np.array([image[2:] for image in images], np.int64).reshape(-1, 2),
+        person_id=np.array([person[0] for person in persons], np.int64),
+        picture=np.array([person[1] for person in persons], np.int64),
         joints_img=np.where(visibility[..., None] > 0, keypoints[..., :2], 0.0),
         visibility=visibility,
-        bbox=np.array(bbox, np.float64).reshape(-1, 4),
-        head_box=np.array([no_head if box is None else box for box in head], np.float64).reshape(
-            -1, 4
-        ),
+        bbox=np.array([person[3] for person in persons], np.float64).reshape(-1, 4),
+        head_box=np.array(head_boxes, np.float64).reshape(-1, 4),
     )
 
 
 # ---------------------------------------------------------------- json
 
 
-def read_people(path):
+def read_people(path: Path | str) -> tuple[People, Counter, list[str]]:
     """Read people from a COCO-style json: the official keypoint files, ours, or those of published converters.
 
     Crowd boxes and people without a single keypoint are skipped.
@@ -116,7 +115,7 @@ def read_people(path):
     Returns:
         people: People.
         skipped: Counter of reason -> people left out as data sets mean them to be.
-        problems: list of lines, one for each picture or annotation left out because it is damaged.
+        problems: list of lines, one for each image or annotation left out because it is damaged.
     Raises:
         InputError: the file is missing, is not COCO-style json, speaks an unknown joint set, or holds nobody.
     """
@@ -124,57 +123,50 @@ def read_people(path):
     coco = _load_coco(path)
     category, skeleton = _find_category(path, coco)
     problems, skipped = [], Counter()
-    pictures, rows = [], {}
+
+    images, rows = [], {}
     for record in coco.dataset["images"]:
-        picture, reason = checked_picture(record)
-        if reason is None and picture[0] in rows:
+        image, reason = checked_image(record)
+        if reason is None and image[0] in rows:
             reason = "its id is used twice"
         if reason:
-            problems.append(f"{path}: picture {label(record)} is left out: {reason}")
+            problems.append(f"{path}: picture {_label(record)} is left out: {reason}")
         else:
-            rows[picture[0]] = len(pictures)
-            pictures.append(picture)
+            rows[image[0]] = len(images)
+            images.append(image)
+
     persons, used = [], set()
     for record in coco.dataset["annotations"]:
-        reason = None
-        if not isinstance(record, dict):
-            reason = "it is not an object"
-        elif record.get("category_id") != category:
-            skipped["other category"] += 1
+        reason = _skipped(record, category)
+        if reason:
+            skipped[reason] += 1
             continue
-        elif record.get("iscrowd", 0) not in (0, 1):
-            reason = f"iscrowd is {record['iscrowd']!r}, expected 0 or 1"
-        elif record.get("iscrowd", 0) == 1:
-            skipped["crowd"] += 1
-            continue
-        elif not whole_number(record.get("id")) or record["id"] in used:
-            reason = "its id is missing or used twice"
-        elif not hashable(record.get("image_id")) or record.get("image_id") not in rows:
-            reason = f"image_id {record.get('image_id')!r} is none of the pictures"
+        reason = _annotation_problem(record, used, rows)
         if reason is None:
             used.add(record["id"])
             row = rows[record["image_id"]]
-            person, reason = checked_person(record, row, pictures[row], len(skeleton))
+            person, reason = _checked_person(record, row, images[row], len(skeleton))
         if reason:
-            problems.append(f"{path}: annotation {label(record)} is left out: {reason}")
+            problems.append(f"{path}: annotation {_label(record)} is left out: {reason}")
         elif person is None:
             skipped["no keypoints"] += 1
         else:
             persons.append(person)
+
     if not persons:
-        raise InputError(
-            f"{path} holds no usable person ({len(coco.dataset['annotations'])} annotations, {len(problems)} problems"
-            + (f"; the first: {problems[0].removeprefix(f'{path}: ')})" if problems else ")")
-        )
-    return as_people(skeleton, pictures, persons), skipped, problems
+        found = f"{len(coco.dataset['annotations'])} annotations, {len(problems)} problems"
+        if problems:
+            found += f"; the first: {problems[0].removeprefix(f'{path}: ')}"
+        raise InputError(f"{path} holds no usable person ({found})")
+    return as_people(skeleton, images, persons), skipped, problems
 
 
-def write_people(path, people):
+def write_people(path: Path | str, people: People) -> None:
     """Write people as COCO-style json, atomically; `read_people` and pycocotools read it.
 
     Args:
         path: the file.
-        people: People. Pictures without people stay in the list. `area` is that of the box; `head_box` (x1, y1, x2, y2)
+        people: People. Images without people stay in the list. `area` is that of the box; `head_box` (x1, y1, x2, y2)
             is written where there is one.
     """
     skeleton = people.skeleton
@@ -258,3 +250,127 @@ def _find_category(path, coco):
                 f"{path}: the keypoints {', '.join(names)} are no joint set of {', '.join(SKELETONS)}"
             )
     raise InputError(f"{path}: no category lists its keypoints; expected a person keypoints file")
+
+
+# ---------------------------------------------------------------- is an annotation what it should be?
+
+
+def checked_image(record: dict) -> tuple[tuple | None, str | None]:
+    """Check one entry of a json's `images`: ((id, name, width, height), None), or (None, what is wrong)."""
+    if not isinstance(record, dict) or not _is_whole_number(record.get("id")):
+        return None, "it has no whole number as id"
+    name, width, height = record.get("file_name"), record.get("width"), record.get("height")
+    if not isinstance(name, str) or not name or "\0" in name:
+        return None, "it has no file_name"
+    parts = PurePosixPath(name)
+    if parts.is_absolute() or ".." in parts.parts or "\\" in name:
+        return None, f"file_name {name!r} leads out of the picture folder"
+    for side in (width, height):
+        if not _is_whole_number(side) or not 0 < side < 1 << 16:
+            return None, f"width and height are {width!r} and {height!r}"
+    return (record["id"], name, width, height), None
+
+
+def _skipped(record, category):
+    """Why a data set means an annotation to be left out; None if it does not."""
+    if not isinstance(record, dict):
+        return None  # damaged, see `_annotation_problem`
+    if record.get("category_id") != category:
+        return "other category"
+    return "crowd" if record.get("iscrowd") == 1 else None
+
+
+def _annotation_problem(record, used, rows):
+    """What is wrong with an annotation as an entry of its file; None if nothing.
+
+    Args:
+        record: the entry. used: ids of earlier ones. rows: row of each image, by its id.
+    """
+    if not isinstance(record, dict):
+        return "it is not an object"
+    if record.get("iscrowd", 0) != 0:
+        return f"iscrowd is {record['iscrowd']!r}, expected 0 or 1"
+    if not _is_whole_number(record.get("id")) or record["id"] in used:
+        return "its id is missing or used twice"
+    image_id = record.get("image_id")
+    if not isinstance(image_id, (int, str, float)) or image_id not in rows:
+        return f"image_id {image_id!r} is none of the pictures"
+    return None
+
+
+def _checked_person(record, row, image, n_joints):
+    """Check one entry of a json's `annotations`, a dict.
+
+    Args:
+        record: the entry. row: of its image. image: (id, name, width, height). n_joints: of its joint set.
+    Returns:
+        (person row, see `as_people`; None), (None, None) for a person without keypoints, or (None, what is
+        wrong).
+    """
+    keypoints = _numbers(record.get("keypoints"), 3 * n_joints)
+    if keypoints is None:
+        return None, f"expected {3 * n_joints} finite numbers as keypoints"
+    x, y, v = keypoints.reshape(-1, 3).T
+    if not np.isin(v, (0, 1, 2)).all():
+        return None, "a visibility is not 0, 1 or 2"
+    stated = record.get("num_keypoints")
+    known = int((v > 0).sum())  # int: a list is not compared number by number
+    if stated is not None and stated != known:
+        return None, f"num_keypoints is {stated!r}, but {known} are annotated"
+    if not v.any():
+        return None, None
+    bbox = _numbers(record.get("bbox"), 4)
+    if bbox is None:
+        return None, "expected 4 finite numbers as bbox"
+    reason = person_problem(np.stack([x, y], axis=1)[v > 0], bbox, np.array(image[2:]))
+    if reason:
+        return None, reason
+    head = record.get("head_box")
+    if head is not None:
+        head = _numbers(head, 4)
+        if head is None:
+            return None, "expected 4 finite numbers as head_box"
+    return (record["id"], row, keypoints, bbox, head), None
+
+
+def person_problem(joints_img: np.ndarray, bbox: np.ndarray, size: np.ndarray) -> str | None:
+    """What is wrong with a person's place in the image; None if nothing.
+
+    Args:
+        joints_img: (k, 2) annotated joints, px. bbox: x, y, width, height, px. size: (2,) width, height, px.
+    """
+    x, y, width, height = bbox
+    if width <= 0 or height <= 0:
+        return f"the box is empty ({width:g} x {height:g} px)"
+    if x >= size[0] or y >= size[1] or x + width <= 0 or y + height <= 0:
+        return f"the box (x {x:g}, y {y:g}, {width:g} x {height:g} px) lies outside its {size[0]} x {size[1]} px picture"
+    if width > 3 * size[0] or height > 3 * size[1]:
+        return f"the box ({width:g} x {height:g} px) is far larger than its {size[0]} x {size[1]} px picture"
+    # Joints just outside are guesses that annotators do make; further out they are damage.
+    if (joints_img < -size).any() or (joints_img > 2 * size).any():
+        return f"a joint lies far outside its {size[0]} x {size[1]} px picture"
+    return None
+
+
+def _numbers(value, count):
+    """A list of `count` finite numbers as a float64 array, else None."""
+    if not isinstance(value, list) or len(value) != count:
+        return None
+    for number in value:
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            return None
+    try:
+        array = np.array(value, np.float64)
+    except OverflowError:
+        return None
+    return array if np.isfinite(array).all() else None
+
+
+def _is_whole_number(value):
+    """Whether a json's value is a whole number, one that an int64 holds."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 62
+
+
+def _label(record):
+    """What to call an entry in a message: its id, as far as it has one."""
+    return repr(record.get("id", "?"))[:40] if isinstance(record, dict) else "?"

@@ -72,7 +72,7 @@ def read_coco(path, folder, min_keypoints=1, min_box_px=0.0):
     problems += [
         f"{folder / people.picture_name[row]} is missing" for row in np.flatnonzero(wanted & ~there)
     ]
-    people = people.of_pictures(wanted & there)
+    people = people.select_images(wanted & there)
     if not len(people):
         raise InputError(
             f"{path} and {folder} leave nobody: {dict(+skipped)} skipped, {int((wanted & ~there).sum())} pictures missing"

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.annotation_checks import checked_picture, person_problem
 from ..data.images import picture_size
 from ..data.matlab import load_mat
-from ..data.people import as_people
+from ..data.people import as_people, checked_image, person_problem
 from ..files import InputError
 from ..geometry.skeleton import MPII
 from ..progress import progress
@@ -84,13 +83,13 @@ def read_mpii(path, pictures, published=False):
         if rects is None:
             continue
         record = {"id": int(index), "file_name": f"images/{name}", "width": 1, "height": 1}
-        reason = checked_picture(record)[1]
+        reason = checked_image(record)[1]
         if reason is None:
             try:
                 record["width"], record["height"] = picture_size(
                     Path(pictures) / record["file_name"]
                 )
-                reason = checked_picture(record)[1]
+                reason = checked_image(record)[1]
             except InputError as error:
                 reason = str(error)
         if reason:
@@ -180,7 +179,7 @@ def split_people(people, names):
         InputError: a part is empty.
     """
     listed = np.array([name.rsplit("/", 1)[-1] in names for name in people.picture_name], bool)
-    parts = people.of_pictures(~listed), people.of_pictures(listed)
+    parts = people.select_images(~listed), people.select_images(listed)
     if not all(len(part) for part in parts):
         raise InputError(
             f"the validation list puts {len(parts[1])} people into the validation part and leaves {len(parts[0])} "
