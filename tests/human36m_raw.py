@@ -6,11 +6,36 @@ import av
 import numpy as np
 from cdflib.cdfwrite import CDF
 
-from ipr_lib.data.h36m_layout import ACTIONS
 from ipr_lib.geometry.camera import distort, look_at
 from ipr_lib.geometry.skeleton import HUMAN36M
-from ipr_lib.prepare.human36m import JOINTS
 
+# Index among the 32 recorded joints, by the name in our joint set; what the recording calls each is in the comment. Written
+# out here, so that a wrong table in the library does not confirm itself.
+RAW_INDEX = {
+    "Pelvis": 0,  # Hips
+    "R_Hip": 1,  # RightUpLeg
+    "R_Knee": 2,  # RightLeg
+    "R_Ankle": 3,  # RightFoot
+    "L_Hip": 6,  # LeftUpLeg
+    "L_Knee": 7,  # LeftLeg
+    "L_Ankle": 8,  # LeftFoot
+    "Torso": 12,  # Spine1
+    "Neck": 13,  # Neck
+    "Nose": 14,  # Head
+    "Head": 15,  # Site, the end of Head
+    "L_Shoulder": 17,  # LeftArm
+    "L_Elbow": 18,  # LeftForeArm
+    "L_Wrist": 19,  # LeftHand
+    "R_Shoulder": 25,  # RightArm
+    "R_Elbow": 26,  # RightForeArm
+    "R_Wrist": 27,  # RightHand
+}
+JOINTS = [RAW_INDEX[name] for name in HUMAN36M.names[:17]]
+ACTION_NAMES = {
+    1: "_ALL", 2: "Directions", 3: "Discussion", 4: "Eating", 5: "Greeting", 6: "Phoning", 7: "Posing", 8: "Purchases",
+    9: "Sitting", 10: "SittingDown", 11: "Smoking", 12: "Photo", 13: "Waiting", 14: "Walking", 15: "WalkDog",
+    16: "WalkTogether",
+}
 CAMERA_NAMES = ("54138969", "55011271", "58860488", "60457274")
 WIDTH, HEIGHT = 64, 48
 # Sequences of a tree, and their numbers of poses.
@@ -28,7 +53,7 @@ def sequence_names():
     for subject in range(1, 12):
         for action in range(1, 17):
             for take in (1, 2):
-                plain = "_ALL" if action == 1 else ACTIONS[action - 2]
+                plain = ACTION_NAMES[action]
                 regular = f"{plain} 1" if take == 1 else plain
                 names[subject, action, take] = IRREGULAR.get((subject, action, take), regular)
     return names

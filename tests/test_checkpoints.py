@@ -25,7 +25,7 @@ from ipr_lib.training.log import TrainingLog, item_names
 from ipr_lib.training.microbatches import MicroBatches
 
 from .conftest import THREADS, TRAINING_SEED
-from .test_mixing import people_store
+from .test_data_mixing import people_store
 
 TINY = dict(crop_px=64, depth_bins=8, trunk="small", trunk_width=4, head_width=8, deconvolutions=2, batch_size=2, epochs=12)
 CPU = torch.device("cpu")

@@ -19,7 +19,7 @@ from ipr_lib.geometry.skeleton import MPII
 from ipr_lib.training import checkpoints
 
 from .conftest import write_sequence
-from .test_mixing import people_store
+from .test_data_mixing import people_store
 from .test_notebooks import COUNT, write_notebook
 
 TINY = {

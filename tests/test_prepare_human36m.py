@@ -15,7 +15,7 @@ from ipr_lib.data import h36m_layout as layout
 from ipr_lib.data.store import build_store, open_store
 from ipr_lib.files import InputError
 from ipr_lib.prepare.check import check
-from ipr_lib.prepare.human36m import JOINTS, prepare
+from ipr_lib.prepare.human36m import prepare
 from ipr_lib.prepare.human36m_store import prepare_stores
 from ipr_lib.prepare.metadata import read_camera, read_metadata
 from ipr_lib.prepare.raw import READERS, read_pose, video_frames
@@ -63,7 +63,7 @@ def test_pictures_and_labels_are_those_of_the_raw_files(download, tmp_path):
         for camera_id in (1, 2, 3, 4):
             folder = tmp_path / "set" / layout.folder_name(1, 12, subaction, camera_id)
             sequence = layout.read_sequence(folder)
-            truth = poses[1, 12, subaction][:, JOINTS]
+            truth = poses[1, 12, subaction][:, raw.JOINTS]
             np.testing.assert_allclose(sequence.joints_world, truth, atol=1e-3)  # float32
             cam, _ = raw.project(w0, 1, camera_id, truth)
             np.testing.assert_allclose(sequence.camera.world_to_camera(truth), cam, atol=1e-6)

@@ -26,7 +26,16 @@ def test_names_by_hand():
     assert layout.picture_name("s_01_act_02_subact_01_ca_04", 0) == "s_01_act_02_subact_01_ca_04_000001.jpg"
     assert layout.parse_folder_name("s_11_act_16_subact_02_ca_03") == (11, 16, 2, 3)
     assert layout.parse_folder_name("s_11_act_16_subact_02_ca_03_old") is None
-    assert (layout.action_name(2), layout.action_name(16)) == ("Directions", "WalkTogether")
+
+
+def test_actions_have_human36ms_numbers():
+    names = {
+        2: "Directions", 3: "Discussion", 4: "Eating", 5: "Greeting", 6: "Phoning", 7: "Posing", 8: "Purchases", 9: "Sitting",
+        10: "SittingDown", 11: "Smoking", 12: "Photo", 13: "Waiting", 14: "Walking", 15: "WalkDog", 16: "WalkTogether",
+    }
+    assert {number: layout.action_name(number) for number in range(2, 17)} == names
+    assert layout.SUBJECTS == (1, 5, 6, 7, 8, 9, 11) and layout.TRAIN_SUBJECTS == (1, 5, 6, 7, 8)
+    assert layout.TEST_SUBJECTS == (9, 11) and (layout.TRAIN_STEP, layout.TEST_STEP) == (5, 64)
 
 
 def test_meta_is_matlab_5_and_round_trips(folder):
