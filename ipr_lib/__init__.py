@@ -8,8 +8,8 @@ To read the library, follow the course. Modules by the notebook that teaches or 
 03: people, prepare.mpii, prepare.coco, people_store, prepare.people, prepare.command, mixing
 04: pictures, transforms, occlusion, store, prepare.human36m_store, datasets
 05: heatmaps
-06: integral, blocks, integral_triton
-07: models, losses, map_terms
+06: integral, integral_triton
+07: models, losses
 08: methods, compare_plan, readout, compare, verdicts
 09: precision, optimizers, microbatches, distributed, checkpoints, training_log, training_loop, engine, cost
 10: procrustes, metrics, evaluation, tables, published, scoring

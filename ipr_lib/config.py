@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .data.h36m_layout import ACTIONS, CAMERAS, FIRST_ACTION, SUBJECTS
 from .files import InputError
-from .integral.methods import METHODS
+from .integral import METHODS
 from .network import BACKBONES
 from .training.optimizers import OPTIMIZERS
 from .training.precision import PRECISIONS
@@ -64,7 +64,7 @@ class Config:
     head_width: int = 256
     deconvolutions: int = 3
     pretrained: bool = False
-    method: str = "I*"  # of methods.METHODS: head, loss and decoder
+    method: str = "I*"  # of integral.METHODS: head, loss and decoder
 
     batch_size: int = 32
     micro_batches: int = (

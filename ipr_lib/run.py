@@ -18,7 +18,7 @@ from .evaluation.prediction import flip_mean, predict_store, read_network
 from .files import InputError
 from .geometry.skeleton import HUMAN36M, SCORED_JOINTS
 from .geometry.transforms import Augmentation
-from .integral.methods import METHODS
+from .integral import METHODS
 from .network import DirectNet, PoseNet, build_backbone
 from .training import distributed, precision
 from .training.checkpoints import CHECKPOINT, load_checkpoint, set_random_states
@@ -158,7 +158,7 @@ def network_function(network, cfg, decoders=None):
     Args:
         network: in eval mode.
         cfg: Config; method, crop_px, depth_mm and precision are used.
-        decoders: names out of methods.DECODERS; the method's own alone by default.
+        decoders: names out of integral.DECODERS; the method's own alone by default.
     Returns:
         function from crops (B, S, S, 3), a uint8 tensor, to joints (B, J, 3); (B, K, J, 3) for a list of K decoders.
     """

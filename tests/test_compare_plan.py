@@ -3,7 +3,7 @@ import pytest
 from ipr_lib.experiment import plan as compare_plan
 from ipr_lib.experiment.plan import Case, case_config, plan
 from ipr_lib.files import InputError
-from ipr_lib.integral.methods import METHODS
+from ipr_lib.integral import METHODS
 
 
 @pytest.mark.parametrize("profile", compare_plan.BASES)

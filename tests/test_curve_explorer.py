@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ipr_lib.files import InputError
-from ipr_lib.integral.grid import hard_argmax, soft_argmax
+from ipr_lib.integral import hard_argmax, soft_argmax
 from ipr_lib.views import CurveExplorer, curve_explorer
 
 SCRIPT = Path(curve_explorer.__file__).with_suffix(".js")

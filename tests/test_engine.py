@@ -10,9 +10,7 @@ from ipr_lib.config import load_config
 from ipr_lib.data.datasets import CropDataset, normalise
 from ipr_lib.evaluation import evaluation, prediction
 from ipr_lib.files import InputError
-from ipr_lib.integral.grid import soft_argmax
-from ipr_lib.integral.losses import integral_loss
-from ipr_lib.integral.methods import decode_expectation
+from ipr_lib.integral import decode, integral_loss, soft_argmax
 from ipr_lib.training import checkpoints
 
 TINY = dict(crop_px=64, depth_bins=8, trunk="small", trunk_width=4, head_width=8,
@@ -75,7 +73,7 @@ def test_overfits_a_few_crops(store, training_seed):
     optimizer = torch.optim.Adam(model.parameters(), lr=cfg.learning_rate)
     losses = []
     for _ in range(250):
-        joints = decode_expectation(model(normalise(batch["crops"])), 64, 2000.0)
+        joints = decode(model(normalise(batch["crops"])), 64, 2000.0)
         loss = integral_loss(joints, batch["joints"], batch["weights"], (64, 64, 2000.0))
         optimizer.zero_grad()
         loss.backward()

@@ -5,11 +5,12 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from ipr_lib.integral import expectation as integral
+from ipr_lib.integral import expectation
 
 SHAPES = [(2, 3, 4, 5, 6), (1, 2, 3, 33, 31), (1, 2, 16, 16, 16), (1, 1, 9, 64, 64), (2, 1, 1, 1, 7), (0, 3, 4, 5, 6)]
 
@@ -24,32 +25,29 @@ def run_this_file(name, **environment):
 
 
 def channels_last(volume):
-    return volume.flatten(1, 2).contiguous(memory_format=torch.channels_last).unflatten(1, volume.shape[1:3])
+    maps = volume.flatten(1, 2).contiguous(memory_format=torch.channels_last)
+    return maps.unflatten(1, volume.shape[1:3])
 
 
-def with_gradient(volume):
+def with_gradient(function, volume):
     volume = volume.detach().requires_grad_()
-    joints = integral.soft_argmax(volume)
+    joints = function(volume)
     weights = torch.linspace(-1, 2, joints.numel()).view_as(joints)
-    seen = []
-    volume.register_hook(lambda grad: seen.append(grad))
+    seen = []  # .grad would have the leaf's layout in any case
+    volume.register_hook(seen.append)
     (joints * weights).sum().backward()
     return joints.detach(), seen[0]
 
 
 def both_ways(volume):
-    from ipr_lib.integral import kernel as integral_triton
+    """(joints, gradient) by the kernel, and by plain PyTorch."""
+    from ipr_lib.integral.kernel import KernelSoftArgmax
 
-    blocks = with_gradient(volume)
-    integral._by_triton = lambda volume: True
-    integral._triton_kernels = lambda: integral_triton
-    result = with_gradient(volume)
-    integral._by_triton = lambda volume: False
-    return result, blocks
+    return with_gradient(KernelSoftArgmax.apply, volume), with_gradient(expectation.plain_soft_argmax, volume)
 
 
 def interpreted():
-    """The kernels against the blocks: values, gradient, dtype and layout."""
+    """The kernels against plain PyTorch: values, gradient, dtype and layout."""
     generator = torch.Generator().manual_seed(0)
     for shape in SHAPES:
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
@@ -67,8 +65,10 @@ def extremes():
     for layout in (torch.Tensor.contiguous, channels_last):
         ties = torch.full((2, 3, 4, 5, 6), -1e4)
         ties[:, :, 1, 2, 3] = ties[:, :, 3, 2, 4] = 1e4
-        assert (both_ways(layout(ties))[0][0] == torch.tensor([3.5, 2, 2])).all()
-        assert (both_ways(layout(torch.full((2, 3, 4, 5, 6), 7.0)))[0][0] - torch.tensor([2.5, 2, 1.5])).abs().max() < 1e-6
+        (joints, _), _ = both_ways(layout(ties))
+        assert (joints == torch.tensor([3.5, 2, 2])).all()
+        (joints, _), _ = both_ways(layout(torch.full((2, 3, 4, 5, 6), 7.0)))
+        assert (joints - torch.tensor([2.5, 2, 1.5])).abs().max() < 1e-6
         holes = torch.randn(2, 3, 40, 16, 16, generator=torch.Generator().manual_seed(1))
         holes[:, :, :20] = holes[:, :, :, 3] = -torch.inf
         (joints, grad), (expected, expected_grad) = both_ways(layout(holes))
@@ -108,7 +108,7 @@ def compiled():
         print(kernel.__name__, len(binary))
 
 
-def test_interpreted_kernels_equal_the_blocks():
+def test_interpreted_kernels_equal_plain_pytorch():
     pytest.importorskip("triton")
     assert len(run_this_file("interpreted", TRITON_INTERPRET="1").splitlines()) == 6 * len(SHAPES)
 
@@ -124,29 +124,35 @@ def test_kernels_compile_for_a_gpu(tmp_path):
     assert len(sizes) == 5 and min(sizes) > 1000
 
 
-@pytest.mark.parametrize("missing", [ImportError("No module named 'triton'"), RuntimeError("Failed to find C compiler")])
-def test_without_working_kernels_the_blocks_take_over(missing, monkeypatch):
+@pytest.fixture
+def no_kernel_yet():
+    expectation.gpu_kernel.cache_clear()
+    yield
+    expectation.gpu_kernel.cache_clear()
+
+
+def test_without_triton_there_is_no_kernel(no_kernel_yet, monkeypatch):
+    import ipr_lib.integral
+
+    monkeypatch.delattr(ipr_lib.integral, "kernel", raising=False)
+    monkeypatch.setitem(sys.modules, "ipr_lib.integral.kernel", None)  # importing it fails
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert expectation.gpu_kernel() is None
+
+
+def test_a_kernel_that_cannot_be_built_is_told_of(no_kernel_yet, monkeypatch):
     def fail(volume):
-        raise missing
+        raise RuntimeError("Failed to find C compiler")
 
-    class Kernels:
-        forward = staticmethod(fail)
+    import ipr_lib.integral
 
-    import ipr_lib
-
-    monkeypatch.setattr(ipr_lib, "integral_triton", Kernels, raising=False)
-    monkeypatch.setattr(integral.torch, "zeros", lambda *shape, device: None)
-    if isinstance(missing, ImportError):
-        monkeypatch.delattr(ipr_lib, "integral_triton")
-        monkeypatch.setitem(sys.modules, "ipr_lib.integral.kernel", None)
-    integral._triton_kernels.cache_clear()
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            assert integral._triton_kernels() is None
-        assert ["C compiler" in str(warning.message) for warning in caught] == [True] * isinstance(missing, RuntimeError)
-    finally:
-        integral._triton_kernels.cache_clear()
+    broken = SimpleNamespace(forward=fail)
+    monkeypatch.setattr(ipr_lib.integral, "kernel", broken, raising=False)
+    monkeypatch.setitem(sys.modules, "ipr_lib.integral.kernel", broken)
+    monkeypatch.setattr(expectation.torch, "zeros", lambda *shape, device: None)  # there is no GPU here
+    with pytest.warns(UserWarning, match="C compiler"):
+        assert expectation.gpu_kernel() is None
 
 
 if __name__ == "__main__":

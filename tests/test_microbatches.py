@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from ipr_lib.data.datasets import prefetched
-from ipr_lib.integral.losses import masked_mean
+from ipr_lib.integral import masked_mean
 from ipr_lib.training.microbatches import MicroBatches
 
 

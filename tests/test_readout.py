@@ -6,7 +6,7 @@ from ipr_lib import run
 from ipr_lib.config import load_config
 from ipr_lib.data.datasets import CropDataset
 from ipr_lib.evaluation.readout import read_out
-from ipr_lib.integral.grid import joints_to_cells
+from ipr_lib.integral import joints_to_cells
 
 
 class Oracle(torch.nn.Module):

@@ -17,11 +17,11 @@ import torch
 import traitlets
 from PIL import Image
 
+from ipr_lib import integral
 from ipr_lib.config import REPOSITORY
 from ipr_lib.evaluation import metrics
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import COCO, HUMAN36M, MPII
-from ipr_lib.integral import grid as heatmaps
 from ipr_lib.studio import studio_cameras
 from ipr_lib.views import SkeletonView, VolumeExplorer, plots
 from ipr_lib.views.skeleton_view import project
@@ -251,11 +251,11 @@ def volume(seed=0):
 def test_volumes_are_read_as_the_heat_maps_read_them():
     logits = torch.from_numpy(volume())
     view = VolumeExplorer(logits.requires_grad_(), joint=1, temperature=0.7)
-    np.testing.assert_allclose(view.expectation(), heatmaps.soft_argmax(logits[None].detach() / 0.7)[0, 1], atol=1e-5)
-    np.testing.assert_array_equal(view.argmax(), heatmaps.hard_argmax(logits[None].detach())[0, 1])
+    np.testing.assert_allclose(view.expectation(), integral.soft_argmax(logits[None].detach() / 0.7)[0, 1], atol=1e-5)
+    np.testing.assert_array_equal(view.argmax(), integral.hard_argmax(logits[None].detach())[0, 1])
     assert view.slice == view.argmax()[2] and view.meta["names"] == ["Pelvis", "R_Hip", "R_Knee"]
     view.joint, view.temperature = 2, 3.0
-    np.testing.assert_allclose(view.expectation(), heatmaps.soft_argmax(logits[None].detach() / 3)[0, 2], atol=1e-5)
+    np.testing.assert_allclose(view.expectation(), integral.soft_argmax(logits[None].detach() / 3)[0, 2], atol=1e-5)
 
 
 def test_the_truth_is_placed_on_the_grid():
@@ -367,12 +367,12 @@ def volume_cases():
         logits = volume(3)[0]
         prob = np.exp((logits - logits.max()) / temperature).astype(float)
         prob /= prob.sum()
-        expectation = heatmaps.soft_argmax(torch.from_numpy(logits).double()[None, None] / temperature)[0, 0]
+        expectation = integral.soft_argmax(torch.from_numpy(logits).double()[None, None] / temperature)[0, 0]
         result.append({
             "logits": logits.ravel().tolist(), "shape": logits.shape, "temperature": temperature, "xy": prob.sum(0).ravel().tolist(),
             "zy": prob.sum(2).T.ravel().tolist(), "lines": [prob.sum((0, 1)).tolist(), prob.sum((0, 2)).tolist(), prob.sum((1, 2)).tolist()],
-            "expectation": expectation.tolist(), "argmax": heatmaps.hard_argmax(torch.from_numpy(logits)[None, None])[0, 0].tolist(),
-            "largest": prob.max(), "joint": heatmaps.cells_to_joints(expectation.numpy(), logits.shape, 24, 2000).tolist(),
+            "expectation": expectation.tolist(), "argmax": integral.hard_argmax(torch.from_numpy(logits)[None, None])[0, 0].tolist(),
+            "largest": prob.max(), "joint": integral.cells_to_joints(expectation.numpy(), logits.shape, 24, 2000).tolist(),
         })
     return result
 

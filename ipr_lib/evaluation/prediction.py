@@ -12,7 +12,7 @@ import torch
 from ..data.datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise
 from ..geometry.skeleton import HUMAN36M
 from ..geometry.transforms import flip_joints
-from ..integral.methods import DECODERS
+from ..integral import decode
 from ..progress import progress
 from ..training import distributed, precision
 
@@ -110,7 +110,7 @@ def read_network(network, crops, decoders, crop_px, depth_mm, number_format="flo
     Args:
         network: module in eval mode.
         crops: (B, S, S, 3) uint8, on any device.
-        decoders: K names out of methods.DECODERS.
+        decoders: K names out of integral.DECODERS.
         crop_px: side S, px.
         depth_mm: depth range of the volume, mm.
         number_format: one of precision.PRECISIONS.
@@ -120,7 +120,7 @@ def read_network(network, crops, decoders, crop_px, depth_mm, number_format="flo
     device = next(network.parameters()).device
     with precision.autocast(number_format, device):
         output = network(normalise(crops.to(device)))
-    joints = [DECODERS[name](output, crop_px, depth_mm) for name in decoders]
+    joints = [decode(output, crop_px, depth_mm, name) for name in decoders]
     return torch.stack(joints, dim=1).float().cpu().numpy()
 
 

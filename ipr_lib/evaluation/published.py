@@ -23,7 +23,7 @@ from ..files import InputError
 from ..geometry.camera import Camera
 from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS, add_thorax
 from ..geometry.transforms import BOX_MM, apply_affine, compose_affine, invert_affine, warp
-from ..integral.grid import soft_argmax
+from ..integral import soft_argmax
 from ..network import PoseNet, build_backbone
 from ..training import distributed
 from .metrics import align, joint_errors, root_relative

@@ -6,8 +6,7 @@ import torch
 from ..data.datasets import crop_to_camera
 from ..data.store import sequence_index
 from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS
-from ..integral.grid import cells_to_joints, joints_to_cells, nearest_cell
-from ..integral.methods import METHODS
+from ..integral import METHODS, cells_to_joints, joints_to_cells, nearest_cell
 from .metrics import joint_errors, root_relative, score
 from .prediction import predict_batches, read_network, store_batches
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ..config import load_config
 from ..files import InputError
-from ..integral.methods import METHODS
+from ..integral import METHODS
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from ..config import Config
 from ..evaluation.tables import markdown_table
 from ..files import InputError, read_json, write_json
-from ..integral.methods import METHODS
+from ..integral import METHODS
 from .plan import ALONE, MAIN, MORE, MOST, WITH_2D
 
 DRAWS = 2000

@@ -1,212 +1,162 @@
-"""The integral itself: the expected position under a softmax, close to the time of reading the logits once.
+"""The integral: a joint is the expected cell under a softmax over its map.
 
-Taught in notebooks/06_soft_argmax.ipynb; timed by benchmarks/soft_argmax.py.
-
-With p = softmax(logits), E = sum_i p_i pos_i and a loss L that sends back g = dL/dE:
-
-    forward     e_i = exp(h_i - max h),   S = sum_i e_i,   E = sum_i e_i pos_i / S
-    backward    dL/dh_i = p_i (g . (pos_i - E)) = e_i (g . (pos_i - E)) / S
-
-Between the two nothing is kept but the logits, E, and two numbers a joint, max and S: e is cheaper computed again than
-written and read. (max and log S are not added up: at logits of 1e4 a float32 sum of them is off by a part in a
-thousand.) On a GPU there is one kernel each way. On a CPU a volume is worked through in blocks that stay in the cache.
-A block is a matrix of cells, places x columns, and both ways meet it in one product with the small matrix of rows 1 and
-two coordinates of the places: that matrix times e has the sums of every column, and its transpose times a few numbers a
-column is g . (pos - E) / S.
+Sun et al. 2018, equations 1 to 3. Taught in notebooks/06_soft_argmax.ipynb, which checks the gradient by hand;
+`debiased_soft_argmax` is taught in notebooks/08_heatmap_vs_integral.ipynb.
 """
 
 import functools
 import warnings
 
 import torch
+from torch.autograd.function import once_differentiable
 
 from ..files import InputError
-from .blocks import (
-    BLOCK_CELLS,
-    Cut,
-    exponentials,
-    first,
-    inside,
-    like_in_large_pages,
-    loaded,
-    store,
-)
+from .grid import constants, indices
 
 
-def soft_argmax(volume, check_finite=False):
-    """Expected cell of each joint under a softmax over its whole volume.
-
-    Eq. (2) of Sun et al. 2018; taught in notebooks/06_soft_argmax.ipynb. Differentiable once.
+def soft_argmax(logits: torch.Tensor) -> torch.Tensor:
+    """Expected cell of each joint; see notebook 06. It can be differentiated once.
 
     Args:
-        volume: logits, (B, J, W), (B, J, H, W) or (B, J, D, H, W), any float dtype. Contiguous and channels-last
-            logits are read as they are, and their gradient comes in the same layout.
-        check_finite: look at the result, which on a GPU means to wait for it.
+        logits: (B, J, W), (B, J, H, W) or (B, J, D, H, W), any float dtype.
+
     Returns:
-        (B, J, 1), (B, J, 2) or (B, J, 3) float32 (float64 for float64 logits), order x, y, z; unit: cells, 0 is the
-        centre of the first cell. NaN for a joint whose logits hold NaN or +inf, or are -inf throughout.
+        (B, J, 1 to 3), order x, y, z; unit: cells, 0 is the centre of the first. float32, or float64 for float64
+        logits. NaN for a joint whose logits hold NaN or +inf, or are all -inf.
+
     Raises:
-        InputError: not such a volume; with `check_finite`, a joint without a finite expectation.
+        InputError: `logits` is not such a map.
     """
-    if not 3 <= volume.dim() <= 5 or not volume.is_floating_point() or 0 in volume.shape[2:]:
+    if not 3 <= logits.ndim <= 5 or not logits.is_floating_point() or 0 in logits.shape[2:]:
         raise InputError(
-            f"soft_argmax: volume is {volume.dtype} of shape {tuple(volume.shape)}; expected float logits "
+            f"soft_argmax: logits are {logits.dtype} of shape {tuple(logits.shape)}; expected floats of shape "
             "(B, J, W), (B, J, H, W) or (B, J, D, H, W) with at least one cell"
         )
-    axes = volume.dim() - 2
-    while volume.dim() < 5:
-        volume = volume.unsqueeze(2)
-    joints = torch.ops.ipr_lib.integral_forward(volume)[0][..., :axes]
-    if check_finite and not joints.isfinite().all():
-        b, j = (~joints.isfinite()).any(-1).nonzero()[0].tolist()
-        raise InputError(
-            f"soft_argmax: joint {j} of sample {b} has no finite expectation; its logits hold NaN or +inf, or are "
-            "-inf throughout: lower the learning rate, or look at what the network was given"
-        )
-    return joints
+    if torch.compiler.is_compiling():
+        return plain_soft_argmax(logits)  # the compiler fuses it, and writes its own gradient
+    if logits.is_cuda and logits.ndim == 5 and logits.dtype != torch.float64 and gpu_kernel():
+        return gpu_kernel().KernelSoftArgmax.apply(logits)
+    return SoftArgmax.apply(logits)
 
 
-# Two operators, not an autograd.Function: torch.compile takes them as they are, without a break in the graph. Defined
-# one by one, for torch.library.custom_op would import the whole compiler at the first call, a matter of seconds.
-torch.library.define(
-    "ipr_lib::integral_forward", "(Tensor volume) -> (Tensor joints, Tensor peak, Tensor total)"
-)
-torch.library.define(
-    "ipr_lib::integral_backward",
-    "(Tensor grad, Tensor volume, Tensor joints, Tensor peak, Tensor total) -> Tensor",
-)
+def plain_soft_argmax(logits: torch.Tensor) -> torch.Tensor:
+    """The same as `soft_argmax` by autograd alone; the tests compare both."""
+    return expected_cell(softmax_over_map(logits))
 
 
-@torch.library.impl("ipr_lib::integral_forward", "default")
-def _forward(volume):
-    volume = _in_one_run(volume)
-    with torch.autocast(volume.device.type, enabled=False):
-        return (
-            _triton_kernels().forward(volume) if _by_triton(volume) else forward_in_blocks(volume)
-        )
+def softmax_over_map(logits: torch.Tensor) -> torch.Tensor:
+    """Logits -> probabilities: each joint's map sums to 1. At least float32."""
+    return at_least_float32(logits).flatten(2).softmax(dim=2).view(logits.shape)
 
 
-@torch.library.impl("ipr_lib::integral_backward", "default")
-def _backward(grad, volume, joints, peak, total):
-    arguments = grad, _in_one_run(volume), joints, peak, total
-    with torch.autocast(volume.device.type, enabled=False):
-        return (
-            _triton_kernels().backward(*arguments)
-            if _by_triton(volume)
-            else backward_in_blocks(*arguments)
-        )
+def at_least_float32(logits: torch.Tensor) -> torch.Tensor:
+    """float16 and bfloat16 -> float32; float32 and float64 stay."""
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        return logits.float()
+    return logits
 
 
-@torch.library.register_fake("ipr_lib::integral_forward")
-def _shapes_of_forward(volume):
-    joints = volume.new_empty((*volume.shape[:2], 3), dtype=inside(volume))
-    return joints, joints.new_empty(volume.shape[:2]), joints.new_empty(volume.shape[:2])
+def expected_cell(probability: torch.Tensor) -> torch.Tensor:
+    """Probabilities (B, J, ...) -> expected cells (B, J, axes), order x, y, z."""
+    coordinates = []
+    for marginal in marginals(probability):
+        position = indices(marginal.shape[2], marginal)
+        coordinates.append((marginal * position).sum(dim=2))
+    return torch.stack(coordinates, dim=2)
 
 
-@torch.library.register_fake("ipr_lib::integral_backward")
-def _shape_of_backward(grad, volume, joints, peak, total):
-    return torch.empty_like(_in_one_run(volume))
+def marginals(probability: torch.Tensor) -> list[torch.Tensor]:
+    """Probability of each x, each y and each z: the map summed over its other axes.
+
+    Args:
+        probability: (B, J, W), (B, J, H, W) or (B, J, D, H, W).
+
+    Returns:
+        [(B, J, W), (B, J, H), (B, J, D)], as many as the map has axes.
+    """
+    axes = list(range(2, probability.ndim))
+    sums = []
+    for axis in reversed(axes):  # x is the last axis of a map
+        others = [other for other in axes if other != axis]
+        sums.append(probability.sum(dim=others) if others else probability)
+    return sums
 
 
-def _save(ctx, inputs, output):
-    ctx.save_for_backward(*inputs, *output)
-    ctx.mark_non_differentiable(*output[1:])
+class SoftArgmax(torch.autograd.Function):
+    """The expectation with its gradient in closed form, which keeps one map where autograd keeps several.
 
+        d x / d logit_i = p_i (x_i - x)
 
-def _differentiate(ctx, grad, *_):
-    return torch.ops.ipr_lib.integral_backward(grad, *ctx.saved_tensors)
+    Each cell pulls with its probability times its distance from the expected cell.
+    """
 
+    @staticmethod
+    def forward(ctx, logits):
+        probability = softmax_over_map(logits)
+        cells = expected_cell(probability)
+        ctx.save_for_backward(probability, cells)
+        ctx.dtype = logits.dtype
+        return cells
 
-def _refuse(ctx, *grads):
-    raise RuntimeError(
-        "soft_argmax has no second derivative; write the expectation out in plain tensors for one"
-    )
-
-
-torch.library.register_autograd("ipr_lib::integral_forward", _differentiate, setup_context=_save)
-torch.library.register_autograd("ipr_lib::integral_backward", _refuse)
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):  # (B, J, axes)
+        probability, cells = ctx.saved_tensors
+        axes = reversed(range(2, probability.ndim))
+        pull = 0
+        for k, axis in enumerate(axes):
+            size = probability.shape[axis]
+            arm = indices(size, probability) - cells[:, :, k, None]  # (B, J, size)
+            shape = [*probability.shape[:2], *[1] * (probability.ndim - 2)]
+            shape[axis] = size
+            pull = pull + (grad[:, :, k, None] * arm).view(shape)
+        pull *= probability  # in place: a volume is large
+        return pull.to(ctx.dtype)
 
 
 @functools.cache
-def _triton_kernels():
-    """The module of the Triton kernels; None where Triton is missing or cannot build them, with a word in that case."""
+def gpu_kernel():
+    """The module `kernel`; None where Triton is missing, and with a warning where it cannot build its kernels."""
     try:
-        from . import kernel as kernels
+        from . import kernel
     except ImportError:
         return None
     try:
-        kernels.forward(torch.zeros(1, 1, 1, 1, 1, device="cuda"))
-    except Exception as error:  # a missing compiler or driver comes in many shapes; the volume is summed all the same
+        kernel.forward(torch.zeros(1, 1, 1, 1, 1, device="cuda"))
+    except Exception as error:  # a missing compiler or driver raises many kinds of errors
         warnings.warn(
-            f"soft_argmax runs without its GPU kernels, for Triton failed: {error!r}", stacklevel=2
+            f"soft_argmax runs in plain PyTorch, because Triton failed: {error!r}", stacklevel=2
         )
         return None
-    return kernels
+    return kernel
 
 
-def _by_triton(volume):
-    return volume.is_cuda and volume.dtype != torch.float64 and _triton_kernels() is not None
+def debiased_soft_argmax(
+    volume: torch.Tensor, background: float | torch.Tensor | None = None
+) -> torch.Tensor:
+    """Expected cell without the pull of a flat background towards the middle; see notebook 08.
 
-
-def forward_in_blocks(volume):
-    """Expectation, maximum and sum of exponentials of each joint: every cell is read from memory once.
-
-    A joint comes in pieces, each with a maximum of its own; their sums are brought to the joint's maximum at the end.
-
-    Args:
-        volume: logits, (B, J, D, H, W), contiguous or channels-last.
-    Returns:
-        joints (B, J, 3), order x, y, z; peak (B, J) and total (B, J): max h and sum exp(h - max h).
-    """
-    cut = Cut(volume, BLOCK_CELLS)
-    scratch = cut.scratch()
-    found = []
-    for part in zip(cut.blocks(volume), cut.places):
-        peaks, sums = [], []
-        for block, places in zip(*part):
-            block = loaded(block, scratch)
-            # -inf throughout a piece: its exponentials are 0, not exp(-inf + inf).
-            peak = block.amax(dim=cut.of_joint, keepdim=True).clamp_(
-                min=torch.finfo(scratch.dtype).min
-            )
-            e = exponentials(block, peak, scratch)
-            peaks.append(peak)
-            sums.append(torch.bmm(places.expand(len(e), -1, -1), e))
-        peaks, sums = torch.cat(peaks), torch.cat(sums)
-        moments = sums[:, :1] * cut.base  # of e x, e y, e z in each column
-        moments[:, cut.along] += sums[:, 1:]
-        peaks, moments = cut.by_joint(peaks), cut.by_joint(torch.cat([sums[:, :1], moments], dim=1))
-        peak = peaks.amax(dim=0)
-        moments = (moments * (peaks - peak).exp()).sum(dim=0)
-        found.append(torch.cat([moments[:, 1:] / moments[:, :1], peak, moments[:, :1]], dim=1))
-    joints, peak, total = torch.cat(found).view(*volume.shape[:2], 5).split((3, 1, 1), dim=2)
-    return joints.contiguous(), peak[..., 0].contiguous(), total[..., 0].contiguous()
-
-
-def backward_in_blocks(grad, volume, joints, peak, total):
-    """Gradient by the volume: every cell is read once and written once.
+    N cells at the background's logit b weigh N exp(b) in the softmax. They are a fraction s of the whole sum, and their
+    own expectation is the middle. The rest therefore says (expectation - s middle) / (1 - s), axis by axis. Gu et al.,
+    "Removing the Bias of Integral Pose Regression", ICCV 2021.
 
     Args:
-        grad: dL/dE, (B, J, 3).
-        volume, joints, peak, total: argument and results of `forward_in_blocks`.
+        volume: logits, (B, J, D, H, W).
+        background: logit of the background, such as 0 for heat maps that are 0 away from the joint. None takes each
+            volume's smallest logit, because logits are known up to a constant only.
+
     Returns:
-        (B, J, D, H, W), dtype and layout of the volume.
+        (B, J, 3), order x, y, z, dtype as of `soft_argmax`; the middle where all cells are background.
     """
-    result = like_in_large_pages(volume)
-    cut = Cut(volume, BLOCK_CELLS)
-    scratch, factors = cut.scratch(), cut.scratch()
-    grad = cut.by_row(grad / total[..., None])
-    weights = (grad * (cut.base - cut.by_row(joints))).sum(dim=1, keepdim=True)
-    weights = torch.cat([weights, grad[:, cut.along].expand(-1, -1, weights.shape[2])], dim=1)
-    peaks = cut.deal(cut.by_row(peak[..., None]))
-    for part in zip(cut.blocks(volume), cut.blocks(result), cut.places, peaks, cut.deal(weights)):
-        for block, out, places, peak, weight in zip(*part):
-            e = exponentials(loaded(block, scratch), peak, scratch)
-            factor = torch.bmm(places.T.expand(len(e), -1, -1), weight, out=first(factors, e))
-            store(out, e, factor)
-    return result
-
-
-def _in_one_run(volume):
-    """The volume itself where it can be viewed as blocks, contiguous or channels-last; else a contiguous copy."""
-    return volume if volume.permute(0, 3, 4, 1, 2).is_contiguous() else volume.contiguous()
+    expectation = soft_argmax(volume)
+    flat = at_least_float32(volume).flatten(2)
+    if background is None:
+        background = flat.detach().amin(dim=2)
+    else:
+        background = torch.as_tensor(background, dtype=flat.dtype, device=flat.device)
+    fraction = flat.shape[2] * torch.exp(background - flat.logsumexp(dim=2))  # (B, J)
+    # Where there is nothing but background, the expectation stays the middle.
+    fraction = torch.where(fraction < 1 - 1e-4, fraction, 0)[..., None]
+    D, H, W = volume.shape[2:]
+    middle = (constants((W, H, D), expectation) - 1) / 2
+    return (expectation - fraction * middle) / (1 - fraction)

@@ -1,24 +1,46 @@
-"""The integral on a GPU: one kernel forward, one backward, written in Triton.
+"""The integral of a volume on a GPU: one Triton kernel forward, one backward.
 
-The numbers are those of `ipr_lib.integral.expectation`, which chooses between the two. Taught in notebooks/06_soft_argmax.ipynb.
+`expectation.soft_argmax` chooses it where there is a GPU. Taught in notebooks/06_soft_argmax.ipynb.
 
 A joint's cells are cut into tiles of planes x cells, and its tiles go to several programs. Each program reads its
 tiles once and keeps an online maximum: where a tile raises it, the sums so far shrink by exp(old - new) (Milakov and
-Gimelshein 2018). What the programs of a joint leave, five numbers each, a second, tiny kernel puts together.
+Gimelshein 2018). A second, tiny kernel combines the five numbers that each program of a joint leaves. Nothing is kept
+for the gradient but the logits and five numbers per joint, because exp is cheaper computed again than stored.
 """
 
 import torch
 import triton
 import triton.language as tl
+from torch.autograd.function import once_differentiable
 
-TILE = 2048  # cells of a tile: 16 a thread
-TILES_A_PROGRAM = (
-    16  # enough to hide the start of a program, few enough to fill a GPU with a small batch
-)
+TILE = 2048  # cells of a tile: 16 per thread
+# Enough to hide the start of a program, few enough to fill a GPU with a small batch.
+TILES_PER_PROGRAM = 16
 LOG2_E = tl.constexpr(1.4426950408889634)
-LOWEST = tl.constexpr(
-    -3.4028234663852886e38
-)  # of float32; -inf would make exp(-inf + inf) of cells without weight
+# The lowest float32: with -inf, cells without weight would become exp(-inf + inf), not a number.
+LOWEST = tl.constexpr(-3.4028234663852886e38)
+
+
+class KernelSoftArgmax(torch.autograd.Function):
+    """`expectation.SoftArgmax` for a volume (B, J, D, H, W) on a GPU, in float32, bfloat16 or float16."""
+
+    @staticmethod
+    def forward(ctx, volume):
+        if not is_channels_last(volume):
+            volume = volume.contiguous()
+        cells, peak, total = forward(volume)
+        ctx.save_for_backward(volume, cells, peak, total)
+        return cells
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        return backward(grad, *ctx.saved_tensors)
+
+
+def is_channels_last(volume: torch.Tensor) -> bool:
+    """Whether the J * D planes of (B, J, D, H, W) lie side by side in memory, cell by cell."""
+    return volume.permute(0, 3, 4, 1, 2).is_contiguous()
 
 
 @triton.jit
@@ -123,12 +145,12 @@ def _backward_kernel(
     peak, total = tl.load(peaks + joint), tl.load(totals + joint)
     grad += joint * 3
     joints += joint * 3
-    grad_x, grad_y, grad_z = (
-        tl.load(grad) / total,
-        tl.load(grad + 1) / total,
-        tl.load(grad + 2) / total,
-    )
-    at_x, at_y, at_z = tl.load(joints), tl.load(joints + 1), tl.load(joints + 2)
+    grad_x = tl.load(grad) / total
+    grad_y = tl.load(grad + 1) / total
+    grad_z = tl.load(grad + 2) / total
+    at_x = tl.load(joints)
+    at_y = tl.load(joints + 1)
+    at_z = tl.load(joints + 2)
     first = program * per_program
     for tile in range(first, tl.minimum(first + per_program, tiles)):
         offsets, inside, x, y, z = _tile(tile, D, cells, stride_d, stride_c, W, TILE_D, TILE_C)
@@ -138,67 +160,86 @@ def _backward_kernel(
         tl.store(result + start + offsets, out.to(result.dtype.element_ty), mask=inside)
 
 
-def forward(volume):
-    """`integral.forward_in_blocks` in one kernel and a tiny one.
+def forward(volume: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Expectation, maximum and sum of exponentials of each joint.
 
     Args:
         volume: logits, (B, J, D, H, W), contiguous or channels-last, float32, bfloat16 or float16.
+
     Returns:
-        joints (B, J, 3), order x, y, z; peak (B, J) and total (B, J); float32.
+        cells (B, J, 3), order x, y, z; peak (B, J), max h; total (B, J), sum exp(h - max h); all float32.
     """
     B, J = volume.shape[:2]
     numbers, sizes, programs = _launch(volume)
     partial = volume.new_empty((B, J, programs, 5), dtype=torch.float32)
-    joints, peak, total = (partial.new_empty(shape) for shape in ((B, J, 3), (B, J), (B, J)))
-    if B * J:
-        with torch.cuda.device_of(volume):
-            _forward_kernel[(B * J, programs)](volume, partial, *numbers, **sizes, num_warps=4)
-            _gather_kernel[(B * J,)](
-                partial,
-                joints,
-                peak,
-                total,
-                programs,
-                PROGRAMS=triton.next_power_of_2(programs),
-                num_warps=1,
-            )
-    return joints, peak, total
+    cells = partial.new_empty((B, J, 3))
+    peak = partial.new_empty((B, J))
+    total = partial.new_empty((B, J))
+    if B * J == 0:
+        return cells, peak, total
+    with torch.cuda.device_of(volume):
+        _forward_kernel[(B * J, programs)](volume, partial, *numbers, **sizes, num_warps=4)
+        _gather_kernel[(B * J,)](
+            partial,
+            cells,
+            peak,
+            total,
+            programs,
+            PROGRAMS=triton.next_power_of_2(programs),
+            num_warps=1,
+        )
+    return cells, peak, total
 
 
-def backward(grad, volume, joints, peak, total):
-    """`integral.backward_in_blocks` in one kernel: same arguments, same result."""
+def backward(
+    grad: torch.Tensor,
+    volume: torch.Tensor,
+    cells: torch.Tensor,
+    peak: torch.Tensor,
+    total: torch.Tensor,
+) -> torch.Tensor:
+    """Gradient by the volume.
+
+    Args:
+        grad: dL/dE, (B, J, 3).
+        volume, cells, peak, total: argument and results of `forward`.
+
+    Returns:
+        (B, J, D, H, W), dtype and layout of the volume.
+    """
     B, J = volume.shape[:2]
     result = torch.empty_like(volume)
+    if B * J == 0:
+        return result
     numbers, sizes, programs = _launch(volume)
-    if B * J:
-        with torch.cuda.device_of(volume):
-            _backward_kernel[(B * J, programs)](
-                volume,
-                result,
-                grad.contiguous(),
-                joints,
-                peak,
-                total,
-                *numbers,
-                **sizes,
-                num_warps=4,
-            )
+    with torch.cuda.device_of(volume):
+        _backward_kernel[(B * J, programs)](
+            volume,
+            result,
+            grad.contiguous(),
+            cells,
+            peak,
+            total,
+            *numbers,
+            **sizes,
+            num_warps=4,
+        )
     return result
 
 
 def _launch(volume):
-    """Arguments that both kernels share, their tile's sizes, and the number of programs a joint."""
+    """Arguments that both kernels share, the sizes of a tile, and the number of programs per joint."""
     _, J, D, H, W = volume.shape
     cells = H * W
-    if volume.is_contiguous():  # cells lie side by side, else planes do
+    if volume.is_contiguous():  # the cells of a plane lie side by side
         strides = (J * D * cells, D * cells, cells, 1)
         tile_c = min(TILE, triton.next_power_of_2(cells))
         tile_d = min(TILE // tile_c, triton.next_power_of_2(D))
-    else:
+    else:  # channels-last: the planes of a cell lie side by side
         strides = (J * D * cells, D, 1, J * D)
         tile_d = min(128, triton.next_power_of_2(D))
         tile_c = min(TILE // tile_d, triton.next_power_of_2(cells))
     tiles = triton.cdiv(D, tile_d) * triton.cdiv(cells, tile_c)
-    programs = triton.cdiv(tiles, TILES_A_PROGRAM)
+    programs = triton.cdiv(tiles, TILES_PER_PROGRAM)
     numbers = (J, D, cells, *strides, tiles, triton.cdiv(tiles, programs))
     return numbers, {"W": W, "TILE_D": tile_d, "TILE_C": tile_c}, programs

@@ -1,7 +1,9 @@
-"""Losses, all masked means. Taught in notebooks/07_network_and_losses.ipynb.
+"""The losses, all masked means. Taught in notebooks/07_network_and_losses.ipynb.
 
-H1, H2 and H3 are the field's customary heat-map losses for volumes; the paper compares with three such losses, whose exact text
-we do not have, so they are our reading. Each takes joints without depth along: the volume is marginalised over depth.
+`integral_loss` compares decoded joints. The others compare a map H (B, J, D, H, W) of logits with the true place: three
+heat-map losses, the Jensen-Shannon prior, and the expected error. The paper compares with three heat-map losses whose
+exact text we do not have; H1, H2 and H3 are the field's customary ones for volumes, so they are our reading. A joint
+without known depth is taught by the map summed over depth.
 """
 
 import math
@@ -9,277 +11,231 @@ import math
 import torch
 from torch.nn import functional
 
-from . import blocks, map_terms
-from .expectation import soft_argmax
-from .grid import constants, gaussian_factors, nearest_cell
+from .expectation import at_least_float32, marginals, softmax_over_map
+from .grid import constants, gaussian_factors, gaussian_volume, indices, nearest_cell, outer
+
+MAP = (2, 3, 4)  # the axes D, H, W of a volume
+PLANE = (2, 3)  # the axes H, W of a volume that is summed over depth
 
 
-def masked_mean(values, weights):
+def masked_mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Sum of weights * values over the sum of weights; 0 where all weights are 0.
 
-    Dividing by the count of joints instead would let samples without depth count less than they should.
+    Dividing by the number of joints instead would let samples without depth count less than they should.
 
     Args:
-        values, weights: same shape.
+        values, weights: of the same shape; a value of weight 0 may be anything.
+
     Returns:
-        scalar.
+        Scalar.
     """
-    return weighted_sum(values.flatten(), weights.flatten()) / weights.sum().clamp(
-        min=torch.finfo(values.dtype).tiny
-    )
+    weighted = torch.where(weights > 0, values * weights, 0)
+    total = weights.sum().clamp(min=torch.finfo(values.dtype).tiny)
+    return weighted.sum() / total
 
 
-def weighted_sum(values, weights):
-    """Sum of weights * values over the last axis, without the values whose weight is 0."""
-    # where, not a product: an unknown target may hold anything, infinity included.
-    return torch.where(weights > 0, values * weights, 0).sum(-1)
+def joint_weights(weights: torch.Tensor) -> torch.Tensor:
+    """Weights of coordinates (B, J, 3) -> weights of joints (B, J): a joint counts where x and y are known."""
+    return torch.minimum(weights[..., 0], weights[..., 1])
 
 
-def shares(weights):
-    """Weights whose sum is 1, or 0 where all are 0: a mean's weights, for a loss that is summed as it goes."""
-    return weights / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
+def integral_loss(
+    joints: torch.Tensor, target: torch.Tensor, weights: torch.Tensor, extent
+) -> torch.Tensor:
+    """L1 distance of decoded joints; I* and R1 are trained on it.
 
+        mean |joint - target| / extent
 
-def integral_loss(joints, target, weights, extent):
-    """L1 distance of decoded joints, in shares of the volume's sides; I* and R1 train on it.
-
-    Sun et al. 2018, section 2.2 (L1 on the decoded coordinate).
+    Sun et al. 2018, section 2.2; see notebook 07.
 
     Args:
         joints: (B, J, 3) decoded, x, y in crop px, z in mm.
         target: (B, J, 3), likewise.
         weights: (B, J, 3), 0 where a coordinate is unknown.
         extent: (3,) size of the volume along x, y, z: crop_px, crop_px, depth_mm.
+
     Returns:
-        scalar: masked mean of |joint - target| / extent.
+        Scalar: masked mean over coordinates, as a fraction of the volume's sides.
     """
     return masked_mean((joints - target).abs() / constants(extent, joints), weights)
 
 
-def soft_argmax_loss(volume, cells, weights):
-    """I*: L1 distance of the expectation under the softmax, in shares of the volume's sides: `integral_loss` from the logits.
+def squared_heatmap_loss(
+    volume: torch.Tensor, cells: torch.Tensor, weights: torch.Tensor, sigma: float = 1.0
+) -> torch.Tensor:
+    """H1: squared error against a Gaussian G of height 1.
 
-    dL/dE is the sign of the error times what the coordinate counts for. It is known as soon as a joint's expectation is, so
-    that value and gradient take one visit; taught in notebooks/07_network_and_losses.ipynb.
+        sum over cells (H - G)^2
+        without depth: sum over x, y (sum over z H / height - G)^2
 
-    Args:
-        volume: logits, (B, J, D, H, W), any float dtype.
-        cells: (B, J, 3) true places, order x, y, z; unit: cells; anything where unknown.
-        weights: (B, J, 3), 0 where a coordinate is unknown.
-    Returns:
-        scalar: masked mean of |expectation - truth| / side.
-    """
-    cells, weights = _known_coordinates(volume, cells, weights)
-    sides = _sides(volume, cells)
-    if volume.device.type != "cpu" or not volume.is_contiguous() or torch.compiler.is_compiling():
-        # A GPU's kernels make the gradient when the loss' own is there; they and the blocks know channels-last.
-        return masked_mean((soft_argmax(volume) - cells).abs() / sides, weights)
-    weights, cells = (
-        functional.pad(numbers, (1, 2)) for numbers in (shares(weights) / sides, cells)
-    )
-    return map_terms.over_joints(
-        volume, map_terms.distance_of_expectation(volume.shape[2:], cells), weights, cells
-    )
-
-
-def squared_heatmap_loss(volume, cells, weights, sigma=1.0):
-    """H1: squared error against a Gaussian of height 1, summed over the cells of a joint.
-
-    The Gaussian is an outer product that is made in a block of the volume at a time and never as a whole. Without a known
-    depth the sum over depth is held against the 2D Gaussian times that sum's height.
+    where G is the 2D Gaussian in the second line, and height = sigma sqrt(2 pi) is the sum of a Gaussian over depth.
+    See notebook 07.
 
     Args:
         volume: heat maps, (B, J, D, H, W), any float dtype.
         cells: (B, J, 3) true places, order x, y, z; unit: cells; anything where unknown.
         weights: (B, J, 3), 0 where a coordinate is unknown. A joint without x or y counts for nothing.
-        sigma: of the Gaussian, cells.
+        sigma: standard deviation of the Gaussian, cells.
+
     Returns:
-        scalar: masked mean over joints.
+        Scalar: masked mean over joints.
     """
-    cells, known, planar = _prepare(volume, cells, weights)
-    height = sigma * math.sqrt(2 * math.pi)  # of a column of the Gaussian, summed over depth
-    return map_terms.over_joints(
-        volume,
-        map_terms.squared_distance,
-        shares(known),
-        *gaussian_factors(cells, volume.shape[2:], sigma),
-        planar=planar,
-        plane_term=map_terms.squared_plane_distance(height),
-    )
+    volume, cells, weights = _prepare(volume, cells, weights)
+    target = gaussian_volume(cells, volume.shape[2:], sigma)
+    error = (volume - target).square().sum(dim=MAP)  # (B, J)
+
+    x, y, _ = gaussian_factors(cells, volume.shape[2:], sigma)
+    height = sigma * math.sqrt(2 * math.pi)
+    plane_error = (volume.sum(dim=2) / height - outer(x, y)).square().sum(dim=PLANE)
+
+    error = torch.where(_without_depth(weights), plane_error, error)
+    return masked_mean(error, joint_weights(weights))
 
 
-def softmax_heatmap_loss(volume, cells, weights, sigma=0.0):
-    """H2: cross-entropy between the softmax over a joint's cells and its true cell, or a small Gaussian.
+def softmax_heatmap_loss(
+    volume: torch.Tensor, cells: torch.Tensor, weights: torch.Tensor, sigma: float = 0.0
+) -> torch.Tensor:
+    """H2: cross-entropy between the softmax p of a map and its true cell, or a small Gaussian q of sum 1.
 
-    With p the softmax of H and q the target it is log sum exp H - sum q H: one pass over the volume, then one gathered
-    cell, or a contraction with the Gaussian's factors. Without a known depth, p is summed over depth before: the column of the
-    true cell instead of the cell.
+        -sum over cells q log p = log(sum over cells exp H) - sum over cells q H
+        without depth: the same with q summed over depth, and log(sum over z exp H) in place of H
+
+    See notebook 07.
 
     Args:
-        volume, cells, weights: as for `squared_heatmap_loss`, the volume being logits.
-        sigma: of the Gaussian, cells; 0 for the true cell alone.
+        volume: logits, (B, J, D, H, W), any float dtype.
+        cells, weights: as for `squared_heatmap_loss`.
+        sigma: standard deviation of the Gaussian, cells; 0 for the true cell alone.
+
     Returns:
-        scalar: masked mean over joints, nats.
+        Scalar: masked mean over joints, nats.
     """
-    cells, known, planar = _prepare(volume, cells, weights)
+    volume, cells, weights = _prepare(volume, cells, weights)
+    columns = volume.logsumexp(dim=2)  # (B, J, H, W)
+    total = columns.logsumexp(dim=PLANE)  # (B, J)
     if sigma == 0:
-        x, y, z = nearest_cell(cells, volume.shape[2:]).unbind(-1)
-        index = _column_index(volume, x[..., None], y[..., None])
+        B, J, D, H, W = volume.shape
+        x, y, z = nearest_cell(cells, (D, H, W)).unbind(dim=2)
+        sample = torch.arange(B, device=volume.device)[:, None]
+        joint = torch.arange(J, device=volume.device)
+        at_target = volume[sample, joint, z, y, x]
+        column_at_target = columns[sample, joint, y, x]
+    else:
+        x, y, z = gaussian_factors(cells, volume.shape[2:], sigma)
+        plane = outer(x / x.sum(dim=2, keepdim=True), y / y.sum(dim=2, keepdim=True))
+        z = z / z.sum(dim=2, keepdim=True)
+        over_depth = torch.einsum("bjd,bjdhw->bjhw", z, volume)
+        at_target = (plane * over_depth).sum(dim=PLANE)
+        column_at_target = (plane * columns).sum(dim=PLANE)
 
-        def of_true_cell(columns, weights):
-            column = columns[:, :, 0]  # (B, J, D)
-            inside = torch.where(
-                planar, column.logsumexp(-1), column.gather(2, z[..., None])[..., 0]
-            )
-            return -weighted_sum(inside, weights).sum()
-
-        return map_terms.over_joints(
-            volume, map_terms.log_sum_exp, shares(known), index=index, of_cells=of_true_cell
-        )
-    factors = (
-        factor / factor.sum(-1, keepdim=True)
-        for factor in gaussian_factors(cells, volume.shape[2:], sigma)
-    )
-    return map_terms.over_joints(
-        volume,
-        map_terms.cross_entropy,
-        shares(known),
-        *factors,
-        planar=planar,
-        plane_term=map_terms.plane_cross_entropy,
-    )
+    error = total - torch.where(_without_depth(weights), column_at_target, at_target)
+    return masked_mean(error, joint_weights(weights))
 
 
-def binary_heatmap_loss(volume, cells, weights, radius=1.5):
-    """H3: binary cross-entropy of each cell against a small ball round the joint, summed over the cells of a joint.
+def binary_heatmap_loss(
+    volume: torch.Tensor, cells: torch.Tensor, weights: torch.Tensor, radius: float = 1.5
+) -> torch.Tensor:
+    """H3: binary cross-entropy of each cell against a small ball around the joint.
 
-    With logits H it is the sum of softplus(H) over all cells less the sum of H over the ball's, so the ball's cells
-    alone are gathered. Without a known depth a column holds the joint if any of its cells does, each cell deciding for itself:
-    1 - prod(1 - p), whose logit is log(exp(s) - 1) with s the column's sum of softplus; the target is a disc.
+        sum over cells softplus(H) - sum over the ball's cells H
+        without depth: sum over x, y s - sum over the disc's columns log(exp(s) - 1), with s = sum over z softplus(H)
+
+    Without depth, a column holds the joint if any of its cells does. Each cell decides for itself, so its probability
+    is 1 - prod(1 - p) = 1 - exp(-s), whose logit is log(exp(s) - 1). See notebook 07.
 
     Args:
-        volume, cells, weights: as for `squared_heatmap_loss`, the volume being logits.
-        radius: of the ball, cells; cells whose centres lie within it belong to the joint. From sqrt(3) / 2 on it holds a
-            cell wherever the joint lies.
+        volume: logits, (B, J, D, H, W), any float dtype.
+        cells, weights: as for `squared_heatmap_loss`.
+        radius: of the ball, cells; a cell belongs to the joint if its centre lies within it. From sqrt(3) / 2 on, the
+            ball holds a cell wherever the joint lies.
+
     Returns:
-        scalar: masked mean over joints, nats.
+        Scalar: masked mean over joints, nats.
     """
-    cells, known, planar = _prepare(volume, cells, weights)
+    volume, cells, weights = _prepare(volume, cells, weights)
     D, H, W = volume.shape[2:]
-    cells = cells.nan_to_num(0.0, 0.0, 0.0)
-    disc = _disc_offsets(radius, cells.device)  # (K, 2)
-    whole = nearest_cell(cells, (D, H, W))
-    x, y = (whole[..., None, :2] + disc).unbind(-1)  # (B, J, K)
-    index = _column_index(volume, x.clamp(0, W - 1), y.clamp(0, H - 1))
-    away = (x - cells[..., :1]).square() + (y - cells[..., 1:2]).square()
-    away = torch.where(
-        (x >= 0) & (x < W) & (y >= 0) & (y < H), away, torch.inf
-    )  # no cell outside of the volume
-    depth = torch.arange(D, device=cells.device) - cells[..., 2:, None]  # (B, J, 1, D)
-    in_ball, in_disc = away[..., None] + depth.square() <= radius**2, away[planar] <= radius**2
-    in_ball &= ~planar[..., None, None]
+    from_x = (indices(W, cells) - cells[..., 0, None]).square()  # (B, J, W)
+    from_y = (indices(H, cells) - cells[..., 1, None]).square()
+    from_z = (indices(D, cells) - cells[..., 2, None]).square()
+    from_axis = from_x[:, :, None, :] + from_y[:, :, :, None]  # (B, J, H, W)
+    ball = from_axis[:, :, None] + from_z[:, :, :, None, None] <= radius**2
+    disc = from_axis <= radius**2
 
-    def of_ball(columns, weights):
-        ball = torch.where(in_ball, columns, 0).sum(dim=(2, 3))
-        some = (
-            functional.softplus(columns[planar]).sum(-1).clamp(min=torch.finfo(columns.dtype).tiny)
-        )
-        logit = some + torch.log(-torch.expm1(-some))
-        disc = torch.where(in_disc, logit, 0).sum(-1)
-        return -weighted_sum(ball, weights).sum() - weighted_sum(disc, weights[planar])
+    columns = functional.softplus(volume).sum(dim=2)  # (B, J, H, W)
+    positive = columns.clamp(min=torch.finfo(columns.dtype).tiny)
+    logits = positive + torch.log(-torch.expm1(-positive))
+    in_ball = torch.where(ball, volume, 0).sum(dim=MAP)  # (B, J)
+    in_disc = torch.where(disc, logits, 0).sum(dim=PLANE)
 
-    return map_terms.over_joints(
-        volume, map_terms.softplus, shares(known), index=index, of_cells=of_ball
-    )
+    error = columns.sum(dim=PLANE) - torch.where(_without_depth(weights), in_disc, in_ball)
+    return masked_mean(error, joint_weights(weights))
 
 
-def js_prior_loss(volume, cells, weights, sigma=1.0):
-    """Jensen-Shannon divergence of each axis' marginal from a Gaussian about the truth: keeps maps small and single.
+def js_prior_loss(
+    volume: torch.Tensor, cells: torch.Tensor, weights: torch.Tensor, sigma: float = 1.0
+) -> torch.Tensor:
+    """Jensen-Shannon divergence of each axis' marginal p from a Gaussian q: keeps maps small and single.
 
-    Nibali et al., "Numerical Coordinate Regression with CNNs", 2018 (section 3.3), apply it to 2D maps. Taken axis by axis it
-    needs no volume of targets, and a joint without depth just leaves its z out.
+        (sum p log(p / m) + sum q log(q / m)) / 2, with m = (p + q) / 2
+
+    Nibali et al., "Numerical Coordinate Regression with CNNs", 2018 (section 3.3), apply it to 2D maps. Axis by axis, it
+    needs no volume of targets, and a joint without depth leaves its z out. See notebook 07.
 
     Args:
-        volume: logits, (B, J, D, H, W).
-        cells: (B, J, 3) true places, order x, y, z; unit: cells.
-        weights: (B, J, 3), 0 where a coordinate is unknown.
-        sigma: of the Gaussian, cells.
+        volume: logits, (B, J, D, H, W), any float dtype.
+        cells, weights: as for `squared_heatmap_loss`, but here each known coordinate counts.
+        sigma: standard deviation of the Gaussian, cells.
+
     Returns:
-        scalar: masked mean over coordinates, nats; between 0 and log 2.
+        Scalar: masked mean over coordinates, nats; between 0 and log 2.
     """
-    cells, weights = _known_coordinates(volume, cells, weights)
+    volume, cells, weights = _prepare(volume, cells, weights)
     factors = gaussian_factors(cells, volume.shape[2:], sigma)
-    q = torch.cat([factor / factor.sum(-1, keepdim=True) for factor in factors], dim=-1)
-    tiny = torch.finfo(q.dtype).tiny  # log 0 times 0 is 0, but not a number here
-    of_axis = (map_terms.axis_matrix(volume.shape[2:], q, start=1) > 0).to(q.dtype)
-
-    def divergence(p, weights, q):
+    tiny = torch.finfo(volume.dtype).tiny  # 0 log 0 is 0, but not a number here
+    divergences = []
+    for p, factor in zip(marginals(softmax_over_map(volume)), factors):
         p = p.clamp(min=tiny)
-        log_m, log_p = ((p + q) / 2).log_(), p.log()
-        value = (p * (log_p - log_m) + q * (q.log() - log_m)) @ of_axis / 2
-        return weighted_sum(value, weights), (log_p - log_m) * (weights @ of_axis.T / 2)
+        q = (factor / factor.sum(dim=2, keepdim=True)).clamp(min=tiny)
+        log_m = ((p + q) / 2).log()
+        of_p = (p * (p.log() - log_m)).sum(dim=2)
+        of_q = (q * (q.log() - log_m)).sum(dim=2)
+        divergences.append((of_p + of_q) / 2)
+    return masked_mean(torch.stack(divergences, dim=2), weights)
 
-    return map_terms.over_joints(
-        volume, map_terms.of_marginals(divergence), shares(weights), q.clamp(min=tiny)
-    )
 
+def expected_error_loss(
+    volume: torch.Tensor, cells: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """E: the expected L1 error under the softmax p, where `integral_loss` takes the error of the expectation.
 
-def expected_error_loss(volume, cells, weights):
-    """Expected L1 error under the map, in shares of the volume's sides, where `integral_loss` takes the error of the
-    expectation: two bumps left and right of the truth are a large error here, none there.
+        sum over i p_i |i - truth| / N, axis by axis
 
-    Li et al., "Localization with Sampling-Argmax", NeurIPS 2021, estimate it by samples; per axis it is a plain sum.
+    Two peaks left and right of the truth are a large error here, and none there. Li et al., "Localization with
+    Sampling-Argmax", NeurIPS 2021, estimate it by samples; per axis, it is a plain sum. See notebook 07.
 
     Args:
-        volume: logits, (B, J, D, H, W).
-        cells: (B, J, 3) true places, order x, y, z; unit: cells.
-        weights: (B, J, 3), 0 where a coordinate is unknown.
+        volume: logits, (B, J, D, H, W), any float dtype.
+        cells, weights: as for `js_prior_loss`.
+
     Returns:
-        scalar: masked mean over coordinates.
+        Scalar: masked mean over coordinates, as a fraction of the volume's sides.
     """
-    cells, weights = _known_coordinates(volume, cells, weights)
-    axes = map_terms.axis_matrix(volume.shape[2:], cells)
-    of_axis = (map_terms.axis_matrix(volume.shape[2:], cells, start=1) > 0).to(cells.dtype)
-    away = (axes.sum(dim=1) - cells @ of_axis.T).abs() / (
-        _sides(volume, cells) @ of_axis.T
-    )  # (B, J, W + H + D), in shares
-
-    def expected(p, weights, away):
-        return weighted_sum((p * away) @ of_axis, weights), away * (weights @ of_axis.T)
-
-    return map_terms.over_joints(volume, map_terms.of_marginals(expected), shares(weights), away)
-
-
-def joint_weights(weights):
-    """Weights (B, J, 3) of coordinates -> (B, J): what heat-map losses average over. A joint counts where x and y are known."""
-    return torch.minimum(weights[..., 0], weights[..., 1])
+    volume, cells, weights = _prepare(volume, cells, weights)
+    errors = []
+    for axis, p in enumerate(marginals(softmax_over_map(volume))):
+        size = p.shape[2]
+        away = (indices(size, cells) - cells[..., axis, None]).abs() / size  # (B, J, size)
+        errors.append((p * away).sum(dim=2))
+    return masked_mean(torch.stack(errors, dim=2), weights)
 
 
 def _prepare(volume, cells, weights):
-    """Cells in float32 (float64 for a volume of that), (B, J) weight of each joint, and which joints have no depth."""
-    known = joint_weights(weights).to(blocks.inside(volume))
-    return cells.to(known.dtype), known, (weights[..., 2] == 0) & (known > 0)
+    """Volume, places and weights in one dtype, at least float32; an unknown place becomes a finite one."""
+    volume = at_least_float32(volume)
+    cells = cells.to(volume.dtype).nan_to_num(0.0, 0.0, 0.0)
+    return volume, cells, weights.to(volume.dtype)
 
 
-def _known_coordinates(volume, cells, weights):
-    """Cells without NaN or infinity, and weights, both in float32 (float64 for a volume of that)."""
-    dtype = blocks.inside(volume)
-    return cells.to(dtype).nan_to_num(0.0, 0.0, 0.0), weights.to(dtype)
-
-
-def _sides(volume, like):
-    """(3,) cells along x, y, z."""
-    return constants(volume.shape[:1:-1], like)
-
-
-def _column_index(volume, x, y):
-    """Where the columns of D cells at (x, y), each (B, J, K), lie among a joint's D * H * W cells: (B, J, K, D)."""
-    D, H, W = volume.shape[2:]
-    return (y * W + x)[..., None] + torch.arange(D, device=volume.device) * (H * W)
-
-
-def _disc_offsets(radius, device):
-    """Offsets (K, 2) from the nearest cell to all cells that can lie within `radius` of a place in it."""
-    reach = torch.arange(-math.floor(radius + 0.5), math.floor(radius + 0.5) + 1, device=device)
-    offsets = torch.cartesian_prod(reach, reach)
-    return offsets[(offsets.abs() - 0.5).clamp(min=0).square().sum(-1) <= radius**2]
+def _without_depth(weights):
+    """(B, J) bool: joints whose depth is unknown."""
+    return weights[..., 2] == 0

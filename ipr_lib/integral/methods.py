@@ -1,111 +1,117 @@
-"""The family as data: which head, which loss in which stage of training, which decoder.
+"""The family of methods as data: which head, which losses one after the other, which decoder.
 
-Sun et al. 2018 compare direct regression (R), heat maps read by their maximum (H) and integral regression (I); taught in
-notebooks/08_heatmap_vs_integral.ipynb. What the three heat-map losses are is our reading, see `losses`.
+Sun et al. 2018 compare direct regression (R), heat maps read by their maximum (H) and integral regression (I). Taught in
+notebooks/08_heatmap_vs_integral.ipynb. The three heat-map losses are our reading, see `losses`.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from . import losses
-from .grid import (
-    cells_to_joints,
-    constants,
-    debiased_soft_argmax,
-    hard_argmax,
-    joints_to_cells,
-    soft_argmax,
+from .expectation import at_least_float32, debiased_soft_argmax, soft_argmax
+from .grid import cells_to_joints, constants, hard_argmax, joints_to_cells
+from .losses import (
+    binary_heatmap_loss,
+    expected_error_loss,
+    integral_loss,
+    joint_weights,
+    js_prior_loss,
+    softmax_heatmap_loss,
+    squared_heatmap_loss,
 )
 
-# --- decoders: (output of the network, crop_px, depth_mm) -> joints (B, J, 3), x, y in crop px, z in mm; float32 ---
-
-
-def decode_direct(output, crop_px, depth_mm):
-    """Output (B, J, 3) of a DirectNet: shares of the volume's sides, 0 is its middle."""
-    middle = (crop_px - 1) / 2
-    output = output.float()
-    return output * constants((crop_px, crop_px, depth_mm), output) + constants(
-        (middle, middle, 0.0), output
-    )
-
-
-def decode_expectation(volume, crop_px, depth_mm):
-    """Expectation under a softmax over the volume: integral regression."""
-    return cells_to_joints(soft_argmax(volume), volume.shape[2:], crop_px, depth_mm)
-
-
-def decode_argmax(volume, crop_px, depth_mm):
-    """Centre of the largest cell."""
-    return cells_to_joints(hard_argmax(volume), volume.shape[2:], crop_px, depth_mm)
-
-
-def decode_shifted_argmax(volume, crop_px, depth_mm):
-    """Centre of the largest cell, a quarter of a cell towards its higher neighbours."""
-    return cells_to_joints(
-        hard_argmax(volume, quarter_shift=True), volume.shape[2:], crop_px, depth_mm
-    )
-
-
-def decode_debiased(volume, crop_px, depth_mm):
-    """Expectation freed from the pull of a flat background."""
-    return cells_to_joints(debiased_soft_argmax(volume), volume.shape[2:], crop_px, depth_mm)
-
-
-DECODERS = {
-    "direct": decode_direct,
-    "argmax": decode_argmax,
-    "argmax + 1/4": decode_shifted_argmax,
-    "expectation": decode_expectation,
-    "expectation, de-biased": decode_debiased,
+# Decoders of volumes: logits (B, J, D, H, W) -> cells (B, J, 3).
+VOLUME_DECODERS = {
+    "argmax": hard_argmax,
+    "argmax + 1/4": functools.partial(hard_argmax, quarter_shift=True),
+    "expectation": soft_argmax,
+    "expectation, de-biased": debiased_soft_argmax,
 }
-
-# --- losses of training: (output, joints in px and mm, weights, crop_px, depth_mm) -> scalar ---
-# Each has `counts`: weights (B, J, 3) -> the weights that its mean divides by, so that parts of a batch can be put together.
+DECODERS = ("direct", *VOLUME_DECODERS)
 
 
-def _coordinates(weights):
-    return weights
+def decode(
+    output: torch.Tensor, crop_px: int, depth_mm: float, decoder: str = "expectation"
+) -> torch.Tensor:
+    """The network's output -> joints; see notebook 08.
+
+    Args:
+        output: (B, J, D, H, W) logits of a PoseNet; or (B, J, 3) of a DirectNet, fractions of the volume's sides from
+            its middle.
+        crop_px: side of the crop, px.
+        depth_mm: depth range of the volume, mm.
+        decoder: one of DECODERS; "direct" for the output of a DirectNet.
+
+    Returns:
+        (B, J, 3), float32 or float64: x, y in crop px, z in mm behind the root.
+    """
+    if decoder == "direct":
+        output = at_least_float32(output)
+        middle = (crop_px - 1) / 2
+        extent = constants((crop_px, crop_px, depth_mm), output)
+        return output * extent + constants((middle, middle, 0.0), output)
+    cells = VOLUME_DECODERS[decoder](output)
+    return cells_to_joints(cells, output.shape[2:], crop_px, depth_mm)
 
 
-def _on_joints(decode):
-    """L1 on decoded joints."""
+@dataclass(frozen=True)
+class Loss:
+    """A loss of training: of decoded joints, of the map, or the sum of both.
 
-    def loss(output, joints, weights, crop_px, depth_mm):
-        return losses.integral_loss(
-            decode(output, crop_px, depth_mm), joints, weights, (crop_px, crop_px, depth_mm)
-        )
+    Attributes:
+        decoder: one of DECODERS, whose joints `integral_loss` compares with the true ones; or None.
+        map_loss: (volume, cells, weights) -> scalar; or None.
+        per_joint: whether the mean is over joints, as in the heat-map losses, instead of over coordinates.
+    """
 
-    loss.counts = _coordinates
-    return loss
+    decoder: str | None = None
+    map_loss: Callable | None = None
+    per_joint: bool = False
+
+    def __call__(
+        self,
+        output: torch.Tensor,
+        joints: torch.Tensor,
+        weights: torch.Tensor,
+        crop_px: int,
+        depth_mm: float,
+    ) -> torch.Tensor:
+        """Value of the loss.
+
+        Args:
+            output: of the network, see `decode`.
+            joints: (B, J, 3) true joints, x, y in crop px, z in mm.
+            weights: (B, J, 3), 0 where a coordinate is unknown.
+            crop_px: side of the crop, px.
+            depth_mm: depth range of the volume, mm.
+
+        Returns:
+            Scalar.
+        """
+        total = 0
+        if self.decoder is not None:
+            decoded = decode(output, crop_px, depth_mm, self.decoder)
+            total = integral_loss(decoded, joints, weights, (crop_px, crop_px, depth_mm))
+        if self.map_loss is not None:
+            cells = joints_to_cells(joints, output.shape[2:], crop_px, depth_mm)
+            total = total + self.map_loss(output, cells, weights)
+        return total
+
+    def counts(self, weights: torch.Tensor) -> torch.Tensor:
+        """Weights (B, J, 3) -> those that the mean divides by, so that the losses of parts of a batch can be combined."""
+        return joint_weights(weights) if self.per_joint else weights
 
 
-def _on_volume(heatmap_loss, counts=losses.joint_weights):
-    """A loss of (volume, cells, weights)."""
-
-    def loss(volume, joints, weights, crop_px, depth_mm):
-        return heatmap_loss(
-            volume, joints_to_cells(joints, volume.shape[2:], crop_px, depth_mm), weights
-        )
-
-    loss.counts = counts
-    return loss
-
-
-def _sum(*parts):
-    def loss(*arguments):
-        return sum(part(*arguments) for part in parts)
-
-    loss.counts = parts[0].counts
-    return loss
-
-
-DIRECT = _on_joints(decode_direct)
-INTEGRAL = _on_volume(losses.soft_argmax_loss, _coordinates)
-SQUARED = _on_volume(losses.squared_heatmap_loss)
-SOFTMAX = _on_volume(losses.softmax_heatmap_loss)
-BINARY = _on_volume(losses.binary_heatmap_loss)
+DIRECT = Loss(decoder="direct")
+SQUARED = Loss(map_loss=squared_heatmap_loss, per_joint=True)
+SOFTMAX = Loss(map_loss=softmax_heatmap_loss, per_joint=True)
+BINARY = Loss(map_loss=binary_heatmap_loss, per_joint=True)
+INTEGRAL = Loss(decoder="expectation")
+INTEGRAL_AND_PRIOR = Loss(decoder="expectation", map_loss=js_prior_loss)
+DEBIASED = Loss(decoder="expectation, de-biased")
+EXPECTED_ERROR = Loss(map_loss=expected_error_loss)
 
 
 @dataclass(frozen=True)
@@ -115,83 +121,50 @@ class Method:
     Attributes:
         name: short, as the paper's.
         text: what it is, in a few words.
-        head: "volume" (PoseNet) or "direct" (DirectNet).
-        stages: (share of the training's steps at which the stage ends, loss), the last with 1.
+        losses: of the training's stages, which are equally long.
         decoder: one of DECODERS; the one that its scores mean.
     """
 
     name: str
     text: str
-    head: str
-    stages: tuple[tuple[float, Callable], ...]
+    losses: tuple[Loss, ...]
     decoder: str
 
-    def loss(self, progress):
-        """The loss at `progress` (0 … 1) through the training: (output, joints, weights, crop_px, depth_mm) -> scalar."""
-        return next((loss for end, loss in self.stages if progress < end), self.stages[-1][1])
+    @property
+    def head(self) -> str:
+        """ "direct" (DirectNet) or "volume" (PoseNet)."""
+        return "direct" if self.decoder == "direct" else "volume"
 
     @property
-    def decoders(self):
+    def decoders(self) -> tuple[str, ...]:
         """All decoders that can read the network's output, its own first."""
-        return (
-            self.decoder,
-            *(
-                name
-                for name in DECODERS
-                if name not in (self.decoder, "direct") and self.head == "volume"
-            ),
-        )
+        if self.decoder == "direct":
+            return ("direct",)
+        others = [name for name in VOLUME_DECODERS if name != self.decoder]
+        return (self.decoder, *others)
+
+    def loss(self, progress: float) -> Loss:
+        """The loss at `progress`, from 0 to 1, through the training."""
+        stage = int(progress * len(self.losses))
+        return self.losses[min(stage, len(self.losses) - 1)]
 
 
-def _volume(name, text, *stages, decoder="expectation"):
-    return Method(name, text, "volume", stages, decoder)
-
-
-METHODS = {
-    method.name: method
-    for method in (
-        Method("R1", "coordinates directly, L1", "direct", ((1.0, DIRECT),), "direct"),
-        _volume("H1", "squared error against a Gaussian", (1.0, SQUARED), decoder="argmax"),
-        _volume(
-            "H2", "softmax cross-entropy against the true cell", (1.0, SOFTMAX), decoder="argmax"
-        ),
-        _volume("H3", "binary cross-entropy against a ball", (1.0, BINARY), decoder="argmax"),
-        _volume(
-            "I1", "H1's loss for the first half, then integral", (0.5, SQUARED), (1.0, INTEGRAL)
-        ),
-        _volume(
-            "I2", "H2's loss for the first half, then integral", (0.5, SOFTMAX), (1.0, INTEGRAL)
-        ),
-        _volume(
-            "I3", "H3's loss for the first half, then integral", (0.5, BINARY), (1.0, INTEGRAL)
-        ),
-        _volume("I*", "integral from scratch", (1.0, INTEGRAL)),
-        _volume(
-            "I* + prior",
-            "integral and Jensen-Shannon prior",
-            (1.0, _sum(INTEGRAL, _on_volume(losses.js_prior_loss, _coordinates))),
-        ),
-        _volume(
-            "I* de-biased",
-            "integral without the background's share",
-            (1.0, _on_joints(decode_debiased)),
-            decoder="expectation, de-biased",
-        ),
-        _volume("E", "expected error", (1.0, _on_volume(losses.expected_error_loss, _coordinates))),
-    )
-}
-
-
-def decode(method, output, crop_px, depth_mm, decoder=None):
-    """The network's output -> joints.
-
-    Args:
-        method: name of a Method.
-        output: of the network: (B, J, D, H, W) logits, or (B, J, 3).
-        crop_px: side of the crop, px.
-        depth_mm: depth range of the volume, mm.
-        decoder: one of DECODERS; the method's own by default.
-    Returns:
-        (B, J, 3) float32: x, y in crop px, z in mm behind the root.
-    """
-    return DECODERS[decoder or METHODS[method].decoder](output, crop_px, depth_mm).to(torch.float32)
+_ALL = (
+    Method("R1", "coordinates directly, L1", (DIRECT,), "direct"),
+    Method("H1", "squared error against a Gaussian", (SQUARED,), "argmax"),
+    Method("H2", "softmax cross-entropy against the true cell", (SOFTMAX,), "argmax"),
+    Method("H3", "binary cross-entropy against a ball", (BINARY,), "argmax"),
+    Method("I1", "H1's loss for the first half, then integral", (SQUARED, INTEGRAL), "expectation"),
+    Method("I2", "H2's loss for the first half, then integral", (SOFTMAX, INTEGRAL), "expectation"),
+    Method("I3", "H3's loss for the first half, then integral", (BINARY, INTEGRAL), "expectation"),
+    Method("I*", "integral from scratch", (INTEGRAL,), "expectation"),
+    Method("I* + prior", "integral and Jensen-Shannon prior", (INTEGRAL_AND_PRIOR,), "expectation"),
+    Method(
+        "I* de-biased",
+        "integral without the background's share",
+        (DEBIASED,),
+        "expectation, de-biased",
+    ),
+    Method("E", "expected error", (EXPECTED_ERROR,), "expectation"),
+)
+METHODS = {method.name: method for method in _ALL}

@@ -8,7 +8,7 @@ import torch
 
 from ..data.datasets import batches, normalise, prefetched
 from ..files import InputError, write_json
-from ..integral.methods import METHODS
+from ..integral import METHODS
 from ..minutes import work_seconds
 from ..progress import progress
 from . import distributed, precision

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ..files import InputError
 from ..geometry.skeleton import HUMAN36M
-from ..integral.grid import hard_argmax, joints_to_cells, soft_argmax
+from ..integral import hard_argmax, joints_to_cells, soft_argmax
 from . import plots
 from .view import View
 

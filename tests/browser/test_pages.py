@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ipr_lib import integral
 from ipr_lib.geometry.skeleton import HUMAN36M, add_thorax
-from ipr_lib.integral import grid as heatmaps
 from ipr_lib.studio import perform, studio_cameras
 from ipr_lib.views import SkeletonView, VolumeExplorer, plots
 
@@ -332,7 +332,7 @@ def test_temperature_moves_the_expectation_in_the_page(open_page, shoot, tmp_pat
         page.locator(".iprv-temperature").evaluate(
             "(slider, place) => { slider.value = place; slider.dispatchEvent(new Event('input')); }", place
         )
-        expected = heatmaps.soft_argmax(torch.from_numpy(logits[:1]).double()[None] / temperature)[0, 0].numpy()
+        expected = integral.soft_argmax(torch.from_numpy(logits[:1]).double()[None] / temperature)[0, 0].numpy()
         np.testing.assert_allclose(expectation(), expected, atol=0.006)
         shoot(page, f"volume-{temperature:.1f}")
     np.testing.assert_allclose(expectation(), [9, 3, 6], atol=0.01)

@@ -8,10 +8,17 @@ from ipr_lib import run
 from ipr_lib.config import load_config
 from ipr_lib.data.datasets import CropDataset, normalise
 from ipr_lib.files import InputError
-from ipr_lib.integral import methods
-from ipr_lib.integral.grid import cells_to_joints
-from ipr_lib.integral.losses import integral_loss
-from ipr_lib.integral.methods import BINARY, DECODERS, INTEGRAL, METHODS, SQUARED, decode
+from ipr_lib.integral import (
+    DECODERS,
+    METHODS,
+    cells_to_joints,
+    decode,
+    integral_loss,
+    joints_to_cells,
+    js_prior_loss,
+    soft_argmax,
+)
+from ipr_lib.integral.methods import BINARY, INTEGRAL, SQUARED
 from ipr_lib.network import DirectNet, build_backbone, count_parameters
 from ipr_lib.training.microbatches import MicroBatches
 
@@ -31,47 +38,65 @@ def peaks(cells):
 def test_every_decoder_finds_a_sharp_peak():
     cells = np.random.default_rng(0).integers(1, [5, 4, 3], (2, 3, 3))
     expected = cells_to_joints(torch.as_tensor(cells, dtype=torch.float32), SHAPE[2:], CROP_PX, DEPTH_MM)
+    assert len(DECODERS) == 5
     for name in set(DECODERS) - {"direct"}:
-        torch.testing.assert_close(decode("H1", peaks(cells), CROP_PX, DEPTH_MM, name), expected, msg=name)
+        torch.testing.assert_close(decode(peaks(cells), CROP_PX, DEPTH_MM, name), expected, msg=name)
 
 
 def test_own_decoders_by_hand():
     # Two cells, 3 : 1. The expectation lies between them, the maximum on the first.
     volume = torch.full((1, 1, 4, 5, 6), -1e4)
     volume[0, 0, 1, 2, 0], volume[0, 0, 1, 2, 4] = np.log(3), 0.0
-    x = {name: float(decode(name, volume, 6, DEPTH_MM)[0, 0, 0]) for name in METHODS if METHODS[name].head == "volume"}
+    x = {
+        name: float(decode(volume, 6, DEPTH_MM, method.decoder)[0, 0, 0])
+        for name, method in METHODS.items() if method.head == "volume"
+    }
     assert {x[name] for name in ("H1", "H2", "H3")} == {0.0}
     assert all(x[name] == pytest.approx(1.0, abs=1e-5) for name in ("I1", "I2", "I3", "I*", "E"))
 
 
 def test_direct_output_by_hand():
     output = torch.tensor([[[0.0, 0.5, -0.25]]])
-    np.testing.assert_allclose(decode("R1", output, 64, 2000.0)[0, 0], [31.5, 63.5, -500])
+    np.testing.assert_allclose(decode(output, 64, 2000.0, "direct")[0, 0], [31.5, 63.5, -500])
 
 
 def test_decoders_of_each_head():
-    assert METHODS["R1"].decoders == ("direct",)
-    assert METHODS["H2"].decoders[0] == "argmax" and set(METHODS["H2"].decoders) == set(DECODERS) - {"direct"}
-    assert METHODS["I*"].decoders[0] == "expectation" and len(METHODS["I*"].decoders) == len(DECODERS) - 1
+    assert METHODS["R1"].head == "direct" and METHODS["R1"].decoders == ("direct",)
+    assert METHODS["H2"].head == "volume"
+    assert METHODS["H2"].decoders == ("argmax", "argmax + 1/4", "expectation", "expectation, de-biased")
+    assert METHODS["I*"].decoders == ("expectation", "argmax", "argmax + 1/4", "expectation, de-biased")
 
 
 def test_stages_follow_the_progress():
     assert [METHODS["I1"].loss(p) for p in (0.0, 0.499, 0.5, 0.99, 1.0)] == [SQUARED, SQUARED, INTEGRAL, INTEGRAL, INTEGRAL]
     assert METHODS["I3"].loss(0.2) is BINARY and METHODS["I*"].loss(0.2) is INTEGRAL
-    assert all(method.stages[-1][0] == 1.0 and method.name == name for name, method in METHODS.items())
+    assert all(method.name == name for name, method in METHODS.items())
 
 
 def test_integral_method_is_the_paper_s_loss():
-    """L1 on decoded joints in px and mm; to the rounding, for the method works it out in cells, with its gradient."""
-    joints, weights = torch.rand(2, 3, 3) * 40, torch.ones(2, 3, 3)
+    """L1 on decoded joints, as fractions of the volume's sides: in cells over 6, 5, 4 it is the same."""
+    cells, weights = torch.rand(2, 3, 3) * 3, torch.ones(2, 3, 3)
     weights[0, :, 2] = 0
-    ours, theirs = (torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).requires_grad_() for _ in range(2))
-    expected = integral_loss(methods.decode_expectation(theirs, CROP_PX, DEPTH_MM), joints, weights, (CROP_PX, CROP_PX, DEPTH_MM))
-    loss = METHODS["I*"].loss(0.0)(ours, joints, weights, CROP_PX, DEPTH_MM)
-    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
-    loss.backward()
-    expected.backward()
-    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-9)
+    volume = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+    off = (soft_argmax(volume) - cells).abs() / torch.tensor([6.0, 5, 4])
+    joints = cells_to_joints(cells, SHAPE[2:], CROP_PX, DEPTH_MM)
+    loss = METHODS["I*"].loss(0.0)(volume, joints, weights, CROP_PX, DEPTH_MM)
+    torch.testing.assert_close(loss, (off * weights).sum() / 15)
+
+
+def test_loss_with_prior_adds_both():
+    joints, weights = torch.rand(2, 3, 3) * 40, torch.ones(2, 3, 3)
+    volume = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+    cells = joints_to_cells(joints, SHAPE[2:], CROP_PX, DEPTH_MM)
+    together = METHODS["I* + prior"].loss(0.5)(volume, joints, weights, CROP_PX, DEPTH_MM)
+    integral = METHODS["I*"].loss(0.5)(volume, joints, weights, CROP_PX, DEPTH_MM)
+    torch.testing.assert_close(together, integral + js_prior_loss(volume, cells, weights))
+
+
+def test_what_a_loss_is_a_mean_over():
+    weights = torch.tensor([[[1.0, 1, 1], [1, 1, 0], [1, 0, 1]]])
+    assert INTEGRAL.counts(weights).sum() == 7
+    assert SQUARED.counts(weights).tolist() == [[1, 1, 0]]
 
 
 def test_unknown_method_is_refused():
@@ -120,7 +145,7 @@ def test_parts_of_a_mixed_batch_have_the_loss_of_the_whole(name, training_seed):
     model = torch.nn.Linear(1, int(np.prod(shape)))
     batch = {"x": torch.randn(4, 1), "joints": torch.rand(4, 3, 3) * 40, "weights": torch.ones(4, 3, 3)}
     batch["weights"][::2, :, 2] = 0
-    for _, loss in METHODS[name].stages:
+    for loss in METHODS[name].losses:
         def loss_of(model, part, loss=loss):
             return loss(model(part["x"]).unflatten(1, shape), part["joints"], part["weights"], CROP_PX, DEPTH_MM)
 
@@ -143,7 +168,7 @@ def test_descent_on_the_output_itself_finds_the_joints(name, training_seed):
         optimizer.zero_grad()
         METHODS[name].loss(step / steps)(output, joints, torch.ones(2, 3, 3), CROP_PX, DEPTH_MM).backward()
         optimizer.step()
-    off = (decode(name, output.detach(), CROP_PX, DEPTH_MM) - joints).abs() / torch.tensor([CROP_PX, CROP_PX, DEPTH_MM])
+    off = (decode(output.detach(), CROP_PX, DEPTH_MM, METHODS[name].decoder) - joints).abs() / torch.tensor([CROP_PX, CROP_PX, DEPTH_MM])
     # In shares of a side. A maximum is half a cell of eight off at most, and so is the least expected error, whose best map
     # is the nearest cell alone; the maximum of a ball is any of its cells. Each has a twentieth of a cell of room or more.
     # The prior's Gaussian is cut off at the border, so its mean lies further in: joints near the border pay up to 0.022.
@@ -165,7 +190,8 @@ def test_overfits_a_few_crops(store, name, training_seed):
 
     def error():
         with torch.no_grad():
-            return float(integral_loss(decode(name, model(pixels), cfg.crop_px, cfg.depth_mm), joints, weights, extent))
+            found = decode(model(pixels), cfg.crop_px, cfg.depth_mm, METHODS[name].decoder)
+            return float(integral_loss(found, joints, weights, extent))
 
     before, steps = error(), 250  # the integral's gradients are weak at first
     for step in range(steps):
