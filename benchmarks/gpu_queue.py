@@ -70,6 +70,24 @@ def queue(toy):
             "x",
         )
     ]
+    timed = (
+        REPOSITORY / "results" / "benchmarks" / f"heatmap_losses-{'toy' if toy else 'cuda'}.json"
+    )
+    jobs.append(
+        Job(
+            f"heatmap_losses-{'toy' if toy else 'cuda'}",
+            "time and memory of the losses of maps, 32 volumes of 18 x 64^3; its table belongs in benchmarks/README.md",
+            (
+                "benchmarks/heatmap_losses.py",
+                "--json",
+                str(timed),
+                *(("--toy",) if toy else ("--device", "cuda")),
+            ),
+            timed,
+            ("headline", "ms"),
+            "ms",
+        )
+    )
     timed = REPOSITORY / "results" / "benchmarks" / f"training-{profile}.json"
     jobs.append(
         Job(

@@ -1,103 +1,146 @@
-"""Times the heat-map losses against the integral loss, forward and backward: processor time, in turns.
+"""What the losses of maps cost, forward and backward: time, and on a GPU memory.
 
-    python benchmarks/heatmap_losses.py            16^3 and 64^3 cells
-    python benchmarks/heatmap_losses.py --toy      small, to see that it runs
+    python benchmarks/heatmap_losses.py                  on a processor, 16^3 and 64^3 cells, one thread
+    python benchmarks/heatmap_losses.py --device cuda    on a GPU, 64^3 cells in batches of 32
+    python benchmarks/heatmap_losses.py --toy            small, to see that it runs
 
-Targets: no loss slower than integral training. Half of the pictures have no depth. What is trained is network and loss
-together, so the time of profile laptop's network, forward and backward in float32, stands below.
+Half of the pictures have no depth. Time is the least of some rounds in which the losses take turns: of the processor,
+or by the GPU's own clock. Memory is the peak beyond the logits that the network holds anyway, the gradient included.
 """
 
 import argparse
-import os
+import math
 import sys
 import time
 from pathlib import Path
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parents[1])
-)  # a machine without a registry has the folder, not the package
-
 import torch
 
-from ipr_lib.config import load_config
-from ipr_lib.evaluation.results import device_name
-from ipr_lib.evaluation.tables import markdown_table
-from ipr_lib.integral import losses
-from ipr_lib.run import build_network
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))  # a machine without a registry has the folder, not the package
+
+from ipr_lib.evaluation.results import commit, device_name  # noqa: E402
+from ipr_lib.evaluation.tables import markdown_table  # noqa: E402
+from ipr_lib.files import write_json  # noqa: E402
+from ipr_lib.integral import (  # noqa: E402
+    binary_heatmap_loss,
+    expected_error_loss,
+    integral_loss,
+    js_prior_loss,
+    soft_argmax,
+    softmax_heatmap_loss,
+    squared_heatmap_loss,
+)
 
 JOINTS = 18
 
 
-WAYS = {
-    "integral": losses.soft_argmax_loss,
-    "H1, Gaussian": losses.squared_heatmap_loss,
-    "H2, true cell": losses.softmax_heatmap_loss,
-    "H2, Gaussian": lambda *arguments: losses.softmax_heatmap_loss(*arguments, sigma=1.0),
-    "H3, ball": losses.binary_heatmap_loss,
-    "Jensen-Shannon prior": losses.js_prior_loss,
-    "expected error": losses.expected_error_loss,
+def integral(volume, cells, weights):
+    return integral_loss(soft_argmax(volume), cells, weights, tuple(volume.shape[:1:-1]))
+
+
+def softmax_loss_with_gaussian(volume, cells, weights):
+    return softmax_heatmap_loss(volume, cells, weights, sigma=1.0)
+
+
+LOSSES = {
+    "integral": integral,
+    "H1, Gaussian": squared_heatmap_loss,
+    "H2, true cell": softmax_heatmap_loss,
+    "H2, Gaussian": softmax_loss_with_gaussian,
+    "H3, ball": binary_heatmap_loss,
+    "Jensen-Shannon prior": js_prior_loss,
+    "expected error": expected_error_loss,
 }
 
 
-def measure(batch, side, rounds):
-    """Least processor time of each way, ms a picture."""
+def milliseconds(function, device):
+    """Time of one call: of the processor, or by the GPU's own clock."""
+    if device.type == "cuda":
+        start = torch.cuda.Event(enable_timing=True)
+        end = torch.cuda.Event(enable_timing=True)
+        torch.cuda.synchronize()
+        start.record()
+        function()
+        end.record()
+        torch.cuda.synchronize()
+        return start.elapsed_time(end)
+    start = time.process_time()
+    function()
+    return (time.process_time() - start) * 1e3
+
+
+def extra_gigabytes(function, device):
+    """Peak memory of one call beyond what is there before, GB; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    function()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 1e9
+
+
+def measure(batch, side, rounds, device):
+    """{loss: {ms, extra_gb}} for one size of volume."""
     generator = torch.Generator().manual_seed(0)
-    volume = torch.randn(batch, JOINTS, side, side, side, generator=generator)
-    cells = torch.rand(batch, JOINTS, 3, generator=generator) * (side - 1)
-    weights = torch.ones(batch, JOINTS, 3)
+    volume = torch.randn(batch, JOINTS, side, side, side, generator=generator).to(device)
+    volume.requires_grad_()
+    cells = (torch.rand(batch, JOINTS, 3, generator=generator) * (side - 1)).to(device)
+    weights = torch.ones(batch, JOINTS, 3, device=device)
     weights[::2, :, 2] = 0
-    best = dict.fromkeys(WAYS, float("inf"))
-    for _ in range(rounds):
-        for name, way in WAYS.items():
-            logits = volume.clone().requires_grad_()
-            start = time.process_time()
-            way(logits, cells, weights).backward()
-            best[name] = min(best[name], (time.process_time() - start) * 1e3 / batch)
-    return best
+    rows = {name: {"ms": float("inf")} for name in LOSSES}
+    for _ in range(rounds + 1):  # the first is for warming up
+        for name, loss in LOSSES.items():
+
+            def call(loss=loss):
+                volume.grad = None
+                loss(volume, cells, weights).backward()
+
+            rows[name]["ms"] = min(rows[name]["ms"], milliseconds(call, device))
+            volume.grad = None
+            rows[name]["extra_gb"] = extra_gigabytes(call, device)
+    return rows
 
 
-def network(profile, rounds):
-    """Least processor time of a profile's network, forward and backward, ms a picture; and the shape of its volume."""
-    cfg = load_config(profile)
-    model, crops = build_network(cfg), torch.randn(16, 3, cfg.crop_px, cfg.crop_px)
-    best = float("inf")
-    for _ in range(rounds):
-        start = time.process_time()
-        volume = model(crops)
-        volume.backward(torch.ones_like(volume))
-        best = min(best, (time.process_time() - start) * 1e3 / len(crops))
-    return best, tuple(volume.shape[1:])
+def print_case(shape, rows):
+    print(f"\n{' x '.join(map(str, shape))} float32, logits {math.prod(shape) * 4 / 1e9:.2f} GB\n")
+    table = []
+    for name, row in rows.items():
+        extra = "–" if row["extra_gb"] is None else f"{row['extra_gb']:.2f}"
+        ratio = row["ms"] / rows["integral"]["ms"]
+        table.append([name, f"{row['ms'] / shape[0]:.3f}", f"{ratio:.1f}", extra])
+    print(markdown_table(["loss", "ms a picture", "of the integral's", "extra memory, GB"], table))
 
 
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each loss is timed")
+    parser.add_argument("--json", type=Path, default=None, help="where the numbers go")
     parser.add_argument("--toy", action="store_true", help="8^3 cells alone")
-    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    sizes = ((4, 8),) if options.toy else ((16, 16), (2, 64))
-    times = [measure(batch, side, options.rounds) for batch, side in sizes]
-    print(
-        f"{device_name(torch.device('cpu'))}, load {os.getloadavg()[0]:.0f}; ms of processor time a picture (of the integral's)\n"
-    )
-    rows = [
-        [name, *(f"{t[name]:.3f} ({t[name] / t['integral']:.1f})" for t in times)] for name in WAYS
-    ]
-    print(
-        markdown_table(
-            [
-                "loss, forward and backward",
-                *(f"18 x {side}^3, batch {batch}" for batch, side in sizes),
-            ],
-            rows,
-        )
-    )
-    took, shape = network("smoke" if options.toy else "laptop", options.rounds)
-    print(
-        f"\nthe network, forward and backward, batch 16: {took:.2f} ms a picture, volumes {' x '.join(map(str, shape))}"
-    )
+    device = torch.device(options.device)
+    sizes = [(32, 64)] if device.type == "cuda" else [(16, 16), (2, 64)]
+    if options.toy:
+        sizes = [(4, 8)]
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    print(device_name(device))
+    cases = []
+    for batch, side in sizes:
+        shape = (batch, JOINTS, side, side, side)
+        rows = measure(batch, side, options.rounds, device)
+        print_case(shape, rows)
+        cases.append({"shape": shape, "losses": rows})
+    report = {"device": device_name(device), "commit": commit(), "cases": cases}
+    report["headline"] = cases[-1]["losses"]["H3, ball"]
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        write_json(options.json, report)
 
 
 if __name__ == "__main__":

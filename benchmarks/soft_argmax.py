@@ -5,14 +5,13 @@
 plain      softmax over the volume, three sums, three dot products, autograd
 compiled   the same through torch.compile; left out, with the reason, where there is no compiler
 dsntnn     flat_softmax and dsnt, where that package is installed
-ours       ipr_lib.integral.expectation.soft_argmax, the loss by autograd
-ours, loss ipr_lib.integral.losses.soft_argmax_loss, what I* trains on: value and gradient in one visit on a CPU
+ours       ipr_lib.integral.soft_argmax: plain PyTorch with a gradient in closed form on a CPU, a Triton kernel on a GPU
 
 A GPU is timed by its own clock. On a CPU both clocks are shown: the processor time of all threads does not mind other
 work on the machine, the time on the wall does. Medians over the turns. At least the logits must be read forward, and
 read and the gradient written backward: "of its bytes" is the time over what these three would take at the rate of a
-measured copy. "extra memory" is the peak beyond logits and gradient, in shares of the logits. "error" is the largest
-distance from the same sum in float64, cells.
+measured copy. "extra memory" is the peak beyond logits and gradient as a fraction of the logits; it is measured on a
+GPU only. "error" is the largest distance from the same sum in float64, cells.
 """
 
 import argparse
@@ -30,13 +29,11 @@ sys.path.insert(0, str(REPOSITORY))  # a machine without a registry has the fold
 
 from ipr_lib.evaluation.results import commit, device_name  # noqa: E402
 from ipr_lib.files import write_json  # noqa: E402
-from ipr_lib.integral.blocks import release_memory  # noqa: E402
-from ipr_lib.integral.expectation import soft_argmax  # noqa: E402
-from ipr_lib.integral.losses import soft_argmax_loss  # noqa: E402
+from ipr_lib.integral import soft_argmax  # noqa: E402
 from ipr_lib.run import default_device  # noqa: E402
 
 JOINTS = 18
-PLAIN, COMPILED, DSNTNN, OURS, LOSS = "plain", "compiled", "dsntnn", "ours", "ours, loss"
+PLAIN, COMPILED, DSNTNN, OURS = "plain", "compiled", "dsntnn", "ours"
 HEADER = ("way", "ms", "on the wall", "GB/s", "of its bytes", "extra memory", "error", "plain / it")
 
 
@@ -65,8 +62,8 @@ def ways(wanted):
     else:
         left_out[DSNTNN] = "not installed"
     left_out["kornia"] = "sums a 3-D volume window by window only, never as a whole"
-    found[OURS] = found[LOSS] = soft_argmax
-    for name in set(found) - {PLAIN, OURS, LOSS, *wanted}:
+    found[OURS] = soft_argmax
+    for name in set(found) - {PLAIN, OURS, *wanted}:
         left_out[name] = "not asked for"
         del found[name]
     return found, left_out
@@ -106,12 +103,9 @@ def make_volume(shape, dtype, last, device):
     return volume.requires_grad_()
 
 
-def step(name, way, volume, target):
+def step(way, volume, target):
     """One loss and its gradient; what training does with the volume."""
-    if name == LOSS:
-        soft_argmax_loss(volume, target, torch.ones_like(target)).backward()
-    else:
-        (way(volume) - target).abs().mean().backward()
+    (way(volume) - target).abs().mean().backward()
 
 
 def timed(function, device):
@@ -130,30 +124,15 @@ def timed(function, device):
 
 
 def extra_bytes(function, volume):
-    """Peak memory of one call beyond what is there before and the gradient; None where it cannot be seen."""
-    release_memory()  # the gradient is to be seen as the first one is
-    if volume.device.type == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        function()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before - volume.nbytes
-    status = Path("/proc/self/status")
-    if not status.exists():
+    """Peak memory of one call beyond what is there before and the gradient; None on a CPU."""
+    if volume.device.type != "cuda":
         return None
-
-    def field(name):
-        line = next(line for line in status.read_text().splitlines() if line.startswith(name + ":"))
-        return 1024 * int(line.split()[1])
-
-    Path("/proc/self/clear_refs").write_text("5")  # forget the highest mark so far
-    before = field("VmRSS")
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
     function()
-    extra = field("VmHWM") - before - volume.nbytes
-    return (
-        extra if extra > -0.01 * volume.nbytes else None
-    )  # even the gradient came from memory held before
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before - volume.nbytes
 
 
 def worst_error(way, volume):
@@ -175,8 +154,8 @@ def compare(found, left_out, shape, dtype, last, device, turns):
     rows, calls = {}, {}
     for name, way in list(found.items()):
 
-        def call(name=name, way=way):
-            step(name, way, volume, target)
+        def call(way=way):
+            step(way, volume, target)
             volume.grad = None
 
         try:
@@ -223,7 +202,7 @@ def print_case(case, rows, rate, nbytes):
     print("| " + " | ".join(HEADER) + " |\n| --- |" + " ---: |" * (len(HEADER) - 1))
     for name, row in rows.items():
         extra = (
-            "unseen" if row["extra_bytes"] is None else f"{max(0, row['extra_bytes']) / nbytes:.1%}"
+            "not measured" if row["extra_bytes"] is None else f"{row['extra_bytes'] / nbytes:.1%}"
         )
         print(
             f"| {name} | {row['ms']:.3f} | {row['wall_ms']:.3f} | {row['bytes_per_second'] / 1e9:.1f} | "
@@ -243,8 +222,8 @@ def main():
     parser.add_argument(
         "--ways",
         nargs="+",
-        choices=(PLAIN, COMPILED, DSNTNN, OURS, LOSS),
-        default=(PLAIN, COMPILED, DSNTNN, OURS, LOSS),
+        choices=(PLAIN, COMPILED, DSNTNN, OURS),
+        default=(PLAIN, COMPILED, DSNTNN, OURS),
         help="which to time; all by default",
     )
     parser.add_argument(

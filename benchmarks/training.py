@@ -36,7 +36,7 @@ from ipr_lib.data.store import build_store, open_store
 from ipr_lib.evaluation.results import commit, device_name
 from ipr_lib.files import write_json
 from ipr_lib.geometry.transforms import compose_affine, crop_affine, draw_augmentation
-from ipr_lib.integral.losses import integral_loss
+from ipr_lib.integral import integral_loss
 from ipr_lib.integral.methods import INTEGRAL
 from ipr_lib.run import build_augmentation, build_network, default_device
 from ipr_lib.studio import write_capture
