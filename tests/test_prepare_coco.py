@@ -15,7 +15,7 @@ from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import COCO, SKELETONS
 from ipr_lib.prepare import coco
 from ipr_lib.prepare.people import prepare_coco
-from ipr_lib.prepare.people_store import build_people_store, square_boxes
+from ipr_lib.prepare.people_store import build_people_store
 from tests.fuzzing import corruptions
 
 NAMES = [
@@ -92,12 +92,6 @@ def test_filters(tmp_path, options, kept, reasons):
     people, skipped, _ = coco.read_coco(*write_coco(tmp_path), **options)
     assert people.person_id.tolist() == kept
     assert skipped == {"crowd": 1, "no keypoints": 1, **reasons}
-
-
-def test_boxes_are_squares_about_the_person():
-    boxes = square_boxes([[25.5, 15, 30, 44.25], [0, 0, 8, 4]])
-    np.testing.assert_allclose(boxes, [[40.5, 37.125, 44.25 * 1.25], [4, 2, 10]])
-    np.testing.assert_allclose(square_boxes([[0, 0, 8, 4]], 2.0), [[4, 2, 16]])
 
 
 def test_whole_preparation_with_stores(tmp_path):

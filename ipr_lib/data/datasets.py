@@ -13,7 +13,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..geometry.camera import Camera
-from ..geometry.occlusion import draw_occluders, occlude
 from ..geometry.skeleton import HUMAN36M
 from ..geometry.transforms import (
     Augmentation,
@@ -21,8 +20,10 @@ from ..geometry.transforms import (
     compose_affine,
     crop_affine,
     draw_augmentation,
+    draw_occluders,
     invert_affine,
-    warp_small,
+    occlude,
+    warp,
 )
 from .mixing import BatchKeys, MixedKeys, StoreMix
 from .store import CropStore
@@ -89,7 +90,8 @@ class CropDataset(Dataset):
         from_stored = compose_affine(affine, invert_affine(columns["affine"][items]))
         cv2.setNumThreads(0)  # the crops are small, the cores belong to the network
         crops = np.empty((len(items), self.crop_px, self.crop_px, 3), np.uint8)
-        warp_small(map(self.store.picture, items), from_stored, crops)
+        for crop, item, map_ in zip(crops, items, from_stored):
+            crop[:] = warp(self.store.picture(item), map_, self.crop_px, cv2.BORDER_REPLICATE)
         if occluders is not None:
             occlude(crops, {name: values[first::stride] for name, values in occluders.items()})
         joints, weights = self.targets(items, affine, draw["scale"], draw["flip"])

@@ -22,31 +22,30 @@ class Skeleton:
     flip_pairs: tuple[tuple[int, int], ...]
     root: int
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.names)
 
     @cached_property
-    def flip_order(self):
-        """Index array p such that joints[..., p, :] gives each mirrored joint its partner's place; p[p] = identity."""
+    def flip_order(self) -> np.ndarray:
+        """(J,) indices p: joints[..., p, :] gives each mirrored joint its partner's place."""
         order = np.arange(len(self))
         for right, left in self.flip_pairs:
             order[right], order[left] = left, right
         return order
 
     @cached_property
-    def limbs(self):
-        """(child, parent) index pairs, (J - 1, 2)."""
-        return np.array(
-            [(child, parent) for child, parent in enumerate(self.parents) if parent >= 0]
-        )
+    def limbs(self) -> np.ndarray:
+        """(J - 1, 2) index pairs: child, parent."""
+        pairs = [(child, parent) for child, parent in enumerate(self.parents) if parent >= 0]
+        return np.array(pairs)
 
-    def index(self, name):
-        """Index of the joint called `name` (ValueError if there is none)."""
+    def index(self, name: str) -> int:
+        """Index of the joint called `name`; ValueError if there is none."""
         return self.names.index(name)
 
 
-def bone_lengths(joints, skeleton):
-    """Length of each limb.
+def bone_lengths(joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """Measure the length of each limb.
 
     Args:
         joints: (..., J, 3), any unit.
@@ -58,24 +57,29 @@ def bone_lengths(joints, skeleton):
     return np.linalg.norm(joints[..., children, :] - joints[..., parents, :], axis=-1)
 
 
-def convert_joints(joints, source, target):
+def convert_joints(
+    joints: np.ndarray, source: Skeleton, target: Skeleton
+) -> tuple[np.ndarray, np.ndarray]:
     """Bring joints of one joint set to another, by name.
 
     Args:
         joints: (..., J_source, C).
         source, target: the two joint sets.
     Returns:
-        joints (..., J_target, C), zero where there is no partner; weights (J_target,) float32, 1 with a partner, else 0.
+        joints: (..., J_target, C), zero where a joint has no partner.
+        weights: (J_target,) float32, 1 with a partner, else 0.
     """
     joints = np.asarray(joints)
-    partners = np.array(
-        [source.names.index(name) if name in source.names else -1 for name in target.names]
-    )
-    weights = (partners >= 0).astype(np.float32)
-    return joints[..., partners, :] * weights[:, None].astype(joints.dtype), weights
+    converted = np.zeros((*joints.shape[:-2], len(target), joints.shape[-1]), joints.dtype)
+    weights = np.zeros(len(target), np.float32)
+    for i, name in enumerate(target.names):
+        if name in source.names:
+            converted[..., i, :] = joints[..., source.index(name), :]
+            weights[i] = 1
+    return converted, weights
 
 
-def add_thorax(joints):
+def add_thorax(joints: np.ndarray) -> np.ndarray:
     """Append the virtual joint Thorax, the middle of both shoulders, to Human3.6M's 17 joints.
 
     Args:

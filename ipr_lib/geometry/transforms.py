@@ -1,6 +1,7 @@
-"""Person box -> affine crop and its exact inverse; picture, joints and depth always move together.
+"""Person box -> affine crop and its exact inverse; image, joints and depth always move together.
 
-Taught in notebooks/04_crops_and_augmentation.ipynb. Pixel p has its centre at p, in pictures and crops alike.
+The file goes from boxes to affine maps, to pixels, and to what augmentation draws.
+Taught in notebooks/04_crops_and_augmentation.ipynb. Pixel p has its centre at p, in images and crops alike.
 """
 
 from dataclasses import dataclass
@@ -9,16 +10,32 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from .camera import Camera
+
 BOX_MM = 2000.0  # the person cube of Sun et al. 2018, section 4.2: 2 m to each side
-_LANCZOS = 3  # half the filter's width, in pixels of the smaller picture
+# Crop side over the longer side of a person's 2D box. It is the published code's factor, for COCO's
+# tight boxes and for MPII's, which are 1.2 times the extent of the joints already.
+BOX_SCALE = 1.25
+_LANCZOS = 3  # half the filter's width, in pixels of the smaller image
+
+# Shapes laid over a crop: at most so many, half their length and width in crop sides, the corners of
+# the polygon that stands for one, the pixels a side of its colours, and how far these differ.
+MOST_SHAPES = 8
+SMALLEST_SHAPE, LARGEST_SHAPE = 0.03, 0.22
+SHAPE_CORNERS = 32
+SHAPE_PIXELS = 3
+SHAPE_CONTRAST = 60
 
 
-def box_at_root(root_cam, camera, size_mm=BOX_MM):
-    """Square box that a cube of `size_mm` round the root covers in the picture.
+# ---------------------------------------------------------------- boxes
+
+
+def box_at_root(root_cam: np.ndarray, camera: Camera, size_mm: float = BOX_MM) -> np.ndarray:
+    """Square box that a cube of `size_mm` around the root covers in the image.
 
     Args:
         root_cam: (..., 3) root joint, camera, mm.
-        camera: Camera.
+        camera: of the image.
         size_mm: side of the cube, mm.
     Returns:
         (..., 3) box: centre x, centre y, side; px. An oracle box: it knows the true root.
@@ -27,6 +44,178 @@ def box_at_root(root_cam, camera, size_mm=BOX_MM):
     centre = camera.camera_to_image(root_cam)
     side = size_mm * camera.f.mean() / root_cam[..., 2]
     return np.concatenate([centre, side[..., None]], axis=-1)
+
+
+def square_boxes(bbox: np.ndarray, scale: float = BOX_SCALE) -> np.ndarray:
+    """Square boxes about 2D person boxes: side = max(width, height) * scale.
+
+    A person keeps its aspect. Taught in notebooks/03_prepare_mpii_and_coco.ipynb.
+
+    Args:
+        bbox: (n, 4) x, y, width, height; px.
+        scale: of the longer side.
+    Returns:
+        (n, 3) centre x, centre y, side; px.
+    """
+    bbox = np.asarray(bbox, float)
+    corner, size = bbox[:, :2], bbox[:, 2:]
+    side = size.max(axis=1, keepdims=True) * scale
+    return np.concatenate([corner + size / 2, side], axis=1)
+
+
+# ---------------------------------------------------------------- affine maps
+
+
+def crop_affine(
+    box: np.ndarray,
+    crop_px: int,
+    scale: np.ndarray | float = 1.0,
+    rotation: np.ndarray | float = 0.0,
+    shift: np.ndarray | tuple = (0.0, 0.0),
+    flip: np.ndarray | bool = False,
+) -> np.ndarray:
+    """Affine maps from image px to crop px; all arguments broadcast over leading axes.
+
+    Args:
+        box: (..., 3) centre x, centre y, side; px.
+        crop_px: side of the square crop, px.
+        scale: (...) zoom of the person about the box centre; 2 makes it twice as large.
+        rotation: (...) turn of the content, degrees, clockwise on the screen (y points down).
+        shift: (..., 2) the crop's centre lies this many box sides right of and below the box centre.
+        flip: (...) mirror left and right, x -> crop_px - 1 - x, after all else.
+    Returns:
+        (..., 2, 3) float64 A, with joints_crop = A[:, :2] @ joints_img + A[:, 2].
+    """
+    box, shift = np.asarray(box, float), np.asarray(shift, float)
+    side = box[..., 2]
+    zoom = np.asarray(scale, float) * crop_px / side
+    angle = np.deg2rad(rotation)
+    cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
+    mirror = np.where(flip, -1.0, 1.0)
+    centre_x = box[..., 0] + shift[..., 0] * side
+    centre_y = box[..., 1] + shift[..., 1] * side
+    middle = (crop_px - 1) / 2
+    shape = np.broadcast_shapes(cos.shape, mirror.shape, centre_x.shape)
+    affine = np.empty((*shape, 2, 3))
+    affine[..., 0, 0] = mirror * cos
+    affine[..., 0, 1] = mirror * -sin
+    affine[..., 1, 0] = sin
+    affine[..., 1, 1] = cos
+    # The crop's centre goes to the middle of the crop.
+    affine[..., 0, 2] = middle - mirror * (cos * centre_x - sin * centre_y)
+    affine[..., 1, 2] = middle - (sin * centre_x + cos * centre_y)
+    return affine
+
+
+def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Map points by affine maps: (..., 2, 3) and (..., J, 2) -> (..., J, 2)."""
+    linear, offset = affine[..., :2], affine[..., 2]
+    return points @ np.swapaxes(linear, -1, -2) + offset[..., None, :]
+
+
+def invert_affine(affine: np.ndarray) -> np.ndarray:
+    """Inverse of affine maps, (..., 2, 3) -> (..., 2, 3)."""
+    linear = np.linalg.inv(affine[..., :2])
+    offset = -linear @ affine[..., 2:]
+    return np.concatenate([linear, offset], axis=-1)
+
+
+def compose_affine(second: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """The affine map that applies `first`, then `second`; (..., 2, 3) each."""
+    linear = second[..., :2] @ first[..., :2]
+    offset = second[..., :2] @ first[..., 2:] + second[..., 2:]
+    return np.concatenate([linear, offset], axis=-1)
+
+
+def flip_joints(joints: np.ndarray, flip_order: np.ndarray, crop_px: int) -> np.ndarray:
+    """Mirror joints of a crop: x -> crop_px - 1 - x, and each joint takes its partner's place.
+
+    Args:
+        joints: (..., J, 2 or 3), x first, px.
+        flip_order: (J,) of the skeleton.
+        crop_px: width of the crop, px.
+    Returns:
+        same shape. Applying it twice gives the input back.
+    """
+    flipped = np.array(joints)[..., flip_order, :]
+    flipped[..., 0] = crop_px - 1 - flipped[..., 0]
+    return flipped
+
+
+# ---------------------------------------------------------------- pixels
+
+
+def warp(
+    image: np.ndarray, affine: np.ndarray, crop_px: int, border: int = cv2.BORDER_CONSTANT
+) -> np.ndarray:
+    """Cut one crop out of an image.
+
+    Args:
+        image: (H, W, 3) uint8.
+        affine: (2, 3) map from image px to crop px.
+        crop_px: side of the crop, px.
+        border: what lies beyond the image's edge. cv2.BORDER_CONSTANT is black; cv2.BORDER_REPLICATE
+            goes on with the outermost pixels, the best guess where a stored crop ends but not the scene.
+    Returns:
+        (crop_px, crop_px, 3) uint8, bilinear.
+    """
+    size = (crop_px, crop_px)
+    return cv2.warpAffine(image, affine, size, flags=cv2.INTER_LINEAR, borderMode=border)
+
+
+def warp_shrinking(image: np.ndarray, affine: np.ndarray, crop_px: int) -> np.ndarray:
+    """Cut one crop like `warp`, without aliasing where the crop is smaller than its source.
+
+    The part that the crop sees is first resized by a Lanczos filter, until its pixels are as large as
+    the crop's. A turn or a mirror is then left to `warp`. For an upright crop the pixels coincide, and
+    nothing is left to do.
+    """
+    shrink = 1 / np.sqrt(abs(np.linalg.det(affine[:, :2])))
+    if shrink <= 1:
+        return warp(image, affine, crop_px)
+    # Cell i of the resized image reaches from low + i * shrink to low + (i + 1) * shrink, where `low`
+    # is the upper left corner of the crop's outline.
+    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * float(crop_px) - 0.5
+    outline = apply_affine(invert_affine(affine), corners)
+    low, high = outline.min(axis=0), outline.max(axis=0)
+    n_cells = np.ceil((high - low) / shrink - 1e-6)
+    # Cells that lie off the image are black, which `warp` adds.
+    size = np.array([image.shape[1], image.shape[0]])
+    first = np.clip(np.floor((-0.5 - low) / shrink), 0, n_cells)
+    last = np.clip(np.ceil((size - 0.5 - low) / shrink), 0, n_cells)
+    if (last <= first).any():
+        return np.zeros((crop_px, crop_px, 3), np.uint8)
+    # The cells' outline in px from the image's edge, and the pixels that the filter reaches around it.
+    box_low = low + 0.5 + first * shrink
+    box_high = low + 0.5 + last * shrink
+    reach = np.ceil(_LANCZOS * shrink)
+    start = (np.floor(box_low) - reach).astype(int)
+    end = (np.ceil(box_high) + reach).astype(int)
+    part = _padded_part(image, start, end)
+    resized = Image.fromarray(part).resize(
+        tuple((last - first).astype(int).tolist()),
+        Image.Resampling.LANCZOS,
+        box=(*(box_low - start), *(box_high - start)),
+    )
+    to_image = np.array([[shrink, 0, 0], [0, shrink, 0]])
+    to_image[:, 2] = low + (first + 0.5) * shrink
+    return warp(np.asarray(resized), compose_affine(affine, to_image), crop_px)
+
+
+def _padded_part(image, start, end):
+    """Pixels from `start` up to `end` (x, y) of an image, black where they lie outside of it."""
+    size = np.array([image.shape[1], image.shape[0]])
+    left, top = np.clip(start, 0, size)
+    right, bottom = np.clip(end, 0, size)
+    width, height = end - start
+    part = np.zeros((height, width, 3), np.uint8)
+    rows = slice(top - start[1], bottom - start[1])
+    columns = slice(left - start[0], right - start[0])
+    part[rows, columns] = image[top:bottom, left:right]
+    return part
+
+
+# ---------------------------------------------------------------- augmentation
 
 
 @dataclass(frozen=True)
@@ -40,9 +229,9 @@ class Augmentation:
         flip: probability of a mirrored crop.
         colour: each channel is multiplied by 1 - colour … 1 + colour.
         hue: colours turn by -hue … +hue, degrees; greys stay.
-        contrast: saturation and contrast are multiplied by 1 - contrast … 1 + contrast, and up to half of it is added
-            to the brightness (of 1) or taken away.
-        occlusion: probability that shapes are laid over the crop, see `occlusion.draw_occluders`.
+        contrast: saturation and contrast are multiplied by 1 - contrast … 1 + contrast, and up to half
+            of it is added to the brightness (of 1) or taken away.
+        occlusion: probability that shapes are laid over the crop, see `draw_occluders`.
     """
 
     scale: float = 0.25
@@ -55,16 +244,16 @@ class Augmentation:
     occlusion: float = 0.0
 
 
-def draw_augmentation(augmentation, rng, n):
+def draw_augmentation(augmentation: Augmentation, rng: np.random.Generator, n: int) -> dict:
     """Draw `n` augmentations.
 
     Args:
-        augmentation: Augmentation.
-        rng: numpy Generator.
+        augmentation: the ranges.
+        rng: source of the draws.
         n: how many.
     Returns:
-        dict of arrays: scale (n,), rotation (n,) degrees, shift (n, 2) in box sides, flip (n,) bool, colour (n, 3, 4)
-        float32: affine maps of RGB in 0 … 1, for `datasets.normalise`.
+        dict of arrays: scale (n,), rotation (n,) degrees, shift (n, 2) in box sides, flip (n,) bool,
+        colour (n, 3, 4) float32: affine maps of RGB in 0 … 1, for `data.normalise`.
     """
     a = augmentation
     return {
@@ -72,168 +261,106 @@ def draw_augmentation(augmentation, rng, n):
         "rotation": rng.uniform(-a.rotation, a.rotation, n),
         "shift": rng.uniform(-a.shift, a.shift, (n, 2)),
         "flip": rng.random(n) < a.flip,
-        "colour": _colour_maps(a, rng, n),
+        "colour": _draw_colour_maps(a, rng, n),
     }
 
 
-def _colour_maps(a, rng, n):
+def _draw_colour_maps(a, rng, n):
     """(n, 3, 4) float32 maps: turn and saturate colours about the grey axis, scale channels, then contrast."""
     turn = np.deg2rad(rng.uniform(-a.hue, a.hue, n))
-    saturation, contrast = rng.uniform(1 - a.contrast, 1 + a.contrast, (2, n))
+    saturation = rng.uniform(1 - a.contrast, 1 + a.contrast, n)
+    contrast = rng.uniform(1 - a.contrast, 1 + a.contrast, n)
     brightness = rng.uniform(-a.contrast / 2, a.contrast / 2, n)
     gain = rng.uniform(1 - a.colour, 1 + a.colour, (n, 3, 1))
-    grey = np.full(
-        (3, 3), 1 / 3
-    )  # projects on the grey axis; what is left of a colour turns round that axis
+    # `grey` projects a colour on the grey axis. What is left of it turns around that axis, as
+    # cos * left + sin * (across @ left), where `across` is the cross product with the axis.
+    grey = np.full((3, 3), 1 / 3)
+    left = np.eye(3) - grey
     across = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
-    cos, sin = (
-        (saturation * np.cos(turn))[:, None, None],
-        (saturation * np.sin(turn))[:, None, None],
-    )
-    linear = contrast[:, None, None] * gain * (grey + cos * (np.eye(3) - grey) + sin * across)
-    offset = np.broadcast_to((0.5 * (1 - contrast) + brightness)[:, None, None], (n, 3, 1))
+    cos = (saturation * np.cos(turn))[:, None, None]
+    sin = (saturation * np.sin(turn))[:, None, None]
+    linear = contrast[:, None, None] * gain * (grey + cos * left + sin * across)
+    offset = 0.5 * (1 - contrast) + brightness
+    offset = np.broadcast_to(offset[:, None, None], (n, 3, 1))
     return np.concatenate([linear, offset], axis=2).astype(np.float32)
 
 
-def crop_affine(box, crop_px, scale=1.0, rotation=0.0, shift=(0.0, 0.0), flip=False):
-    """Affine maps from picture px to crop px; all arguments broadcast over leading axes.
+def draw_occluders(probability: float, rng: np.random.Generator, n: int) -> dict:
+    """Draw shapes that hide parts of `n` crops: none, or one to MOST_SHAPES on each.
+
+    After Sárándi, Linder, Arras, Leibe 2018, How Robust is 3D Human Pose Estimation to Occlusion?, who
+    paste objects cut out of photographs. Here all shapes are drawn from numbers, between rectangles,
+    ellipses and diamonds, in soft changing colours.
 
     Args:
-        box: (..., 3) centre x, centre y, side; px.
-        crop_px: side of the square crop, px.
-        scale: (...) zoom of the person about the box centre; 2 makes it twice as large.
-        rotation: (...) turn of the picture content, degrees, clockwise on the screen (y points down).
-        shift: (..., 2) the crop's centre lies this many box sides right of and below the box centre.
-        flip: (...) mirror left and right, x -> crop_px - 1 - x, after all else.
+        probability: that a crop gets any.
+        rng: source of the draws.
+        n: how many crops.
     Returns:
-        (..., 2, 3) float64 A, with joints_crop = A[:, :2] @ joints_img + A[:, 2].
+        dict of arrays: count (n,) shapes on each crop; outline (n, MOST_SHAPES, SHAPE_CORNERS, 2)
+        float32 x, y in crop sides, where 0 … 1 is the crop; colours (n, MOST_SHAPES, SHAPE_PIXELS,
+        SHAPE_PIXELS, 3) uint8 RGB.
     """
-    box, scale, shift = (np.asarray(value, float) for value in (box, scale, shift))
-    rotation, flip = np.asarray(rotation, float), np.asarray(flip, bool)
-    zoom = scale * crop_px / box[..., 2]
-    cos, sin = zoom * np.cos(np.deg2rad(rotation)), zoom * np.sin(np.deg2rad(rotation))
-    mirror = np.where(flip, -1.0, 1.0)
-    x, y = (box[..., i] + shift[..., i] * box[..., 2] for i in range(2))
-    rows = (mirror * cos, -mirror * sin), (sin, cos)
-    affine = np.empty((*np.broadcast_shapes(cos.shape, mirror.shape, x.shape), 2, 3))
-    for i, (of_x, of_y) in enumerate(
-        rows
-    ):  # number by number: several times faster than to stack them
-        affine[..., i, 0], affine[..., i, 1] = of_x, of_y
-        affine[..., i, 2] = (crop_px - 1) / 2 - (of_x * x + of_y * y)
-    return affine
+    hidden = rng.random(n) < probability
+    count = np.where(hidden, rng.integers(1, MOST_SHAPES + 1, n), 0)
+    return {
+        "count": count,
+        "outline": _draw_outlines(rng, n),
+        "colours": _draw_shape_colours(rng, n),
+    }
 
 
-def apply_affine(affine, points):
-    """Map points by affine maps.
+def _draw_outlines(rng, n):
+    """Superellipses (Lamé): power 0 gives a rectangle, 1 an ellipse, 2 a diamond; up to there it is convex."""
+    centre = rng.uniform(0, 1, (n, MOST_SHAPES, 1, 2))
+    smallest, largest = np.log(SMALLEST_SHAPE), np.log(LARGEST_SHAPE)
+    half = np.exp(rng.uniform(smallest, largest, (n, MOST_SHAPES, 1, 2)))
+    turn = rng.uniform(0, np.pi, (n, MOST_SHAPES, 1))
+    power = rng.uniform(0, 2, (n, MOST_SHAPES, 1, 1))
+    around = np.linspace(0, 2 * np.pi, SHAPE_CORNERS, endpoint=False) + np.pi / SHAPE_CORNERS
+    circle = np.stack([np.cos(around), np.sin(around)], axis=-1)
+    upright = half * np.sign(circle) * np.abs(circle) ** power
+    x, y = upright[..., 0], upright[..., 1]
+    cos, sin = np.cos(turn), np.sin(turn)
+    turned = np.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
+    return (centre + turned).astype(np.float32)
+
+
+def _draw_shape_colours(rng, n):
+    """One colour for each shape, more or less saturated, and a little noise on each of its pixels."""
+    colour = rng.uniform(0, 255, (n, MOST_SHAPES, 1, 1, 3))
+    grey = colour.mean(axis=-1, keepdims=True)
+    saturation = rng.uniform(0, 1, (n, MOST_SHAPES, 1, 1, 1))
+    shape = (n, MOST_SHAPES, SHAPE_PIXELS, SHAPE_PIXELS, 3)
+    noise = rng.integers(-SHAPE_CONTRAST, SHAPE_CONTRAST + 1, shape)
+    colours = grey + saturation * (colour - grey) + noise
+    return np.clip(colours, 0, 255).astype(np.uint8)
+
+
+def occlude(crops: np.ndarray, occluders: dict) -> None:
+    """Lay shapes over crops, in place, each over those before it.
 
     Args:
-        affine: (..., 2, 3).
-        points: (..., J, 2).
-    Returns:
-        (..., J, 2).
+        crops: (B, S, S, 3) uint8 RGB, contiguous.
+        occluders: of `draw_occluders`, for B crops.
     """
-    return points @ np.swapaxes(affine[..., :2], -1, -2) + affine[..., None, :, 2]
+    for i, crop in enumerate(crops):
+        for k in range(occluders["count"][i]):
+            corners = occluders["outline"][i, k] * len(crop) - 0.5
+            _lay_shape(crop, corners, occluders["colours"][i, k])
 
 
-def invert_affine(affine):
-    """Inverse of affine maps, (..., 2, 3) -> (..., 2, 3)."""
-    linear = np.linalg.inv(affine[..., :2])
-    offset = -np.einsum("...ij,...j->...i", linear, affine[..., 2])
-    return np.concatenate([linear, offset[..., None]], axis=-1)
-
-
-def compose_affine(second, first):
-    """The affine map that applies `first`, then `second`; (..., 2, 3) each."""
-    linear = second[..., :2] @ first[..., :2]
-    offset = np.einsum("...ij,...j->...i", second[..., :2], first[..., 2]) + second[..., 2]
-    return np.concatenate([linear, offset[..., None]], axis=-1)
-
-
-def warp(picture, affine, crop_px):
-    """Cut one crop out of a picture.
-
-    Args:
-        picture: (H, W, 3) uint8.
-        affine: (2, 3) map from picture px to crop px.
-        crop_px: side of the crop, px.
-    Returns:
-        (crop_px, crop_px, 3) uint8, bilinear; black where the picture ends.
-    """
-    return cv2.warpAffine(picture, affine, (crop_px, crop_px), flags=cv2.INTER_LINEAR)
-
-
-def warp_small(pictures, affines, crops):
-    """`warp` of stored crops into an array that is there already.
-
-    The same pixels inside; past its edge a stored crop goes on with its outermost pixels, the best guess at a picture
-    that does not end there. OpenCV warps four channels much faster than three, and here the fourth is cheap to add.
-
-    Args:
-        pictures: iterable of (H, W, 3) uint8; each is taken when its turn comes.
-        affines: (B, 2, 3) maps from picture px to crop px.
-        crops: (B, crop_px, crop_px, 3) uint8, written to.
-    """
-    wide = cut = None  # memory that serves crop after crop stays in a core's cache
-    size = crops.shape[2:0:-1]
-    for picture, affine, crop in zip(pictures, affines, crops):
-        wide = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA, wide)
-        cut = cv2.warpAffine(wide, affine, size, cut, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
-        cv2.cvtColor(cut, cv2.COLOR_RGBA2RGB, crop)
-
-
-def warp_shrinking(picture, affine, crop_px):
-    """Like `warp`, without aliasing and as sharp as can be where the crop is smaller than its source.
-
-    The part that the crop sees is first resized with a Lanczos filter until its pixels are as large as the crop's. What
-    is then left, a turn or a mirror, is a `warp`; for an upright crop the pixels coincide and nothing is left.
-    """
-    shrink = 1 / np.sqrt(abs(np.linalg.det(affine[:, :2])))
-    if shrink <= 1:
-        return warp(picture, affine, crop_px)
-    # Cell i of the resized picture reaches from low + i * shrink to low + (i + 1) * shrink; `low` is the crop's outline.
-    size = np.array(picture.shape[1::-1])
-    outline = apply_affine(
-        invert_affine(affine), np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * float(crop_px) - 0.5
-    )
-    low = outline.min(0)
-    count = np.ceil((outline.max(0) - low) / shrink - 1e-6)
-    first = np.clip(
-        np.floor((-0.5 - low) / shrink), 0, count
-    )  # cells that lie off the picture are left to `warp`
-    last = np.clip(np.ceil((size - 0.5 - low) / shrink), 0, count)
-    if (last <= first).any():
-        return np.zeros((crop_px, crop_px, 3), np.uint8)
-    box = low + 0.5 + np.stack([first, last]) * shrink  # in px from the picture's edge
-    reach = np.ceil(_LANCZOS * shrink)
-    start, end = (np.floor(box[0]) - reach).astype(int), (np.ceil(box[1]) + reach).astype(int)
-    inner, outer = np.clip(start, 0, size), np.clip(end, 0, size)
-    (left, top), (right, bottom) = inner - start, end - outer
-    part = picture[inner[1] : outer[1], inner[0] : outer[0]]
-    part = cv2.copyMakeBorder(
-        part, int(top), int(bottom), int(left), int(right), cv2.BORDER_CONSTANT
-    )
-    count = tuple(int(n) for n in last - first)
-    small = np.asarray(
-        Image.fromarray(part).resize(
-            count, Image.Resampling.LANCZOS, (*(box[0] - start), *(box[1] - start))
-        )
-    )
-    offset = low + (first + 0.5) * shrink
-    to_picture = np.array([[shrink, 0, offset[0]], [0, shrink, offset[1]]])
-    return warp(small, compose_affine(affine, to_picture), crop_px)
-
-
-def flip_joints(joints, flip_order, crop_px):
-    """Mirror joints of a crop: x -> crop_px - 1 - x, and each joint takes its partner's place.
-
-    Args:
-        joints: (..., J, 2 or 3), x first, px.
-        flip_order: (J,) of the skeleton.
-        crop_px: width of the crop, px.
-    Returns:
-        same shape. Applying it twice gives the input back.
-    """
-    flipped = np.array(joints)[..., flip_order, :]
-    flipped[..., 0] = crop_px - 1 - flipped[..., 0]
-    return flipped
+def _lay_shape(crop, corners, colours):
+    """Fill one convex polygon, (SHAPE_CORNERS, 2) px, with colours that are enlarged to its outline's box."""
+    side = len(crop)
+    left, top = np.clip(np.floor(corners.min(axis=0)), 0, side).astype(int)
+    right, bottom = np.clip(np.ceil(corners.max(axis=0)) + 1, 0, side).astype(int)
+    part = crop[top:bottom, left:right]
+    if part.size == 0:
+        return
+    height, width = part.shape[:2]
+    mask = np.zeros((height, width), np.uint8)
+    bits = 4  # behind the point, for corners between pixels
+    fixed_point = np.round((corners - [left, top]) * 2**bits).astype(np.int32)
+    cv2.fillConvexPoly(mask, fixed_point, 1, shift=bits)
+    cv2.copyTo(cv2.resize(colours, (width, height)), mask, part)

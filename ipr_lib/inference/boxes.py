@@ -18,8 +18,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ..files import InputError, atomic_path
 from ..geometry.skeleton import HUMAN36M, bone_lengths
-from ..geometry.transforms import BOX_MM
-from ..prepare.people_store import square_boxes
+from ..geometry.transforms import BOX_MM, square_boxes
 
 DETECTOR = "fasterrcnn_mobilenet_v3_large_fpn"
 MIN_SCORE = 0.7

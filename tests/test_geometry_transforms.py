@@ -2,18 +2,20 @@ import cv2
 import numpy as np
 import pytest
 
-from ipr_lib.geometry.camera import Camera
-from ipr_lib.geometry.skeleton import HUMAN36M
-from ipr_lib.geometry.transforms import (
+from ipr_lib.geometry import (
+    HUMAN36M,
+    Augmentation,
+    Camera,
     apply_affine,
     box_at_root,
     compose_affine,
     crop_affine,
+    draw_augmentation,
     flip_joints,
     invert_affine,
+    square_boxes,
     warp,
     warp_shrinking,
-    warp_small,
 )
 
 RNG = np.random.default_rng(0)
@@ -23,6 +25,14 @@ def test_box_by_hand():
     camera = Camera(np.eye(3), np.zeros(3), np.array([1000.0, 1200]), np.array([500.0, 400]), 1000, 1000)
     box = box_at_root(np.array([[100.0, 200, 4000], [0, 0, 2000]]), camera)
     assert box.tolist() == [[500 + 25, 400 + 60, 2000 * 1100 / 4000], [500, 400, 1100]]
+
+
+def test_square_boxes_by_hand():
+    """The centre of 25.5 … 55.5 is 40.5, of 15 … 59.25 it is 37.125; the longer side counts, times the scale."""
+    boxes = square_boxes([[25.5, 15, 30, 44.25], [0, 0, 8, 4]])
+    np.testing.assert_allclose(boxes, [[40.5, 37.125, 44.25 * 1.25], [4, 2, 10]])
+    np.testing.assert_allclose(square_boxes([[0, 0, 8, 4]], 2.0), [[4, 2, 16]])
+    assert square_boxes(np.zeros((0, 4))).shape == (0, 3)
 
 
 def test_plain_crop_by_hand():
@@ -103,19 +113,17 @@ def test_pixels_move_with_the_joints(cut, side):
 
 
 @pytest.mark.parametrize("n", [17, 64])
-def test_warp_small_gives_the_pixels_of_warp_and_goes_on_past_the_edge(n):
+def test_a_replicated_border_goes_on_past_the_edge_and_changes_nothing_inside(n):
     picture = RNG.integers(0, 256, (51, 40, 3), np.uint8)
     padded = np.pad(picture, ((200, 200), (200, 200), (0, 0)), "edge")
+    to_picture = np.array([[1.0, 0, -200], [0, 1, -200]])
     for zoom in (0.3, 1.0, 2.6):
         affine = crop_affine([19.0, 26.5, 40.0], n, scale=zoom, rotation=33, flip=zoom > 1)
-        crops = np.full((3, n, n, 3), 7, np.uint8)
-        warp_small([picture], affine[None], crops[1:2])
-        to_picture = np.array([[1.0, 0, -200], [0, 1, -200]])
+        crop = warp(picture, affine, n, cv2.BORDER_REPLICATE)
         # OpenCV counts places in 1/32 px, rounded a little otherwise in a picture that begins elsewhere.
-        assert np.abs(crops[1].astype(int) - warp(padded, compose_affine(affine, to_picture), n)).max() <= 8
+        assert np.abs(crop.astype(int) - warp(padded, compose_affine(affine, to_picture), n)).max() <= 8
         inside = warp(np.full_like(picture, 255), affine, n) == 255
-        assert np.array_equal(crops[1][inside], warp(picture, affine, n)[inside])
-        assert (crops[[0, 2]] == 7).all()
+        assert np.array_equal(crop[inside], warp(picture, affine, n)[inside])
 
 
 def test_shrinking_warp_does_not_alias():
@@ -174,3 +182,57 @@ def test_warp_shrinking_of_far_too_large_boxes_takes_no_memory_for_nothing():
     dot = warp_shrinking(picture, crop_affine([24.0, 32.0, 6400.0], 64), 64)
     assert (dot > 0).any(-1).sum() <= 4 and dot.sum() / 3 == pytest.approx(255 * 48 * 64 / 100**2, rel=0.5)
     assert not warp_shrinking(picture, crop_affine([1000.0, 0.0, 200.0], 64), 64).any()
+
+
+def test_draws_keep_to_their_ranges():
+    draw = draw_augmentation(Augmentation(scale=0.2, rotation=40, shift=0.1, flip=0.3), np.random.default_rng(0), 4000)
+    for values, low, high in ((draw["scale"], 0.8, 1.2), (draw["rotation"], -40, 40), (draw["shift"], -0.1, 0.1)):
+        assert low <= values.min() < low + 0.01 * (high - low) and high - 0.01 * (high - low) < values.max() <= high
+    assert draw["flip"].mean() == pytest.approx(0.3, abs=0.03) and draw["shift"].shape == (4000, 2)
+
+
+def colour_maps(**ranges):
+    """300 draws of maps (3, 4) of RGB in 0 … 1; nothing but what is named changes a colour."""
+    nothing = dict(colour=0.0, hue=0.0, contrast=0.0)
+    return draw_augmentation(Augmentation(**nothing | ranges), np.random.default_rng(1), 300)["colour"]
+
+
+def test_without_ranges_colours_stay():
+    np.testing.assert_allclose(colour_maps(), np.tile(np.eye(3, 4), (300, 1, 1)), atol=1e-6)
+
+
+def test_colour_scales_each_channel_by_itself():
+    maps = colour_maps(colour=0.4)
+    gains = np.diagonal(maps, axis1=1, axis2=2)
+    np.testing.assert_allclose(maps[:, :, :3], gains[:, None] * np.eye(3), atol=1e-6)
+    assert not maps[:, :, 3].any() and 0.6 <= gains.min() < 0.61 and 1.39 < gains.max() <= 1.4
+    assert np.abs(gains[:, 0] - gains[:, 1]).max() > 0.3
+
+
+def test_hue_turns_colours_about_the_grey_axis():
+    """Greys and brightness stay, and so does a colour's distance from grey; a turn by 120 degrees takes red to green."""
+    maps = colour_maps(hue=25)
+    np.testing.assert_allclose(maps[:, :, :3].sum(2), 1, atol=1e-6)
+    np.testing.assert_allclose(maps[:, :, :3].sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(maps[:, :, :3] @ maps[:, :, :3].swapaxes(1, 2), np.tile(np.eye(3), (300, 1, 1)), atol=1e-6)
+    assert not maps[:, :, 3].any()
+    # The trace of a rotation is 1 + 2 cos of its angle.
+    angles = np.rad2deg(np.arccos(np.clip((np.trace(maps[:, :, :3], axis1=1, axis2=2) - 1) / 2, -1, 1)))
+    assert 24.5 < angles.max() <= 25.01
+    third = min(colour_maps(hue=180), key=lambda each: abs(each[1, 0] - 1))  # the draw nearest to 120 degrees
+    np.testing.assert_allclose(third[:, :3] @ [1, 0, 0], [0, 1, 0], atol=0.02)
+
+
+def test_contrast_keeps_or_moves_the_middle_grey_alone():
+    """A grey g becomes contrast (g - 0.5) + 0.5 + brightness; hue and single channels stay."""
+    maps = colour_maps(contrast=0.5)
+    black = maps[:, :, 3]
+    white = maps.sum(2)
+    np.testing.assert_allclose(black, np.tile(black[:, :1], 3), atol=1e-6)
+    np.testing.assert_allclose(white, np.tile(white[:, :1], 3), atol=1e-6)
+    contrast = white[:, 0] - black[:, 0]
+    brightness = (white[:, 0] + black[:, 0]) / 2 - 0.5
+    assert 0.5 <= contrast.min() < 0.52 and 1.48 < contrast.max() <= 1.5
+    assert -0.25 <= brightness.min() < -0.24 and 0.24 < brightness.max() <= 0.25
+    red = maps[:, :, 0]  # what red adds: the same to green and to blue
+    np.testing.assert_allclose(red[:, 1], red[:, 2], atol=1e-6)

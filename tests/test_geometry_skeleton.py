@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ipr_lib.geometry.skeleton import (
+from ipr_lib.geometry import (
     HUMAN36M,
     SKELETONS,
     Skeleton,
@@ -18,6 +18,18 @@ def test_flip_order_swaps_right_and_left_and_undoes_itself():
     for index, name in enumerate(HUMAN36M.names):
         swapped = {"R": "L", "L": "R"}.get(name[0]) if name[1] == "_" else None
         assert HUMAN36M.names[order[index]] == (swapped + name[1:] if swapped else name)
+
+
+def test_joints_and_parents_in_full():
+    expected = {
+        "Pelvis": None, "R_Hip": "Pelvis", "R_Knee": "R_Hip", "R_Ankle": "R_Knee", "L_Hip": "Pelvis", "L_Knee": "L_Hip",
+        "L_Ankle": "L_Knee", "Torso": "Pelvis", "Neck": "Torso", "Nose": "Neck", "Head": "Nose", "L_Shoulder": "Neck",
+        "L_Elbow": "L_Shoulder", "L_Wrist": "L_Elbow", "R_Shoulder": "Neck", "R_Elbow": "R_Shoulder", "R_Wrist": "R_Elbow",
+        "Thorax": "Neck",
+    }
+    assert HUMAN36M.names == tuple(expected)
+    parents = [HUMAN36M.names[parent] if parent >= 0 else None for parent in HUMAN36M.parents]
+    assert parents == list(expected.values())
 
 
 def test_tree_is_connected_and_starts_at_the_pelvis():

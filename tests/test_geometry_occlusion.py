@@ -5,17 +5,11 @@ import torch
 
 from ipr_lib.config import RECIPES, load_config
 from ipr_lib.data.datasets import CropDataset
-from ipr_lib.geometry.occlusion import (
-    CORNERS,
-    LARGEST,
-    MOST,
-    PATCH,
-    SMALLEST,
-    draw_occluders,
-    occlude,
-)
-from ipr_lib.geometry.transforms import Augmentation
+from ipr_lib.geometry import Augmentation, draw_occluders, occlude
 from ipr_lib.run import build_augmentation
+
+MOST, CORNERS, PATCH = 8, 32, 3  # shapes on a crop, corners of one, pixels a side of its colours
+SMALLEST, LARGEST = 0.03, 0.22  # half a shape's length and width, in crop sides
 
 
 def rectangle(left, top, right, bottom):

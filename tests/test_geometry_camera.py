@@ -1,6 +1,6 @@
 import numpy as np
 
-from ipr_lib.geometry.camera import Camera, look_at
+from ipr_lib.geometry import Camera, look_at
 
 F, C = np.array([1100.0, 1200.0]), np.array([500.0, 480.0])
 

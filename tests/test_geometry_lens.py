@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ipr_lib.data import h36m_layout as layout
 from ipr_lib.data.store import build_store
 from ipr_lib.files import InputError
-from ipr_lib.geometry.camera import Camera, distort, look_at, undistort
+from ipr_lib.geometry import Camera, distort, look_at, undistort
 from tests.conftest import write_sequence
 
 F, C = np.array([1145.0, 1143.0]), np.array([512.5, 515.4])
