@@ -4,7 +4,7 @@ To read the library, follow the course. Modules by the notebook that teaches or 
 
 00: files, config
 01: skeleton, camera
-02: matlab, layout, parallel, progress, prepare.metadata, prepare.raw, prepare.human36m, prepare.check; capture, in its own order
+02: matlab, layout, parallel, progress, prepare.raw, prepare.human36m, prepare.check; capture, in its own order
 03: people, prepare.mpii, prepare.coco, people_store, prepare.people, prepare.command, mixing
 04: pictures, transforms, store, prepare.human36m_store, datasets
 05: heatmaps

@@ -8,8 +8,7 @@ import pytest
 from ipr_lib.data import h36m_layout as layout
 from ipr_lib.prepare import raw
 from ipr_lib.prepare.human36m import Task, read_frames, read_labels
-from ipr_lib.prepare.metadata import read_camera, read_metadata
-from ipr_lib.prepare.raw import extract
+from ipr_lib.prepare.raw import extract, read_camera, read_metadata
 from tests import human36m_raw
 from tests.conftest import write_sequence
 from tests.fuzzing import corruptions, judge

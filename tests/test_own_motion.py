@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from ipr_lib.data.h36m_layout import folder_name, frames_in_use, list_folders, read_sequence
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import HUMAN36M, Skeleton, bone_lengths
-from ipr_lib.prepare.check import check
+from ipr_lib.prepare.check import check_set
 from ipr_lib.studio import MANIFEST, studio_cameras
 from ipr_lib.studio.acting.actors import ACTORS
 from ipr_lib.studio.own_motion.bvh import drop_t_pose, joint_frames, read_bvh, resample
@@ -347,10 +347,10 @@ def test_capture_writes_the_prepared_layout(motion, tmp_path):
     assert [take["file"] for take in manifest["motion"]] == ["a_stand.BVH", "b_walk.bvh", "c_far.bvh"]
     assert str(tmp_path) not in (target / MANIFEST).read_text()
     # The check knows that own motion is no full grid of takes, and misses what the plan names.
-    report, problems = check(target)
+    report, problems = check_set(target)
     assert problems == [] and "S9" in report
     shutil.rmtree(folders[2])
-    assert check(target)[1] == [f"{folders[2].name} is missing"]
+    assert check_set(target)[1] == [f"{folders[2].name} is missing"]
 
 
 def test_capture_resumes_and_refuses_changed_motion(motion, tmp_path):

@@ -14,11 +14,10 @@ from ipr_lib.__main__ import main
 from ipr_lib.data import h36m_layout as layout
 from ipr_lib.data.store import build_store, open_store
 from ipr_lib.files import InputError
-from ipr_lib.prepare.check import check
+from ipr_lib.prepare.check import check_set
 from ipr_lib.prepare.human36m import prepare
 from ipr_lib.prepare.human36m_store import prepare_stores
-from ipr_lib.prepare.metadata import read_camera, read_metadata
-from ipr_lib.prepare.raw import READERS, read_pose, video_frames
+from ipr_lib.prepare.raw import READERS, read_camera, read_metadata, read_pose, video_frames
 from ipr_lib.studio import write_capture
 from tests import human36m_raw as raw
 
@@ -150,7 +149,7 @@ def test_a_failed_run_leaves_the_old_set_alone(tree, tmp_path):
     with pytest.raises(InputError):
         prepare(tree, tmp_path / "set", **PHOTO, step=1)
     assert contents(tmp_path / "set") == before
-    assert check(tmp_path / "set")[1] == []
+    assert check_set(tmp_path / "set")[1] == []
     assert names(tmp_path) == ["raw", "set"]
 
 
@@ -241,7 +240,7 @@ def test_stores_of_either_split(tmp_path, test_subjects, items):
 
 def test_check_table_of_a_good_set(download, tmp_path):
     prepare(download[0], tmp_path / "set", **PHOTO)
-    report, problems = check(tmp_path / "set")
+    report, problems = check_set(tmp_path / "set")
     assert problems == []
     lines = [line.split() for line in report.splitlines()]
     # 4 cameras: 23 poses give 5 pictures of step 5, 7 poses give 2.
@@ -322,14 +321,14 @@ def no_camera(tree):
 @pytest.mark.parametrize("damage, message, written", [
     (drop_videos, "S1: .*neither a folder S1/MyPoseFeatures/Videos nor .* such as Videos_S1.tgz; download it", 0),
     (short_video, r"camera 3: .*TakingPhoto 1.58860488.mp4 has 22 frames, but there are 23 poses", 7),
-    (garbage_video, r"TakingPhoto 1.58860488.mp4 is no readable video", 7),
-    (truncated_video, r"TakingPhoto 1.58860488.mp4 is no readable video", 7),
+    (garbage_video, r"TakingPhoto 1.58860488.mp4 is not a readable video", 7),
+    (truncated_video, r"TakingPhoto 1.58860488.mp4 is not a readable video", 7),
     (scaled_video, r"TakingPhoto 1.58860488.mp4 is 128 x 96 px, but its camera's centre is at \(32, 24\)", 7),
     (missing_video, r"TakingPhoto 1.58860488.mp4 is missing", 7),
     (no_pose, r"camera 1, 2, 3, 4: .*TakingPhoto 1.cdf has no variable Pose", 4),
     (other_width, r"TakingPhoto 1.cdf: Pose has .*78.* expected n poses of 96", 4),
     (not_finite, r"TakingPhoto 1.cdf: joint 25 of pose 4 is not finite", 4),
-    (empty_pose, r"TakingPhoto 1.cdf is no whole CDF file", 4),
+    (empty_pose, r"TakingPhoto 1.cdf is not a complete CDF file", 4),
     (other_camera, r"camera 3: .*D3_Positions_mono/TakingPhoto 1.58860488.cdf .*differ by .* mm at pose", 7),
     (other_pixels, r"camera 3: .*D2_Positions/TakingPhoto 1.58860488.cdf .*differ by 1 px", 7),
     (other_count, r"TakingPhoto 1.58860488.cdf has 22 poses, .* has 23", 7),
@@ -345,7 +344,7 @@ def test_bad_input_is_named_and_the_rest_is_done(tree, tmp_path, damage, message
     shutil.rmtree(tree)  # mended, the same command does what is left
     raw.write_tree(tree)
     assert f"{written} of 8" in prepare(tree, tmp_path / "set", **PHOTO)[0]
-    assert check(tmp_path / "set")[1] == []
+    assert check_set(tmp_path / "set")[1] == []
 
 
 def test_one_subject_without_files_does_not_stop_the_other(tree, tmp_path):
@@ -395,16 +394,16 @@ def test_camera_by_hand(tmp_path):
 
 
 @pytest.mark.parametrize("old, new, message", [
-    ("</w0></a>", "", "no whole XML"),
+    ("</w0></a>", "", "not a complete XML"),
     ("<w0>[", "<w0>[1 ", "w0 holds 301 numbers, expected 300"),
     ("<w0>[", "<w0>[wide ", "could not convert"),
-    ("<td>12</td><td>2</td>", "<td>12</td><td>3</td>", "not action 12, take 2"),
-    ("<td>16</td><td>2</td>", "<td>17</td><td>2</td>", "not action 16, take 2"),
+    ("<td>12</td><td>2</td>", "<td>12</td><td>3</td>", "not action 12, subaction 2"),
+    ("<td>16</td><td>2</td>", "<td>17</td><td>2</td>", "not action 16, subaction 2"),
     ("<td>S7</td>", "<td>S12</td>", "first row of mapping"),
-    ("<td>TakingPhoto 1</td>", "<td>../../TakingPhoto 1</td>", "mapping calls action 12, take 1 of S1"),
+    ("<td>TakingPhoto 1</td>", "<td>../../TakingPhoto 1</td>", "mapping calls action 12, subaction 1 of S1"),
     ("<td>TakingPhoto 1</td>", "<td>TakingPhoto</td>", "two sequences of S1 one name"),
     ("<item>54138969</item>", "", "expected four numbers"),
-    ("<index2id>", "<ids>", "no whole XML"),
+    ("<index2id>", "<ids>", "not a complete XML"),
     ("dbcameras", "cameras", "there is no dbcameras/index2id"),
 ])
 def test_another_metadata_is_refused(tmp_path, old, new, message):
@@ -480,7 +479,7 @@ def test_check_finds_what_is_wrong(tree, tmp_path):
         shutil.copytree(tmp_path / "good", tmp_path / "set")
         folder = tmp_path / "set" / layout.folder_name(1, 12, 1, 3)
         damage(folder, layout.read_sequence(folder))
-        return "\n".join(check(tmp_path / "set")[1])
+        return "\n".join(check_set(tmp_path / "set")[1])
 
     def relabel(change, **camera):
         def damage(folder, sequence):
@@ -507,7 +506,7 @@ def test_check_finds_what_is_wrong(tree, tmp_path):
 
     assert problems(lambda *_: None) == ""
     assert problems(lambda folder, _: shutil.rmtree(folder)) == "s_01_act_12_subact_01_ca_03 is missing"
-    assert "1 pictures of step 5 are missing, the first is s_01_act_12_subact_01_ca_03_000011.jpg" in problems(
+    assert "1 images of step 5 are missing, the first is s_01_act_12_subact_01_ca_03_000011.jpg" in problems(
         lambda _, sequence: sequence.picture_path(10).unlink())
     assert "the bone above R_Wrist is" in problems(relabel(stretch))
     assert "see s_01_act_12_subact_01_ca_03" in problems(relabel(stretch))
@@ -522,7 +521,7 @@ def test_check_against_metadata(download, tmp_path):
     prepare(download[0], tmp_path / "set", **PHOTO)
     path = tmp_path / "metadata.xml"
     raw.write_metadata(path, counts={(1, 12, 1): 24, (1, 12, 2): 7})
-    problems = check(tmp_path / "set", read_metadata(path))[1]
+    problems = check_set(tmp_path / "set", read_metadata(path))[1]
     assert sum("23 poses" in line and line.endswith("implies 24") for line in problems) == 4
     assert sum(line.endswith("is missing") for line in problems) == 14 * 2 * 4 and len(problems) == 4 + 14 * 2 * 4
 
@@ -530,7 +529,7 @@ def test_check_against_metadata(download, tmp_path):
 def test_the_built_in_capture_passes(tmp_path):
     write_capture(tmp_path / "capture", subjects=(1, 9), actions=(2, 14), takes=(1,), cameras=(1, 3), n_frames=7,
                   train_step=3, test_step=5, picture_px=64)
-    report, problems = check(tmp_path / "capture")
+    report, problems = check_set(tmp_path / "capture")
     assert problems == []
     lines = [line.split() for line in report.splitlines()]
     assert [line[:5] for line in lines[1:3]] == [["S1", "4", "28", "3", "12"], ["S9", "4", "28", "5", "8"]]
@@ -567,5 +566,5 @@ def test_a_damaged_frame_is_told_not_stepped_over(tmp_path, reader):
     start, size = packets[20]
     data[start:start + size] = bytes(size)
     path.write_bytes(data)
-    with pytest.raises(InputError, match="damaged at frame 20: its time jumps|frames, but|no whole readable"):
+    with pytest.raises(InputError, match="damaged at frame 20: its time jumps|frames, but|not a complete, readable"):
         list(video_frames(path, range(40), 39, reader))

@@ -37,6 +37,8 @@ ACTIONS = (
     "WalkTogether",
 )
 FIRST_ACTION = 2
+ACTION_NUMBERS = tuple(range(FIRST_ACTION, FIRST_ACTION + len(ACTIONS)))
+SUBACTIONS = (1, 2)
 CAMERAS = (1, 2, 3, 4)
 # The lists behind the papers' "Protocol 2" and "Protocol 1"; always quoted here by subjects, step and metric.
 SPLITS = {

@@ -6,8 +6,7 @@ from ..config import REPOSITORY
 from ..data.h36m_layout import SUBJECTS, TEST_STEP, TEST_SUBJECTS, TRAIN_STEP
 from ..files import InputError
 from . import check, human36m, human36m_store
-from .metadata import read_metadata
-from .raw import READERS
+from .raw import READERS, read_metadata
 
 
 def add_sets(sets):
@@ -133,7 +132,7 @@ def _add_check(parser):
 
 def _check(options):
     metadata = read_metadata(options.metadata) if options.metadata else None
-    report, problems = check.check(options.root, metadata, options.workers)
+    report, problems = check.check_set(options.root, metadata, options.workers)
     print(report)
     if problems:
         print(*problems, sep="\n")

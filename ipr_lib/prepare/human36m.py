@@ -13,10 +13,9 @@ import numpy as np
 
 from ..data import h36m_layout as layout
 from ..data.h36m_layout import (
-    ACTIONS,
+    ACTION_NUMBERS,
     CAMERAS,
     DAMAGED_SEQUENCES,
-    FIRST_ACTION,
     META_NAME,
     SUBJECTS,
     TEST_STEP,
@@ -25,12 +24,23 @@ from ..data.h36m_layout import (
 from ..files import InputError, atomic_path, scratch_folder
 from ..parallel import parallel_map
 from ..progress import progress
-from .metadata import NAME, Metadata, read_camera, read_metadata, sequence_title
-from .raw import RAW_JOINTS, extract, find_kind, name_archives, read_pose, video_frames
+from .raw import (
+    RAW_JOINTS,
+    Metadata,
+    extract,
+    find_kind,
+    find_metadata,
+    name_archives,
+    read_camera,
+    read_metadata,
+    read_pose,
+    sequence_title,
+    video_frames,
+)
 
 # Of the 32 recorded joints, those of skeleton.HUMAN36M in its order; the rest are copies and end points.
 JOINTS = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
-ALL_ACTIONS = tuple(range(FIRST_ACTION, FIRST_ACTION + len(ACTIONS)))
+ALL_ACTIONS = ACTION_NUMBERS
 JPEG_QUALITY = 90
 _REQUIRED, _FOR_CHECKS = ("D3_Positions", "Videos"), ("D3_Positions_mono", "D2_Positions")
 # The files agree with each other to the rounding of float32, far below these.
@@ -310,21 +320,6 @@ def run(source, scratch, steps, actions, place, is_done, work, lens, reader, met
         head = f"{len(failures)} {'failure' if len(failures) == 1 else 'failures'}, the rest is done; mend them and run the same command again:"
         raise InputError("\n  ".join([head, *report]))
     return report
-
-
-def find_metadata(source):
-    """Path of metadata.xml in the folder of the download or one below; InputError if there is none."""
-    source = Path(source)
-    if not source.is_dir():
-        raise InputError(
-            f"{source}: no such folder; name the folder that holds the download of Human3.6M"
-        )
-    found = [source / NAME] if (source / NAME).is_file() else sorted(source.glob(f"*/{NAME}"))
-    if not found:
-        raise InputError(
-            f"{source} holds no {NAME}; copy it there from the code archive (Release-v1.x) of the data set"
-        )
-    return found[0]
 
 
 def raw_folders(source, subject, tasks, scratch, stack):

@@ -1,36 +1,262 @@
-"""The files of Human3.6M's download: where they lie, archives, poses, videos.
+"""Human3.6M's download: `metadata.xml` with names and cameras, archives, poses and videos.
 
-Taught in notebooks/02_prepare_human36m.ipynb.
+The file follows the way through a download: what the sequences are called, where the cameras stand,
+where the files lie, and what they hold. Taught in notebooks/02_prepare_human36m.ipynb.
 """
 
+import os
 import re
+import shutil
 import signal
 import tarfile
 import threading
+import xml.etree.ElementTree as ElementTree
 import zlib
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
+from scipy.spatial.transform import Rotation
 
+from ..data.h36m_layout import ACTION_NUMBERS, CAMERAS, SUBACTIONS, SUBJECTS, action_name
 from ..files import InputError
+from ..geometry.camera import Camera
 
-# Kind of file -> name of its archive and of the folder that some tools extract it to; S#/MyPoseFeatures/… is the
-# download's own tree.
+METADATA_NAME = "metadata.xml"
+RAW_JOINTS = 32  # joints of a recorded pose
+# Kind of file -> name of its archive, and of the folder that some tools extract it to. The download's
+# own tree is S#/MyPoseFeatures/KIND.
 KINDS = {
     "D3_Positions": "Poses_D3_Positions",
     "D3_Positions_mono": "Poses_D3_Positions_mono",
     "D2_Positions": "Poses_D2_Positions",
     "Videos": "Videos",
 }
-RAW_JOINTS = 32
-_READ_SECONDS = 20.0  # a pose file takes milliseconds
 READERS = ("opencv", "pyav")
 
+_ALL_SUBJECTS = 11  # metadata.xml knows S2, S3, S4 and S10 too, whose poses were never handed out
+_CALIBRATION_ACTION = 1  # a clip that nobody uses, but metadata.xml has a row for it
+_READ_SECONDS = 20.0  # a pose file takes milliseconds
+_DOWNLOAD_AGAIN = "download or extract it again"
+_GET_METADATA = (
+    "get metadata.xml again; it lies in the code archive (Release-v1.x) of the data set's site"
+)
 
-def find_kind(source, subject, kind):
-    """Where one kind of file of one subject lies.
+
+# ---------------------------------------------------------------- metadata.xml
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What the preparation needs of `metadata.xml`.
+
+    Attributes:
+        path: the file.
+        names: sequence name, e.g. "SittingDown 2", by (subject, action, subaction). The digit in a
+            name means nothing.
+        camera_names: names of cameras 1 … 4, as they stand in file names.
+        w0: (300,) calibration of all cameras.
+        counts: number of poses by (subject, action, subaction); empty where the file does not state
+            them in the known form.
+    """
+
+    path: Path
+    names: dict
+    camera_names: tuple
+    w0: np.ndarray
+    counts: dict
+
+
+def find_metadata(source: Path) -> Path:
+    """Find `metadata.xml` in the folder of the download, or one folder below.
+
+    Raises:
+        InputError: there is no such folder, or it holds no metadata.xml.
+    """
+    source = Path(source)
+    if not source.is_dir():
+        raise InputError(
+            f"{source}: no such folder; name the folder that holds the download of Human3.6M"
+        )
+    found = sorted(source.glob(METADATA_NAME)) + sorted(source.glob(f"*/{METADATA_NAME}"))
+    if not found:
+        raise InputError(
+            f"{source} holds no {METADATA_NAME}; copy it there from the code archive (Release-v1.x) "
+            "of the data set"
+        )
+    return found[0]
+
+
+def read_metadata(path: Path) -> Metadata:
+    """Read and check `metadata.xml`.
+
+    Raises:
+        InputError: the file is missing or damaged, or is not of the version that this library knows.
+    """
+    path = Path(path)
+    try:
+        root = ElementTree.fromstring(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); {_GET_METADATA}") from error
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        # The latter two come from a damaged encoding mark.
+        raise InputError(f"{path} is not a complete XML file ({error}); {_GET_METADATA}") from error
+    try:
+        names = _sequence_names(root)
+        camera_names = _camera_names(root)
+        w0 = _numbers(_text(_child(root, "w0")))
+        if w0.shape != (300,):
+            raise ValueError(f"w0 holds {w0.size} numbers, expected 300")
+    except ValueError as error:
+        raise InputError(
+            f"{path}: {error}; this is not the known version of the file, {_GET_METADATA}"
+        ) from error
+    return Metadata(path, names, camera_names, w0, _pose_counts(root))
+
+
+def _sequence_names(root):
+    """Sequence name by (subject, action, subaction), out of the table `mapping`."""
+    rows = _table(_child(root, "mapping"))
+    header = [f"S{subject}" for subject in range(1, _ALL_SUBJECTS + 1)]
+    if not rows or rows[0][2:] != header:
+        raise ValueError("the first row of mapping does not name S1 … S11")
+    names = {}
+    next_row = 1
+    for action in (_CALIBRATION_ACTION, *ACTION_NUMBERS):
+        for subaction in SUBACTIONS:
+            row = rows[next_row] if next_row < len(rows) else []
+            if row[:2] != [str(action), str(subaction)] or len(row) != 2 + _ALL_SUBJECTS:
+                raise ValueError(
+                    f"row {next_row} of mapping is not action {action}, subaction {subaction}"
+                )
+            for subject, name in enumerate(row[2:], start=1):
+                names[subject, action, subaction] = name
+            next_row += 1
+    for subject in SUBJECTS:
+        _check_names_of_subject(names, subject)
+    return names
+
+
+def _check_names_of_subject(names, subject):
+    """Each name becomes part of a path, and no two sequences may share one."""
+    seen = set()
+    for action in ACTION_NUMBERS:
+        for subaction in SUBACTIONS:
+            name = names[subject, action, subaction]
+            if not re.fullmatch(r"[A-Za-z0-9_ ]+", name):
+                raise ValueError(
+                    f"mapping calls action {action}, subaction {subaction} of S{subject} {name!r}"
+                )
+            if name in seen:
+                raise ValueError(f"mapping gives two sequences of S{subject} one name, {name!r}")
+            seen.add(name)
+
+
+def _camera_names(root):
+    names = tuple(_text(item) for item in _child(root, "dbcameras/index2id"))
+    if len(names) != len(CAMERAS) or not all(name.isdecimal() for name in names):
+        raise ValueError(
+            f"dbcameras/index2id names the cameras {', '.join(names)}, expected four numbers"
+        )
+    if len(set(names)) < len(names):
+        raise ValueError("dbcameras/index2id names a camera twice")
+    return names
+
+
+def _pose_counts(root):
+    """Number of poses by sequence: the shortest of four videos, and of motion capture.
+
+    Videos and poses run at 50 Hz, motion capture ran at 200 Hz. Only the check of a prepared set
+    compares the counts, so a table of another form is no reason to refuse the file.
+    """
+    table = root.find("frames")
+    rows = [] if table is None else _table(table)
+    counts = {}
+    try:
+        for subject in SUBJECTS:
+            for action in ACTION_NUMBERS:
+                for subaction in SUBACTIONS:
+                    # The data set's own code looks up column action * 2 + subaction - 1, counted from 1.
+                    numbers = _numbers(rows[subject - 1][action * 2 + subaction - 2])
+                    videos, mocap = numbers[:-1], numbers[-1]
+                    counts[subject, action, subaction] = min(int(videos.min()), int(mocap) // 4)
+    except (ValueError, IndexError, OverflowError):
+        return {}
+    return counts
+
+
+def _child(root, tag):
+    child = root.find(tag)
+    if child is None:
+        raise ValueError(f"there is no {tag}")
+    return child
+
+
+def _table(element):
+    """Rows of an XML table, each a list of its cells' texts."""
+    rows = []
+    for row in element:
+        rows.append([_text(cell) for cell in row])
+    return rows
+
+
+def _text(element):
+    return (element.text or "").strip()
+
+
+def _numbers(text):
+    """Numbers of "[1 2.5 3]"; ValueError if it is anything else."""
+    if not (text.startswith("[") and text.endswith("]")):
+        raise ValueError(f"expected numbers in brackets, found {text[:20]!r}")
+    return np.array([float(number) for number in text[1:-1].split()])
+
+
+def read_camera(
+    metadata: Metadata, subject: int, camera_id: int, width: int, height: int, lens: bool = False
+) -> Camera:
+    """Take one subject's camera out of `w0`.
+
+    `w0` holds six numbers for each camera and subject (angles about x, y, z in rad; centre in mm),
+    then nine for each camera (f, c, k, p), as the data set's own code reads them. R = Rx Ry Rz.
+
+    Args:
+        metadata: of the download.
+        subject, camera_id: Human3.6M's numbers.
+        width, height: size of the video's images, px.
+        lens: keep the coefficients of the lens; without them the camera is the customary pinhole.
+    Returns:
+        Camera.
+    Raises:
+        InputError: `w0` holds no such camera.
+    """
+    start = 6 * ((camera_id - 1) * _ALL_SUBJECTS + subject - 1)
+    angles, centre = metadata.w0[start : start + 3], metadata.w0[start + 3 : start + 6]
+    start = 6 * len(CAMERAS) * _ALL_SUBJECTS + 9 * (camera_id - 1)
+    f, c, k, p = np.split(metadata.w0[start : start + 9], [2, 4, 7])
+    finite = all(np.isfinite(part).all() for part in (angles, centre, f, c, k, p))
+    if not finite or not centre.any() or (f <= 0).any():
+        raise InputError(
+            f"{metadata.path}: w0 holds no camera {camera_id} for S{subject}; {_GET_METADATA}"
+        )
+    R = Rotation.from_euler("XYZ", angles).as_matrix()
+    if not lens:
+        k = p = None
+    return Camera(R, centre, f, c, width, height, k, p)
+
+
+def sequence_title(metadata: Metadata, subject: int, action: int, subaction: int) -> str:
+    """What a message calls a sequence, e.g. 'S1 SittingDown 1 ("SittingDown 2")'."""
+    name = metadata.names[subject, action, subaction]
+    return f'S{subject} {action_name(action)} {subaction} ("{name}")'
+
+
+# ---------------------------------------------------------------- where files lie, archives
+
+
+def find_kind(source: Path, subject: int, kind: str) -> Path | None:
+    """Find one kind of file of one subject.
 
     Args:
         source: folder of the download.
@@ -39,24 +265,26 @@ def find_kind(source, subject, kind):
     Returns:
         Path of a folder or of a .tgz archive, or None where there is neither.
     """
-    source, person = Path(source), f"S{subject}"
-    for folder in (
-        Path("MyPoseFeatures", kind),
-        Path("MyPoseFeatures", KINDS[kind]),
-        Path(KINDS[kind]),
-        Path(kind),
-    ):
-        if (source / person / folder).is_dir():
-            return source / person / folder
-    for folder in (source, source / person, source / "archives"):
+    source, name = Path(source), KINDS[kind]
+    person = source / f"S{subject}"
+    folders = (
+        person / "MyPoseFeatures" / kind,
+        person / "MyPoseFeatures" / name,
+        person / name,
+        person / kind,
+    )
+    for folder in folders:
+        if folder.is_dir():
+            return folder
+    for folder in (source, person, source / "archives"):
         for ending in (".tgz", ".tar.gz"):
-            archive = folder / f"{KINDS[kind]}_{person}{ending}"
+            archive = folder / f"{name}_S{subject}{ending}"
             if archive.is_file():
                 return archive
     return None
 
 
-def extract(archive, subject, wanted, target):
+def extract(archive: Path, subject: int, wanted: set, target: Path) -> None:
     """Take some files out of an archive, into one flat folder.
 
     Every member is checked before the first byte is written.
@@ -65,26 +293,21 @@ def extract(archive, subject, wanted, target):
         archive: path of a .tgz.
         subject: number; a member that lies in another subject's folder is an error.
         wanted: file names to take, without folders.
-        target: the folder; made if missing.
+        target: the folder, made if it is missing.
     Raises:
-        InputError: the archive is truncated, damaged or another subject's, or has a member that no such archive needs:
-            a path that leads outside, a link, a device.
+        InputError: the archive is truncated, damaged or another subject's; or it has a member that no
+            such archive needs, which is a path that leads outside, a link or a device.
     """
+    target = Path(target)
     try:
         with tarfile.open(archive, "r:gz") as tar:
-            members = [
-                member
-                for member in _checked(tar, archive, subject)
-                if Path(member.name).name in wanted
-            ]
-            Path(target).mkdir(parents=True, exist_ok=True)
+            members = _checked_members(tar, archive, subject)
+            target.mkdir(parents=True, exist_ok=True)
             for member in members:
-                with (
-                    tar.extractfile(member) as content,
-                    open(Path(target) / Path(member.name).name, "wb") as file,
-                ):
-                    while block := content.read(1 << 20):
-                        file.write(block)
+                name = PurePosixPath(member.name).name
+                if member.isreg() and name in wanted:
+                    with tar.extractfile(member) as content, open(target / name, "wb") as file:
+                        shutil.copyfileobj(content, file)
     except (tarfile.TarError, EOFError, zlib.error, ValueError) as error:
         raise InputError(
             f"{archive} is truncated or damaged ({error}); download it again"
@@ -93,22 +316,8 @@ def extract(archive, subject, wanted, target):
         raise InputError(f"{archive} cannot be extracted to {target}: {error}") from error
 
 
-def name_archives(text, source, subject, folders):
-    """An error's text, with the archive in place of the folder that it was extracted to and that is gone by then.
-
-    Args:
-        text: str.
-        source, subject: as for `find_kind`.
-        folders: folder by kind, extracted or found.
-    """
-    for kind, folder in folders.items():
-        found = find_kind(source, subject, kind)
-        if found is not None and found.is_file():
-            text = text.replace(str(folder / "x")[:-1], f"{found}: ")
-    return text
-
-
-def _checked(tar, archive, subject):
+def _checked_members(tar, archive, subject):
+    """All members of an archive, each checked, and the archive itself read to its end."""
     members = tar.getmembers()
     while tar.fileobj.read(1 << 20):  # to the end, where the checksum lies
         pass
@@ -122,22 +331,41 @@ def _checked(tar, archive, subject):
             raise InputError(
                 f"{archive}: member {member.name!r} is a link or a device; get the archive again"
             )
-        people = [part for part in path.parts if re.fullmatch(r"S\d+", part)]
-        if people and people[0] != f"S{subject}":
-            raise InputError(
-                f"{archive}: {member.name!r} belongs to {people[0]}, expected S{subject}; rename the archive"
-            )
-    return [member for member in members if member.isreg()]
+        for folder in path.parts:
+            if re.fullmatch(r"S\d+", folder) and folder != f"S{subject}":
+                raise InputError(
+                    f"{archive}: {member.name!r} belongs to {folder}, expected S{subject}; "
+                    "rename the archive"
+                )
+    return members
 
 
-def read_pose(path, width):
-    """Read variable `Pose` of a NASA CDF file.
+def name_archives(text: str, source: Path, subject: int, folders: dict) -> str:
+    """Name the archive in an error's text, in place of the temporary folder it was extracted to.
+
+    Args:
+        text: of the error.
+        source, subject: as for `find_kind`.
+        folders: folder by kind, extracted or found.
+    """
+    for kind, folder in folders.items():
+        found = find_kind(source, subject, kind)
+        if found is not None and found.is_file():
+            text = text.replace(f"{folder}{os.sep}", f"{found}: ")
+    return text
+
+
+# ---------------------------------------------------------------- poses
+
+
+def read_pose(path: Path, width: int) -> np.ndarray:
+    """Read the variable `Pose` of a NASA CDF file.
 
     Args:
         path: the file.
-        width: numbers a pose, e.g. 96.
+        width: numbers of one pose, e.g. 96 for 32 joints in 3D.
     Returns:
-        (n, width) float64, as in the file, not yet checked to be finite.
+        (n, width) float64, as in the file; not yet checked to be finite.
     Raises:
         InputError: the file is missing, truncated or damaged, has no `Pose`, or one of another width.
     """
@@ -148,33 +376,29 @@ def read_pose(path, width):
 
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path} is missing; download or extract it again")
+        raise InputError(f"{path} is missing; {_DOWNLOAD_AGAIN}")
     try:
         with _time_limit(_READ_SECONDS):
             file = cdflib.CDF(path)
-            if "Pose" not in file.cdf_info().zVariables + file.cdf_info().rVariables:
+            info = file.cdf_info()
+            if "Pose" not in info.zVariables + info.rVariables:
                 raise InputError(f"{path} has no variable Pose; is it a file of poses?")
             shape = file.varinq("Pose").Dim_Sizes
-            # Compression gains a factor of 1032 at most: more is a damaged size, and would fill the memory.
-            if (
-                len(shape) != 2
-                or width not in shape
-                or not 0 < np.prod(shape, dtype=float) <= 258 * path.stat().st_size
-            ):
+            # Compression gains a factor of 1032 at most. A larger size is damage, and would fill the memory.
+            most = 1032 * path.stat().st_size / 4  # float32
+            count = np.prod(shape, dtype=float)
+            if len(shape) != 2 or width not in shape or not 0 < count <= most:
                 raise InputError(
                     f"{path}: Pose has {shape} numbers, expected n poses of {width}; download it again"
                 )
             pose = np.asarray(file.varget("Pose"), np.float64)
     except InputError:
         raise
-    except (
-        Exception,
-        RecursionError,
-    ) as error:  # cdflib raises a dozen kinds for damaged files; all mean the same
+    except Exception as error:  # cdflib raises a dozen kinds for damaged files; all mean the same
         raise InputError(
-            f"{path} is no whole CDF file ({type(error).__name__}: {error}); download or extract it again"
+            f"{path} is not a complete CDF file ({type(error).__name__}: {error}); {_DOWNLOAD_AGAIN}"
         ) from error
-    if pose.ndim != 3 or pose.shape[::2] != (1, width):
+    if pose.ndim != 3 or len(pose) != 1 or pose.shape[2] != width:
         raise InputError(
             f"{path}: Pose has shape {pose.shape}, expected (1, n, {width}); download it again"
         )
@@ -183,14 +407,13 @@ def read_pose(path, width):
 
 @contextmanager
 def _time_limit(seconds):
-    """Raise TimeoutError in the block after `seconds` of work: a damaged count sends cdflib through billions of rounds.
+    """Raise TimeoutError in the block after `seconds` of work.
 
-    Only where signals work, that is in a main thread and not on Windows; elsewhere there is no limit.
+    A damaged count sends cdflib through billions of rounds. The limit needs signals, that is a main
+    thread and not Windows; elsewhere there is none.
     """
-    if (
-        not hasattr(signal, "setitimer")
-        or threading.current_thread() is not threading.main_thread()
-    ):
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or not hasattr(signal, "setitimer"):
         yield
         return
 
@@ -206,14 +429,17 @@ def _time_limit(seconds):
         signal.signal(signal.SIGVTALRM, before)
 
 
-def video_frames(path, wanted, n_frames, reader="opencv"):
-    """Some frames of a video, read forward once; frames that are not wanted are never turned into arrays.
+# ---------------------------------------------------------------- videos
+
+
+def video_frames(path: Path, wanted, n_frames: int, reader: str = "opencv"):
+    """Read some frames of a video, forward and once; the other frames are never turned into arrays.
 
     Args:
         path: the file.
         wanted: ascending 0-based frame numbers.
         n_frames: number of frames that the video must have at least.
-        reader: "opencv" or "pyav".
+        reader: one of READERS.
     Yields:
         (frame, (H, W, 3) uint8 BGR), one for each wanted frame.
     Raises:
@@ -221,61 +447,63 @@ def video_frames(path, wanted, n_frames, reader="opencv"):
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path} is missing; download or extract it again")
+        raise InputError(f"{path} is missing; {_DOWNLOAD_AGAIN}")
     wanted = {int(frame) for frame in wanted}
-    read, size = 0, None
-    for frame, picture in _READ[reader](path, wanted):
-        if picture is not None:
-            if size is None:
-                size = picture.shape
-            if picture.shape != size or picture.dtype != np.uint8:
+    read = _read_opencv if reader == "opencv" else _read_pyav
+    n_read = 0
+    shape = None
+    for frame, image in read(path, wanted):
+        if image is not None:
+            if shape is None:
+                shape = image.shape
+            if image.shape != shape or image.dtype != np.uint8:
                 raise InputError(
                     f"{path}: frame {frame} is of another size than those before it; download it again"
                 )
-            yield frame, picture
-        read = frame + 1
-        if read == n_frames:
+            yield frame, image
+        n_read = frame + 1
+        if n_read == n_frames:
             return
     raise InputError(
-        f"{path} has {read} frames, but there are {n_frames} poses; download or extract it again"
+        f"{path} has {n_read} frames, but there are {n_frames} poses; {_DOWNLOAD_AGAIN}"
     )
 
 
 def _read_opencv(path, wanted):
-    """(frame, picture or None) for each frame of a video."""
+    """Yield (frame, image or None) for each frame of a video."""
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     try:
         if not capture.isOpened():
-            raise InputError(f"{path} is no readable video; download or extract it again")
-        frame, before, period = 0, None, None
+            raise InputError(f"{path} is not a readable video; {_DOWNLOAD_AGAIN}")
+        frame = 0
+        time = 0.0
+        longest = 0.0  # ms between two frames, so far
         while capture.grab():
-            now = capture.get(cv2.CAP_PROP_POS_MSEC)
-            # OpenCV steps over a damaged frame without a word; every later picture would get its neighbour's label.
-            if frame >= 2 and period > 0 and now - before > 1.5 * period:
+            before = time
+            time = capture.get(cv2.CAP_PROP_POS_MSEC)
+            # OpenCV skips a damaged frame silently, and every later image would get its neighbour's label.
+            if frame >= 2 and longest > 0 and time - before > 1.5 * longest:
                 raise InputError(
-                    f"{path} is damaged at frame {frame}: its time jumps from {before:.0f} to {now:.0f} ms; download or "
-                    "extract it again, or try --reader pyav"
+                    f"{path} is damaged at frame {frame}: its time jumps from {before:.0f} to {time:.0f} ms; "
+                    f"{_DOWNLOAD_AGAIN}, or try --reader pyav"
                 )
             if frame >= 1:
-                period = now - before if period is None else max(period, now - before)
-            picture = None
+                longest = max(longest, time - before)
+            image = None
             if frame in wanted:
-                good, picture = capture.retrieve()
-                if not good:
-                    raise InputError(
-                        f"{path}: frame {frame} cannot be decoded; download or extract it again"
-                    )
-            yield frame, picture
-            frame, before = frame + 1, now
+                decoded, image = capture.retrieve()
+                if not decoded:
+                    raise InputError(f"{path}: frame {frame} cannot be decoded; {_DOWNLOAD_AGAIN}")
+            yield frame, image
+            frame += 1
     except cv2.error as error:
-        raise InputError(
-            f"{path} cannot be decoded ({error.err}); download or extract it again"
-        ) from error
+        raise InputError(f"{path} cannot be decoded ({error.err}); {_DOWNLOAD_AGAIN}") from error
     finally:
         capture.release()
 
 
 def _read_pyav(path, wanted):
+    """Yield (frame, image or None) for each frame of a video."""
     try:
         import av
     except ImportError as error:
@@ -287,11 +515,9 @@ def _read_pyav(path, wanted):
             stream = container.streams.video[0]
             stream.thread_count = 1
             for frame, decoded in enumerate(container.decode(stream)):
-                yield frame, decoded.to_ndarray(format="bgr24") if frame in wanted else None
+                image = decoded.to_ndarray(format="bgr24") if frame in wanted else None
+                yield frame, image
     except (av.FFmpegError, IndexError, ValueError) as error:
         raise InputError(
-            f"{path} is no whole readable video ({error}); download or extract it again"
+            f"{path} is not a complete, readable video ({error}); {_DOWNLOAD_AGAIN}"
         ) from error
-
-
-_READ = {"opencv": _read_opencv, "pyav": _read_pyav}
