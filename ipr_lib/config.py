@@ -6,17 +6,15 @@ import json
 import types
 import typing
 from dataclasses import dataclass
-from pathlib import Path
 
 from .data.h36m_layout import ACTIONS, CAMERAS, FIRST_ACTION, SUBJECTS
+from .files import REPOSITORY as REPOSITORY  # until its users import it from files
 from .files import InputError
 from .integral import METHODS
 from .network import BACKBONES
 from .training.optimizers import OPTIMIZERS
 from .training.precision import PRECISIONS
 
-# Captures, prepared sets and stores live in <repository>/data, wherever the notebook or command runs.
-REPOSITORY = Path(__file__).resolve().parents[1]
 ALL_ACTIONS = tuple(range(FIRST_ACTION, FIRST_ACTION + len(ACTIONS)))
 
 

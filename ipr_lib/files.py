@@ -3,7 +3,9 @@
 import functools
 import json
 import os
+import platform
 import shutil
+import subprocess
 import tempfile
 import time
 from contextlib import contextmanager, suppress
@@ -13,6 +15,9 @@ try:
     import fcntl
 except ImportError:  # Windows: what a killed process leaves there stays until somebody deletes it
     fcntl = None
+
+# Captures, prepared sets and stores lie in <repository>/data, wherever the notebook or command runs.
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 _PARTIAL = ".partial-"
 _YOUNG = 60.0  # seconds; between making a folder and locking it lies a moment in which it looks like a leftover
@@ -139,3 +144,43 @@ def read_json(path):
         raise InputError(
             f"{path} cannot be read as JSON ({error}); delete it and run again"
         ) from error
+
+
+# --- what a number was made by ---
+
+
+def commit() -> str:
+    """Short hash of the repository's commit, with "+" where files differ from it; "unknown" outside of git."""
+    try:
+        name = _git("rev-parse", "--short=10", "HEAD")
+        changes = _git("status", "--porcelain")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{name}+" if changes else name
+
+
+def _git(*arguments):
+    command = ["git", "-C", str(REPOSITORY), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def device_name(device) -> str:
+    """A torch device in words: the GPU's name, or the processor's with the threads in use and a limit on its instructions."""
+    import torch  # here alone: worker processes import this module, and need no torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = f"{_processor_name()}, {torch.get_num_threads()} threads"
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    return f"{name}, limited to {limit}" if limit else name
+
+
+def _processor_name():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    for line in lines:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine() or "unknown processor"

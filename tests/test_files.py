@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 import time
@@ -104,3 +105,33 @@ def test_damaged_and_missing_json(tmp_path):
         read_json(tmp_path / "value.json")
     with pytest.raises(InputError, match="none.json is missing"):
         read_json(tmp_path / "none.json")
+
+
+# --- what a number was made by ---
+
+def test_commit_is_ten_digits_and_says_whether_files_differ(tmp_path, monkeypatch):
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        done = subprocess.run(["git", "-C", tmp_path, *identity, *arguments], check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    monkeypatch.setattr(files, "REPOSITORY", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert files.commit() == "unknown"
+    git("init", "-q")
+    (tmp_path / "a.txt").write_text("one")
+    git("add", "a.txt")
+    git("commit", "-qm", "First")
+    assert files.commit() == git("rev-parse", "HEAD")[:10]
+    (tmp_path / "a.txt").write_text("two")
+    assert files.commit() == git("rev-parse", "HEAD")[:10] + "+"
+
+
+def test_the_processor_is_named_with_its_threads_and_a_limit_on_its_instructions(monkeypatch):
+    import torch
+
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    plain = files.device_name(torch.device("cpu"))
+    assert re.fullmatch(rf"\S.*, {torch.get_num_threads()} threads", plain)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert files.device_name(torch.device("cpu")) == f"{plain}, limited to AVX2"

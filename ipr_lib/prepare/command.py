@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from ..config import REPOSITORY
 from ..data.h36m_layout import SUBJECTS, TEST_STEP, TEST_SUBJECTS, TRAIN_STEP
-from ..files import InputError
+from ..files import REPOSITORY, InputError
 from . import check, human36m, human36m_store
 from .raw import READERS, read_metadata
 
