@@ -193,9 +193,7 @@ def main():
         read, vectorised, loop = compare_labels(
             Path(scratch, "labels"), folder, n_labels, 2 if options.toy else 25
         )
-        small = build_store(
-            root, Path(scratch, "small"), subjects=(1,), step=STEP, crop_px=32
-        )
+        small = build_store(root, Path(scratch, "small"), subjects=(1,), step=STEP, crop_px=32)
         large = Path(scratch, "large")
         write_large_store(large, small, n_items)
         probes = [probe(large) for _ in range(1 if options.toy else 5)]

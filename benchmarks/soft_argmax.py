@@ -27,8 +27,7 @@ import torch
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))  # a machine without a registry has the folder, not the package
 
-from ipr_lib.evaluation.results import commit, device_name  # noqa: E402
-from ipr_lib.files import write_json  # noqa: E402
+from ipr_lib.files import commit, device_name, write_json  # noqa: E402
 from ipr_lib.integral import soft_argmax  # noqa: E402
 from ipr_lib.run import default_device  # noqa: E402
 

@@ -33,8 +33,7 @@ from ipr_lib.config import load_config
 from ipr_lib.data import h36m_layout as layout
 from ipr_lib.data.datasets import MEAN, STD, BatchKeys, CropDataset, batches, normalise, prefetched
 from ipr_lib.data.store import build_store, open_store
-from ipr_lib.evaluation.results import commit, device_name
-from ipr_lib.files import write_json
+from ipr_lib.files import commit, device_name, write_json
 from ipr_lib.geometry.transforms import compose_affine, crop_affine, draw_augmentation
 from ipr_lib.integral import integral_loss
 from ipr_lib.integral.methods import INTEGRAL

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import nbformat
 
-from ipr_lib import minutes
 from ipr_lib.config import REPOSITORY, load_config, parse_overrides
 from ipr_lib.course import exercises, notebooks, pipeline
+from ipr_lib.evaluation.report import minutes_table, run_minutes
 from ipr_lib.files import InputError, atomic_path
 
 HERE = Path(__file__).resolve().parent
@@ -101,7 +101,7 @@ def write_source(run, folder):
         raise InputError(
             f"{run} holds no report; run `make reproduce` with the same PROFILE first"
         ) from error
-    report += f"\n## Minutes\n\n{minutes.times_table(minutes.run_minutes(run))}\n"
+    report += f"\n## Minutes\n\n{minutes_table(run_minutes(run))}\n"
     text = (HERE / "index.md").read_text().replace("CHAPTERS", "\n".join(chapters))
     # The report's own headings go one level down, under the page's.
     table = "\n".join(

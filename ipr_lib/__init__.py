@@ -10,10 +10,10 @@ To read the library, follow the course. Modules by the notebook that teaches or 
 05: heatmaps
 06: integral, integral_triton
 07: models, losses
-08: methods, compare_plan, readout, compare, verdicts
+08: methods, experiment
 09: precision, optimizers, microbatches, distributed, checkpoints, training_log, training_loop, engine, cost
-10: procrustes, metrics, evaluation, tables, published, scoring
-11: results, minutes, reference_scores, exercises, notebooks, pipeline, course
+10: evaluation (metrics, prediction, tables, published)
+11: evaluation.report, timing, exercises, notebooks, pipeline, scoring, thread
 12: own_pictures, person_boxes, predict, smoothing, predict_files, reference
 throughout: plots, widgets.view, widgets.skeleton_figure, widgets.skeleton_view, widgets.volume_explorer, widgets.curve_explorer, __main__
 """

@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 from . import config
-from .course import exercises, notebooks, pipeline
-from .evaluation import evaluation, reference_scores, results, scoring
+from .course import exercises, notebooks, pipeline, scoring
+from .evaluation import report
+from .evaluation.prediction import CHOICES
 from .experiment import plan as compare_plan
 from .experiment import verdicts
-from .files import InputError
+from .files import InputError, device_name
 from .prepare import command as prepare_command
 from .run import default_device
 from .studio import write_motion, write_sheet
@@ -214,7 +215,7 @@ def _add_train(command, add_config):
 
 
 def _add_test(command, add_config):
-    """`test`: whose network, what it is told, what is scored."""
+    """`test`: whose network, from which inputs, what is scored."""
     add_config(command)
     command.set_defaults(profile=None)
     # dest: `run` is the function that a command calls.
@@ -239,18 +240,16 @@ def _add_test(command, add_config):
     command.add_argument(
         "--subjects", type=int, nargs="+", metavar="N", help="score these test subjects alone"
     )
-    command.add_argument(
-        "--box", choices=evaluation.BOXES, default="oracle", help="whose box is cut"
-    )
+    command.add_argument("--box", choices=CHOICES["box"], default="oracle", help="whose box is cut")
     command.add_argument(
         "--root",
-        choices=evaluation.ROOTS,
+        choices=CHOICES["root"],
         default="oracle",
         help="where the root's depth comes from",
     )
     command.add_argument(
         "--intrinsics",
-        choices=evaluation.INTRINSICS,
+        choices=CHOICES["intrinsics"],
         default="oracle",
         help="what is known of the camera",
     )
@@ -367,17 +366,19 @@ def _numbers(text, option):
 
 
 def _test(options):
-    told = {name: getattr(options, name) for name in ("box", "root", "intrinsics")}
+    sources = {"box": options.box, "root": options.root, "intrinsics": options.intrinsics}
+    all_oracles = set(sources.values()) == {"oracle"}
     if options.published:
-        if options.run_name or options.checkpoint != "last" or set(told.values()) != {"oracle"}:
+        if options.run_name or options.checkpoint != "last" or not all_oracles:
             raise InputError(
                 "--published takes no --run, --checkpoint, --box, --root or --intrinsics; leave them out"
             )
         options.profile = options.profile or "full"
-        scored = scoring.score_published(
+        content, folder = scoring.evaluate_published(
             options.published, _load(options), options.results_dir, options.subjects, options.texts
         )
-        print(scoring.published_report(scored))
+        print(report.published_report(content))
+        print(f"tables, predictions and numbers: {folder}")
         return
     if options.run_name:
         if options.profile or options.set:
@@ -385,24 +386,19 @@ def _test(options):
         folder = scoring.find_run(options.run_name, options.results_dir)
     else:
         options.profile = options.profile or "laptop"
-        metrics = pipeline.evaluated(
-            _load(options), options.results_dir
-        )  # trains where that is not done
-        if (
-            set(told.values()) == {"oracle"}
-            and options.checkpoint == "last"
-            and not (options.subjects or options.texts)
-        ):
-            print(results.report(metrics))
+        cfg = _load(options)
+        content = pipeline.evaluated(cfg, options.results_dir)  # trains where that is not done
+        folder = pipeline.run_dir(cfg, options.results_dir)
+        everything = options.checkpoint == "last" and not options.subjects and not options.texts
+        if all_oracles and everything:
+            print(report.run_report(content))
+            print(f"tables, predictions and numbers: {folder}")
             return
-        folder = pipeline.run_dir(_load(options), options.results_dir)
-    print(
-        scoring.run_report(
-            scoring.score_run(
-                folder, options.checkpoint, options.subjects, texts=options.texts, **told
-            )
-        )
+    content, folder = scoring.evaluate_run(
+        folder, options.checkpoint, options.subjects, texts=options.texts, **sources
     )
+    print(report.run_report(content))
+    print(f"tables, predictions and numbers: {folder}")
 
 
 def _predict(options):
@@ -416,7 +412,7 @@ def _predict(options):
     box = parse_box(options.box) if options.box else None
     model, cfg, line = load_reference(_load(options), options.results_dir)
     device = default_device()
-    print(f"{line}; on {results.device_name(device)}")
+    print(f"{line}; on {device_name(device)}")
     detector = None
     if box is None and not options.whole:
         detector, line = load_detector(device)
@@ -461,7 +457,7 @@ def _compare(options):
         print(
             "\n".join(
                 f"{case.axis:8}{case.name}"
-                for case in compare_plan.plan(options.profile)
+                for case in compare_plan.planned_cases(options.profile)
                 if case.axis in options.axes
             )
         )
@@ -481,13 +477,13 @@ def _compare(options):
 
 def _report(options):
     if options.runs:
-        reference_scores.write_reference(options.runs, options.reference)
+        report.write_reference(options.runs, options.reference)
     if options.model:
         from .course.reference import save_reference
 
         print(save_reference(options.model))
     if options.readme:
-        reference_scores.update_readme(config.REPOSITORY / "README.md", options.reference)
+        report.update_readme(config.REPOSITORY / "README.md", options.reference)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 
 from tqdm.auto import tqdm
 
-from .minutes import work_seconds
+from .timing import work_seconds
 
 _stage = ContextVar("stage", default="")
 _running = []  # the logged loops of this process, from the outermost to the innermost

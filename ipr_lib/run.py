@@ -5,6 +5,7 @@ What lies below takes plain arguments; here they are read from a Config. Taught 
 
 import dataclasses
 import functools
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,27 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from .data.datasets import CropDataset, training_keys
-from .evaluation import evaluation, results
-from .evaluation.metrics import score
-from .evaluation.prediction import flip_mean, predict_store, read_network
-from .files import InputError
+from .evaluation.metrics import score, score_items
+from .evaluation.prediction import (
+    OracleInputs,
+    flip_mean,
+    mean_pose,
+    oracle_inputs,
+    predict_store,
+    read_network,
+)
+from .files import InputError, commit, device_name
 from .geometry.skeleton import HUMAN36M, SCORED_JOINTS
 from .geometry.transforms import Augmentation
 from .integral import METHODS
-from .network import DirectNet, PoseNet, build_backbone
+from .network import DirectNet, PoseNet, build_backbone, count_parameters
 from .training import distributed, precision
-from .training.checkpoints import CHECKPOINT, load_checkpoint, set_random_states
+from .training.checkpoints import (
+    CHECKPOINT,
+    load_checkpoint,
+    read_checkpoint,
+    set_random_states,
+)
 from .training.optimizers import build_optimizer
 from .training.training_loop import TrainingLoop
 
@@ -121,7 +133,7 @@ def train_run(cfg, store, run_dir, device=None, validation=None):
     _check_shared(path, state["step"], device)
     keys.start = state["step"]
     if keys.start < keys.steps:
-        state["commit"] = results.commit()
+        state["commit"] = commit()
         rate = functools.partial(learning_rate, cfg, steps_per_epoch=keys.steps_per_epoch)
         validate = None
         if validation is not None:
@@ -189,24 +201,114 @@ def predict_crops(network, crops, cfg, flip_test=False):
     return joints
 
 
-def predict_run(network, store, cfg, told=None, flip_test=False):
+def predict_run(network, store, cfg, inputs=None, flip_test=False):
     """Predict every item of a store with the network of `cfg`; see `prediction.predict_store`.
 
     Args:
         network: in eval mode.
         store: CropStore.
         cfg: Config.
-        told: what the network is told, see `evaluation.tell`; all oracles by default.
+        inputs: OracleInputs; all oracles by default.
         flip_test: predict the mirrored crops, too.
     """
     return predict_store(
         network_function(network, cfg),
         store,
-        evaluation.tell(store) if told is None else told,
+        oracle_inputs(store) if inputs is None else inputs,
         cfg.crop_px,
         max(cfg.batch_size, 64),
         flip_test,
     )
+
+
+# --- scores ---
+
+
+def score_run(
+    network,
+    cfg,
+    checkpoint: Path,
+    train_store,
+    test_store,
+    inputs: OracleInputs | None = None,
+    subjects: tuple[int, ...] | None = None,
+) -> tuple[dict, dict[str, np.ndarray]]:
+    """Predict the test part with a run's network, single pass and flip test, and score it.
+
+    Args:
+        network: in eval mode.
+        cfg: Config that it was trained with.
+        checkpoint: the file that its weights are from.
+        train_store, test_store: CropStores of the run.
+        inputs: OracleInputs; all oracles by default.
+        subjects: numbers of the test subjects to score; None scores all.
+    Returns:
+        content of a `metrics.json` but for its run and minutes: what was scored, and the scores of
+        `metrics.score_items` for the single pass, the flip test and the training part's mean pose;
+        and what `prediction.predict_store` gives, for the items that are scored.
+    Raises:
+        InputError: a subject has no image in the test part.
+    """
+    items = items_of_subjects(test_store.columns, subjects)
+    inputs = oracle_inputs(test_store) if inputs is None else inputs
+    predictions = predict_run(network, test_store, cfg, inputs, flip_test=True)
+    columns = test_store.columns
+    trained = train_store.columns["subject"]
+    steps = read_checkpoint(checkpoint, ("step",))["step"]
+    dataset = "built-in capture" if cfg.dataset == "capture" else cfg.dataset
+    content = {
+        "profile": cfg.profile,
+        "data": " + ".join([dataset, *cfg.mix]),
+        "split": f"{_subject_names(trained)} / {_subject_names(columns['subject'][items])}",
+        "test_step": test_store.recipe["step"],
+        "train_items": len(train_store),
+        "samples_seen": steps * cfg.batch_size,
+        "oracle": list(inputs.notes),
+        "network": cfg.network,
+        "parameters": count_parameters(network),
+        "seed": cfg.seed,
+        "commit": commit(),
+        "device": device_name(next(network.parameters()).device),
+        "checkpoint": fingerprint(checkpoint),
+        "scores": score_items(predictions["pred_cam"], columns, items),
+        "scores_flip": score_items(predictions["pred_cam_flip"], columns, items),
+        "mean_pose": score_items(mean_pose(train_store, test_store), columns, items),
+        "config": dataclasses.asdict(cfg),
+    }
+    return content, {name: values[items] for name, values in predictions.items()}
+
+
+def items_of_subjects(columns, subjects: tuple[int, ...] | None = None) -> np.ndarray:
+    """Items of some subjects.
+
+    Args:
+        columns: of a store: subject (N,).
+        subjects: numbers; None takes all.
+    Returns:
+        (M,) indices.
+    Raises:
+        InputError: a subject has no image.
+    """
+    if subjects is None:
+        return np.arange(len(columns["subject"]))
+    missing = sorted(set(subjects) - set(columns["subject"].tolist()))
+    if missing:
+        raise InputError(
+            f"no test picture of {_subject_names(missing)}: the test part holds "
+            f"{_subject_names(columns['subject'])}"
+        )
+    return np.flatnonzero(np.isin(columns["subject"], list(subjects)))
+
+
+def _subject_names(subjects):
+    """[11, 9, 9] -> "S9,11"."""
+    return "S" + ",".join(str(subject) for subject in np.unique(subjects))
+
+
+def fingerprint(path: str | Path) -> str:
+    """16 hex digits of a file's SHA-256."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 # --- what a run costs, counted before anything is made ---

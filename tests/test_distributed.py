@@ -16,7 +16,7 @@ from ipr_lib.__main__ import main
 from ipr_lib.config import load_config
 from ipr_lib.data.datasets import BatchKeys, CropDataset
 from ipr_lib.data.store import open_store
-from ipr_lib.evaluation import evaluation, prediction
+from ipr_lib.evaluation import prediction
 from ipr_lib.files import InputError
 from ipr_lib.geometry.transforms import Augmentation
 from ipr_lib.training import checkpoints, distributed
@@ -41,7 +41,7 @@ def config(**changes):
 def predict(model, store, cfg):
     """Batches of four and of two: the second process has one to do."""
     return prediction.predict_store(
-        lambda crops: run.predict_crops(model, crops, cfg), store, evaluation.tell(store), cfg.crop_px, batch_size=4
+        lambda crops: run.predict_crops(model, crops, cfg), store, prediction.oracle_inputs(store), cfg.crop_px, batch_size=4
     )
 
 

@@ -8,7 +8,7 @@ from ipr_lib import network as models
 from ipr_lib import run
 from ipr_lib.config import load_config
 from ipr_lib.data.datasets import CropDataset, normalise
-from ipr_lib.evaluation import evaluation, prediction
+from ipr_lib.evaluation import metrics, prediction
 from ipr_lib.files import InputError
 from ipr_lib.integral import decode, integral_loss, soft_argmax
 from ipr_lib.training import checkpoints
@@ -159,9 +159,9 @@ def test_prediction_and_flip_test_find_the_bright_spot(cfg):
 
 
 def test_scores_of_a_perfect_and_of_the_mean_pose(cfg, store):
-    perfect = evaluation.score_items(store.columns["joints_cam"] + [100.0, 0, 50], store.columns)
+    perfect = metrics.score_items(store.columns["joints_cam"] + [100.0, 0, 50], store.columns)
     assert perfect["n"] == 6 and perfect["mpjpe"]["frame_mean"] < 1e-3
-    baseline = evaluation.score_items(prediction.mean_pose(store, store), store.columns)
+    baseline = metrics.score_items(prediction.mean_pose(store, store), store.columns)
     joints = store.columns["joints_cam"][:, :17].astype(float)
     joints -= joints[:, :1]
     expected = np.linalg.norm(joints - joints.mean(0), axis=-1).mean()

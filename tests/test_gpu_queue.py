@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ipr_lib.experiment.plan import plan
+from ipr_lib.experiment.plan import planned_cases
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu_queue.py"
 
@@ -79,7 +79,7 @@ def test_comparisons_of_the_queue_have_cases(gpu_queue, toy):
     commands = [job.command for job in gpu_queue.queue(toy) if "compare" in job.command]
     assert commands
     for command in commands:
-        planned = {case.axis for case in plan(command[command.index("--profile") + 1])}
+        planned = {case.axis for case in planned_cases(command[command.index("--profile") + 1])}
         assert set(command[command.index("--axes") + 1:]) <= planned
 
 

@@ -10,31 +10,35 @@ import math
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from ..config import REPOSITORY, load_config
-from ..data.datasets import training_keys
+from ..config import load_config
 from ..data.h36m_layout import TEST_SUBJECTS
 from ..data.mixing import StoreMix
 from ..data.store import find_store, split_store
-from ..evaluation import evaluation, results
-from ..evaluation.prediction import mean_pose
+from ..evaluation.report import (
+    PREDICTIONS_FILE,
+    SCORES_FILE,
+    STAMP,
+    minutes_table,
+    run_minutes,
+    run_report,
+    write_scores,
+)
+from ..evaluation.tables import action_rows
 from ..experiment import plan as compare_plan
 from ..experiment import run as compare
 from ..experiment import verdicts
-from ..files import InputError, atomic_path, read_json, write_json
-from ..minutes import STAMP, TIMES, run_minutes, timed, times_table, work_seconds
-from ..network import count_parameters
+from ..files import REPOSITORY, InputError, read_json, write_json
 from ..progress import progress, stage
-from ..run import default_device, predict_run, train_run
+from ..run import fingerprint, score_run, train_run
 from ..studio import write_capture
+from ..timing import TIMES, timed, work_seconds
 from ..training import distributed
 from ..training.checkpoints import CHECKPOINT, trained_minutes
 from . import exercises
 from .notebooks import NotebookFailed, NotebooksFailed, list_notebooks, run_notebook
 
 DATA = REPOSITORY / "data"
-METRICS, PREDICTIONS, ORIGIN = "metrics.json", "predictions.npz", "origin.json"
+METRICS, PREDICTIONS, ORIGIN = SCORES_FILE, PREDICTIONS_FILE, "origin.json"
 
 
 def run_dir(cfg, results_dir=REPOSITORY / "results"):
@@ -193,66 +197,43 @@ def evaluated(cfg, results_dir=REPOSITORY / "results", stages=3):
         results_dir: where runs lie.
         stages: of the whole job, of which data, training and evaluation are the first three; a log counts them.
     Returns:
-        content of the run's `metrics.json`; what `prediction.predict_store` gives lies beside it in `predictions.npz`.
+        content of the run's `metrics.json`; the other files of `report.write_scores` lie beside it.
     """
     folder = run_dir(cfg, results_dir)
     others = mixed_in(cfg)
     with stage(1, stages), timed(folder, "data"):
         train_store, test_store = stores(cfg)
     with stage(2, stages):
-        model = _train(cfg, train_store, others, folder)
-    checkpoint = hashlib.sha256((folder / CHECKPOINT).read_bytes()).hexdigest()[:16]
-    path = folder / METRICS
-    if path.exists() and (folder / PREDICTIONS).exists():
-        content = read_json(path)
-        same_test = content["scores"]["n"] == len(test_store)  # the test part may have grown since
-        if content["checkpoint"] == checkpoint and "scores_flip" in content and same_test:
-            return content
-    told = evaluation.tell(test_store)
+        network = _train(cfg, train_store, others, folder)
+    checkpoint = folder / CHECKPOINT
+    done = _valid_scores(folder, fingerprint(checkpoint), len(test_store))
+    if done is not None:
+        return done
     with stage(3, stages), timed(folder, "evaluation"):
-        predictions = predict_run(model, test_store, cfg, told, flip_test=True)
-        with atomic_path(folder / PREDICTIONS) as temporary:
-            np.savez(temporary, **predictions)
-    steps = training_keys(
-        train_set(cfg, train_store, others), cfg.batch_size, cfg.epochs, cfg.seed
-    ).steps
-    minutes = read_json(folder / TIMES)
-    content = {
-        "run": folder.name,
-        "profile": cfg.profile,
-        "data": " + ".join(
-            ["built-in capture" if cfg.dataset == "capture" else cfg.dataset, *cfg.mix]
-        ),
-        "split": f"{_subjects(train_store)} / {_subjects(test_store)}",
-        "test_step": part_step(cfg, "test"),
-        "train_items": len(train_store),
-        "samples_seen": steps * cfg.batch_size,
-        "oracle": list(told.words),
-        "network": cfg.network,
-        "parameters": count_parameters(model),
-        "seed": cfg.seed,
-        "commit": results.commit(),
-        "device": results.device_name(default_device()),
-        "minutes": {
-            "data": minutes["data"],
-            "training": trained_minutes(folder / CHECKPOINT),
-            "evaluation": minutes["evaluation"],
-        },
-        "checkpoint": checkpoint,
-        "scores": evaluation.score_items(predictions["pred_cam"], test_store.columns),
-        "scores_flip": evaluation.score_items(predictions["pred_cam_flip"], test_store.columns),
-        "mean_pose": evaluation.score_items(mean_pose(train_store, test_store), test_store.columns),
-        "config": dataclasses.asdict(cfg),
-    }
-    write_json(path, content)
-    with atomic_path(folder / "report.md") as temporary:
-        temporary.write_text(results.report(content))
-    return read_json(path)
+        scored, predictions = score_run(network, cfg, checkpoint, train_store, test_store)
+    content = {"run": folder.name, "minutes": step_minutes(folder, checkpoint)} | scored
+    write_scores(folder, content, predictions, action_rows(content), run_report(content))
+    return read_json(folder / METRICS)
 
 
-def _subjects(store):
-    """Subjects that a store holds, e.g. "S9,11"; its recipe may have asked for some that the set lacks."""
-    return f"S{','.join(map(str, np.unique(store.columns['subject'])))}"
+def _valid_scores(folder, checkpoint, n_test):
+    """Content of a run's `metrics.json` where it is of this checkpoint and test part, else None."""
+    if not (folder / METRICS).exists() or not (folder / PREDICTIONS).exists():
+        return None
+    content = read_json(folder / METRICS)
+    if content["checkpoint"] != checkpoint or "scores_flip" not in content:
+        return None
+    if content["scores"]["n"] != n_test:  # the test part may have grown since
+        return None
+    return content
+
+
+def step_minutes(folder, checkpoint):
+    """Minutes of a run's data, training and evaluation, as far as they were measured."""
+    measured = read_json(folder / TIMES) if (folder / TIMES).exists() else {}
+    minutes = measured | {"training": trained_minutes(checkpoint)}
+    steps = ("data", "training", "evaluation")
+    return {step: minutes[step] for step in steps if step in minutes}
 
 
 def compared(
@@ -279,7 +260,9 @@ def compared(
         folder
         / f"{'chosen' if names else 'all' if tuple(axes) == compare_plan.AXES else '-'.join(axes)}.json"
     )
-    compare_plan.plan(profile)  # refuses a profile without a comparison before any data are made
+    compare_plan.planned_cases(
+        profile
+    )  # refuses a profile without a comparison before any data are made
     runs = compare.compare(
         profile, stores(load_config(profile, **overrides)), folder, seeds, names, axes, overrides
     )
@@ -326,7 +309,7 @@ def reproduce(
     stages = 5 if with_comparison else 4
 
     metrics = evaluated(cfg, results_dir, stages)
-    print(results.report(metrics), flush=True)  # at once: what comes next takes long, and may fail
+    print(run_report(metrics), flush=True)  # at once: what comes next takes long, and may fail
 
     folder = run_dir(cfg, results_dir)
     if with_comparison:
@@ -344,7 +327,7 @@ def reproduce(
         failures = _run_notebooks(
             notebooks, folder, parameters, metrics["checkpoint"], fresh, solutions
         )
-    print(times_table(run_minutes(folder)), end="\n\n")
+    print(minutes_table(run_minutes(folder)), end="\n\n")
     print(f"report, figures and executed notebooks: {folder}")
     print(f"{(work_seconds() - started) / 60:.1f} minutes", flush=True)
     if failures:

@@ -6,6 +6,10 @@ frame and the same joints. All poses are worked on at once, in float64.
 
 import numpy as np
 
+from ..data.h36m_layout import DAMAGED_SEQUENCES
+from ..data.store import sequence_index
+from ..geometry.skeleton import SCORED_JOINTS
+
 METRICS = {  # name in files: name in tables
     "mpjpe": "MPJPE",
     "pa_mpjpe": "PA-MPJPE (rigid)",
@@ -161,6 +165,66 @@ def summary(errors: np.ndarray, actions: np.ndarray) -> dict:
         "per_action": {int(action): float(mean) for action, mean in zip(found, means)},
         "per_joint": errors.mean(axis=0).tolist(),
     }
+
+
+# --- items of a store ---
+
+
+def score_items(
+    pred_cam: np.ndarray, columns: dict[str, np.ndarray], items: np.ndarray | None = None
+) -> dict:
+    """Score predictions for a store by every convention.
+
+    Args:
+        pred_cam: (N, J, 3) camera, mm, in the store's order.
+        columns: of the store: joints_cam, subject, action, subaction.
+        items: (M,) indices to score; None scores all.
+    Returns:
+        dict of `score`, with intervals over sequences; and without_damaged, n and the frame_mean
+        and action_mean of each metric over the items that are not of DAMAGED_SEQUENCES, empty where
+        there are none.
+    """
+    if items is None:
+        items = np.arange(len(pred_cam))
+    names = ("joints_cam", "subject", "action", "subaction")
+    chosen = {name: np.asarray(columns[name])[items] for name in names}
+    pred, target, actions = np.asarray(pred_cam)[items], chosen["joints_cam"], chosen["action"]
+    result = score(pred, target, actions, SCORED_JOINTS, sequence_index(chosen))
+    result["without_damaged"] = {}
+    sound = ~is_damaged(chosen)
+    if sound.any():
+        rest = score(pred[sound], target[sound], actions[sound], SCORED_JOINTS)
+        result["without_damaged"]["n"] = rest["n"]
+        for metric in METRICS:
+            means = {mean: rest[metric][mean] for mean in ("frame_mean", "action_mean")}
+            result["without_damaged"][metric] = means
+    return result
+
+
+def is_damaged(columns: dict[str, np.ndarray]) -> np.ndarray:
+    """Which items belong to DAMAGED_SEQUENCES; columns subject, action, subaction (N,). (N,) bool."""
+    damaged = np.zeros(len(columns["subject"]), bool)
+    for subject, action, subaction in DAMAGED_SEQUENCES:
+        same_action = (columns["subject"] == subject) & (columns["action"] == action)
+        damaged |= same_action & (columns["subaction"] == subaction)
+    return damaged
+
+
+def sequence_errors(
+    pred_cam: np.ndarray, target_cam: np.ndarray, sequences: np.ndarray
+) -> np.ndarray:
+    """MPJPE of each sequence, root-relative over the scored joints: what methods are compared by.
+
+    Args:
+        pred_cam, target_cam: (N, J, 3) camera, mm, root first.
+        sequences: (N,) numbers of the sequences, see `store.sequence_index`.
+    Returns:
+        (S,) mm, in the order of the numbers.
+    """
+    pred = root_relative(np.asarray(pred_cam, float)[:, :SCORED_JOINTS])
+    target = root_relative(np.asarray(target_cam, float)[:, :SCORED_JOINTS])
+    _, means, _ = mean_by_group(joint_errors(pred, target).mean(axis=1), sequences)
+    return means
 
 
 # --- 95 % intervals ---

@@ -1,8 +1,9 @@
-"""The two published releases of this method: their checkpoints read, their conventions kept, scored as they were.
+"""The two published releases of this method: reading their checkpoints, and scoring them by their rules.
 
-What `python -m ipr_lib test --published FILE` does. Releases: `mks0601` (2018, PyTorch, one file a epoch) and `JimmySuen` (2018, the
-authors' own). Both lay cell i of a map over crop pixel i * stride and depth cell k at (2 k / D - 1) times half the depth
-range: a corner grid, which lives here alone; the grid of this library is in `heatmaps`.
+`python -m ipr_lib test --published FILE` does it. The releases are `mks0601` (2018, PyTorch, one
+file an epoch) and `JimmySuen` (2018, the authors' own). Both lay cell i of a map over crop pixel
+i * stride, and depth cell k at (2 k / D - 1) times half the depth range. This corner grid lives here
+alone; the grid of this library is in `integral.grid`.
 """
 
 import dataclasses
@@ -19,21 +20,21 @@ from torch.utils.data import Dataset
 from ..data.datasets import MEAN, STD, batches
 from ..data.h36m_layout import folders_in_use, frames_in_use, read_sequence
 from ..data.images import read_picture
-from ..files import InputError
+from ..files import InputError, commit, device_name
 from ..geometry.camera import Camera
 from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS, add_thorax
 from ..geometry.transforms import BOX_MM, apply_affine, compose_affine, invert_affine, warp
 from ..integral import soft_argmax
 from ..network import PoseNet, build_backbone
 from ..training import distributed
-from .metrics import align, joint_errors, root_relative
+from .metrics import align, joint_errors, root_relative, score_items, summary
 from .prediction import predict_batches
 
 CROP_PX, STRIDE, DEPTH_MM = 256, 4, 2000.0
 MAP_PX = CROP_PX // STRIDE  # cells along each side of a map
-EXACT_MIRROR = (
-    CROP_PX - 1
-) / STRIDE  # cells: crop px p is mirrored to CROP_PX - 1 - p, and cell i lies over STRIDE * i
+# Crop px p is mirrored to CROP_PX - 1 - p, and cell i lies over STRIDE * i: in cells, this is the sum.
+EXACT_MIRROR = (CROP_PX - 1) / STRIDE
+RELEASED_PASS = "flip test as released"  # of tables.PASSES: the one that a release prints
 
 
 @dataclass(frozen=True)
@@ -69,73 +70,74 @@ class Published:
 
     model: PoseNet
     release: Release
-    trunk: str
+    backbone: str
     epoch: int | None
 
 
-def read_published(path):
+def read_published(path: str | Path) -> Published:
     """Read a checkpoint of either release; nothing in it is executed.
 
     Args:
-        path: the file, a pickle of {"epoch", "network", …} in torch's old or new format, or of the state dict alone; with
-            or without the prefix `module.` and `num_batches_tracked`.
+        path: the file, a pickle of {"epoch", "network", …} in torch's old or new format, or of the
+            state dict alone; with or without the prefix `module.` and `num_batches_tracked`.
     Returns:
         Published, in eval mode, on the CPU.
     Raises:
         InputError: missing, damaged, holding code, or of an architecture that neither release has.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path} is missing; download the release's checkpoint and name it here")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for damaged files
-        why = (
-            "holds more than tensors"
-            if isinstance(error, pickle.UnpicklingError)
-            else "is not a whole checkpoint"
-        )
-        raise InputError(
-            f"{path} {why} ({type(error).__name__}); get the release's file again"
-        ) from error
-    network = content.get("network", content) if isinstance(content, dict) else None
-    if not isinstance(network, dict) or not all(
-        isinstance(value, torch.Tensor) for value in network.values()
-    ):
+    content = _read_tensors(path)
+    network = content.get("network", content)
+    if not isinstance(network, dict) or not _holds_tensors(network):
         raise InputError(
             f"{path} has no state dict under 'network'; expected a release of mks0601 or JimmySuen"
         )
     network = {name.removeprefix("module."): value for name, value in network.items()}
-    release = next(
-        (r for r in RELEASES if any(name.startswith(r.head[0]) for name in network)), None
-    )
-    if release is None:
-        raise InputError(
-            f"{path}: no head called {' or '.join(r.head[0].rstrip('.') for r in RELEASES)}; expected a release of mks0601 "
-            "or JimmySuen"
-        )
+    release = _release_of(network, path)
     state = _our_names(network, release)
     try:
-        trunk = _trunk_name(state)
+        backbone = _backbone_name(state)
         channels, width = state["final.weight"].shape[:2]
         if channels % len(HUMAN36M):
             raise InputError(f"{path}: {channels} maps are no multiple of {len(HUMAN36M)} joints")
-        model = PoseNet(build_backbone(trunk), len(HUMAN36M), channels // len(HUMAN36M), width)
-        if not any(
-            name.endswith("num_batches_tracked") for name in state
-        ):  # versions before 0.4.1 had no such counter
-            state |= {
-                name: value
-                for name, value in model.state_dict().items()
-                if name.endswith("num_batches_tracked")
-            }
+        model = PoseNet(build_backbone(backbone), len(HUMAN36M), channels // len(HUMAN36M), width)
+        for name, value in model.state_dict().items():
+            if name.endswith("num_batches_tracked"):  # torch before 0.4.1 had no such counter
+                state.setdefault(name, value)
         model.load_state_dict(state)
     except (KeyError, RuntimeError) as error:
-        raise InputError(
-            f"{path} is not of the release's architecture: {str(error).splitlines()[-1].strip()}"
-        ) from error
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(f"{path} is not of the release's architecture: {reason}") from error
     epoch = content.get("epoch") if "network" in content else None
-    return Published(model.eval(), release, trunk, epoch)
+    return Published(model.eval(), release, backbone, epoch)
+
+
+def _read_tensors(path):
+    """Content of a checkpoint, a dict; InputError where it cannot be read."""
+    if not path.is_file():
+        raise InputError(f"{path} is missing; download the release's checkpoint and name it here")
+    advice = "get the release's file again"
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(f"{path} holds more than tensors; {advice}") from error
+    except Exception as error:  # torch raises many kinds for damaged files
+        reason = type(error).__name__
+        raise InputError(f"{path} is not a complete checkpoint ({reason}); {advice}") from error
+    return content if isinstance(content, dict) else {"network": content}
+
+
+def _holds_tensors(network):
+    return all(isinstance(value, torch.Tensor) for value in network.values())
+
+
+def _release_of(network, path):
+    """The release that has a head of this name."""
+    for release in RELEASES:
+        if any(name.startswith(release.head[0]) for name in network):
+            return release
+    heads = " or ".join(release.head[0].rstrip(".") for release in RELEASES)
+    raise InputError(f"{path}: no head called {heads}; expected a release of mks0601 or JimmySuen")
 
 
 def _our_names(network, release):
@@ -143,9 +145,8 @@ def _our_names(network, release):
     layers, final = release.head
     names = {}
     for name, value in network.items():
-        if name.startswith(
-            final
-        ):  # first: the other release's last layer begins like its deconvolutions
+        # The last layer comes first: in one release, its name begins like the deconvolutions'.
+        if name.startswith(final):
             name = name.replace(final, "final.", 1)
         elif name.startswith(layers):
             name = name.replace(layers, "deconvolutions.", 1)
@@ -153,26 +154,31 @@ def _our_names(network, release):
     return names
 
 
-def _trunk_name(state):
+RESNETS = {  # bottleneck blocks, and blocks in each of the four stages
+    (False, 2, 2, 2, 2): "resnet18",
+    (False, 3, 4, 6, 3): "resnet34",
+    (True, 3, 4, 6, 3): "resnet50",
+    (True, 3, 4, 23, 3): "resnet101",
+    (True, 3, 8, 36, 3): "resnet152",
+}
+
+
+def _backbone_name(state):
     """Name of the torchvision ResNet that the keys of a state dict are of."""
-    blocks = [
-        len({m[1] for name in state if (m := re.match(rf"backbone\.layer{i}\.(\d+)\.", name))})
-        for i in (1, 2, 3, 4)
-    ]
-    deep = "backbone.layer1.0.conv3.weight" in state
-    names = {
-        (False, 2, 2, 2, 2): "resnet18",
-        (False, 3, 4, 6, 3): "resnet34",
-        (True, 3, 4, 6, 3): "resnet50",
-        (True, 3, 4, 23, 3): "resnet101",
-        (True, 3, 8, 36, 3): "resnet152",
-    }
-    if (deep, *blocks) not in names:
-        raise KeyError(f"no ResNet has {blocks} blocks a stage")
-    return names[deep, *blocks]
+    blocks = [set(), set(), set(), set()]
+    for name in state:
+        match = re.match(r"backbone\.layer([1-4])\.(\d+)\.", name)
+        if match:
+            stage, block = match.groups()
+            blocks[int(stage) - 1].add(block)
+    counts = [len(stage) for stage in blocks]
+    architecture = ("backbone.layer1.0.conv3.weight" in state, *counts)
+    if architecture not in RESNETS:
+        raise KeyError(f"no ResNet has {counts} blocks a stage")
+    return RESNETS[architecture]
 
 
-def scale_input(crops, release):
+def scale_input(crops: torch.Tensor, release: Release) -> torch.Tensor:
     """Crops as the release's network was trained to see them.
 
     Args:
@@ -182,11 +188,12 @@ def scale_input(crops, release):
         (B, 3, S, S) float32.
     """
     pixels = crops.permute(0, 3, 1, 2).float() / release.pixel_unit
-    mean, std = (pixels.new_tensor(values)[:, None, None] for values in (MEAN, STD))
+    mean = pixels.new_tensor(MEAN)[:, None, None]
+    std = pixels.new_tensor(STD)[:, None, None]
     return (pixels - mean) / std
 
 
-def plane_box(root_cam, camera, extra_px=0.0):
+def plane_box(root_cam: np.ndarray, camera: Camera, extra_px: float = 0.0) -> np.ndarray:
     """Projection of the 2 m x 2 m plane at the root that faces the camera, by a pinhole, in the releases' form.
 
     Args:
@@ -202,7 +209,7 @@ def plane_box(root_cam, camera, extra_px=0.0):
     return np.concatenate([low, high - low + extra_px], axis=-1)
 
 
-def box_affine(box):
+def box_affine(box: np.ndarray) -> np.ndarray:
     """Affine map of a release's box onto its crop: left and top edges to 0, so the middle to (128, 128).
 
     Args:
@@ -217,7 +224,7 @@ def box_affine(box):
     return affine
 
 
-def cells_to_crop(cells, volume_shape):
+def cells_to_crop(cells: np.ndarray, volume_shape: tuple[int, int, int]) -> np.ndarray:
     """The corner grid of the releases: cells -> crop px and mm.
 
     Args:
@@ -238,7 +245,7 @@ def cells_to_crop(cells, volume_shape):
     )
 
 
-def mirror_cells(cells, total):
+def mirror_cells(cells: np.ndarray, total: float) -> np.ndarray:
     """Joints of a mirrored crop back to the crop: x -> total - x, and each joint takes its partner's place.
 
     Args:
@@ -253,7 +260,7 @@ def mirror_cells(cells, total):
 
 
 @torch.no_grad()
-def predict_cells(published, crops):
+def predict_cells(published: Published, crops: torch.Tensor) -> np.ndarray:
     """Joints of crops in cells of 64 a side; see `prediction.predict_batches`.
 
     Args:
@@ -266,11 +273,10 @@ def predict_cells(published, crops):
     return soft_argmax(published.model(pixels)).cpu().numpy().astype(np.float64)
 
 
-LOOKS = ("one look", "flip test as released", "flip test, exact")
-
-
-def predict_set(published, root, subjects, step, batch_size=32):
-    """Predict a prepared set the way the release does: crops out of the pictures themselves, not out of a store.
+def predict_set(
+    published: Published, root: Path, subjects: tuple[int, ...], step: int, batch_size: int = 32
+) -> dict:
+    """Predict a prepared set as the release does: crops come from the images, not from a store.
 
     Args:
         published: Published.
@@ -279,7 +285,8 @@ def predict_set(published, root, subjects, step, batch_size=32):
         step: every how many frames one is used.
         batch_size: crops at a time.
     Returns:
-        dict: pred_cam {each of LOOKS: (N, J, 3)}, target_cam (N, J, 3), mm; subject, action, subaction, camera_id, frame (N,).
+        dict: pred_cam {each of tables.PASSES: (N, J, 3)}, target_cam (N, J, 3), mm; subject, action,
+        subaction, camera_id, frame, items (N,).
     Raises:
         InputError: anything unreadable in `root`; the message names the file.
     """
@@ -288,21 +295,20 @@ def predict_set(published, root, subjects, step, batch_size=32):
     rows = predict_batches(lambda crops: predict_cells(published, crops), dataset.loader())
     seen, mirrored = rows.pop("joints_crop"), rows.pop("joints_mirrored")
     cells = {
-        LOOKS[0]: seen,
-        LOOKS[1]: (seen + mirror_cells(mirrored, release.mirror_total)) / 2,
-        LOOKS[2]: (seen + mirror_cells(mirrored, EXACT_MIRROR)) / 2,
+        "one look": seen,
+        RELEASED_PASS: (seen + mirror_cells(mirrored, release.mirror_total)) / 2,
+        "flip test, exact": (seen + mirror_cells(mirrored, EXACT_MIRROR)) / 2,
     }
     to_image = invert_affine(rows.pop("affine"))
     focal, centre = rows.pop("f")[:, None], rows.pop("c")[:, None]
-    cameras = Camera(
-        np.eye(3), np.zeros(3), focal, centre, 0, 0
-    )  # one for each picture, without a lens
+    # One camera for each image, without a lens.
+    cameras = Camera(np.eye(3), np.zeros(3), focal, centre, 0, 0)
     root_depth = rows["target_cam"][:, HUMAN36M.root, None, 2]
     rows["pred_cam"] = {}
-    for look, found in cells.items():
+    for name, found in cells.items():
         joints = cells_to_crop(found, (published.model.depth_bins, MAP_PX, MAP_PX))
         joints_img = apply_affine(to_image, joints[..., :2])
-        rows["pred_cam"][look] = cameras.image_to_camera(joints_img, joints[..., 2] + root_depth)
+        rows["pred_cam"][name] = cameras.image_to_camera(joints_img, joints[..., 2] + root_depth)
     return rows
 
 
@@ -315,10 +321,11 @@ class PictureBatches(Dataset):
     """
 
     def __init__(self, root, subjects, step, box_extra_px, batch_size):
-        self.box_extra_px, self.chunks, self.start = box_extra_px, [], [0]
-        self.read = functools.lru_cache(maxsize=1)(
-            read_sequence
-        )  # a folder's batches follow each other
+        self.box_extra_px = box_extra_px
+        self.chunks = []  # (folder, frames) of each batch
+        self.start = [0]  # number of each batch's first item
+        # The batches of a folder follow each other, so its labels are read once.
+        self.read = functools.lru_cache(maxsize=1)(read_sequence)
         for folder in folders_in_use(root, subjects):
             frames = frames_in_use(self.read(folder), step)
             for first in range(0, len(frames), batch_size):
@@ -340,10 +347,9 @@ class PictureBatches(Dataset):
         target = add_thorax(camera.world_to_camera(sequence.joints_world[frames]))
         affine = box_affine(plane_box(target[:, HUMAN36M.root], camera, self.box_extra_px))
         crops = [_crop(sequence, frame, a) for frame, a in zip(frames, affine)]
-        numbers = {
-            name: np.full(len(frames), getattr(sequence, name))
-            for name in ("subject", "action", "subaction", "camera_id")
-        }
+        numbers = {}
+        for name in ("subject", "action", "subaction", "camera_id"):
+            numbers[name] = np.full(len(frames), getattr(sequence, name))
         return numbers | {
             "crops": torch.from_numpy(np.stack(crops)),
             "affine": affine,
@@ -360,12 +366,13 @@ def _crop(sequence, frame, affine):
     picture, to_picture = read_picture(
         sequence.picture_path(frame), sequence.camera.width, sequence.camera.height
     )
-    return np.ascontiguousarray(
-        warp(picture, compose_affine(affine, to_picture), CROP_PX)[..., ::-1]
-    )
+    crop = warp(picture, compose_affine(affine, to_picture), CROP_PX)  # BGR
+    return np.ascontiguousarray(crop[..., ::-1])
 
 
-def release_errors(pred_cam, target_cam, release):
+def release_errors(
+    pred_cam: np.ndarray, target_cam: np.ndarray, release: Release
+) -> dict[str, np.ndarray]:
     """Errors by the release's own rules: roots together; rigid alignment over all 18 joints; 17 scored, the pelvis too.
 
     Args:
@@ -382,3 +389,51 @@ def release_errors(pred_cam, target_cam, release):
         "mpjpe": joint_errors(pred, target)[:, :SCORED_JOINTS],
         "pa_mpjpe": joint_errors(aligned, target)[:, :SCORED_JOINTS],
     }
+
+
+def score_published(
+    path: str | Path, root: Path, subjects: tuple[int, ...], step: int, device: torch.device
+) -> tuple[dict, dict]:
+    """Predict and score a prepared set with a published network, by its authors' rules and by ours.
+
+    Args:
+        path: its checkpoint, see `read_published`.
+        root: folder of the prepared set.
+        subjects: subject numbers.
+        step: every how many frames one is used.
+        device: to predict on.
+    Returns:
+        content of a `metrics.json`: what was scored; released {pass: {mpjpe, pa_mpjpe: see
+        `metrics.summary`}} by the release's rules, ours {pass: see `metrics.score_items`};
+        and the predictions, arrays by name.
+    Raises:
+        InputError: the checkpoint or the set cannot be read.
+    """
+    path = Path(path)
+    published = read_published(path)
+    published.model.to(device)
+    rows = predict_set(published, root, subjects, step)
+    predictions = rows.pop("pred_cam")
+    columns = rows | {"joints_cam": rows["target_cam"]}
+    content = {
+        "checkpoint": path.name,
+        "release": published.release.name,
+        "network": f"{published.backbone}, {CROP_PX} px, {published.model.depth_bins} depth cells",
+        "epoch": published.epoch,
+        "data": root.name,
+        "subjects": sorted(np.unique(rows["subject"]).tolist()),
+        "test_step": step,
+        "oracle": ["2 m box at the true root", "root depth", "intrinsics without lens"],
+        "commit": commit(),
+        "device": device_name(device),
+        "released": {},
+        "ours": {},
+    }
+    for name, pred_cam in predictions.items():
+        errors = release_errors(pred_cam, rows["target_cam"], published.release)
+        content["released"][name] = {
+            metric: summary(values, rows["action"]) for metric, values in errors.items()
+        }
+        content["ours"][name] = score_items(pred_cam, columns)
+        rows[f"pred_cam, {name}"] = pred_cam
+    return content, rows

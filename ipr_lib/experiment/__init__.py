@@ -1,0 +1,42 @@
+"""The controlled comparison of notebook 08: heat maps, direct and integral regression.
+
+Read `plan` first (which cases there are), then `run` (one case, trained and scored), then
+`verdicts` (what the runs say about the paper's claims).
+"""
+
+from .plan import AXES, MAIN, Case, case_config, planned_cases
+from .run import IN_REPRODUCE, compare, run_case, score_decoders
+from .verdicts import (
+    CLAIMS,
+    VARIED,
+    axis_effect,
+    case_table,
+    claim_table,
+    judge,
+    paired_interval,
+    pick,
+    rounding_share,
+    write_summary,
+)
+
+__all__ = [
+    "AXES",
+    "CLAIMS",
+    "IN_REPRODUCE",
+    "MAIN",
+    "VARIED",
+    "Case",
+    "axis_effect",
+    "case_config",
+    "case_table",
+    "claim_table",
+    "compare",
+    "judge",
+    "paired_interval",
+    "pick",
+    "planned_cases",
+    "rounding_share",
+    "run_case",
+    "score_decoders",
+    "write_summary",
+]

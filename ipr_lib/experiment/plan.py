@@ -6,7 +6,7 @@ Taught in notebooks/08_heatmap_vs_integral.ipynb.
 import dataclasses
 from dataclasses import dataclass, field
 
-from ..config import load_config
+from ..config import Config, load_config
 from ..files import InputError
 from ..integral import METHODS
 
@@ -19,8 +19,8 @@ class Case:
         name: unique within a plan.
         axis: of AXES: what it varies.
         overrides: fields of Config that differ from the plan's base.
-        depth_share: share of the training takes whose depth is known.
-        only_depth: leave the other takes out, instead of taking them as 2D-only data.
+        depth_share: share of the training sequences whose depth is known.
+        only_depth: leave the other sequences out, instead of taking them as 2D data.
         budget: how many times the base's samples are seen.
     """
 
@@ -83,63 +83,57 @@ LEVELS = {
 MAIN = ("R1", "H2", "I*")  # one of each kind: they carry the axes other than the method
 AXES = ("method", "budget", "map", "depth", "2D", "trunk", "crop")
 BUDGETS = (4, 16)  # times the samples of the base
-DEPTH_SHARE = 0.25  # of the takes, where depth is withheld
+DEPTH_SHARE = 0.25  # of the sequences, where depth is withheld
 # What the names of such cases say after the method's.
-MORE, MOST = (f"{times} x the samples" for times in BUDGETS)
+MORE, MOST = f"{BUDGETS[0]} x the samples", f"{BUDGETS[1]} x the samples"
 WITH_2D, ALONE = "a quarter with depth, rest 2D", "a quarter alone"
 
 
-def plan(profile):
+def planned_cases(profile: str) -> list[Case]:
     """The cases of a profile: main effects of every axis, and method x map size, method x 2D data.
 
     Args:
         profile: one of BASES.
     Returns:
-        list of Case, the methods first, then the main ones with larger budgets.
+        the methods first, then the main ones with larger budgets, then the other axes.
     Raises:
         InputError: a profile without a comparison.
     """
     if profile not in BASES:
         raise InputError(f"profile {profile!r} has no comparison; choose one of {', '.join(BASES)}")
-    cases = [Case(name, "method", {"method": name}) for name in METHODS]
-    for more, times in zip((MORE, MOST), BUDGETS):
-        cases += [
-            Case(f"{name}, {more}", "budget", {"method": name}, budget=times) for name in MAIN
-        ]
+    cases = [Case(method, "method", {"method": method}) for method in METHODS]
+    for name, budget in ((MORE, BUDGETS[0]), (MOST, BUDGETS[1])):
+        for method in MAIN:
+            cases.append(Case(f"{method}, {name}", "budget", {"method": method}, budget=budget))
     for axis, level, overrides in LEVELS[profile]:
         for method in MAIN:
-            volume = METHODS[method].head == "volume"
-            if volume or axis in ("trunk", "crop"):  # R1 has no volume to vary
-                kept = {
-                    name: value
-                    for name, value in overrides.items()
-                    if volume or name != "deconvolutions"
-                }
-                cases.append(Case(f"{method}, {level}", axis, {"method": method} | kept))
+            fields = {"method": method} | overrides
+            if METHODS[method].head == "direct":
+                if axis in ("map", "depth"):  # there is no volume to vary
+                    continue
+                fields.pop("deconvolutions", None)
+            cases.append(Case(f"{method}, {level}", axis, fields))
     for method in MAIN:
-        cases.append(Case(f"{method}, {WITH_2D}", "2D", {"method": method}, DEPTH_SHARE))
-        cases.append(
-            Case(f"{method}, {ALONE}", "2D", {"method": method}, DEPTH_SHARE, only_depth=True)
-        )
+        fields = {"method": method}
+        cases.append(Case(f"{method}, {WITH_2D}", "2D", fields, DEPTH_SHARE))
+        cases.append(Case(f"{method}, {ALONE}", "2D", fields, DEPTH_SHARE, only_depth=True))
     return cases
 
 
-def case_config(profile, case, seed, overrides=None):
+def case_config(profile: str, case: Case, seed: int, overrides: dict | None = None) -> Config:
     """Config of one run.
 
     Args:
         profile: one of BASES.
         case: Case.
-        seed: of the network's start, the order of batches and the augmentation; the same seed, the same of all three.
+        seed: of the network's start, the order of batches and the augmentation.
         overrides: further fields, by name; stronger than the base, weaker than the case.
-    Returns:
-        Config.
     """
-    cfg = load_config(
-        profile, seed=seed, **(BASES[profile] | dict(overrides or {}) | case.overrides)
-    )
-    # A quarter of the pictures is seen four times as often: the same samples.
-    times = case.budget / (case.depth_share if case.only_depth else 1)
+    fields = BASES[profile] | dict(overrides or {}) | case.overrides
+    cfg = load_config(profile, seed=seed, **fields)
+    times = case.budget
+    if case.only_depth:  # a quarter of the images is seen four times as often: the same samples
+        times = times / case.depth_share
     return dataclasses.replace(
         cfg,
         epochs=round(cfg.epochs * times),

@@ -1,7 +1,7 @@
-"""The controlled comparison: one trunk, one data order, one budget, many methods; run by run, each done once.
+"""The controlled comparison, run by run: one backbone, one data order, one budget, many methods.
 
-Taught in notebooks/08_heatmap_vs_integral.ipynb. What is run is in `compare_plan`; what the runs say about the paper's
-claims is in `verdicts`.
+Taught in notebooks/08_heatmap_vs_integral.ipynb. `plan` says what is run, and `verdicts` what the
+runs say about the paper's claims.
 """
 
 import dataclasses
@@ -9,19 +9,25 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from ..data.store import shrunken_store, withhold_depth
-from ..evaluation import results
-from ..evaluation.readout import read_out
-from ..files import InputError, read_json, write_json
+from ..config import Config
+from ..data.datasets import crop_to_camera
+from ..data.store import sequence_index, shrunken_store, withhold_depth
+from ..evaluation.metrics import score, sequence_errors
+from ..evaluation.prediction import predict_batches, read_network, store_batches
+from ..files import InputError, commit, device_name, read_json, write_json
+from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS
+from ..integral import METHODS, cells_to_joints, joints_to_cells, nearest_cell
 from ..network import count_parameters
 from ..progress import progress
 from ..run import default_device, train_run
 from ..training.checkpoints import CHECKPOINT, trained_minutes
-from .plan import ALONE, AXES, MAIN, WITH_2D, case_config, plan
+from .plan import ALONE, AXES, MAIN, WITH_2D, Case, case_config, planned_cases
 
 RESULT = "result.json"
-# What `make reproduce` runs, with one seed: every step of the notebook in seconds, or the main comparison in minutes.
+# What `make reproduce` runs, with one seed: every step of the notebook in seconds, or the main
+# comparison in minutes.
 IN_REPRODUCE = {
     "smoke": (
         "R1",
@@ -43,102 +49,169 @@ IN_REPRODUCE = {
 }
 
 
-def run_case(case, cfg, train_store, test_store, folder, device=None):
-    """Train and score one case, or go on with it, or read what it gave.
-
-    Args:
-        case: Case.
-        cfg: Config, as `case_config` makes it.
-        train_store, test_store: CropStores of the profile; read at the case's crop size.
-        folder: of the profile's comparison; the run gets a folder of its own in it.
-        device: torch device; by default the GPU where there is one.
-    Returns:
-        content of the run's result: case, axis, method, seed, decoders, cells (see `read_out`), samples_seen, ….
-    """
-    device = device or default_device()
-    part = (
-        ""
-        if case.depth_share == 1
-        else f"-{'only' if case.only_depth else 'with'}-{case.depth_share:g}"
-    )
-    run = Path(folder) / f"{cfg.hash()}{part}"
-    data = {"train": train_store.checksum, "test": test_store.checksum}
-    if (run / RESULT).exists():
-        done = read_json(run / RESULT)
-        if done["data"] == data:
-            return done
-        shutil.rmtree(run)
-    if (run / "data.json").exists() and read_json(run / "data.json") != data:
-        shutil.rmtree(run)  # a run that was interrupted, of another capture
-    write_json(run / "data.json", data)
-    store = withhold_depth(
-        shrunken_store(train_store, cfg.crop_px), case.depth_share, case.only_depth
-    )
-    model = train_run(cfg, store, run, device)
-    minutes = trained_minutes(run / CHECKPOINT)
-    decoders, cells = read_out(
-        model,
-        shrunken_store(test_store, cfg.crop_px),
-        cfg.method,
-        cfg.volume_shape,
-        cfg.crop_px,
-        cfg.depth_mm,
-        cfg.precision,
-    )
-    write_json(
-        run / RESULT,
-        {
-            "case": case.name,
-            "axis": case.axis,
-            "method": cfg.method,
-            "seed": cfg.seed,
-            "data": data,
-            "train_items": len(store),
-            "with_depth": int(np.count_nonzero(store.columns["has_depth"])),
-            "samples_seen": len(store) // cfg.batch_size * cfg.batch_size * cfg.epochs,
-            "network": cfg.network,
-            "parameters": count_parameters(model),
-            "minutes": minutes,
-            "commit": results.commit(),
-            "device": results.device_name(device),
-            "decoders": decoders,
-            "cells": cells,
-            "config": dataclasses.asdict(cfg),
-        },
-    )
-    (
-        run / CHECKPOINT
-    ).unlink()  # the result is what was asked for; networks of a large plan would fill a disk
-    return read_json(run / RESULT)
-
-
-def compare(profile, stores, folder, seeds=(0,), names=None, axes=AXES, overrides=None):
+def compare(
+    profile: str,
+    stores: tuple,
+    folder: Path,
+    seeds: tuple[int, ...] = (0,),
+    names: tuple[str, ...] | None = None,
+    axes: tuple[str, ...] = AXES,
+    overrides: dict | None = None,
+) -> list[dict]:
     """Run the cases of a profile, seed by seed; a run that is done costs nothing.
 
     Args:
-        profile: one of compare_plan.BASES.
+        profile: one of plan.BASES.
         stores: (train, test) CropStores.
         folder: for the runs.
         seeds: whole numbers.
         names: of the cases to run; by default all of `axes`.
-        axes: of compare_plan.AXES.
-        overrides: see `case_config`.
+        axes: of plan.AXES.
+        overrides: see `plan.case_config`.
     Returns:
-        list of results, see `run_case`: seed by seed, in the plan's order.
+        results, see `run_case`: seed by seed, in the plan's order.
     Raises:
         InputError: a name or an axis that the plan does not have.
     """
-    cases = plan(profile)
-    known = {"axis": list(AXES), "case": [case.name for case in cases]}
-    for kind, asked in (("axis", axes), ("case", names or ())):
-        for name in asked:
-            if name not in known[kind]:
-                raise InputError(f"unknown {kind} {name!r}; choose from {', '.join(known[kind])}")
-    chosen = [case for case in cases if (case.name in names if names else case.axis in axes)]
+    cases = planned_cases(profile)
+    _check_known("axis", axes, AXES)
+    _check_known("case", names or (), [case.name for case in cases])
+    if names:
+        chosen = [case for case in cases if case.name in names]
+    else:
+        chosen = [case for case in cases if case.axis in axes]
     runs = [(case, seed) for seed in seeds for case in chosen]
-    done = []
+    results = []
     bar = progress(runs, desc="comparison", unit="run")
     for case, seed in bar:
         bar.set_postfix_str(f"{case.name}, seed {seed}")
-        done.append(run_case(case, case_config(profile, case, seed, overrides), *stores, folder))
-    return done
+        cfg = case_config(profile, case, seed, overrides)
+        results.append(run_case(case, cfg, *stores, folder))
+    return results
+
+
+def _check_known(kind, asked, known):
+    for name in asked:
+        if name not in known:
+            raise InputError(f"unknown {kind} {name!r}; choose from {', '.join(known)}")
+
+
+def run_case(
+    case: Case, cfg: Config, train_store, test_store, folder: Path, device: torch.device = None
+) -> dict:
+    """Train and score one case, or go on with it, or read what it gave.
+
+    Args:
+        case: of the plan.
+        cfg: its Config, as `plan.case_config` makes it.
+        train_store, test_store: CropStores of the profile; read at the case's crop size.
+        folder: of the profile's comparison; the run gets a folder of its own in it.
+        device: by default the GPU where there is one.
+    Returns:
+        content of the run's result: case, axis, method, seed, decoders and cells (see
+        `score_decoders`), samples_seen, and more.
+    """
+    device = device or default_device()
+    run_dir = Path(folder) / _run_name(case, cfg)
+    data = {"train": train_store.checksum, "test": test_store.checksum}
+    done = _result_of(run_dir, data)
+    if done is not None:
+        return done
+    write_json(run_dir / "data.json", data)
+    store = shrunken_store(train_store, cfg.crop_px)
+    store = withhold_depth(store, case.depth_share, case.only_depth)
+    network = train_run(cfg, store, run_dir, device)
+    decoders, cells = score_decoders(network, shrunken_store(test_store, cfg.crop_px), cfg)
+    result = {
+        "case": case.name,
+        "axis": case.axis,
+        "method": cfg.method,
+        "seed": cfg.seed,
+        "data": data,
+        "train_items": len(store),
+        "with_depth": int(np.count_nonzero(store.columns["has_depth"])),
+        "samples_seen": len(store) // cfg.batch_size * cfg.batch_size * cfg.epochs,
+        "network": cfg.network,
+        "parameters": count_parameters(network),
+        "minutes": trained_minutes(run_dir / CHECKPOINT),
+        "commit": commit(),
+        "device": device_name(device),
+        "decoders": decoders,
+        "cells": cells,
+        "config": dataclasses.asdict(cfg),
+    }
+    write_json(run_dir / RESULT, result)
+    (run_dir / CHECKPOINT).unlink()  # the networks of a large plan would fill a disk
+    return read_json(run_dir / RESULT)
+
+
+def _run_name(case, cfg):
+    """Name of a case's folder: the hash of its config, and which depth was withheld."""
+    if case.depth_share == 1:
+        return cfg.hash()
+    kept = "only" if case.only_depth else "with"
+    return f"{cfg.hash()}-{kept}-{case.depth_share:g}"
+
+
+def _result_of(run_dir, data):
+    """The result of a finished run of these data; a run of other data is removed."""
+    if (run_dir / RESULT).exists():
+        result = read_json(run_dir / RESULT)
+        if result["data"] == data:
+            return result
+        shutil.rmtree(run_dir)
+    elif (run_dir / "data.json").exists() and read_json(run_dir / "data.json") != data:
+        shutil.rmtree(run_dir)  # interrupted
+    return None
+
+
+def score_decoders(network: torch.nn.Module, store, cfg: Config) -> tuple[dict, dict | None]:
+    """Score a network by every decoder that can read it, from one forward pass over the test images.
+
+    Args:
+        network: in eval mode.
+        store: CropStore of the test subjects, for crops of cfg.crop_px.
+        cfg: Config; method, crop_px, depth_mm, volume_shape and precision are used.
+    Returns:
+        {decoder: scores}, the method's own first; the scores of the best that whole cells could
+        say, None for a method without cells. Scores: mpjpe, pa_mpjpe, z_mm (root-relative) in mm;
+        xy_px, mean distance in px of the crop; takes, the mean error of each sequence in mm, in the
+        order of `store.sequence_index`.
+    """
+    method = METHODS[cfg.method]
+
+    def read(crops):
+        return read_network(
+            network, crops, method.decoders, cfg.crop_px, cfg.depth_mm, cfg.precision
+        )
+
+    found = predict_batches(read, store_batches(store, cfg.crop_px), flip_test=False)
+    scores = {}
+    for k, name in enumerate(method.decoders):
+        scores[name] = _scores(found["joints_crop"][:, k], found, store)
+    if method.head != "volume":
+        return scores, None
+    grid = (cfg.volume_shape, cfg.crop_px, cfg.depth_mm)
+    cells = nearest_cell(
+        joints_to_cells(torch.from_numpy(found["joints"]), *grid), cfg.volume_shape
+    )
+    rounded = cells_to_joints(cells.float(), *grid).numpy()
+    return scores, _scores(rounded, found, store)
+
+
+def _scores(joints, found, store):
+    """Scores of one set of joints (N, J, 3), px and mm; `found` as `predict_batches` gives it."""
+    columns = store.columns
+    target = columns["joints_cam"].astype(float)
+    cameras = store.cameras(np.arange(len(store)))
+    pred = crop_to_camera(joints, found["affine"], cameras, target[:, HUMAN36M.root, 2])
+    scores = score(pred, target, columns["action"], SCORED_JOINTS)
+    by_sequence = sequence_errors(pred, target, sequence_index(columns))
+    difference = (joints - found["joints"])[:, :SCORED_JOINTS, :2]
+    return {
+        "mpjpe": scores["mpjpe"]["frame_mean"],
+        "pa_mpjpe": scores["pa_mpjpe"]["frame_mean"],
+        "z_mm": scores["mpjpe_z"],
+        "xy_px": float(np.linalg.norm(difference, axis=-1).mean()),
+        "takes": np.round(by_sequence, 3).tolist(),
+    }

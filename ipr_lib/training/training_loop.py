@@ -9,8 +9,8 @@ import torch
 from ..data.datasets import batches, normalise, prefetched
 from ..files import InputError, write_json
 from ..integral import METHODS
-from ..minutes import work_seconds
 from ..progress import progress
+from ..timing import work_seconds
 from . import distributed, precision
 from .checkpoints import BEST, CHECKPOINT, save_checkpoint
 from .log import TrainingLog, item_names, memory_mb

@@ -1,4 +1,4 @@
-"""What each part of a run took, measured when it was made. Printed in notebooks/11_reproduction.ipynb and in the README."""
+"""How long work takes: a clock that leaves pauses out, and the minutes of each step of a run."""
 
 import contextlib
 import functools
@@ -7,10 +7,9 @@ import threading
 import time
 from pathlib import Path
 
-from .evaluation.tables import markdown_table
 from .files import read_json, write_json
 
-TIMES, STAMP = "minutes.json", "stamp.json"  # in a run's folder, and in that of each notebook
+TIMES = "minutes.json"  # in a run's folder
 
 
 class WorkClock:
@@ -33,17 +32,16 @@ class WorkClock:
         self.last_time, self.last_used = time.perf_counter(), time.process_time()
         threading.Thread(target=self._look_again_and_again, daemon=True).start()
 
-    def seconds(self):
+    def seconds(self) -> float:
         """Seconds worked since the clock was made."""
         with self.lock:
             now, used = time.perf_counter(), time.process_time()
             gap = now - self.last_time
-            # Before the process was stopped, the threads of all cores may have worked for a tick: not "no time at all".
+            # Not "used nothing": the threads of all cores may have worked for a tick before the stop.
             idle = used - self.last_used < gap / 10
             paused = gap > self.longest_gap and idle
-            self.worked += (
-                self.tick if paused else gap
-            )  # never nothing: speeds are divided by differences
+            # A pause counts as one tick, not as nothing, because speeds are divided by differences.
+            self.worked += self.tick if paused else gap
             self.last_time, self.last_used = now, used
             return self.worked
 
@@ -58,16 +56,17 @@ def _clock_of(process):
     return WorkClock()
 
 
-def work_seconds():
+def work_seconds() -> float:
     """Seconds that this process has worked since an arbitrary moment; differences count. See `WorkClock`."""
-    return _clock_of(
-        os.getpid()
-    ).seconds()  # a forked process needs its own: it has none of its parent's threads
+    # A forked process needs a clock of its own, because it has none of its parent's threads.
+    return _clock_of(os.getpid()).seconds()
 
 
 @contextlib.contextmanager
-def timed(run_dir, name):
-    """Add the minutes worked on a step to the run's `minutes.json`; a step that was done already adds next to nothing.
+def timed(run_dir: str | Path, name: str):
+    """Add the minutes worked on a step to the run's `minutes.json`.
+
+    A step that was done already adds next to nothing.
 
     Args:
         run_dir: folder of the run.
@@ -79,40 +78,3 @@ def timed(run_dir, name):
     minutes = read_json(path) if path.exists() else {}
     minutes[name] = round(minutes.get(name, 0.0) + (work_seconds() - start) / 60, 3)
     write_json(path, minutes)
-
-
-def run_minutes(run_dir):
-    """What each part of a run took when it was made.
-
-    Args:
-        run_dir: folder of a finished run.
-    Returns:
-        {"data": minutes, "training": …, "evaluation": …, "comparison": the runs of notebook 08, "00": the notebook, …},
-        of what there is.
-    """
-    run_dir = Path(run_dir)
-    minutes = dict(read_json(run_dir / "metrics.json")["minutes"])
-    if (run_dir / TIMES).exists():
-        minutes |= {
-            name: value
-            for name, value in read_json(run_dir / TIMES).items()
-            if name == "comparison"
-        }
-    return minutes | {
-        path.parent.name: read_json(path)["minutes"]
-        for path in sorted(run_dir.glob(f"[0-9][0-9]/{STAMP}"))
-    }
-
-
-def times_table(minutes):
-    """Table of `run_minutes`, notebooks by their numbers, and their sum; Markdown."""
-    return markdown_table(
-        ["minutes", *minutes, "all"],
-        [
-            [
-                "measured",
-                *(f"{value:.1f}" for value in minutes.values()),
-                f"{sum(minutes.values()):.0f}",
-            ]
-        ],
-    )

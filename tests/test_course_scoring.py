@@ -6,12 +6,14 @@ import torch
 
 from ipr_lib.__main__ import main
 from ipr_lib.config import load_config
-from ipr_lib.course import pipeline
-from ipr_lib.evaluation import evaluation, published, scoring
+from ipr_lib.course import pipeline, scoring
+from ipr_lib.evaluation import metrics, report
+from ipr_lib.evaluation.tables import PASSES
 from ipr_lib.files import InputError, read_json, write_json
+from ipr_lib.run import items_of_subjects
 
 from .conftest import TRAINING_SEED, write_sequence
-from .test_published import Net, checkpoint
+from .test_evaluation_published import Net, checkpoint
 
 TINY = {
     "dataset": "made-up", "train_subjects": [1], "test_subjects": [9, 11], "train_step": 3, "test_step": 3, "batch_size": 2,
@@ -46,7 +48,7 @@ def data(home, monkeypatch):
 def test_runs_are_found_by_name_or_path(home):
     _, folder, _ = home
     assert scoring.find_run(folder.name, folder.parent) == folder == scoring.find_run(folder, "elsewhere")
-    with pytest.raises(InputError, match=f"no run smok in .*; there are {folder.name}"):
+    with pytest.raises(InputError, match=f"no run smok in .*; choose one of {folder.name}"):
         scoring.find_run("smok", folder.parent)
     with pytest.raises(InputError, match="no run a in .*; train one first"):
         scoring.find_run("a", folder.parent.parent / "data")
@@ -70,40 +72,48 @@ def test_a_checkpoint_brings_its_config(home, tmp_path):
         scoring.open_run(folder, copy)
 
 
+def test_items_of_subjects():
+    columns = {"subject": np.array([9, 11, 9, 11, 11])}
+    assert items_of_subjects(columns).tolist() == [0, 1, 2, 3, 4]
+    assert items_of_subjects(columns, [11]).tolist() == [1, 3, 4]
+    with pytest.raises(InputError, match="no test picture of S1,5: the test part holds S9,11"):
+        items_of_subjects(columns, [9, 5, 1])
+
+
 @pytest.mark.usefixtures("training_seed")
 def test_the_same_scores_as_the_run_has(home):
     _, folder, metrics = home
-    content = scoring.score_run(folder)
+    content, target = scoring.evaluate_run(folder)
+    assert target == folder / "test" / "checkpoint"
     for name in ("scores", "scores_flip"):
         assert content[name]["n"] == metrics[name]["n"] == 12
         for metric in ("mpjpe", "pa_mpjpe", "pa_mpjpe_scale"):
             assert content[name][metric]["frame_mean"] == pytest.approx(metrics[name][metric]["frame_mean"], rel=1e-6)
     assert content["scores"]["mpjpe"] != content["scores_flip"]["mpjpe"]
     assert content["scores"]["without_damaged"]["n"] == 9, "three pictures of S9, action 5, take 2"
-    assert content["oracle"] == metrics["oracle"] and content["subjects"] == [9, 11]
-    assert content["fingerprint"] == metrics["checkpoint"]
+    assert content["oracle"] == metrics["oracle"] and content["split"] == "S1 / S9,11"
+    assert content["checkpoint"] == metrics["checkpoint"] and content["checkpoint_file"] == "checkpoint.pt"
 
 
 def test_files_of_a_scoring(home):
     _, folder, _ = home
-    content = scoring.score_run(folder, subjects=[11], box="estimated", root="box", intrinsics="assumed", texts=True)
-    target = folder / "test" / "checkpoint-box-estimated-root-box-intrinsics-assumed-S11"
-    assert content["folder"] == target
+    content, target = scoring.evaluate_run(folder, "last", [11], "estimated", "box", "assumed", texts=True)
+    assert target == folder / "test" / "checkpoint-box-estimated-root-box-intrinsics-assumed-S11"
     assert sorted(path.name for path in target.iterdir()) == [
-        "gt_3d_kpt.txt", "metrics.json", "pred_3d_kpt.txt", "pred_3d_kpt_align.txt", "predictions.npz", "table.csv",
+        "gt_3d_kpt.txt", "metrics.json", "pred_3d_kpt.txt", "pred_3d_kpt_align.txt", "predictions.npz", "report.md", "table.csv",
         "table.md", "table.tex",
     ]
-    assert read_json(target / "metrics.json")["scores"]["n"] == 6 and content["subjects"] == [11]
+    assert read_json(target / "metrics.json")["scores"]["n"] == 6 and content["split"] == "S1 / S11"
     predictions = np.load(target / "predictions.npz")
     _, test_store = pipeline.stores(config())
     assert set(test_store.columns["subject"][predictions["items"]]) == {11}
-    again = evaluation.score_items(predictions["pred_cam_flip"], {
+    again = metrics.score_items(predictions["pred_cam_flip"], {
         name: test_store.columns[name][predictions["items"]] for name in ("joints_cam", "subject", "action", "subaction")
     })
     assert again["mpjpe"]["frame_mean"] == pytest.approx(content["scores_flip"]["mpjpe"]["frame_mean"])
     header, *rows = csv.reader((target / "table.csv").read_text().splitlines())
-    assert len(rows) == 6 and {len(row) for row in rows} == {len(header)} == {18}
-    assert rows[0][0] == "one look, MPJPE" and rows[0][-2] == f"{content['scores']['mpjpe']['frame_mean']:.1f}"
+    assert len(rows) == 8 and {len(row) for row in rows} == {len(header)} == {18}
+    assert rows[0][0] == "ours, MPJPE" and rows[0][-2] == f"{content['scores']['mpjpe']['frame_mean']:.1f}"
     assert rows[0][2] == "" and rows[0][1] != "" and rows[0][15] != "", "actions 2 and 16 alone"
     assert np.loadtxt(target / "pred_3d_kpt.txt").shape == (6, 54)
 
@@ -114,7 +124,7 @@ def test_a_network_of_other_data_is_refused(home):
     write_json(manifest, {"version": 2})
     try:
         with pytest.raises(InputError, match="trained on another version of made-up"):
-            scoring.score_run(folder)
+            scoring.evaluate_run(folder)
     finally:
         write_json(manifest, {"version": 1})
 
@@ -125,23 +135,23 @@ def test_published_is_scored_both_ways(tmp_path):
     torch.manual_seed(1)
     torch.save(checkpoint(Net("mks0601")), tmp_path / "snapshot_16.pth.tar")
     cfg = config()
-    content = scoring.score_published(tmp_path / "snapshot_16.pth.tar", cfg, tmp_path, texts=True)
-    assert content["folder"] == tmp_path / f"published-mks0601-made-up-snapshot_16-{content['fingerprint'][:8]}"
+    content, folder = scoring.evaluate_published(tmp_path / "snapshot_16.pth.tar", cfg, tmp_path, texts=True)
+    assert folder == tmp_path / f"published-mks0601-made-up-snapshot_16-{content['fingerprint'][:8]}"
     assert content["release"] == "mks0601"
-    assert set(content["released"]) == set(content["ours"]) == set(published.LOOKS)
-    for look in published.LOOKS:
+    assert set(content["released"]) == set(content["ours"]) == set(PASSES)
+    for name in PASSES:
         # The roots are put together both ways; the alignments are over 18 joints and over 17.
-        assert content["released"][look]["mpjpe"]["frame_mean"] == pytest.approx(content["ours"][look]["mpjpe"]["frame_mean"])
-        assert content["released"][look]["pa_mpjpe"]["frame_mean"] != content["ours"][look]["pa_mpjpe"]["frame_mean"]
-    with np.load(content["folder"] / "predictions.npz") as file:
+        assert content["released"][name]["mpjpe"]["frame_mean"] == pytest.approx(content["ours"][name]["mpjpe"]["frame_mean"])
+        assert content["released"][name]["pa_mpjpe"]["frame_mean"] != content["ours"][name]["pa_mpjpe"]["frame_mean"]
+    with np.load(folder / "predictions.npz") as file:
         assert file["pred_cam, one look"].shape == file["target_cam"].shape == (12, 18, 3)
         released = file["pred_cam, flip test as released"]
-    texts = np.loadtxt(content["folder"] / "pred_3d_kpt.txt").reshape(12, 18, 3)
+    texts = np.loadtxt(folder / "pred_3d_kpt.txt").reshape(12, 18, 3)
     np.testing.assert_allclose(texts, released - released[:, :1], atol=6e-4)
-    text = scoring.published_report(content)
+    text = report.published_report(content)
     assert "release of mks0601, epoch 16" in text and "*mks0601" not in text, "its printed row is of Human3.6M"
     shown = content | {"data": "human36m"}
-    assert "| *mks0601, S9+S11, MPJPE* | 50.8 |" in scoring.published_report(shown)
+    assert "| *mks0601, S9+S11, MPJPE* | 50.8 |" in report.published_report(shown)
 
 
 # --- the command ---

@@ -10,6 +10,7 @@ from torch import nn
 
 from ipr_lib.data import h36m_layout as layout
 from ipr_lib.evaluation import published
+from ipr_lib.evaluation.tables import PASSES
 from ipr_lib.files import InputError
 from ipr_lib.geometry.camera import Camera
 from ipr_lib.geometry.skeleton import HUMAN36M
@@ -40,9 +41,9 @@ class Backbone(nn.Module):
 class Net(nn.Module):
     """A release's network: `style` decides what its head is called."""
 
-    def __init__(self, style, trunk="resnet18", width=8, depth=4):
+    def __init__(self, style, backbone="resnet18", width=8, depth=4):
         super().__init__()
-        self.backbone = Backbone(trunk)
+        self.backbone = Backbone(backbone)
         layers, channels = [], self.backbone.width
         for _ in range(3):
             layers += [nn.ConvTranspose2d(channels, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
@@ -91,7 +92,7 @@ def net(request):
 def test_network_answers_as_its_own(net, tmp_path, counters, prefix, zipped):
     torch.save(checkpoint(net, counters, prefix), tmp_path / "snapshot_16.pth.tar", _use_new_zipfile_serialization=zipped)
     read = published.read_published(tmp_path / "snapshot_16.pth.tar")
-    assert (read.release.name, read.trunk, read.epoch) == (net.style, "resnet18", 16) and not read.model.training
+    assert (read.release.name, read.backbone, read.epoch) == (net.style, "resnet18", 16) and not read.model.training
     pixels = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         maps, volume = net(pixels), read.model(pixels)
@@ -118,7 +119,7 @@ def test_the_released_architecture(tmp_path, style):
     torch.save(content, tmp_path / "a.pth.tar")
     assert (tmp_path / "a.pth.tar").stat().st_size < 1e6
     read = published.read_published(tmp_path / "a.pth.tar")
-    assert read.trunk == "resnet50" and read.release.name == style
+    assert read.backbone == "resnet50" and read.release.name == style
     assert sum(parameter.numel() for parameter in read.model.parameters()) == 34_291_392
     assert (read.model.joints, read.model.depth_bins) == (18, 64)
 
@@ -275,7 +276,7 @@ def test_from_pictures_to_camera(tmp_path, release, extra):
             x, y, z = cam[0]
             left, top = f[0] * (x - 1000) / z + c[0], f[1] * (y - 1000) / z + c[1]
             width, height = f[0] * 2000 / z + extra, f[1] * 2000 / z + extra
-            for look in published.LOOKS:
+            for look in PASSES:
                 total = {"one look": None, "flip test as released": 63 if extra else 63.75, "flip test, exact": 63.75}[look]
                 for j in range(18):
                     i = np.array(cells[j], float)

@@ -9,13 +9,13 @@ import time
 
 import pytest
 
-from ipr_lib import minutes
-from ipr_lib.files import read_json, write_json
-from ipr_lib.minutes import WorkClock, run_minutes, timed, work_seconds
+from ipr_lib import timing
+from ipr_lib.files import read_json
+from ipr_lib.timing import WorkClock, timed, work_seconds
 
 CLOCK = """
 import json, sys, time
-from ipr_lib.minutes import WorkClock
+from ipr_lib.timing import WorkClock
 clock = WorkClock(tick=0.05, longest_gap=0.5)
 start, worked = time.perf_counter(), clock.seconds()
 print("begun", flush=True)
@@ -58,7 +58,7 @@ def test_a_computation_that_stops_all_threads_is_work():
     """`sum` holds Python's global lock to its end, so the clock's thread cannot tick, just as in a stopped process."""
     code = """
 import json, time
-from ipr_lib.minutes import WorkClock
+from ipr_lib.timing import WorkClock
 clock = WorkClock(tick=0.02, longest_gap=0.1)
 start, worked = time.perf_counter(), clock.seconds()
 sum(range(50_000_000))
@@ -85,19 +85,17 @@ def test_a_pause_is_long_and_idle(monkeypatch, gap, used, counted):
 
 
 def test_a_forked_process_has_a_clock_of_its_own(monkeypatch):
-    here = minutes._clock_of(os.getpid())
+    here = timing._clock_of(os.getpid())
     monkeypatch.setattr(os, "getpid", lambda: -1)
-    assert work_seconds() < 1 and minutes._clock_of(-1) is not here
+    assert work_seconds() < 1 and timing._clock_of(-1) is not here
 
 
 def test_timed_adds_the_minutes_worked(tmp_path, monkeypatch):
     times = [1000.0]
-    monkeypatch.setattr(minutes, "work_seconds", lambda: times[0])
+    monkeypatch.setattr(timing, "work_seconds", lambda: times[0])
     for _ in range(2):
         with timed(tmp_path, "data"):
             times[0] += 90
     with timed(tmp_path, "comparison"):
         times[0] += 30
-    assert read_json(tmp_path / minutes.TIMES) == {"data": 3.0, "comparison": 0.5}
-    write_json(tmp_path / "metrics.json", {"minutes": {"data": 3.0, "training": 38.0, "evaluation": 1.0}})
-    assert run_minutes(tmp_path) == {"data": 3.0, "training": 38.0, "evaluation": 1.0, "comparison": 0.5}
+    assert read_json(tmp_path / timing.TIMES) == {"data": 3.0, "comparison": 0.5}

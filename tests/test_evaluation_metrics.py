@@ -2,9 +2,22 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from ipr_lib.data.store import build_store
 from ipr_lib.evaluation import metrics
 
+from .conftest import write_sequence
+
 RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def test_store(tmp_path):
+    """Two sequences of S9, one of them of a number that Human3.6M has damaged."""
+    write_sequence(tmp_path / "other", subject=9, action=5, subaction=2, n=7, step=3)
+    write_sequence(tmp_path / "other", subject=9, action=2, subaction=1, n=4, step=3)
+    return build_store(tmp_path / "other", tmp_path / "store", subjects=(9,), step=3, crop_px=64)
+
+
 POSE = RNG.normal(0, 300, (5, 17, 3))
 
 
@@ -173,6 +186,44 @@ def test_scored_joints_alone_are_aligned():
     spoilt[:, 16] += 500
     assert metrics.score(spoilt, POSE, np.arange(5), 16)["pa_mpjpe"]["frame_mean"] < 1e-9
     assert metrics.score(spoilt, POSE, np.arange(5), 17)["pa_mpjpe"]["frame_mean"] > 10
+
+
+# --- items of a store ---
+
+def test_damaged_sequences_are_found_by_all_three_numbers():
+    near = [(9, 5, 2), (9, 5, 1), (11, 5, 2), (9, 10, 2), (9, 13, 2), (9, 13, 1)]
+    columns = {name: np.array(column) for name, column in zip(("subject", "action", "subaction"), zip(*near))}
+    assert metrics.is_damaged(columns).tolist() == [True, False, False, True, False, True]
+
+
+def test_scores_with_and_without_damaged(test_store):
+    columns = test_store.columns
+    pred = columns["joints_cam"].astype(float)
+    damaged = metrics.is_damaged(columns)
+    assert damaged.any() and not damaged.all()
+    pred[damaged, 1:17, 0] += 34
+    scores = metrics.score_items(pred, columns)
+    share = damaged.mean()
+    assert scores["mpjpe"]["frame_mean"] == pytest.approx(34 * 16 / 17 * share, rel=1e-5)
+    assert scores["mpjpe"]["action_mean"] == pytest.approx(34 * 16 / 17 / 2, rel=1e-5)
+    assert scores["without_damaged"]["n"] == (~damaged).sum() and scores["without_damaged"]["mpjpe"]["frame_mean"] < 1e-3
+    only = metrics.score_items(pred, columns, np.flatnonzero(damaged))
+    assert only["n"] == damaged.sum() and only["without_damaged"] == {} and only["mpjpe"]["interval"] is None
+    none = metrics.score_items(pred, columns, np.flatnonzero(~damaged))
+    assert none["without_damaged"]["mpjpe"]["frame_mean"] == none["mpjpe"]["frame_mean"]
+
+
+def test_sequence_errors_by_hand():
+    """Sequences 0 and 2, of 2 images and of 1. The roots are put together first: a shift of a whole pose is no error."""
+    target = np.zeros((3, 18, 3))
+    pred = target.copy()
+    pred[0, 1:17] += [3, 4, 0]  # 16 of 17 joints are off by 5
+    pred[1] += [100, -200, 300]
+    pred[2, 1:17] += [0, 0, 34]
+    pred[2] += 50
+    pred[2, 17] += 1000  # the thorax is not scored
+    errors = metrics.sequence_errors(pred, target, np.array([0, 0, 2]))
+    assert errors == pytest.approx([5 * 16 / 17 / 2, 32])
 
 
 # --- intervals ---

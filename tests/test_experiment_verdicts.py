@@ -118,7 +118,7 @@ def test_a_finer_map_alone_is_not_taken_for_a_coarse_one():
 
 def test_claims_name_cases_that_exist():
     for profile in compare_plan.BASES:
-        cases = {case.name for case in compare_plan.plan(profile)}
+        cases = {case.name for case in compare_plan.planned_cases(profile)}
         levels = {"coarse": f", {compare_plan.LEVELS[profile][0][1]}", "fine": ""}
         for claim, _, terms in verdicts.CLAIMS:
             for _, case, decoder in terms:

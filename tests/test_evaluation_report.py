@@ -1,17 +1,58 @@
 import copy
 
+import numpy as np
 import pytest
 
-from ipr_lib.config import REPOSITORY
-from ipr_lib.evaluation import reference_scores, results
-from ipr_lib.files import InputError, read_json, write_json
-from ipr_lib.minutes import run_minutes
+from ipr_lib.evaluation import metrics, report, tables
+from ipr_lib.files import REPOSITORY, InputError, read_json, write_json
 
 from .made_up_scores import made_up, table_after
 
 REFERENCE = REPOSITORY / "results" / "reference" / "laptop.json"
 README = REPOSITORY / "README.md"
 
+
+# --- reports ---
+
+def test_report_holds_the_table_in_the_order_of_the_actions():
+    text = report.run_report(made_up())
+    ours, *_ = table = table_after(text, "## Per action")
+    assert ours == ["mm", *tables.SHORT_ACTIONS, "frame mean", "action mean"]
+    assert [row[0] for row in table[1:]] == [row[0] for row in tables.action_rows(made_up())]
+    assert table[1][1] == "40.0" and table[1][15] == "80.1" and table[1][2:15] == ["–"] * 13
+
+
+def test_report_names_its_circumstances():
+    text = report.run_report(made_up(seed=3))
+    assert text.startswith("# made-up-3\n")
+    assert "MPJPE **50.0 mm**, 0.33 of the mean pose's 150.0 mm. 17 joints, pelvis included. Oracle inputs: box; root depth." in text
+    assert "With the flip test, which published tables of this method use: 48.0 mm." in text
+    for fact in (
+        "| test items | 4 |", "| seed | 3 |", "1.23 million parameters", "| commit, device | abc, a processor |",
+        "| minutes | data 1.0, training 13.0, evaluation 1.0 |", "| error across / along the view | 33.3 / 22.2 mm |",
+        "S1 / S9, 64 frames", "real Human3.6M; on **other data** they show",
+    ):
+        assert fact in text, fact
+    for label in tables.PUBLISHED:
+        assert f"*{label}*" in text
+
+
+# --- text files ---
+
+def test_text_files_hold_a_pose_a_line(tmp_path):
+    pred, target = np.random.default_rng(0).normal(0, 300, (2, 4, 18, 3)) + [100, 200, 4000]
+    report.write_poses(tmp_path, pred, target)
+    lines = (tmp_path / "pred_3d_kpt.txt").read_text().split("\n")
+    assert len(lines) == 5 and lines[-1] == "" and lines[0].startswith("0.000 0.000 0.000 ") and lines[0].endswith(" ")
+    assert len(lines[0].split()) == 54
+    read = {name: np.loadtxt(tmp_path / f"{name}.txt").reshape(4, 18, 3) for name in ("pred_3d_kpt", "pred_3d_kpt_align", "gt_3d_kpt")}
+    np.testing.assert_allclose(read["pred_3d_kpt"], pred - pred[:, :1], atol=6e-4)
+    np.testing.assert_allclose(read["gt_3d_kpt"], target - target[:, :1], atol=6e-4)
+    errors = np.linalg.norm(read["pred_3d_kpt_align"] - read["gt_3d_kpt"], axis=-1)
+    assert errors.mean() == pytest.approx(metrics.pa_mpjpe(pred, target), abs=1e-3)
+
+
+# --- several runs ---
 
 @pytest.fixture
 def runs(tmp_path):
@@ -22,7 +63,7 @@ def runs(tmp_path):
 
 
 def test_reference_by_hand(runs, tmp_path):
-    content = reference_scores.write_reference(runs, tmp_path / "reference" / "laptop.json")
+    content = report.write_reference(runs, tmp_path / "reference" / "laptop.json")
     assert read_json(tmp_path / "reference" / "laptop.json") == content
     assert content["mpjpe"]["mean"] == pytest.approx(51.045)
     assert content["mpjpe"]["spread"] == pytest.approx(2.0)
@@ -48,7 +89,7 @@ def test_runs_that_differ_in_more_than_the_seed_are_refused(runs, tmp_path, chan
         metrics[name] = metrics[name] | value if isinstance(value, dict) else value
     write_json(runs[1] / "metrics.json", metrics)
     with pytest.raises(InputError, match=f"made-up-1 and made-up-0 differ in {named}, not only in the seed"):
-        reference_scores.write_reference(runs, tmp_path / "laptop.json")
+        report.write_reference(runs, tmp_path / "laptop.json")
     assert not (tmp_path / "laptop.json").exists()
 
 
@@ -56,24 +97,24 @@ def test_workers_may_differ(runs, tmp_path):
     metrics = made_up(seed=1)
     metrics["config"]["workers"] = 9
     write_json(runs[1] / "metrics.json", metrics)
-    assert reference_scores.write_reference(runs, tmp_path / "laptop.json")["seeds"] == [0, 1]
+    assert report.write_reference(runs, tmp_path / "laptop.json")["seeds"] == [0, 1]
 
 
 def test_a_run_without_scores_is_named(runs, tmp_path):
     (runs[1] / "metrics.json").unlink()
     with pytest.raises(InputError, match="run1/metrics.json is missing"):
-        reference_scores.write_reference(runs, tmp_path / "laptop.json")
+        report.write_reference(runs, tmp_path / "laptop.json")
 
 
 def test_readme_table_by_hand(runs, tmp_path):
-    text = reference_scores.readme_table(reference_scores.write_reference(runs, tmp_path / "laptop.json"))
+    text = report.readme_table(report.write_reference(runs, tmp_path / "laptop.json"))
     header, row = table_after(text, "")
     metrics = ["MPJPE", "MPJPE, flip test", "PA-MPJPE (rigid)", "PA-MPJPE (with scale)"]
     assert header == ["profile", "network", "mean pose", *metrics, "minutes"]
     # Minutes: the longer of 1 + 10 + 1 and 1 + 11 + 1.
     assert row == ["`laptop`", "small, 64 px, 16 x 16 x 8", "150", "51.0 ± 1.0", "49.5 ± 1.5", "36.5 ± 1.5", "26.0 ± 0.0", "13"]
-    note = results.reference_note(read_json(tmp_path / "laptop.json"))
-    assert note in text.splitlines() and "2 seeds" in note and "4 pictures" in note and "oracle: box; root depth" in note and "commit abc" in note
+    note = report.reference_note(read_json(tmp_path / "laptop.json"))
+    assert note in text.splitlines() and "2 seeds" in note and "4 pictures" in note and "oracle inputs: box; root depth" in note and "commit abc" in note
 
 
 def test_minutes_of_the_whole_run_are_in_the_readme_table(runs, tmp_path):
@@ -84,44 +125,36 @@ def test_minutes_of_the_whole_run_are_in_the_readme_table(runs, tmp_path):
     for number, minutes in (("00", 0.26), ("08", 1.0)):
         write_json(runs[1] / number / "stamp.json", {"stamp": {}, "minutes": minutes})
     parts = {"data": 1.0, "training": 11.0, "evaluation": 1.0, "comparison": 2.5, "00": 0.26, "08": 1.0}
-    assert run_minutes(runs[1]) == parts and len(run_minutes(runs[0])) == 3
-    text = reference_scores.readme_table(reference_scores.write_reference(runs, tmp_path / "laptop.json"))
+    assert report.run_minutes(runs[1]) == parts and len(report.run_minutes(runs[0])) == 3
+    text = report.readme_table(report.write_reference(runs, tmp_path / "laptop.json"))
     header, row = table_after(text, "abc.")
     assert header == ["minutes", *parts, "all"]
     assert row == ["measured", "1.0", "11.0", "1.0", "2.5", "0.3", "1.0", "17"]
     assert table_after(text, "")[1][-1] == "17", "the first table names the same sum"
 
 
-def test_readme_table_of_a_reference_without_flip_test(runs, tmp_path):
-    reference = reference_scores.write_reference(runs, tmp_path / "laptop.json")
-    del reference["flip_test"]
-    header, row = table_after(reference_scores.readme_table(reference), "")
-    assert header == ["profile", "network", "mean pose", *results.METRICS.values(), "minutes"]
-    assert row[3:5] == ["51.0 ± 1.0", "36.5 ± 1.5"]
-
-
 def test_readme_is_written_between_its_marks_and_nowhere_else(runs, tmp_path):
     reference, readme = tmp_path / "laptop.json", tmp_path / "README.md"
-    reference_scores.write_reference(runs, reference)
-    start, end = reference_scores.README_MARKS
+    report.write_reference(runs, reference)
+    start, end = report.README_MARKS
     readme.write_text(f"before\n\n{start}\nold | table\n{end}\n\nafter\n")
-    reference_scores.update_readme(readme, reference)
+    report.update_readme(readme, reference)
     once = readme.read_text()
     assert once.startswith(f"before\n\n{start}\n| profile |") and once.endswith(f"|\n{end}\n\nafter\n")
-    assert "old" not in once and reference_scores.readme_table(read_json(reference)) in once
-    reference_scores.update_readme(readme, reference)
+    assert "old" not in once and report.readme_table(read_json(reference)) in once
+    report.update_readme(readme, reference)
     assert readme.read_text() == once
     assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "laptop.json", "run0", "run1"]
 
 
 @pytest.mark.parametrize("text", ["no marks", "{start} only", "{end} before {start}"])
 def test_readme_without_marks_is_left_alone(runs, tmp_path, text):
-    start, end = reference_scores.README_MARKS
+    start, end = report.README_MARKS
     readme, reference = tmp_path / "README.md", tmp_path / "laptop.json"
     readme.write_text(text := text.format(start=start, end=end))
-    reference_scores.write_reference(runs, reference)
+    report.write_reference(runs, reference)
     with pytest.raises(InputError, match="lacks the marks"):
-        reference_scores.update_readme(readme, reference)
+        report.update_readme(readme, reference)
     assert readme.read_text() == text
 
 
@@ -129,7 +162,7 @@ def test_readme_is_not_stale():
     if not REFERENCE.exists():
         pytest.skip("results/reference/laptop.json is not there: no run is quoted yet")
     text = README.read_text()
-    if reference_scores.README_MARKS[0] not in text:
+    if report.README_MARKS[0] not in text:
         pytest.skip("README.md has no marks for the table")
-    shown = text.partition(reference_scores.README_MARKS[0])[2].partition(reference_scores.README_MARKS[1])[0].strip()
-    assert shown == reference_scores.readme_table(read_json(REFERENCE)), "run `python -m ipr_lib report --readme`"
+    shown = text.partition(report.README_MARKS[0])[2].partition(report.README_MARKS[1])[0].strip()
+    assert shown == report.readme_table(read_json(REFERENCE)), "run `python -m ipr_lib report --readme`"

@@ -1,0 +1,325 @@
+"""What a scoring leaves behind: numbers, tables, a report; and what many runs are condensed into.
+
+Taught in notebooks/11_reproduction.ipynb. Only plain dicts come in: a run's `metrics.json` as
+`course.scoring` writes it, or a reference file of `results/reference/`.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..files import InputError, atomic_path, read_json, write_json
+from ..timing import TIMES
+from .metrics import METRICS, align, root_relative
+from .tables import (
+    ACTION_HEADER,
+    CONVENTION_HEADER,
+    JOINT_HEADER,
+    PASSES,
+    action_rows,
+    convention_rows,
+    csv_table,
+    joint_rows,
+    latex_table,
+    markdown_table,
+    published_rows,
+    score_rows,
+)
+
+SCORES_FILE, PREDICTIONS_FILE, REPORT_FILE = "metrics.json", "predictions.npz", "report.md"
+STAMP = "stamp.json"  # in the folder of each notebook in a run's folder
+README_MARKS = (
+    "<!-- table: made by `python -m ipr_lib report --readme` -->",
+    "<!-- end of table -->",
+)
+
+
+# --- files of one scoring ---
+
+
+def write_scores(folder: Path, content: dict, predictions: dict, rows: list, text: str) -> None:
+    """Write all files of one scoring; `metrics.json` comes last, and so says that all are there.
+
+    Args:
+        folder: gets predictions.npz, table.md, table.csv, table.tex, report.md and metrics.json.
+        content: of metrics.json.
+        predictions: arrays by name.
+        rows: of the per-action table, see `tables.score_rows`.
+        text: of report.md.
+    """
+    with atomic_path(folder / PREDICTIONS_FILE) as temporary:
+        np.savez(temporary, **predictions)
+    for suffix, table in (("md", markdown_table), ("csv", csv_table), ("tex", latex_table)):
+        lines = table(ACTION_HEADER, rows).rstrip("\n")
+        write_text(folder / f"table.{suffix}", lines + "\n")
+    write_text(folder / REPORT_FILE, text)
+    write_json(folder / SCORES_FILE, content)
+
+
+def write_poses(folder: Path, pred_cam: np.ndarray, target_cam: np.ndarray) -> None:
+    """Write the three text files of public code for this method: a pose a line, mm, root-relative.
+
+    Args:
+        folder: gets pred_3d_kpt.txt, pred_3d_kpt_align.txt (rigidly aligned over all joints) and
+            gt_3d_kpt.txt.
+        pred_cam, target_cam: (N, J, 3) camera, mm.
+    """
+    pred = root_relative(np.asarray(pred_cam, float))
+    target = root_relative(np.asarray(target_cam, float))
+    files = {
+        "pred_3d_kpt.txt": pred,
+        "pred_3d_kpt_align.txt": align(pred, target),
+        "gt_3d_kpt.txt": target,
+    }
+    for name, poses in files.items():
+        with atomic_path(folder / name) as temporary:
+            np.savetxt(temporary, poses.reshape(len(poses), -1), fmt="%.3f", newline=" \n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text)
+
+
+# --- reports ---
+
+
+def run_report(content: dict) -> str:
+    """The report of a run, Markdown.
+
+    Args:
+        content: of a run's `metrics.json`.
+    """
+    scores, flip = content["scores"], content["scores_flip"]
+    error, flip_error = scores["mpjpe"]["frame_mean"], flip["mpjpe"]["frame_mean"]
+    baseline = content["mean_pose"]["mpjpe"]["frame_mean"]
+    minutes = [f"{name} {value:.1f}" for name, value in content["minutes"].items()]
+    oracle = "; ".join(content["oracle"])
+    facts = [
+        ["data", content["data"]],
+        ["split (train / test), test step", f"{content['split']}, {content['test_step']} frames"],
+        ["training items, samples seen", f"{content['train_items']}, {content['samples_seen']}"],
+        ["test items", scores["n"]],
+        ["oracle inputs", oracle],
+        ["network", f"{content['network']}, {content['parameters'] / 1e6:.2f} million parameters"],
+        ["seed", content["seed"]],
+        ["commit, device", f"{content['commit']}, {content['device']}"],
+        ["minutes", ", ".join(minutes)],
+        [
+            "error across / along the view",
+            f"{scores['mpjpe_xy']:.1f} / {scores['mpjpe_z']:.1f} mm",
+        ],
+    ]
+    conventions = convention_rows("single pass", scores) + convention_rows("flip test", flip)
+    title = content["run"]
+    if "checkpoint_file" in content:
+        title += f", {content['checkpoint_file']}"
+    parts = [
+        f"# {title}",
+        f"MPJPE **{error:.1f} mm**, {error / baseline:.2f} of the mean pose's {baseline:.1f} mm. "
+        f"17 joints, pelvis included. Oracle inputs: {oracle}.",
+        "A single pass over each picture, as everywhere here unless stated. With the flip test, "
+        f"which published tables of this method use: {flip_error:.1f} mm.",
+        markdown_table(["", ""], facts),
+        "## Per action",
+        markdown_table(ACTION_HEADER, action_rows(content)),
+        "## By convention",
+        markdown_table(CONVENTION_HEADER, conventions),
+        "## Per joint, single pass",
+        markdown_table(JOINT_HEADER, joint_rows(scores)),
+        "## Numbers of others",
+        "These rows were measured by others on real Human3.6M; on **other data** they show how such "
+        "a table is read, not what to compare with. Box, root depth and intrinsics were oracle "
+        "inputs there as well; the paper's PA row is of another split (S11 alone).",
+        markdown_table(ACTION_HEADER, published_rows()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def published_report(content: dict) -> str:
+    """The report of a published network, Markdown; on Human3.6M with the rows of its authors.
+
+    Args:
+        content: as `published.score_published` gives it.
+    """
+    n = next(iter(content["ours"].values()))["n"]
+    subjects = ",".join(str(subject) for subject in content["subjects"])
+    epoch = "" if content["epoch"] is None else f", epoch {content['epoch']}"
+    conventions = []
+    for key, scores in content["ours"].items():
+        conventions += convention_rows(PASSES[key], scores)
+    rows = release_rows(content)
+    if (content["data"], content["subjects"]) == ("human36m", [9, 11]):
+        rows += [row for row in published_rows() if content["release"] in row[0]]
+    parts = [
+        f"# {content['checkpoint']}: release of {content['release']}{epoch}",
+        f"{content['network']}. {content['data']}, S{subjects}, every {content['test_step']}th "
+        f"frame, {n} pictures. Oracle inputs: {'; '.join(content['oracle'])}.",
+        "## By the release's rules: rigid alignment over 18 joints, 17 scored",
+        markdown_table(ACTION_HEADER, rows),
+        "## By this library's: alignment over the 17 scored joints",
+        markdown_table(CONVENTION_HEADER, conventions),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def release_rows(content: dict) -> list[list[str]]:
+    """Rows of the per-action table of a published network, by its release's own rules."""
+    rows = []
+    for key, scores in content["released"].items():
+        rows += score_rows(PASSES[key], scores, ("mpjpe", "pa_mpjpe"))
+    return rows
+
+
+# --- minutes ---
+
+
+def run_minutes(run_dir: str | Path) -> dict[str, float]:
+    """What each step of a run took when it was made.
+
+    Args:
+        run_dir: folder of a finished run.
+    Returns:
+        minutes of "data", "training", "evaluation", "comparison" (the runs of notebook 08) and of
+        each notebook ("00", …), as far as they were made.
+    """
+    run_dir = Path(run_dir)
+    minutes = dict(read_json(run_dir / SCORES_FILE)["minutes"])
+    if (run_dir / TIMES).exists():
+        steps = read_json(run_dir / TIMES)
+        if "comparison" in steps:
+            minutes["comparison"] = steps["comparison"]
+    for path in sorted(run_dir.glob(f"[0-9][0-9]/{STAMP}")):
+        minutes[path.parent.name] = read_json(path)["minutes"]
+    return minutes
+
+
+def minutes_table(minutes: dict[str, float]) -> str:
+    """Table of `run_minutes`, notebooks by their numbers, and of their sum; Markdown."""
+    row = ["measured", *(f"{value:.1f}" for value in minutes.values())]
+    row.append(f"{sum(minutes.values()):.0f}")
+    return markdown_table(["minutes", *minutes, "all"], [row])
+
+
+# --- several runs, condensed into one file of results/reference/ ---
+
+COMMON = (  # what the runs must have in common
+    "profile",
+    "data",
+    "split",
+    "test_step",
+    "train_items",
+    "samples_seen",
+    "oracle",
+    "network",
+    "parameters",
+)
+
+
+def write_reference(run_dirs: list[Path], path: Path) -> dict:
+    """Condense runs that differ in their seed alone into one file of `results/reference/`.
+
+    Args:
+        run_dirs: folders of finished runs.
+        path: the JSON to write.
+    Returns:
+        its content: what all runs have in common; mpjpe, pa_mpjpe, pa_mpjpe_scale (single pass),
+        the same under flip_test and per_action, action_mean: each with mean, spread (largest minus
+        smallest) and the value of each seed; mean_pose; minutes of each run, see `run_minutes`.
+    Raises:
+        InputError: the runs differ in more than the seed.
+    """
+    runs = [read_json(Path(run_dir) / SCORES_FILE) for run_dir in run_dirs]
+    first = runs[0]
+    for run in runs[1:]:
+        different = _differences(run, first)
+        if different:
+            raise InputError(
+                f"{run['run']} and {first['run']} differ in {', '.join(different)}, not only in the seed; "
+                "name runs of one configuration"
+            )
+    content = {name: first[name] for name in COMMON}
+    content["test_items"] = first["scores"]["n"]
+    content["seeds"] = [run["seed"] for run in runs]
+    content["mean_pose"] = first["mean_pose"]["mpjpe"]["frame_mean"]
+    content["flip_test"] = {}
+    content["per_action"] = {}
+    for metric in METRICS:
+        scores = [run["scores"][metric] for run in runs]
+        flipped = [run["scores_flip"][metric]["frame_mean"] for run in runs]
+        content[metric] = _spread([score["frame_mean"] for score in scores])
+        content["flip_test"][metric] = _spread(flipped)
+        content["per_action"][metric] = {}
+        for action in scores[0]["per_action"]:
+            values = [score["per_action"][action] for score in scores]
+            content["per_action"][metric][action] = _spread(values)
+    content["action_mean"] = _spread([run["scores"]["mpjpe"]["action_mean"] for run in runs])
+    content["minutes"] = [run_minutes(run_dir) for run_dir in run_dirs]
+    content["commit"] = sorted({run["commit"] for run in runs})
+    content["device"] = sorted({run["device"] for run in runs})
+    write_json(path, content)
+    return content
+
+
+def _differences(run, other):
+    """Names of what two runs should have in common, and have not."""
+    different = [name for name in COMMON if run[name] != other[name]]
+    for name, value in run["config"].items():
+        if name not in ("seed", "workers") and value != other["config"][name]:
+            different.append(name)
+    return different
+
+
+def _spread(values):
+    return {
+        "mean": sum(values) / len(values),
+        "spread": max(values) - min(values),
+        "seeds": values,
+    }
+
+
+def reference_note(reference: dict) -> str:
+    """What the numbers of a reference file hold for, in one line."""
+    r = reference
+    return (
+        f"mm, frame mean ± half the spread over {len(r['seeds'])} seeds; built-in capture, actors S9 and S11 unseen in "
+        f"training, {r['test_items']} pictures; oracle inputs: {'; '.join(r['oracle'])}; {r['device'][0]}; commit "
+        f"{', '.join(r['commit'])}."
+    )
+
+
+def readme_table(reference: dict) -> str:
+    """The README's table and what belongs to it, for the content of a reference file."""
+    r = reference
+    cells = {"profile": f"`{r['profile']}`", "network": r["network"]}
+    cells["mean pose"] = f"{r['mean_pose']:.0f}"
+    for metric, name in METRICS.items():
+        cells[name] = _with_spread(r[metric])
+        if metric == "mpjpe":
+            cells[f"{name}, flip test"] = _with_spread(r["flip_test"][metric])
+    # The run with the most steps did all that `make reproduce` does; of several, the longest.
+    whole = max(r["minutes"], key=lambda minutes: (len(minutes), sum(minutes.values())))
+    cells["minutes"] = f"{sum(whole.values()):.0f}"
+    table = markdown_table(list(cells), [list(cells.values())])
+    return "\n\n".join([table, reference_note(r), minutes_table(whole)])
+
+
+def _with_spread(value):
+    return f"{value['mean']:.1f} ± {value['spread'] / 2:.1f}"
+
+
+def update_readme(readme: Path, reference: Path) -> None:
+    """Write the table of a reference file between the marks of the README.
+
+    Raises:
+        InputError: the marks are missing.
+    """
+    readme = Path(readme)
+    start, end = README_MARKS
+    head, _, rest = readme.read_text().partition(start)
+    _, found, tail = rest.partition(end)
+    if not found:
+        raise InputError(f"{readme} lacks the marks {start} and, after it, {end}; put them back")
+    table = readme_table(read_json(reference))
+    write_text(readme, f"{head}{start}\n{table}\n{end}{tail}")
