@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the store th
 
 from ipr_lib.data import h36m_layout as layout
 from ipr_lib.data.datasets import MEAN, STD, BatchKeys, CropDataset, normalise
-from ipr_lib.data.h36m_layout import read_sequence, write_meta
+from ipr_lib.data.h36m_layout import read_camera_view, write_meta
 from ipr_lib.data.store import build_store, label_columns, open_store
 from ipr_lib.geometry.transforms import Augmentation, compose_affine, invert_affine, warp
 from ipr_lib.studio import write_capture
@@ -70,7 +70,7 @@ def compare_items(root, store, n_batches):
             int(store.columns[name][i]) for name in ("subject", "action", "subaction", "camera_id")
         )
         folder = layout.folder_name(*numbers)
-        paths[i] = Path(root, folder, layout.picture_name(folder, int(store.columns["frame"][i])))
+        paths[i] = Path(root, folder, layout.image_name(folder, int(store.columns["frame"][i])))
     times, differences = [], []
     white = np.full((store.recipe["stored_px"],) * 2, 255, np.uint8)
     for key in [keys[0], *keys]:  # the first is for warming up
@@ -114,7 +114,7 @@ def loop_labels(sequence, frames):
         side = 2000.0 * camera.f.mean() / cam[0, 2]
         items.append(
             {
-                "picture": str(sequence.picture_path(frame)),
+                "picture": str(sequence.image_path(frame)),
                 "joints_cam": cam.astype(np.float32),
                 "joints_img": img.astype(np.float32),
                 "visible": np.ones(18, bool),
@@ -127,7 +127,7 @@ def loop_labels(sequence, frames):
 
 def compare_labels(root, folder, n_frames, repeats):
     """µs a frame: reading the labels' file, labels vectorised, labels in a loop (medians)."""
-    few = read_sequence(folder)
+    few = read_camera_view(folder)
     poses = few.joints_world[np.arange(n_frames) % len(few.joints_world)]
     poses = poses + np.random.default_rng(0).normal(
         0, 1, poses.shape
@@ -138,7 +138,7 @@ def compare_labels(root, folder, n_frames, repeats):
     times, frames = [], np.arange(n_frames)
     for _ in range(repeats):
         start = time.process_time()
-        sequence = read_sequence(target)
+        sequence = read_camera_view(target)
         read = time.process_time()
         columns = label_columns(sequence, frames, 384)
         vectorised = time.process_time()

@@ -39,7 +39,7 @@ def write_sequence(root, subject=1, action=2, subaction=1, camera_id=1, n=7, ste
     for frame in range(0, n, step):
         small = rng.integers(0, 255, (9, 9, 3), np.uint8)
         picture = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
-        cv2.imwrite(str(folder / layout.picture_name(folder.name, frame)), picture)
+        cv2.imwrite(str(folder / layout.image_name(folder.name, frame)), picture)
     layout.write_meta(folder / layout.META_NAME, camera, make_pose(rng, n))
     return folder
 

@@ -24,7 +24,7 @@ seconds, busy = time.perf_counter() - start, time.process_time() - busy
 opened = memory()
 items = np.random.default_rng(0).integers(len(store), size=32)
 labels = {name: column[items].tolist() for name, column in store.columns.items() if name in ("frame", "joints_img")}
-pixels = sum(int(store.picture(item).sum()) for item in items)
+pixels = sum(int(store.image(item).sum()) for item in items)
 print(json.dumps({"items": len(store), "seconds": seconds, "busy": busy, "before": before["VmRSS"],
                   "opened": opened["VmRSS"], "highest": opened["VmHWM"], "chosen": items.tolist(),
                   "labels": labels, "pixels": pixels}))

@@ -17,7 +17,7 @@ from ipr_lib.data.h36m_layout import (
     folder_name,
     frames_in_use,
     list_folders,
-    read_sequence,
+    read_camera_view,
 )
 from ipr_lib.files import InputError
 from ipr_lib.studio import MANIFEST, contact_sheet, perform, studio_cameras, write_capture
@@ -32,7 +32,7 @@ def contents(root):
     found = {}
     for path in sorted(Path(root).rglob("*")):
         if path.name == META_NAME:
-            found[str(path.relative_to(root))] = read_sequence(path.parent).joints_world.tobytes()
+            found[str(path.relative_to(root))] = read_camera_view(path.parent).joints_world.tobytes()
         elif path.is_file():
             found[str(path.relative_to(root))] = path.read_bytes()
     return found
@@ -49,7 +49,7 @@ def test_the_one_reader_reads_it(capture):
         folder_name(subject, 2, 1, camera) for subject in (1, 9) for camera in (1, 3)
     ]
     for folder in folders:
-        sequence = read_sequence(folder)
+        sequence = read_camera_view(folder)
         step = 3 if sequence.subject == 1 else 6
         frames = frames_in_use(sequence, step)
         assert frames.tolist() == list(range(0, 7, step))
@@ -59,14 +59,14 @@ def test_the_one_reader_reads_it(capture):
         camera = studio_cameras(80)[sequence.camera_id]
         for name in ("R", "T", "f", "c", "width", "height"):
             np.testing.assert_array_equal(getattr(sequence.camera, name), getattr(camera, name))
-        image = cv2.imread(str(sequence.picture_path(0)))
+        image = cv2.imread(str(sequence.image_path(0)))
         assert image.shape == (camera.height, 80, 3)
 
 
 def test_the_person_stands_where_the_labels_say(capture):
     """Two takes' pictures of one camera differ about the joints of either and nowhere far from both."""
-    one, other = (read_sequence(capture / folder_name(subject, 2, 1, 1)) for subject in (1, 9))
-    pictures = [cv2.imread(str(sequence.picture_path(0))).astype(int) for sequence in (one, other)]
+    one, other = (read_camera_view(capture / folder_name(subject, 2, 1, 1)) for subject in (1, 9))
+    pictures = [cv2.imread(str(sequence.image_path(0))).astype(int) for sequence in (one, other)]
     # Each picture's own brightness differs: compare what is left after the median change.
     change = np.abs(pictures[0] - pictures[1] - np.median(pictures[0] - pictures[1], axis=(0, 1))).max(axis=2)
     camera = one.camera
@@ -145,11 +145,11 @@ def test_a_killed_run_is_carried_on(tmp_path):
     present = list_folders(target)
     assert 0 < len(present) < 6
     for folder in present:
-        frames_in_use(read_sequence(folder), 3)
+        frames_in_use(read_camera_view(folder), 3)
     write_capture(target, **recipe)
     assert len(list_folders(target)) == 6 and not list(target.glob(".partial-*"))
     for folder in list_folders(target):
-        frames_in_use(read_sequence(folder), 3)
+        frames_in_use(read_camera_view(folder), 3)
 
 
 def test_another_recipe_is_refused(capture):

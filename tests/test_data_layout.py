@@ -23,7 +23,7 @@ def rewrite_meta(folder, **changes):
 
 def test_names_by_hand():
     assert layout.folder_name(1, 2, 1, 4) == "s_01_act_02_subact_01_ca_04"
-    assert layout.picture_name("s_01_act_02_subact_01_ca_04", 0) == "s_01_act_02_subact_01_ca_04_000001.jpg"
+    assert layout.image_name("s_01_act_02_subact_01_ca_04", 0) == "s_01_act_02_subact_01_ca_04_000001.jpg"
     assert layout.parse_folder_name("s_11_act_16_subact_02_ca_03") == (11, 16, 2, 3)
     assert layout.parse_folder_name("s_11_act_16_subact_02_ca_03_old") is None
 
@@ -40,7 +40,7 @@ def test_actions_have_human36ms_numbers():
 
 def test_meta_is_matlab_5_and_round_trips(folder):
     assert (folder / layout.META_NAME).read_bytes()[:19] == b"MATLAB 5.0 MAT-file"
-    sequence = layout.read_sequence(folder)
+    sequence = layout.read_camera_view(folder)
     path = folder / "again.mat"
     layout.write_meta(path, sequence.camera, sequence.joints_world)
     first, second = scipy.io.loadmat(folder / layout.META_NAME), scipy.io.loadmat(path)
@@ -51,13 +51,13 @@ def test_meta_is_matlab_5_and_round_trips(folder):
 
 
 def test_frames_in_use(folder):
-    sequence = layout.read_sequence(folder)
+    sequence = layout.read_camera_view(folder)
     assert layout.frames_in_use(sequence, 3).tolist() == [0, 3, 6]
     assert layout.frames_in_use(sequence, 6).tolist() == [0, 6]
 
 
 def test_missing_picture_names_it(folder):
-    sequence = layout.read_sequence(folder)
+    sequence = layout.read_camera_view(folder)
     with pytest.raises(InputError, match=r"_000002\.jpg is missing \(4 of the 7"):
         layout.frames_in_use(sequence, 1)
 
@@ -66,7 +66,7 @@ def test_more_pictures_than_poses(folder):
     meta = scipy.io.loadmat(folder / layout.META_NAME)
     rewrite_meta(folder, **{name: meta[name][:6] for name in ("pose3d_world", "img_height", "img_width")})
     with pytest.raises(InputError, match=r"_000007\.jpg: picture without a pose \(h36m_meta.mat holds 6"):
-        layout.frames_in_use(layout.read_sequence(folder), 3)
+        layout.frames_in_use(layout.read_camera_view(folder), 3)
 
 
 def test_non_finite_pose(folder):
@@ -74,7 +74,7 @@ def test_non_finite_pose(folder):
     pose[4, 2, 1] = np.nan
     rewrite_meta(folder, pose3d_world=pose)
     with pytest.raises(InputError, match=r"h36m_meta.mat: pose3d_world is not finite at index \(4, 2, 1\)"):
-        layout.read_sequence(folder)
+        layout.read_camera_view(folder)
 
 
 def test_joint_behind_the_camera(folder):
@@ -82,7 +82,7 @@ def test_joint_behind_the_camera(folder):
     pose[3, 5] = [9000, 2000, 900]  # the camera stands at x = 4000 and looks towards the origin
     rewrite_meta(folder, pose3d_world=pose)
     with pytest.raises(InputError, match="joint 5 of pose 3 lies behind the camera"):
-        layout.read_sequence(folder)
+        layout.read_camera_view(folder)
 
 
 @pytest.mark.parametrize("changes, message", [
@@ -95,7 +95,7 @@ def test_joint_behind_the_camera(folder):
 def test_wrong_fields(folder, changes, message):
     rewrite_meta(folder, **changes)
     with pytest.raises(InputError, match=message):
-        layout.read_sequence(folder)
+        layout.read_camera_view(folder)
 
 
 @pytest.mark.parametrize("keep", [0, 50, 128, 300, -20])
@@ -103,15 +103,15 @@ def test_truncated_meta(folder, keep):
     path = folder / layout.META_NAME
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(InputError, match="h36m_meta.mat"):
-        layout.read_sequence(folder)
+        layout.read_camera_view(folder)
 
 
 def test_missing_meta_and_irregular_names(folder):
     (folder / layout.META_NAME).unlink()
     with pytest.raises(InputError, match="is missing"):
-        layout.read_sequence(folder)
+        layout.read_camera_view(folder)
     with pytest.raises(InputError, match="folder name like"):
-        layout.read_sequence(folder.parent)
+        layout.read_camera_view(folder.parent)
 
 
 def test_missing_sets(tmp_path, folder):
@@ -123,7 +123,7 @@ def test_missing_sets(tmp_path, folder):
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "another size"])
 def test_unreadable_pictures_stop_the_store_and_leave_nothing(tmp_path, folder, damage):
-    path = folder / layout.picture_name(folder.name, 3)
+    path = folder / layout.image_name(folder.name, 3)
     data = path.read_bytes()
     if damage == "another size":
         other = write_sequence(tmp_path / "other", width=198)

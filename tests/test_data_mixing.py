@@ -132,8 +132,8 @@ def test_joints_meet_by_name(store, mpii, tmp_path):
                 if visible[row, index]:
                     assert joints[row, index].tolist() == [20 + 2 * j, 60 - 3 * j]
     assert mix.columns["has_depth"][items].tolist() == [False, True, False, False, True]
-    np.testing.assert_array_equal(mix.picture(7), mpii.picture(1))
-    np.testing.assert_array_equal(mix.picture(5), store.picture(5))
+    np.testing.assert_array_equal(mix.image(7), mpii.image(1))
+    np.testing.assert_array_equal(mix.image(5), store.image(5))
     np.testing.assert_allclose(mix.cameras(items).R[1, 0], store.cameras(np.array([0])).R[0, 0])
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from ipr_lib.data import h36m_layout as layout
-from ipr_lib.data.h36m_layout import read_sequence
-from ipr_lib.data.images import encode_crop, read_picture, shrinkage
+from ipr_lib.data.h36m_layout import read_camera_view
+from ipr_lib.data.images import encode_crop, read_image, shrinkage
 from ipr_lib.data.store import (
     MARGIN,
     build_store,
@@ -42,14 +42,14 @@ def contents(folder):
 
 def read_all(store):
     for item in range(len(store)):
-        store.picture(item)
+        store.image(item)
 
 
 def test_columns_hold_what_the_layout_says(prepared, store):
     columns = store.columns
     assert len(store) == 6
     assert columns["action"].tolist() == [2, 2, 2, 3, 3, 3] and columns["frame"].tolist() == [0, 3, 6] * 2
-    sequence = read_sequence(prepared / layout.folder_name(1, 3, 1, 1))
+    sequence = read_camera_view(prepared / layout.folder_name(1, 3, 1, 1))
     cam = sequence.camera.world_to_camera(sequence.joints_world[[0, 3, 6]])
     np.testing.assert_allclose(columns["joints_cam"][3:, :17], cam, rtol=1e-6)
     np.testing.assert_allclose(columns["joints_img"][3:, :17], sequence.camera.camera_to_image(cam), rtol=1e-5)
@@ -64,13 +64,13 @@ def test_cameras_of_items_project_their_own_joints(store):
 
 def test_crops_are_the_picture_under_the_stored_affine(prepared, store):
     folder = layout.folder_name(1, 2, 1, 1)
-    picture = cv2.imread(str(prepared / folder / layout.picture_name(folder, 3)), cv2.IMREAD_COLOR_RGB)
+    picture = cv2.imread(str(prepared / folder / layout.image_name(folder, 3)), cv2.IMREAD_COLOR_RGB)
     wide = store.columns["box"][1] * [1, 1, MARGIN]
     side = round(64 * MARGIN)
     affine = crop_affine(wide, side)
     np.testing.assert_allclose(store.columns["affine"][1], affine)
-    difference = store.picture(1).astype(int) - warp_shrinking(picture, affine, side)
-    assert store.picture(1).shape == (side, side, 3)
+    difference = store.image(1).astype(int) - warp_shrinking(picture, affine, side)
+    assert store.image(1).shape == (side, side, 3)
     assert np.abs(difference).mean() < 2 and abs(difference.mean()) < 0.5
 
 
@@ -78,13 +78,13 @@ def test_reduced_decoding_moves_nothing(tmp_path):
     """A frame that is decoded at a quarter of its size must give the crop of the whole one, not one shifted by a pixel."""
     folder = write_sequence(tmp_path / "large", n=1, step=1, width=1001, height=1002)
     store = build_store(tmp_path / "large", tmp_path / "crops", subjects=(1,), step=1, crop_px=32)
-    path = folder / layout.picture_name(folder.name, 0)
+    path = folder / layout.image_name(folder.name, 0)
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
     shift = np.array([[0, 0], [0.5, 0], [0, 0.5], [-0.5, 0], [0, -0.5]])  # of a stored pixel
     errors = []
     for dx, dy in shift:
         affine = store.columns["affine"][0] + [[0, 0, dx], [0, 0, dy]]
-        errors.append(np.abs(warp_shrinking(picture, affine, len(store.picture(0))).astype(int) - store.picture(0)).mean())
+        errors.append(np.abs(warp_shrinking(picture, affine, len(store.image(0))).astype(int) - store.image(0)).mean())
     assert np.argmin(errors) == 0 and errors[0] < 2
 
 
@@ -98,8 +98,8 @@ def test_crops_are_the_same_from_a_video_and_from_prepared_pictures(tmp_path, si
     path = tmp_path / "frame.jpg"
     cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
     affine = crop_affine([503.0, 480.5, side], 192)
-    whole = read_picture(path, 1000, 1002)[0]
-    reduced, to_picture = read_picture(path, 1000, 1002, shrinkage(affine))
+    whole = read_image(path, 1000, 1002)[0]
+    reduced, to_picture = read_image(path, 1000, 1002, shrinkage(affine))
     assert len(reduced) < len(whole)
     expected = warp_shrinking(whole, affine, 192)
     cut = warp_shrinking(reduced, compose_affine(affine, to_picture), 192)
@@ -136,7 +136,7 @@ def test_a_store_travels_to_another_process_by_its_path(store):
     data = pickle.dumps(store)
     assert len(data) < 1000
     again = pickle.loads(data)
-    assert again.recipe == store.recipe and (again.picture(2) == store.picture(2)).all()
+    assert again.recipe == store.recipe and (again.image(2) == store.image(2)).all()
 
 
 def test_a_store_opens_without_the_library(store):
@@ -147,9 +147,9 @@ def test_a_store_opens_without_the_library(store):
     jpegs = np.load(store.path / "jpegs.npy", mmap_mode="r")
     assert start.shape == (6,) and start[0] == 0 and jpegs.dtype == np.uint8
     third = cv2.imdecode(np.array(jpegs[start[2]:start[3]]), cv2.IMREAD_COLOR_RGB)
-    np.testing.assert_array_equal(third, store.picture(2))
+    np.testing.assert_array_equal(third, store.image(2))
     last = cv2.imdecode(np.array(jpegs[start[5]:]), cv2.IMREAD_COLOR_RGB)
-    np.testing.assert_array_equal(last, store.picture(5))
+    np.testing.assert_array_equal(last, store.image(5))
     assert np.load(store.path / "joints_cam.npy").shape == (6, 18, 3)
     assert json.loads((store.path / "store.json").read_text())["recipe"]["crop_px"] == 64
 
@@ -159,8 +159,8 @@ def test_some_items_as_a_store_of_their_own(store):
     assert len(some) == 2 and some.columns["frame"].tolist() == [3, 3] and some.columns["action"].tolist() == [3, 2]
     again = pickle.loads(pickle.dumps(some))
     for one in (some, again):
-        np.testing.assert_array_equal(one.picture(0), store.picture(4))
-        np.testing.assert_array_equal(one.picture(1), store.picture(1))
+        np.testing.assert_array_equal(one.image(0), store.image(4))
+        np.testing.assert_array_equal(one.image(1), store.image(1))
     assert len(again) == 2 and set(again.labels) == set(store.columns) - {"start", "size", "crc"}
     assert some.checksum != store.checksum
 
@@ -205,9 +205,9 @@ def flip(path, at):
 def test_damage_is_found(store):
     flip(store.path / "jpegs.npy", 128 + int(store.columns["start"][4]) + 200)
     damaged = open_store(store.path)
-    damaged.picture(3)
+    damaged.image(3)
     with pytest.raises(InputError, match="s1: crop 4 is damaged; delete the store and build it again"):
-        damaged.picture(4)
+        damaged.image(4)
     flip(store.path / "box.npy", 140)
     with pytest.raises(InputError, match="box.npy is damaged"):
         open_store(store.path)
@@ -246,7 +246,7 @@ def test_missing_store(tmp_path):
 def content(store):
     """All labels and crops of a store, copied: the files may change afterwards."""
     columns = {name: np.array(column) for name, column in store.columns.items()}
-    return columns | {"pictures": np.stack([store.picture(i) for i in range(len(store))]), "recipe": store.recipe}
+    return columns | {"pictures": np.stack([store.image(i) for i in range(len(store))]), "recipe": store.recipe}
 
 
 def same(one, other):
@@ -267,7 +267,7 @@ def test_random_damage_is_found_or_changes_nothing(store, name, n):
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads its memory in /proc")
 def test_a_store_of_full_size_opens_quickly_and_in_little_memory(store, tmp_path):
     n = 312_188
-    tiny = [cv2.imencode(".jpg", store.picture(i)[:8, :8], [cv2.IMWRITE_JPEG_OPTIMIZE, 1])[1].tobytes() for i in range(6)]
+    tiny = [cv2.imencode(".jpg", store.image(i)[:8, :8], [cv2.IMWRITE_JPEG_OPTIMIZE, 1])[1].tobytes() for i in range(6)]
     labels = store.labels
     write_store(tmp_path / "tiny", labels, tiny, store.recipe)
     path = tmp_path / "large"

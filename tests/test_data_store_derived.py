@@ -42,7 +42,7 @@ def test_the_cameras_of_a_sequence_share_its_number():
 def test_every_nth_frame(store):
     thin = every_nth_frame(store, 6)
     assert thin.columns["frame"].tolist() == [0, 6, 0, 6] and thin.recipe == store.recipe | {"step": 6}
-    np.testing.assert_array_equal(thin.picture(3), store.picture(5))
+    np.testing.assert_array_equal(thin.image(3), store.image(5))
     assert pickle.loads(pickle.dumps(thin)).recipe["step"] == 6
     assert every_nth_frame(store, 3) is store
 
@@ -76,7 +76,7 @@ def test_some_items_give_the_batches_of_the_whole_store(store):
 
 def test_shrunken_crops_show_the_same_at_half_the_size(store):
     half = shrunken_store(store, 32)
-    assert half.recipe["crop_px"] == 32 and half.recipe["stored_px"] == 43 and half.picture(0).shape == (43, 43, 3)
+    assert half.recipe["crop_px"] == 32 and half.recipe["stored_px"] == 43 and half.image(0).shape == (43, 43, 3)
     full = CropDataset(store, 64, 2000.0)[0, 0, np.arange(6)]
     small = CropDataset(half, 32, 2000.0)[0, 0, np.arange(6)]
     # Joints: px of the small crop lie over (p + 0.5) / 2 - 0.5 of the large one's.
@@ -189,13 +189,13 @@ def test_joined_stores_hold_the_items_of_all(parts, tmp_path):
     before = []
     for store in map(open_store, parts):
         labels = {name: np.array(column) for name, column in store.labels.items()}
-        before.append((labels, [store.picture(item) for item in range(len(store))]))
+        before.append((labels, [store.image(item) for item in range(len(store))]))
     join_stores(tmp_path / "both", parts, RECIPE)
     both = open_store(tmp_path / "both")
     assert both.columns["subject"].tolist() == [9] * 3 + [1] * 2 + [5] and both.recipe == RECIPE
     crops = [crop for _, some in before for crop in some]
     for item in range(6):
-        np.testing.assert_array_equal(both.picture(item), crops[item])
+        np.testing.assert_array_equal(both.image(item), crops[item])
     for name in ("joints_cam", "affine", "R", "frame"):
         np.testing.assert_array_equal(both.columns[name], np.concatenate([labels[name] for labels, _ in before]))
     assert list((tmp_path / "parts").iterdir()) == [], "parts are removed on the way"

@@ -266,7 +266,7 @@ def test_from_pictures_to_camera(tmp_path, release, extra):
     mirrored = torch.cat([pixels for i, pixels in enumerate(model.seen) if i % 2 == 1])
     torch.testing.assert_close(seen.flip(3), mirrored)
     for folder, frames in zip(folders, ((0, 3, 6), (0, 3))):
-        sequence = layout.read_sequence(folder)
+        sequence = layout.read_camera_view(folder)
         f, c = sequence.camera.f, sequence.camera.c
         for frame in frames:
             world = sequence.joints_world[frame]
@@ -288,7 +288,7 @@ def test_from_pictures_to_camera(tmp_path, release, extra):
                     expected = [(u - c[0]) / f[0] * depth, (v - c[1]) / f[1] * depth, depth]
                     np.testing.assert_allclose(rows["pred_cam"][look][row, j], expected, rtol=1e-6)
             # The crop is the picture itself, warped once, bilinear.
-            picture = cv2.imread(str(sequence.picture_path(frame)))
+            picture = cv2.imread(str(sequence.image_path(frame)))
             to_crop = cv2.getAffineTransform(
                 np.float32([[left, top], [left + width, top], [left, top + height]]), np.float32([[0, 0], [256, 0], [0, 256]])
             )

@@ -58,15 +58,15 @@ def test_an_interrupted_run_goes_on(store, test_store, tmp_path, monkeypatch, tr
     monkeypatch.setattr(training_loop, "SECONDS_BETWEEN_CHECKPOINTS", 0)
     pulled = shutil.copytree(store.path, tmp_path / "copy")
     half = shrunken_store(open_store(pulled), 32)
-    picture, left = type(half).picture, [9]
+    image, left = type(half).image, [9]
 
     def unplugged(self, item):
         left[0] -= 1
         if left[0] == 0:
             raise KeyboardInterrupt
-        return picture(self, item)
+        return image(self, item)
 
-    monkeypatch.setattr(type(half), "picture", unplugged)
+    monkeypatch.setattr(type(half), "image", unplugged)
     with pytest.raises(KeyboardInterrupt):
         run(case, (open_store(pulled), test_store), tmp_path / "stopped", epochs=2)
     monkeypatch.undo()

@@ -86,7 +86,7 @@ def test_poses(tasks, compress):
 
 def test_labels_of_the_prepared_layout(tmp_path):
     folder = write_sequence(tmp_path / "set")
-    expected = layout.read_sequence(folder)
+    expected = layout.read_camera_view(folder)
 
     def same(result):
         one, other = vars(result.camera), vars(expected.camera)
@@ -95,7 +95,7 @@ def test_labels_of_the_prepared_layout(tmp_path):
         )
 
     path = folder / layout.META_NAME
-    outcomes = judge(corruptions(path.read_bytes(), 300, seed=3), path, lambda: layout.read_sequence(folder), same)
+    outcomes = judge(corruptions(path.read_bytes(), 300, seed=3), path, lambda: layout.read_camera_view(folder), same)
     assert outcomes["refused"] > 200
 
 

@@ -93,11 +93,11 @@ def test_leading_axes_give_each_pose_its_own_lens():
 def test_the_lens_survives_layout_and_store(tmp_path):
     folder = write_sequence(tmp_path / "set", subject=1)
     pinhole = write_sequence(tmp_path / "set", subject=5)
-    sequence = layout.read_sequence(folder)
+    sequence = layout.read_camera_view(folder)
     assert sequence.camera.k is None and "k" not in scipy.io.loadmat(folder / layout.META_NAME)
     camera = dataclasses.replace(sequence.camera, k=K, p=P)
     layout.write_meta(folder / layout.META_NAME, camera, sequence.joints_world)
-    back = layout.read_sequence(folder).camera
+    back = layout.read_camera_view(folder).camera
     assert (back.k == K).all() and (back.p == P).all()
 
     store = build_store(tmp_path / "set", tmp_path / "crops", subjects=(1, 5), step=3, crop_px=64)
@@ -108,7 +108,7 @@ def test_the_lens_survives_layout_and_store(tmp_path):
     np.testing.assert_allclose(store.columns["joints_img"][0], bent, atol=1e-3)
     assert np.abs(bent - sequence.camera.camera_to_image(cam[0])).max() > 0.01
     without = build_store(tmp_path / "set", tmp_path / "pinhole", subjects=(5,), step=3, crop_px=64)
-    assert "k" not in without.columns and layout.read_sequence(pinhole).camera.k is None
+    assert "k" not in without.columns and layout.read_camera_view(pinhole).camera.k is None
     np.testing.assert_array_equal(without.columns["joints_img"], store.columns["joints_img"][3:])
 
 
@@ -118,7 +118,7 @@ def test_half_a_lens_is_an_error(tmp_path):
     content = {name: value for name, value in scipy.io.loadmat(path).items() if name[0] != "_"}
     scipy.io.savemat(path, content | {"k": K[None]})
     with pytest.raises(InputError, match="lacks p"):
-        layout.read_sequence(folder)
+        layout.read_camera_view(folder)
     scipy.io.savemat(path, content | {"k": K[None] * np.nan, "p": P[None]})
     with pytest.raises(InputError, match="k is not finite"):
-        layout.read_sequence(folder)
+        layout.read_camera_view(folder)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from ipr_lib.data.h36m_layout import folder_name, frames_in_use, list_folders, read_sequence
+from ipr_lib.data.h36m_layout import folder_name, frames_in_use, list_folders, read_camera_view
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import HUMAN36M, Skeleton, bone_lengths
 from ipr_lib.prepare.check import check_set
@@ -341,7 +341,7 @@ def test_capture_writes_the_prepared_layout(motion, tmp_path):
     assert [folder.name for folder in folders] == [
         folder_name(*numbers, 1, camera) for numbers in ((1, 2), (1, 4), (9, 5)) for camera in (1, 3)
     ]
-    sequence = read_sequence(folders[0])
+    sequence = read_camera_view(folders[0])
     assert len(sequence.joints_world) == 34 and frames_in_use(sequence, 20).tolist() == [0, 20]
     manifest = json.loads((target / MANIFEST).read_text())
     assert [take["file"] for take in manifest["motion"]] == ["a_stand.BVH", "b_walk.bvh", "c_far.bvh"]

@@ -535,7 +535,7 @@ def test_few_pictures_are_those_of_the_whole_capture(tmp_path, monkeypatch):
     assert where == [(subject, 5, 1, camera, frame) for subject in (9, 11) for camera in (1, 3) for frame in (0, 64)]
     item = course.thread_item(store)
     assert [int(store.columns[name][item]) for name in ("subject", "camera_id", "frame")] == [11, 3, 64]
-    assert len(store.picture(item)) >= cfg.crop_px
+    assert len(store.image(item)) >= cfg.crop_px
     whole = pipeline.capture(dataclasses.replace(cfg, capture_subjects=(11,), capture_cameras=(3,)), tmp_path / "whole")
     pictures = [layout.item_path(folder, store.columns, item).read_bytes() for folder in (pipeline.dataset_dir(few), whole)]
     assert pictures[0] == pictures[1], "a shorter take with more cameras is drawn otherwise"

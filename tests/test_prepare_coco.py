@@ -67,9 +67,9 @@ def test_people_by_hand(tmp_path, capsys):
     people, skipped, problems = coco.read_coco(*write_coco(tmp_path))
     assert problems == [] and skipped == {"crowd": 1, "no keypoints": 1}
     assert people.skeleton == COCO and people.person_id.tolist() == [500, 501, 504]
-    assert people.picture_id.tolist() == [7, 12, 30]  # nobody is in 31
-    assert people.picture_name[0] == "train2017/000000000007.jpg" and people.picture_size[1].tolist() == [64, 101]
-    assert people.picture.tolist() == [1, 0, 2]
+    assert people.image_id.tolist() == [7, 12, 30]  # nobody is in 31
+    assert people.image_name[0] == "train2017/000000000007.jpg" and people.image_size[1].tolist() == [64, 101]
+    assert people.image.tolist() == [1, 0, 2]
     assert people.joints_img[0, COCO.index("L_Eye")].tolist() == [31, 22]
     assert people.joints_img[0, COCO.index("R_Ankle")].tolist() == [46, 52]
     assert people.visibility[0].tolist() == [2, 1] * 8 + [2]
@@ -223,10 +223,10 @@ def test_damaged_json_gives_an_error_or_checked_people(tmp_path):
             assert "\n" not in str(error)
             continue
         assert "truncated" not in what
-        size = people.picture_size[people.picture][:, None]
+        size = people.image_size[people.image][:, None]
         assert np.isfinite(people.joints_img).all() and (np.abs(people.joints_img) <= 2 * size).all()
         assert (people.bbox[:, 2:] > 0).all() and len(set(people.person_id.tolist())) == len(people)
-        assert set(people.picture_name) <= {f"train2017/{i:012d}.jpg" for i in SIZES}
+        assert set(people.image_name) <= {f"train2017/{i:012d}.jpg" for i in SIZES}
     assert refused >= 80
 
 
@@ -242,5 +242,5 @@ def test_damaged_jpegs_end_in_whole_crops_or_a_line(tmp_path):
         store, problems = build_people_store(people, tmp_path, tmp_path / "c", crop_px=32)
         assert len(store) + len(problems) == 3 and all(str(jpeg) in line for line in problems)
         built += len(store) == 3
-        assert store.picture(0).shape == (43, 43, 3) and store.columns["person"][0] == 501
+        assert store.image(0).shape == (43, 43, 3) and store.columns["person"][0] == 501
     assert 20 < built < 180

@@ -61,7 +61,7 @@ def test_pictures_and_labels_are_those_of_the_raw_files(download, tmp_path):
     for subaction, frames in ((1, [0, 5, 10, 15, 20]), (2, [0, 5])):
         for camera_id in (1, 2, 3, 4):
             folder = tmp_path / "set" / layout.folder_name(1, 12, subaction, camera_id)
-            sequence = layout.read_sequence(folder)
+            sequence = layout.read_camera_view(folder)
             truth = poses[1, 12, subaction][:, raw.JOINTS]
             np.testing.assert_allclose(sequence.joints_world, truth, atol=1e-3)  # float32
             cam, _ = raw.project(w0, 1, camera_id, truth)
@@ -69,10 +69,10 @@ def test_pictures_and_labels_are_those_of_the_raw_files(download, tmp_path):
             assert sequence.camera.f.tolist() == [69 + camera_id, 71] and sequence.camera.k is None
             assert (sequence.camera.width, sequence.camera.height) == (raw.WIDTH, raw.HEIGHT)
             assert sorted(path.name for path in folder.glob("*.jpg")) == [
-                layout.picture_name(folder.name, frame) for frame in frames
+                layout.image_name(folder.name, frame) for frame in frames
             ]
             for frame in frames:
-                picture = cv2.imread(str(sequence.picture_path(frame)))
+                picture = cv2.imread(str(sequence.image_path(frame)))
                 assert picture.shape == (raw.HEIGHT, raw.WIDTH, 3)
                 assert abs(picture.mean() - raw.shade(frame)) < 3  # neighbours differ by 7
     assert contents(tmp_path / "set")  # and nothing else lies about:
@@ -82,8 +82,8 @@ def test_pictures_and_labels_are_those_of_the_raw_files(download, tmp_path):
 def test_test_subjects_have_a_step_of_their_own(download, tmp_path):
     prepare(download[0], tmp_path / "set", **PHONING, step=2)
     folder = tmp_path / "set" / layout.folder_name(11, 6, 1, 2)
-    assert names(folder) == [layout.META_NAME] + [layout.picture_name(folder.name, frame) for frame in (0, 64)]
-    assert len(layout.read_sequence(folder).joints_world) == 66
+    assert names(folder) == [layout.META_NAME] + [layout.image_name(folder.name, frame) for frame in (0, 64)]
+    assert len(layout.read_camera_view(folder).joints_world) == 66
 
 
 def test_the_damaged_video_is_left_out_by_name(tmp_path):
@@ -124,7 +124,7 @@ def test_a_second_run_does_only_what_is_missing(tree, tmp_path):
     prepare(tree, target, **PHOTO)
     before = {path: path.stat().st_mtime_ns for path in target.rglob("*.jpg")}
     lost = target / layout.folder_name(1, 12, 1, 3)
-    (lost / layout.picture_name(lost.name, 10)).unlink()
+    (lost / layout.image_name(lost.name, 10)).unlink()
     whole = layout.folder_name(1, 12, 2, 1)
     (target / whole / layout.META_NAME).write_bytes(b"")
     assert "6 of 8" in prepare(tree, target, **PHOTO)[0]
@@ -138,7 +138,7 @@ def test_another_step_keeps_the_pictures_that_are_there(download, tmp_path):
         prepare(download[0], tmp_path / "set", **PHOTO, step=step)
     folder = tmp_path / "set" / layout.folder_name(1, 12, 1, 1)
     frames = sorted({*range(0, 23, 5), *range(0, 23, 3)})
-    assert names(folder)[1:] == [layout.picture_name(folder.name, frame) for frame in frames]
+    assert names(folder)[1:] == [layout.image_name(folder.name, frame) for frame in frames]
 
 
 def test_a_failed_run_leaves_the_old_set_alone(tree, tmp_path):
@@ -160,7 +160,7 @@ def test_lens_on_request_without_touching_the_videos_again(tree, tmp_path):
     prepare(tree, tmp_path / "set", **PHOTO, lens=True)
     w0 = raw.make_w0()
     for camera_id in (1, 4):
-        sequence = layout.read_sequence(tmp_path / "set" / layout.folder_name(1, 12, 1, camera_id))
+        sequence = layout.read_camera_view(tmp_path / "set" / layout.folder_name(1, 12, 1, camera_id))
         assert sequence.camera.k.tolist() == [-0.2, 0.24, -0.002] and sequence.camera.p.tolist() == [-0.0009, -0.0014]
         _, img = raw.project(w0, 1, camera_id, sequence.joints_world)
         ours = sequence.camera.camera_to_image(sequence.camera.world_to_camera(sequence.joints_world))
@@ -196,7 +196,7 @@ def test_stores_without_pictures_in_between_hold_the_same_crops(tmp_path):
         for name in set(expected.labels):
             np.testing.assert_allclose(store.columns[name], expected.columns[name], rtol=1e-6, atol=1e-9, err_msg=name)
         for i in range(len(store)):
-            one, other = store.picture(i).astype(int), expected.picture(i).astype(int)
+            one, other = store.image(i).astype(int), expected.image(i).astype(int)
             assert np.abs(one - other).mean() < 2 < 6 < np.abs(one[:, 1:] - other[:, :-1]).mean()  # a px of shift would show
 
 
@@ -478,7 +478,7 @@ def test_check_finds_what_is_wrong(tree, tmp_path):
         shutil.rmtree(tmp_path / "set", ignore_errors=True)
         shutil.copytree(tmp_path / "good", tmp_path / "set")
         folder = tmp_path / "set" / layout.folder_name(1, 12, 1, 3)
-        damage(folder, layout.read_sequence(folder))
+        damage(folder, layout.read_camera_view(folder))
         return "\n".join(check_set(tmp_path / "set")[1])
 
     def relabel(change, **camera):
@@ -498,16 +498,16 @@ def test_check_finds_what_is_wrong(tree, tmp_path):
         joints += [0, 0, 4000]
 
     def other_size(folder, sequence):
-        cv2.imwrite(str(sequence.picture_path(5)), np.zeros((40, 64, 3), np.uint8))
+        cv2.imwrite(str(sequence.image_path(5)), np.zeros((40, 64, 3), np.uint8))
 
     def cut(folder, sequence):
-        path = sequence.picture_path(5)
+        path = sequence.image_path(5)
         path.write_bytes(path.read_bytes()[:-9])
 
     assert problems(lambda *_: None) == ""
     assert problems(lambda folder, _: shutil.rmtree(folder)) == "s_01_act_12_subact_01_ca_03 is missing"
     assert "1 images of step 5 are missing, the first is s_01_act_12_subact_01_ca_03_000011.jpg" in problems(
-        lambda _, sequence: sequence.picture_path(10).unlink())
+        lambda _, sequence: sequence.image_path(10).unlink())
     assert "the bone above R_Wrist is" in problems(relabel(stretch))
     assert "see s_01_act_12_subact_01_ca_03" in problems(relabel(stretch))
     assert "left and right should be alike" in problems(relabel(longer_arm))

@@ -8,7 +8,7 @@ import pytest
 import scipy.io
 from pycocotools.coco import COCO
 
-from ipr_lib.data.images import picture_size, read_picture
+from ipr_lib.data.images import image_size, read_image
 from ipr_lib.data.people import read_people, write_people
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import MPII
@@ -88,10 +88,10 @@ def read(source, **options):
 def test_people_pictures_and_boxes_by_hand(source):
     people, skipped, problems = read(source)
     assert problems == [] and skipped == {"no joints": 2, "joints span no box": 2}
-    assert people.picture_id.tolist() == [0, 2, 4, 5]  # 0-based indices in annolist; 1 is empty, 3 is for testing
-    assert people.picture_name == ["images/01.jpg", "images/03.jpg", "images/05.jpg", "images/06.jpg"]
-    assert people.picture_size.tolist() == [[120, 110], [104, 140], [64, 48], [50, 52]]
-    assert people.person_id.tolist() == [0, 1] and people.picture.tolist() == [0, 1]
+    assert people.image_id.tolist() == [0, 2, 4, 5]  # 0-based indices in annolist; 1 is empty, 3 is for testing
+    assert people.image_name == ["images/01.jpg", "images/03.jpg", "images/05.jpg", "images/06.jpg"]
+    assert people.image_size.tolist() == [[120, 110], [104, 140], [64, 48], [50, 52]]
+    assert people.person_id.tolist() == [0, 1] and people.image.tolist() == [0, 1]
     # Joints span x 45 … 76 and y 12 … 101, 1-based: w = 30, h = 88, middle (59.5, 55.5) 0-based.
     np.testing.assert_allclose(people.bbox[0], [59.5 - 18, 55.5 - 52.8, 36, 105.6])
     # x 100 … 111, y 15 … 22.25: w = 10, h = 6.25, middle (104.5, 17.625).
@@ -154,9 +154,9 @@ def test_json_comes_back_and_pycocotools_reads_it(source, tmp_path, capsys):
     write_people(tmp_path / "train.json", people)
     again, skipped, problems = read_people(tmp_path / "train.json")
     assert not skipped and not problems and again.skeleton == MPII
-    for name in ("picture_id", "picture_size", "person_id", "picture", "joints_img", "visibility", "bbox", "head_box"):
+    for name in ("image_id", "image_size", "person_id", "image", "joints_img", "visibility", "bbox", "head_box"):
         np.testing.assert_array_equal(getattr(again, name), getattr(people, name))
-    assert again.picture_name == people.picture_name
+    assert again.image_name == people.image_name
     assert capsys.readouterr().out == ""
     coco = COCO(str(tmp_path / "train.json"))
     assert coco.loadAnns(coco.getAnnIds(imgIds=[2]))[0]["num_keypoints"] == 3
@@ -180,9 +180,9 @@ def test_split_by_list(source, tmp_path, suffix):
     lines = prepare_mpii(source, tmp_path / "out", validation_list=tmp_path / f"list{suffix}")
     train = read_people(tmp_path / "out/annotations/train.json")[0]
     validation = read_people(tmp_path / "out/annotations/validation.json")[0]
-    assert train.picture_name == ["images/01.jpg", "images/05.jpg"] and train.person_id.tolist() == [0]
-    assert validation.picture_name == ["images/03.jpg", "images/06.jpg"] and validation.person_id.tolist() == [1]
-    assert validation.picture.tolist() == [0]
+    assert train.image_name == ["images/01.jpg", "images/05.jpg"] and train.person_id.tolist() == [0]
+    assert validation.image_name == ["images/03.jpg", "images/06.jpg"] and validation.person_id.tolist() == [1]
+    assert validation.image.tolist() == [0]
     assert "skipped, no joints: 2 people" in lines
 
 
@@ -214,7 +214,7 @@ def test_store_of_people(source, tmp_path):
     row, column = round(y), round(x)
     there = apply_affine(np.linalg.inv(np.vstack([columns["affine"][0], [0, 0, 1]]))[:2], np.array([[column, row]], float))[0]
     expected = picture[round(there[1]), round(there[0])].astype(int)
-    assert np.abs(store.picture(0)[row, column] - expected).max() < 12
+    assert np.abs(store.image(0)[row, column] - expected).max() < 12
 
 
 def test_people_in_one_picture_share_its_decoding_and_workers_change_nothing(tmp_path):
@@ -226,7 +226,7 @@ def test_people_in_one_picture_share_its_decoding_and_workers_change_nothing(tmp
     two, _ = build_people_store(people, source, tmp_path / "two", crop_px=32, workers=2)
     assert len(one) == 4 and one.columns["frame"].tolist() == [0, 0, 0, 2]
     assert contents(one.path) == contents(two.path)
-    assert (one.picture(0) != one.picture(1)).any()
+    assert (one.image(0) != one.image(1)).any()
 
 
 # ---------------------------------------------------------------- bad input
@@ -238,7 +238,7 @@ def test_damaged_pictures_are_listed_and_the_rest_is_done(source, tmp_path):
         prepare_mpii(source, tmp_path / "out")
     text = str(caught.value)
     assert "2 problems" in text and "annolist(3)" in text and "03.jpg is missing" in text and "05.jpg is not a readable" in text
-    assert read_people(tmp_path / "out/annotations/train.json")[0].picture_id.tolist() == [0, 5]
+    assert read_people(tmp_path / "out/annotations/train.json")[0].image_id.tolist() == [0, 5]
 
 
 def test_what_was_good_before_stays(source, tmp_path):
@@ -286,7 +286,7 @@ def test_damaged_people_are_listed(tmp_path, row, message):
     rows[0] = ({"annorect": structs(row, {"annopoints": points(WHOLE)})}, 1)
     people, _, problems = read(write_mpii(tmp_path / "mpii", rows))
     assert len(problems) == 1 and message in problems[0] and "annolist(1).annorect(1)" in problems[0]
-    assert people.picture.tolist() == [0, 1]
+    assert people.image.tolist() == [0, 1]
 
 
 def test_names_that_lead_out_of_the_folder_are_refused(tmp_path):
@@ -335,7 +335,7 @@ def test_damaged_mat_files_give_an_error_or_people(tmp_path, compressed):
             continue
         assert np.isfinite(people.joints_img).all() and np.isfinite(people.bbox).all()
         assert (people.bbox[:, 2:] > 0).all() and np.isin(people.visibility, (0, 1)).all()
-        assert set(people.picture_name) <= {f"images/{name}" for name in SIZES}
+        assert set(people.image_name) <= {f"images/{name}" for name in SIZES}
         if compressed:
             np.testing.assert_array_equal(people.joints_img, good.joints_img)
     assert refused > 70  # all truncations
@@ -348,10 +348,10 @@ def test_damaged_jpegs_give_an_error_or_a_picture_of_their_size(source):
         print(what)
         path.write_bytes(damaged)
         try:
-            picture, _ = read_picture(path, 120, 110)
+            picture, _ = read_image(path, 120, 110)
         except InputError:
             continue
         decoded += 1
-        assert picture.shape == (110, 120, 3) and picture_size(path) == (120, 110)
+        assert picture.shape == (110, 120, 3) and image_size(path) == (120, 110)
         assert "truncated" not in what
     assert decoded > 20

@@ -17,10 +17,10 @@ from .h36m_layout import (
     frames_in_use,
     item_path,
     list_folders,
-    read_sequence,
+    read_camera_view,
     write_meta,
 )
-from .images import picture_size, read_picture
+from .images import image_size, read_image
 from .matlab import load_mat
 from .mixing import BatchKeys, MixedKeys, StoreMix
 from .people import People, read_people, write_people
@@ -65,10 +65,10 @@ __all__ = [
     "list_folders",
     "load_mat",
     "open_store",
-    "picture_size",
+    "image_size",
     "read_people",
-    "read_picture",
-    "read_sequence",
+    "read_image",
+    "read_camera_view",
     "sequence_index",
     "shrunken_store",
     "split_store",

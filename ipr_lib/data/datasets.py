@@ -91,7 +91,7 @@ class CropDataset(Dataset):
         cv2.setNumThreads(0)  # the crops are small, the cores belong to the network
         crops = np.empty((len(items), self.crop_px, self.crop_px, 3), np.uint8)
         for crop, item, map_ in zip(crops, items, from_stored):
-            crop[:] = warp(self.store.picture(item), map_, self.crop_px, cv2.BORDER_REPLICATE)
+            crop[:] = warp(self.store.image(item), map_, self.crop_px, cv2.BORDER_REPLICATE)
         if occluders is not None:
             occlude(crops, {name: values[first::stride] for name, values in occluders.items()})
         joints, weights = self.targets(items, affine, draw["scale"], draw["flip"])

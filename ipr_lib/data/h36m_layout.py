@@ -1,4 +1,4 @@
-"""The prepared Human3.6M layout: one folder per sequence and camera, 1-based JPEGs, `h36m_meta.mat` (MATLAB v5).
+"""The prepared Human3.6M layout: one folder per camera view, 1-based JPEGs, `h36m_meta.mat` (MATLAB v5).
 
 The capture and the preparation of the real set both write it through this module, and one reader serves both.
 Taught in notebooks/02_prepare_human36m.ipynb.
@@ -57,8 +57,8 @@ _FOLDER = re.compile(r"s_(\d{2})_act_(\d{2})_subact_(\d{2})_ca_(\d{2})")
 
 
 @dataclass(frozen=True)
-class Sequence:
-    """One take seen by one camera.
+class CameraView:
+    """One sequence, seen by one camera.
 
     Attributes:
         folder: where the pictures and the labels lie.
@@ -75,9 +75,9 @@ class Sequence:
     camera: Camera
     joints_world: np.ndarray
 
-    def picture_path(self, frame):
+    def image_path(self, frame):
         """Path of the picture of 0-based `frame`."""
-        return self.folder / picture_name(self.folder.name, frame)
+        return self.folder / image_name(self.folder.name, frame)
 
 
 def action_name(action):
@@ -96,7 +96,7 @@ def parse_folder_name(name):
     return tuple(int(part) for part in match.groups()) if match else None
 
 
-def picture_name(folder, frame):
+def image_name(folder, frame):
     """File name of 0-based `frame`; the number in it is 1-based."""
     return f"{folder}_{frame + 1:06d}.jpg"
 
@@ -116,7 +116,7 @@ def item_path(root, columns, item):
         for name in ("subject", "action", "subaction", "camera_id", "frame")
     )
     folder = folder_name(*numbers)
-    return Path(root) / folder / picture_name(folder, frame)
+    return Path(root) / folder / image_name(folder, frame)
 
 
 def write_meta(path, camera, joints_world):
@@ -144,13 +144,13 @@ def write_meta(path, camera, joints_world):
         scipy.io.savemat(temporary, fields, format="5", do_compression=True)
 
 
-def read_sequence(folder):
-    """Read one sequence's labels and camera, checked.
+def read_camera_view(folder):
+    """Read the labels and the camera of one camera view, checked.
 
     Args:
         folder: a folder of the prepared layout.
     Returns:
-        Sequence.
+        CameraView.
     Raises:
         InputError: the folder's name is irregular; `h36m_meta.mat` is missing, truncated, lacks a field or has one of
             another shape; a number is not finite; R is no rotation; a joint lies behind the camera.
@@ -206,7 +206,7 @@ def read_sequence(folder):
             f"{path}: joint {joint} of pose {frame} lies behind the camera (Z = {depth[frame, joint]:.0f} mm); "
             "check R and T, then prepare this set again"
         )
-    return Sequence(folder, *numbers, camera, joints_world)
+    return CameraView(folder, *numbers, camera, joints_world)
 
 
 def _load_meta(path):
@@ -261,32 +261,30 @@ def folders_in_use(root, subjects=SUBJECTS):
     return [folder for folder in folders if folder.name not in SKIPPED_FOLDERS]
 
 
-def frames_in_use(sequence, step):
-    """0-based frames 0, step, 2 step … of a sequence, each checked to have its picture.
+def frames_in_use(view, step):
+    """0-based frames 0, step, 2 step … of a camera view, each checked to have its picture.
 
     Args:
-        sequence: Sequence.
+        view: CameraView.
         step: every how many frames one is used.
     Returns:
         (m,) int64.
     Raises:
         InputError: a picture in use is missing, or there are pictures past the last pose.
     """
-    n = len(sequence.joints_world)
+    n = len(view.joints_world)
     frames = np.arange(0, n, step)
-    present = {entry.name for entry in os.scandir(sequence.folder) if entry.name.endswith(".jpg")}
-    missing = [
-        frame for frame in frames if picture_name(sequence.folder.name, frame) not in present
-    ]
+    present = {entry.name for entry in os.scandir(view.folder) if entry.name.endswith(".jpg")}
+    missing = [frame for frame in frames if image_name(view.folder.name, frame) not in present]
     if missing:
         raise InputError(
-            f"{sequence.picture_path(missing[0])} is missing ({len(missing)} of the {len(frames)} pictures that "
+            f"{view.image_path(missing[0])} is missing ({len(missing)} of the {len(frames)} pictures that "
             f"step {step} of {n} poses asks for); prepare this set again with a matching step"
         )
-    surplus = sorted(name for name in present if name > picture_name(sequence.folder.name, n - 1))
+    surplus = sorted(name for name in present if name > image_name(view.folder.name, n - 1))
     if surplus:
         raise InputError(
-            f"{sequence.folder / surplus[0]}: picture without a pose ({META_NAME} holds {n} poses); "
+            f"{view.folder / surplus[0]}: picture without a pose ({META_NAME} holds {n} poses); "
             "pictures and labels come from different runs, prepare this set again"
         )
     return frames

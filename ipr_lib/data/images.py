@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -21,102 +22,102 @@ _STORED_CROP = [
 ]
 
 
-def picture_size(source):
-    """Size of a picture from its header, without decoding it.
+def image_size(source: Path | str | bytes) -> tuple[int, int]:
+    """Size of an image from its header, without decoding it.
 
     Args:
         source: path of the file, or its bytes.
     Returns:
         (width, height), px.
     Raises:
-        InputError: the file is missing or is no picture.
+        InputError: the file is missing or is no image.
     """
     name = "the picture" if isinstance(source, bytes) else source
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # about odd EXIF data, and sizes that callers compare anyway
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
-                return picture.size
+            # About odd EXIF data, and about sizes that callers compare anyway.
+            warnings.simplefilter("ignore")
+            with Image.open(file) as image:
+                return image.size
     except FileNotFoundError as error:
         raise InputError(f"{name} is missing; get the data set's pictures again") from error
-    except (
-        Exception
-    ) as error:  # Pillow raises a dozen kinds for damaged files; each means the same to a user
+    # Pillow raises a dozen kinds of errors for damaged files; each means the same to a user.
+    except Exception as error:
         raise InputError(
             f"{name} is not a readable picture ({type(error).__name__}); get it again"
         ) from error
 
 
-def read_picture(path, width, height, shrink=1.0):
+def read_image(
+    path: Path | str, width: int, height: int, shrink: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Decode a whole JPEG of a known size, at half or quarter size where no more is needed.
 
     Args:
         path: the file.
         width, height: px, as the labels state.
-        shrink: how many picture px the finest crop pixel will cover.
+        shrink: how many image px the finest crop pixel will cover.
     Returns:
-        picture (H', W', 3) uint8 BGR; affine (2, 3) from its px to px of the whole picture.
+        image (H', W', 3) uint8 BGR; affine (2, 3) from its px to px of the whole image.
     Raises:
-        InputError: the file is missing, truncated, damaged, or of another size. A picture that carries an orientation
-            mark is taken as its pixels lie, as labels are.
+        InputError: the file is missing, truncated, damaged, or of another size. An orientation mark is ignored, since
+            labels refer to the pixels as they lie.
     """
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    # A truncated JPEG decodes to a half-grey picture without complaint; its end marker tells.
-    whole = b"\xff\xd9" in data[-_TRAILER:].tobytes()
-    picture = None
-    if whole:
-        try:
-            size = picture_size(
-                data.tobytes()
-            )  # before memory is spent on a size that damage made up
-        except InputError as error:
-            raise InputError(
-                f"{path} is not a readable picture; get or prepare it again"
-            ) from error
-        if size != (width, height):
-            raise InputError(
-                f"{path}: the picture is not of the {width} x {height} px that its labels state but {size[0]} x {size[1]}; "
-                "prepare this set again"
-            )
-        # JPEG decodes at 1/2 or 1/4 size for a fraction of the time; pixel i then lies over (i + 0.5) * block - 0.5.
-        block = 4 if shrink >= 4 else 2 if shrink >= 2 else 1
-        flags = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}[
-            block
-        ]
-        try:
-            picture = cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
-        except cv2.error:
-            picture = None
-    if picture is None or picture.shape[:2] != (-(-height // block), -(-width // block)):
+    incomplete = InputError(
+        f"{path} is not a complete JPEG picture ({len(data)} bytes); prepare this set again"
+    )
+    # A truncated JPEG decodes to a half-grey image without complaint; its end marker tells.
+    if b"\xff\xd9" not in data[-_TRAILER:].tobytes():
+        raise incomplete
+    try:
+        size = image_size(data.tobytes())  # before memory is spent on a size that damage made up
+    except InputError as error:
+        raise InputError(f"{path} is not a readable picture; get or prepare it again") from error
+    if size != (width, height):
         raise InputError(
-            f"{path} is not a whole JPEG picture ({len(data)} bytes); prepare this set again"
+            f"{path}: the picture is not of the {width} x {height} px that its labels state but {size[0]} x {size[1]}; "
+            "prepare this set again"
         )
+    # JPEG decodes at 1/2 or 1/4 size for a fraction of the time; pixel i then lies over (i + 0.5) * block - 0.5.
+    block, flag = 1, cv2.IMREAD_COLOR
+    if shrink >= 4:
+        block, flag = 4, cv2.IMREAD_REDUCED_COLOR_4
+    elif shrink >= 2:
+        block, flag = 2, cv2.IMREAD_REDUCED_COLOR_2
+    try:
+        image = cv2.imdecode(data, flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise incomplete from error
+    if image is None or image.shape[:2] != (-(-height // block), -(-width // block)):
+        raise incomplete
     half = (block - 1) / 2
-    return picture, np.array([[block, 0, half], [0, block, half]], float)
+    return image, np.array([[block, 0, half], [0, block, half]], float)
 
 
-def encode_crop(picture, affine, crop_px, to_picture=None):
-    """Cut one crop out of a picture and encode it.
+def encode_crop(
+    image: np.ndarray, affine: np.ndarray, crop_px: int, to_whole: np.ndarray | None = None
+) -> bytes:
+    """Cut one crop out of an image and encode it.
 
     Args:
-        picture: (H, W, 3) uint8 BGR.
-        affine: (2, 3) px of the whole picture -> crop px.
+        image: (H, W, 3) uint8 BGR.
+        affine: (2, 3) px of the whole image -> crop px.
         crop_px: side of the crop, px.
-        to_picture: (2, 3) px of `picture` -> px of the whole picture, as `read_picture` gives; None where it is whole.
+        to_whole: (2, 3) px of `image` -> px of the whole image, as `read_image` gives; None where it is the whole one.
     Returns:
         JPEG bytes.
     """
-    if to_picture is not None:
-        affine = compose_affine(affine, to_picture)
-    return encode_jpeg(warp_shrinking(picture, affine, crop_px))
+    if to_whole is not None:
+        affine = compose_affine(affine, to_whole)
+    return encode_jpeg(warp_shrinking(image, affine, crop_px))
 
 
-def encode_jpeg(crop):
+def encode_jpeg(crop: np.ndarray) -> bytes:
     """Encode one crop for a store.
 
     Args:
@@ -127,6 +128,6 @@ def encode_jpeg(crop):
     return cv2.imencode(".jpg", crop, _STORED_CROP)[1].tobytes()
 
 
-def shrinkage(affines):
-    """How many picture px one crop pixel covers along each axis; (..., 2, 3) -> (...)."""
+def shrinkage(affines: np.ndarray) -> np.ndarray:
+    """How many image px one crop pixel covers along each axis; (..., 2, 3) -> (...)."""
     return 1 / np.sqrt(np.abs(np.linalg.det(affines[..., :2])))

@@ -54,10 +54,10 @@ class StoreMix:
         """Which store each item belongs to: (m,) items -> (m,) indices into `stores`."""
         return np.searchsorted(self.starts, items, side="right") - 1
 
-    def picture(self, item: int) -> np.ndarray:
-        """As `CropStore.picture`."""
+    def image(self, item: int) -> np.ndarray:
+        """As `CropStore.image`."""
         source = self.sources(item)
-        return self.stores[source].picture(int(item - self.starts[source]))
+        return self.stores[source].image(int(item - self.starts[source]))
 
     def cameras(self, items: np.ndarray) -> Camera:
         """As `CropStore.cameras`; those of 2D items are made up."""

@@ -31,9 +31,9 @@ class People:
 
     Attributes:
         skeleton: their joint set.
-        picture_id: (m,) int64. picture_name: m file names with forward slashes, below one folder.
-        picture_size: (m, 2) int64 width, height, px.
-        person_id: (n,) int64. picture: (n,) int64, row of each person's image.
+        image_id: (m,) int64. image_name: m file names with forward slashes, below one folder.
+        image_size: (m, 2) int64 width, height, px.
+        person_id: (n,) int64. image: (n,) int64, row of each person's image.
         joints_img: (n, J, 2) float64 px, pixel p centred at p; 0 where unknown.
         visibility: (n, J) int64: 0 unknown, 1 annotated or hidden, 2 seen (COCO tells 1 and 2 apart, MPII writes 1).
         bbox: (n, 4) float64 x, y, width, height, px; may reach out of the image.
@@ -41,11 +41,11 @@ class People:
     """
 
     skeleton: Skeleton
-    picture_id: np.ndarray
-    picture_name: list
-    picture_size: np.ndarray
+    image_id: np.ndarray
+    image_name: list
+    image_size: np.ndarray
     person_id: np.ndarray
-    picture: np.ndarray
+    image: np.ndarray
     joints_img: np.ndarray
     visibility: np.ndarray
     bbox: np.ndarray
@@ -56,19 +56,19 @@ class People:
 
     def select(self, people: np.ndarray) -> "People":
         """The same images with some people only; `people` is a mask or indices."""
-        names = ("person_id", "picture", "joints_img", "visibility", "bbox", "head_box")
+        names = ("person_id", "image", "joints_img", "visibility", "bbox", "head_box")
         return replace(self, **{name: getattr(self, name)[people] for name in names})
 
     def select_images(self, listed: np.ndarray) -> "People":
         """Only the images where the mask `listed` (m,) holds, and the people in them."""
-        some = self.select(listed[self.picture])
+        some = self.select(listed[self.image])
         new_row = np.cumsum(listed) - 1
         return replace(
             some,
-            picture_id=self.picture_id[listed],
-            picture_size=self.picture_size[listed],
-            picture_name=[name for name, kept in zip(self.picture_name, listed) if kept],
-            picture=new_row[some.picture],
+            image_id=self.image_id[listed],
+            image_size=self.image_size[listed],
+            image_name=[name for name, kept in zip(self.image_name, listed) if kept],
+            image=new_row[some.image],
         )
 
 
@@ -90,11 +90,11 @@ def as_people(skeleton: Skeleton, images: list, persons: list) -> People:
         head_boxes.append([np.nan] * 4 if person[4] is None else person[4])
     return People(
         skeleton=skeleton,
-        picture_id=np.array([image[0] for image in images], np.int64),
-        picture_name=[image[1] for image in images],
-        picture_size=np.array([image[2:] for image in images], np.int64).reshape(-1, 2),
+        image_id=np.array([image[0] for image in images], np.int64),
+        image_name=[image[1] for image in images],
+        image_size=np.array([image[2:] for image in images], np.int64).reshape(-1, 2),
         person_id=np.array([person[0] for person in persons], np.int64),
-        picture=np.array([person[1] for person in persons], np.int64),
+        image=np.array([person[1] for person in persons], np.int64),
         joints_img=np.where(visibility[..., None] > 0, keypoints[..., :2], 0.0),
         visibility=visibility,
         bbox=np.array([person[3] for person in persons], np.float64).reshape(-1, 4),
@@ -170,10 +170,10 @@ def write_people(path: Path | str, people: People) -> None:
             is written where there is one.
     """
     skeleton = people.skeleton
-    sizes = people.picture_size.tolist()
+    sizes = people.image_size.tolist()
     images = [
         {"id": i, "file_name": name, "width": width, "height": height}
-        for i, name, (width, height) in zip(people.picture_id.tolist(), people.picture_name, sizes)
+        for i, name, (width, height) in zip(people.image_id.tolist(), people.image_name, sizes)
     ]
     keypoints = np.concatenate([people.joints_img, people.visibility[..., None]], axis=-1).reshape(
         len(people), -1
@@ -183,7 +183,7 @@ def write_people(path: Path | str, people: People) -> None:
         bbox = people.bbox[i].tolist()
         annotation = {
             "id": int(people.person_id[i]),
-            "image_id": int(people.picture_id[people.picture[i]]),
+            "image_id": int(people.image_id[people.image[i]]),
             "category_id": 1,
             "area": bbox[2] * bbox[3],
             "bbox": bbox,

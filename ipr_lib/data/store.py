@@ -28,12 +28,13 @@ from ..parallel import parallel_map
 from ..progress import progress
 from .h36m_layout import (
     META_NAME,
+    CameraView,
     folders_in_use,
     frames_in_use,
     parse_folder_name,
-    read_sequence,
+    read_camera_view,
 )
-from .images import encode_crop, encode_jpeg, read_picture, shrinkage
+from .images import encode_crop, encode_jpeg, read_image, shrinkage
 
 VERSION = 5
 HEADER, JPEGS = "store.json", "jpegs.npy"
@@ -104,7 +105,7 @@ class CropStore:
             raise InputError(f"{self.path}: crop {item} is damaged; {MEND}")
         return jpeg
 
-    def picture(self, item: int) -> np.ndarray:
+    def image(self, item: int) -> np.ndarray:
         """Decode one crop: (stored_px, stored_px, 3) uint8 RGB. InputError if its bytes are damaged."""
         return cv2.imdecode(self.jpeg(item), cv2.IMREAD_COLOR_RGB)
 
@@ -460,41 +461,41 @@ def build_store(
         "origin": origin,
     }
     tasks = [(folder, step, stored_px) for folder in folders_in_use(root, subjects)]
-    results = parallel_map(_cut_sequence, tasks, workers)
+    results = parallel_map(_cut_camera_view, tasks, workers)
     with new_store(target, recipe) as writer:
         for columns, jpegs in progress(results, total=len(tasks), desc="crop store", unit="folder"):
             writer.add(columns, jpegs)
     return open_store(target)
 
 
-def _cut_sequence(task):
+def _cut_camera_view(task):
     """Labels and encoded crops of one folder; runs in a worker."""
     folder, step, stored_px = task
     cv2.setNumThreads(1)
-    sequence = read_sequence(folder)
-    camera = sequence.camera
-    frames = frames_in_use(sequence, step)
-    columns = label_columns(sequence, frames, stored_px)
+    view = read_camera_view(folder)
+    camera = view.camera
+    frames = frames_in_use(view, step)
+    columns = label_columns(view, frames, stored_px)
     jpegs = []
     for frame, affine in zip(frames, columns["affine"]):
-        path = sequence.picture_path(frame)
-        picture, to_picture = read_picture(path, camera.width, camera.height, shrinkage(affine))
-        jpegs.append(encode_crop(picture, affine, stored_px, to_picture))
+        path = view.image_path(frame)
+        image, to_whole = read_image(path, camera.width, camera.height, shrinkage(affine))
+        jpegs.append(encode_crop(image, affine, stored_px, to_whole))
     return columns, jpegs
 
 
-def label_columns(sequence, frames: np.ndarray, stored_px: int) -> dict[str, np.ndarray]:
+def label_columns(view: CameraView, frames: np.ndarray, stored_px: int) -> dict[str, np.ndarray]:
     """The labels of a store for some frames of one camera view.
 
     Args:
-        sequence: Sequence.
+        view: CameraView.
         frames: (m,) 0-based.
         stored_px: side of the stored crops, px.
     Returns:
         dict of arrays with m rows, see `CropStore`; k and p are there even where they are 0, for a pinhole.
     """
-    camera, n = sequence.camera, len(frames)
-    joints_cam = add_thorax(camera.world_to_camera(sequence.joints_world[frames]))
+    camera, n = view.camera, len(frames)
+    joints_cam = add_thorax(camera.world_to_camera(view.joints_world[frames]))
     box = box_at_root(joints_cam[:, HUMAN36M.root], camera)
     columns = {
         "joints_cam": joints_cam.astype(np.float32, order="C"),
@@ -507,7 +508,7 @@ def label_columns(sequence, frames: np.ndarray, stored_px: int) -> dict[str, np.
         "picture_size": np.full((n, 2), (camera.width, camera.height), np.int32),
     }
     for name in ("subject", "action", "subaction", "camera_id"):
-        columns[name] = np.full(n, getattr(sequence, name), np.int16)
+        columns[name] = np.full(n, getattr(view, name), np.int16)
     calibration = {"R": camera.R, "T": camera.T, "f": camera.f, "c": camera.c}
     calibration["k"] = np.zeros(3) if camera.k is None else camera.k
     calibration["p"] = np.zeros(2) if camera.p is None else camera.p
@@ -602,7 +603,7 @@ def shrunken_store(store: CropStore, crop_px: int) -> CropStore:
 
 def _shrunken_jpegs(store, stored_px):
     for item in progress(range(len(store)), desc=f"crops of {stored_px} px", unit="crop"):
-        crop = cv2.cvtColor(store.picture(item), cv2.COLOR_RGB2BGR)
+        crop = cv2.cvtColor(store.image(item), cv2.COLOR_RGB2BGR)
         small = cv2.resize(crop, (stored_px, stored_px), interpolation=cv2.INTER_AREA)
         yield encode_jpeg(small)
 

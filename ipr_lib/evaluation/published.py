@@ -18,8 +18,8 @@ import torch
 from torch.utils.data import Dataset
 
 from ..data.datasets import MEAN, STD, batches
-from ..data.h36m_layout import folders_in_use, frames_in_use, read_sequence
-from ..data.images import read_picture
+from ..data.h36m_layout import folders_in_use, frames_in_use, read_camera_view
+from ..data.images import read_image
 from ..files import InputError, commit, device_name
 from ..geometry.camera import Camera
 from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS, add_thorax
@@ -325,7 +325,7 @@ class PictureBatches(Dataset):
         self.chunks = []  # (folder, frames) of each batch
         self.start = [0]  # number of each batch's first item
         # The batches of a folder follow each other, so its labels are read once.
-        self.read = functools.lru_cache(maxsize=1)(read_sequence)
+        self.read = functools.lru_cache(maxsize=1)(read_camera_view)
         for folder in folders_in_use(root, subjects):
             frames = frames_in_use(self.read(folder), step)
             for first in range(0, len(frames), batch_size):
@@ -363,8 +363,8 @@ class PictureBatches(Dataset):
 
 def _crop(sequence, frame, affine):
     """One crop, bilinear and without averaging, as the releases cut theirs: (S, S, 3) uint8 RGB."""
-    picture, to_picture = read_picture(
-        sequence.picture_path(frame), sequence.camera.width, sequence.camera.height
+    picture, to_picture = read_image(
+        sequence.image_path(frame), sequence.camera.width, sequence.camera.height
     )
     crop = warp(picture, compose_affine(affine, to_picture), CROP_PX)  # BGR
     return np.ascontiguousarray(crop[..., ::-1])

@@ -19,12 +19,12 @@ from ..data.h36m_layout import (
     SUBACTIONS,
     action_name,
     folder_name,
+    image_name,
     list_folders,
     parse_folder_name,
-    picture_name,
-    read_sequence,
+    read_camera_view,
 )
-from ..data.images import picture_size
+from ..data.images import image_size
 from ..files import InputError, read_json
 from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS, Skeleton, bone_lengths
 from ..parallel import parallel_map
@@ -135,11 +135,11 @@ def inspect_folder(folder: Path) -> tuple[ViewSummary | None, str | None]:
 
 
 def _summarise(folder):
-    view = read_sequence(folder)
+    view = read_camera_view(folder)
     camera = view.camera
     frames = _image_frames(folder, len(view.joints_world))
     for frame in frames:
-        _check_image(folder / picture_name(folder.name, frame), camera)
+        _check_image(folder / image_name(folder.name, frame), camera)
     joints_img = camera.camera_to_image(camera.world_to_camera(view.joints_world[frames]))
     size = np.array([camera.width, camera.height])
     outside = ((joints_img < -0.5) | (joints_img > size - 0.5)).any(axis=-1).mean()
@@ -164,16 +164,16 @@ def _summarise(folder):
 def _image_frames(folder, n_poses):
     """0-based frames of the images in a folder; InputError where a name is not one of its poses'."""
     names = sorted(path.name for path in folder.glob("*.jpg"))
-    expected = {picture_name(folder.name, frame): frame for frame in range(n_poses)}
+    expected = {image_name(folder.name, frame): frame for frame in range(n_poses)}
     if not names or not set(names) <= set(expected):
         raise InputError(
-            f"expected images 1 … {n_poses} with names like {picture_name(folder.name, 0)}"
+            f"expected images 1 … {n_poses} with names like {image_name(folder.name, 0)}"
         )
     return [expected[name] for name in names]
 
 
 def _check_image(path, camera):
-    width, height = picture_size(path)
+    width, height = image_size(path)
     if (width, height) != (camera.width, camera.height):
         raise InputError(
             f"{path.name} is of {width} x {height} px, its label says {camera.width} x {camera.height}"
@@ -206,7 +206,7 @@ def _missing_images(view, step):
     lost = sorted(set(range(0, view.n_poses, step)) - set(view.frames))
     if not lost:
         return []
-    first = picture_name(view.name, lost[0])
+    first = image_name(view.name, lost[0])
     return [f"{view.name}: {len(lost)} images of step {step} are missing, the first is {first}"]
 
 

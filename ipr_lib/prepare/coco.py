@@ -67,10 +67,10 @@ def read_coco(path, folder, min_keypoints=1, min_box_px=0.0):
     skipped[f"fewer than {min_keypoints} keypoints"] += int((~enough).sum())
     skipped[f"box smaller than {min_box_px:g} px"] += int((enough & ~large).sum())
     people = people.select(enough & large)
-    wanted = np.bincount(people.picture, minlength=len(people.picture_name)) > 0
-    there = np.array([name in present for name in people.picture_name], bool)
+    wanted = np.bincount(people.image, minlength=len(people.image_name)) > 0
+    there = np.array([name in present for name in people.image_name], bool)
     problems += [
-        f"{folder / people.picture_name[row]} is missing" for row in np.flatnonzero(wanted & ~there)
+        f"{folder / people.image_name[row]} is missing" for row in np.flatnonzero(wanted & ~there)
     ]
     people = people.select_images(wanted & there)
     if not len(people):
@@ -78,7 +78,7 @@ def read_coco(path, folder, min_keypoints=1, min_box_px=0.0):
             f"{path} and {folder} leave nobody: {dict(+skipped)} skipped, {int((wanted & ~there).sum())} pictures missing"
         )
     return (
-        replace(people, picture_name=[f"{folder.name}/{name}" for name in people.picture_name]),
+        replace(people, image_name=[f"{folder.name}/{name}" for name in people.image_name]),
         +skipped,
         problems,
     )

@@ -171,7 +171,7 @@ def _write_sequence(task):
             set(range(0, n, task.step)) | {frame for frame in _present(task.target) if frame < n}
         )
         if _has_pictures(task):  # then it is the lens that differs
-            size = layout.read_sequence(task.target).camera
+            size = layout.read_camera_view(task.target).camera
             camera = read_camera(
                 task.metadata, task.subject, task.camera_id, size.width, size.height, task.lens
             )
@@ -182,7 +182,7 @@ def _write_sequence(task):
             camera, frames = read_frames(task, wanted, joints_world)
             for frame, picture in frames:
                 jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-                (folder / layout.picture_name(folder.name, frame)).write_bytes(jpeg)
+                (folder / layout.image_name(folder.name, frame)).write_bytes(jpeg)
             layout.write_meta(folder / META_NAME, camera, joints_world)
     except InputError as error:
         return str(error), False
@@ -192,7 +192,7 @@ def _write_sequence(task):
 def _has_pictures(task):
     """Whether a sequence folder is whole for the task's step."""
     try:
-        layout.frames_in_use(layout.read_sequence(task.target), task.step)
+        layout.frames_in_use(layout.read_camera_view(task.target), task.step)
     except InputError:
         return False
     return True
@@ -207,7 +207,7 @@ def _present(folder):
 def _is_written(task):
     return (
         _has_pictures(task)
-        and (layout.read_sequence(task.target).camera.k is not None) == task.lens
+        and (layout.read_camera_view(task.target).camera.k is not None) == task.lens
     )
 
 

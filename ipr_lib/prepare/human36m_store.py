@@ -18,7 +18,7 @@ from ..data.h36m_layout import (
     TEST_STEP,
     TEST_SUBJECTS,
     TRAIN_STEP,
-    Sequence,
+    CameraView,
     folder_name,
 )
 from ..data.images import encode_crop
@@ -149,7 +149,7 @@ def _write_part(stored_px, task):
         joints_world, checked = read_labels(task)
         wanted = np.arange(0, len(joints_world), task.step)
         camera, frames = read_frames(task, wanted, joints_world)
-        sequence = Sequence(task.target, *task.key, task.camera_id, camera, joints_world)
+        sequence = CameraView(task.target, *task.key, task.camera_id, camera, joints_world)
         columns = label_columns(sequence, wanted, stored_px)
         jpegs = [
             encode_crop(picture, affine, stored_px)

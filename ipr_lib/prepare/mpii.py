@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.images import picture_size
+from ..data.images import image_size
 from ..data.matlab import load_mat
 from ..data.people import as_people, checked_image, person_problem
 from ..files import InputError
@@ -61,7 +61,7 @@ def read_mpii(path, pictures, published=False):
         published: keep MATLAB's 1-based coordinates as the published converter does, which puts every joint one px right
             and below of its place; by default 1 is subtracted.
     Returns:
-        people: People; picture_id is the 0-based index in `annolist`, person_id runs from 0 over the people
+        people: People; image_id is the 0-based index in `annolist`, person_id runs from 0 over the people
             that the rules keep.
         skipped: Counter of reason -> people left out by the rules.
         problems: list of lines, one for each picture or person left out because it is missing or damaged.
@@ -86,9 +86,7 @@ def read_mpii(path, pictures, published=False):
         reason = checked_image(record)[1]
         if reason is None:
             try:
-                record["width"], record["height"] = picture_size(
-                    Path(pictures) / record["file_name"]
-                )
+                record["width"], record["height"] = image_size(Path(pictures) / record["file_name"])
                 reason = checked_image(record)[1]
             except InputError as error:
                 reason = str(error)
@@ -178,7 +176,7 @@ def split_people(people, names):
     Raises:
         InputError: a part is empty.
     """
-    listed = np.array([name.rsplit("/", 1)[-1] in names for name in people.picture_name], bool)
+    listed = np.array([name.rsplit("/", 1)[-1] in names for name in people.image_name], bool)
     parts = people.select_images(~listed), people.select_images(listed)
     if not all(len(part) for part in parts):
         raise InputError(

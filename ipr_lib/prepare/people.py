@@ -99,7 +99,7 @@ def write_parts(
             )
             continue
         write_people(path, people)
-        lines.append(f"{path}: {len(people)} people in {len(people.picture_name)} pictures")
+        lines.append(f"{path}: {len(people)} people in {len(people.image_name)} pictures")
         if store_px is None:
             continue
         origin = hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..data.images import encode_crop, read_picture, shrinkage
+from ..data.images import encode_crop, read_image, shrinkage
 from ..data.store import MARGIN, new_store, open_store
 from ..files import InputError
 from ..geometry.skeleton import SKELETONS
@@ -46,7 +46,7 @@ def build_people_store(
 
     Args:
         people: People.
-        pictures: folder that people.picture_name is relative to.
+        pictures: folder that people.image_name is relative to.
         target: folder of the store.
         crop_px: side of the crops that training will cut, px; stored crops are `store.MARGIN` times as wide.
         box_scale: see `square_boxes`.
@@ -61,13 +61,13 @@ def build_people_store(
     stored_px = round(crop_px * MARGIN)
     box = square_boxes(people.bbox, box_scale)
     affine = crop_affine(box * [1, 1, MARGIN], stored_px)
-    order = np.argsort(people.picture, kind="stable")
-    rows, starts = np.unique(people.picture[order], return_index=True)
+    order = np.argsort(people.image, kind="stable")
+    rows, starts = np.unique(people.image[order], return_index=True)
     groups = np.split(order, starts[1:])
     tasks = [
         (
-            str(Path(pictures) / people.picture_name[row]),
-            *people.picture_size[row].tolist(),
+            str(Path(pictures) / people.image_name[row]),
+            *people.image_size[row].tolist(),
             affine[group],
             stored_px,
         )
@@ -106,7 +106,7 @@ def build_people_store(
 def _columns(people, box, affine):
     """All labels of the store; rows as in `people`."""
     n, n_joints = people.visibility.shape
-    size = people.picture_size[people.picture]
+    size = people.image_size[people.image]
     joints = people.joints_img
     inside = ((joints > -0.5) & (joints < size[:, None] - 0.5)).all(-1)
     columns = {
@@ -116,7 +116,7 @@ def _columns(people, box, affine):
         "has_depth": np.zeros(n, bool),
         "box": box,
         "affine": affine,
-        "frame": people.picture_id[people.picture],
+        "frame": people.image_id[people.image],
         "person": people.person_id,
         "head_box": people.head_box,
         "picture_size": size.astype(np.int32),
@@ -135,7 +135,7 @@ def _pack_people(task):
     path, width, height, affines, stored_px = task
     cv2.setNumThreads(1)
     try:
-        picture, to_picture = read_picture(path, width, height, shrinkage(affines).min())
+        image, to_whole = read_image(path, width, height, shrinkage(affines).min())
     except InputError as error:
         return str(error)
-    return [encode_crop(picture, affine, stored_px, to_picture) for affine in affines]
+    return [encode_crop(image, affine, stored_px, to_whole) for affine in affines]

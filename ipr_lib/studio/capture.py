@@ -19,7 +19,7 @@ from ..data.h36m_layout import (
     TRAIN_SUBJECTS,
     action_name,
     folder_name,
-    picture_name,
+    image_name,
     write_meta,
 )
 from ..files import InputError, atomic_path, read_json, write_json
@@ -288,7 +288,7 @@ def _write_take(target, recipe, take):
             for number, folder in folders.items():
                 noise = (recipe["seed"], *numbers, number, frame)
                 _write_jpeg(
-                    folder / picture_name(folder.name, frame),
+                    folder / image_name(folder.name, frame),
                     picture(staged, cameras[number], noise),
                 )
         for number, folder in folders.items():
