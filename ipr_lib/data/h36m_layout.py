@@ -6,6 +6,7 @@ Taught in notebooks/02_prepare_human36m.ipynb.
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,28 +81,30 @@ class CameraView:
         return self.folder / image_name(self.folder.name, frame)
 
 
-def action_name(action):
+def action_name(action: int) -> str:
     """Name of action number `action` (2 -> "Directions")."""
     return ACTIONS[action - FIRST_ACTION]
 
 
-def folder_name(subject, action, subaction, camera_id):
+def folder_name(subject: int, action: int, subaction: int, camera_id: int) -> str:
     """Folder of one sequence and camera, e.g. "s_01_act_02_subact_01_ca_01"."""
     return f"s_{subject:02d}_act_{action:02d}_subact_{subaction:02d}_ca_{camera_id:02d}"
 
 
-def parse_folder_name(name):
+def parse_folder_name(name: str) -> tuple[int, int, int, int] | None:
     """(subject, action, subaction, camera_id) of a folder name, or None if it is not one."""
     match = _FOLDER.fullmatch(name)
-    return tuple(int(part) for part in match.groups()) if match else None
+    if match is None:
+        return None
+    return tuple(int(number) for number in match.groups())
 
 
-def image_name(folder, frame):
+def image_name(folder: str, frame: int) -> str:
     """File name of 0-based `frame`; the number in it is 1-based."""
     return f"{folder}_{frame + 1:06d}.jpg"
 
 
-def item_path(root, columns, item):
+def item_path(root: Path | str, columns: dict[str, np.ndarray], item: int) -> Path:
     """Path of the whole picture that an item of a crop store was cut from.
 
     Args:
@@ -111,15 +114,14 @@ def item_path(root, columns, item):
     Returns:
         Path below `root`.
     """
-    *numbers, frame = (
-        int(columns[name][item])
-        for name in ("subject", "action", "subaction", "camera_id", "frame")
-    )
+    numbers = []
+    for name in ("subject", "action", "subaction", "camera_id"):
+        numbers.append(int(columns[name][item]))
     folder = folder_name(*numbers)
-    return Path(root) / folder / image_name(folder, frame)
+    return Path(root) / folder / image_name(folder, int(columns["frame"][item]))
 
 
-def write_meta(path, camera, joints_world):
+def write_meta(path: Path | str, camera: Camera, joints_world: np.ndarray) -> None:
     """Write `h36m_meta.mat` for one sequence and camera, atomically.
 
     Args:
@@ -144,7 +146,7 @@ def write_meta(path, camera, joints_world):
         scipy.io.savemat(temporary, fields, format="5", do_compression=True)
 
 
-def read_camera_view(folder):
+def read_camera_view(folder: Path | str) -> CameraView:
     """Read the labels and the camera of one camera view, checked.
 
     Args:
@@ -161,8 +163,33 @@ def read_camera_view(folder):
         raise InputError(f"{folder}: expected a folder name like {folder_name(1, 2, 1, 1)}")
     path = folder / META_NAME
     meta = _load_meta(path)
+    _check_meta(path, meta)
     joints_world = meta["pose3d_world"]
-    n = len(joints_world)
+    lens = {}
+    if "k" in meta:
+        lens = {"k": meta["k"][0], "p": meta["p"][0]}
+    camera = Camera(
+        R=meta["R"],
+        T=meta["T"][0],
+        f=meta["f"][0],
+        c=meta["c"][0],
+        width=int(meta["img_width"][0, 0]),
+        height=int(meta["img_height"][0, 0]),
+        **lens,
+    )
+    depth = camera.world_to_camera(joints_world)[..., 2]
+    if (depth <= 0).any():
+        frame, joint = np.argwhere(depth <= 0)[0]
+        raise InputError(
+            f"{path}: joint {joint} of pose {frame} lies behind the camera (Z = {depth[frame, joint]:.0f} mm); "
+            "check R and T, then prepare this set again"
+        )
+    return CameraView(folder, *numbers, camera, joints_world)
+
+
+def _check_meta(path, meta):
+    """InputError where a field of `h36m_meta.mat` has another shape or holds what no recording can."""
+    n = len(meta["pose3d_world"])
     shapes = {
         "pose3d_world": (n, SCORED_JOINTS, 3),
         "R": (3, 3),
@@ -174,14 +201,13 @@ def read_camera_view(folder):
         "k": (1, 3),
         "p": (1, 2),
     }
-    for name in meta:
-        shape = shapes[name]
-        if meta[name].shape != shape:
+    for name, value in meta.items():
+        if value.shape != shapes[name]:
             raise InputError(
-                f"{path}: {name} has shape {meta[name].shape}, expected {shape}; prepare this set again"
+                f"{path}: {name} has shape {value.shape}, expected {shapes[name]}; prepare this set again"
             )
-        if not np.isfinite(meta[name]).all():
-            where = np.argwhere(~np.isfinite(meta[name]))[0]
+        if not np.isfinite(value).all():
+            where = np.argwhere(~np.isfinite(value))[0]
             raise InputError(
                 f"{path}: {name} is not finite at index {tuple(map(int, where))}; prepare this set again"
             )
@@ -190,23 +216,14 @@ def read_camera_view(folder):
         raise InputError(
             f"{path}: expected at least one pose and one picture size; prepare this set again"
         )
-    R, size = meta["R"], (widths[0, 0], heights[0, 0])
+    R = meta["R"]
     if not np.allclose(R @ R.T, np.eye(3), atol=1e-4) or np.linalg.det(R) < 0:
         raise InputError(f"{path}: R is not a rotation; prepare this set again")
-    if (meta["f"] <= 0).any() or any(not 1 <= side < 65536 or side != int(side) for side in size):
-        raise InputError(
-            f"{path}: expected f above 0 and whole picture sizes in 1 … 65535; prepare this set again"
-        )
-    lens = (meta["k"][0], meta["p"][0]) if "k" in meta else ()
-    camera = Camera(R, meta["T"][0], meta["f"][0], meta["c"][0], int(size[0]), int(size[1]), *lens)
-    depth = camera.world_to_camera(joints_world)[..., 2]
-    if (depth <= 0).any():
-        frame, joint = np.argwhere(depth <= 0)[0]
-        raise InputError(
-            f"{path}: joint {joint} of pose {frame} lies behind the camera (Z = {depth[frame, joint]:.0f} mm); "
-            "check R and T, then prepare this set again"
-        )
-    return CameraView(folder, *numbers, camera, joints_world)
+    for side in (widths[0, 0], heights[0, 0]):
+        if (meta["f"] <= 0).any() or not 1 <= side < 65536 or side != int(side):
+            raise InputError(
+                f"{path}: expected f above 0 and whole picture sizes in 1 … 65535; prepare this set again"
+            )
 
 
 def _load_meta(path):
@@ -229,7 +246,7 @@ def _load_meta(path):
     return {name: np.array(content[name], np.float64, order="C") for name in names}
 
 
-def list_folders(root, subjects=SUBJECTS):
+def list_folders(root: Path | str, subjects: Sequence[int] = SUBJECTS) -> list[Path]:
     """Folders of the prepared set `root` that belong to `subjects`, sorted by name.
 
     Raises:
@@ -240,11 +257,11 @@ def list_folders(root, subjects=SUBJECTS):
         raise InputError(
             f"{root}: no such folder; write it with `python -m ipr_lib capture` or name a prepared set"
         )
-    found = [
-        root / entry.name
-        for entry in os.scandir(root)
-        if (numbers := parse_folder_name(entry.name)) and numbers[0] in subjects
-    ]
+    found = []
+    for entry in os.scandir(root):
+        numbers = parse_folder_name(entry.name)
+        if numbers is not None and numbers[0] in subjects:
+            found.append(root / entry.name)
     if not found:
         names = ", ".join(f"S{subject}" for subject in subjects)
         raise InputError(
@@ -253,7 +270,7 @@ def list_folders(root, subjects=SUBJECTS):
     return sorted(found)
 
 
-def folders_in_use(root, subjects=SUBJECTS):
+def folders_in_use(root: Path | str, subjects: Sequence[int] = SUBJECTS) -> list[Path]:
     """`list_folders` without SKIPPED_FOLDERS, which a set that others prepared may hold; a capture's are all sound."""
     folders = list_folders(root, subjects)
     if (Path(root) / "capture.json").exists():
@@ -261,7 +278,7 @@ def folders_in_use(root, subjects=SUBJECTS):
     return [folder for folder in folders if folder.name not in SKIPPED_FOLDERS]
 
 
-def frames_in_use(view, step):
+def frames_in_use(view: CameraView, step: int) -> np.ndarray:
     """0-based frames 0, step, 2 step … of a camera view, each checked to have its picture.
 
     Args:

@@ -3,9 +3,11 @@
 import io
 import struct
 import zlib
+from collections.abc import Iterable
 from math import prod
 from pathlib import Path
 
+import numpy as np
 import scipy.io
 
 from ..files import InputError
@@ -16,7 +18,7 @@ _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCT, _CHAR, _NUMERIC = 1, 2, 4, range(6, 16)
 
 
-def load_mat(path, names):
+def load_mat(path: Path | str, names: Iterable[str]) -> dict[str, np.ndarray]:
     """Read variables of a MATLAB v5 file.
 
     Compressed variables carry a checksum, which is verified. Of others, at least the structure is checked, so that

@@ -54,8 +54,8 @@ def prepare_stores(
 ):
     """Write the crop stores of training and test subjects from the raw download.
 
-    Each sequence and camera becomes a small store of its own first, so an interrupted run goes on where it was. When all
-    are there they are joined, and each is removed on the way: crops need room once. A store that is there already, with
+    Each camera view becomes a small store of its own first, so that an interrupted run goes on where it was. When all are
+    there they are joined, and each is removed on the way, so that crops need room once. A store that is there already, with
     the same choices, is kept.
 
     Args:
@@ -70,57 +70,51 @@ def prepare_stores(
     """
     target = Path(target)
     scratch, stored_px = target / f".views-{name}-{crop_px}", round(crop_px * MARGIN)
-    steps = {subject: test_step if subject in test_subjects else step for subject in subjects}
-    joins, folders, report = {}, {}, []
-    for part in ("train", "test"):
-        own = [subject for subject in subjects if (subject in test_subjects) == (part == "test")]
-        path = target / f"{name}-{part}-{crop_px}"
+    report = []
+    joins = []  # (path of a store, paths of its parts, its recipe)
+    steps, join_of = {}, {}  # by subject, by part
+    for split in ("train", "test"):
+        own = [subject for subject in subjects if (subject in test_subjects) == (split == "test")]
+        if not own:
+            continue
+        path = target / f"{name}-{split}-{crop_px}"
+        own_step = test_step if split == "test" else step
         recipe = {
             "source": name,
             "subjects": own,
-            "step": steps[own[0]] if own else None,
+            "step": own_step,
             "crop_px": crop_px,
             "stored_px": stored_px,
             "origin": None,
             "lens": lens,
             "actions": list(actions),
         }
-        if own and _has_recipe(path, recipe):
+        if _has_recipe(path, recipe):
             report.append(f"{path} was there already: {len(open_store(path))} items")
-        elif own:
-            names = sorted(
-                folder_name(*numbers)
-                for numbers in itertools.product(own, actions, (1, 2), CAMERAS)
-            )
-            parts = [scratch / folder for folder in names if folder not in SKIPPED_FOLDERS]
-            joins[path] = parts, recipe
-            folders |= dict.fromkeys(parts, join_folder(parts, recipe))
-    todo = {
-        subject: steps[subject]
-        for parts, recipe in joins.values()
-        for subject in recipe["subjects"]
-    }
+            continue
+        parts = []
+        for numbers in itertools.product(own, actions, (1, 2), CAMERAS):
+            if folder_name(*numbers) not in SKIPPED_FOLDERS:
+                parts.append(scratch / folder_name(*numbers))
+        parts.sort()
+        joins.append((path, parts, recipe))
+        steps |= dict.fromkeys(own, own_step)
+        join_of |= dict.fromkeys(parts, join_folder(parts, recipe))
+
+    def place(folder):
+        return scratch / folder
 
     def is_done(task):
-        return is_joined(folders[task.target], task.target) or _has_recipe(
-            task.target, _recipe(task, stored_px)
-        )
+        if is_joined(join_of[task.target], task.target):
+            return True
+        return _has_recipe(task.target, _recipe(task, stored_px))
 
-    if todo:
+    if joins:
+        work = partial(_write_part, stored_px)
         report += run(
-            source,
-            target,
-            todo,
-            actions,
-            lambda folder: scratch / folder,
-            is_done,
-            partial(_write_part, stored_px),
-            lens,
-            reader,
-            metadata,
-            workers,
+            source, target, steps, actions, place, is_done, work, lens, reader, metadata, workers
         )
-    for path, (parts, recipe) in joins.items():
+    for path, parts, recipe in joins:
         join_stores(path, parts, recipe)
         report.append(f"{path}: {len(open_store(path))} items")
     shutil.rmtree(scratch, ignore_errors=True)
@@ -143,18 +137,17 @@ def _recipe(task, stored_px):
 
 
 def _write_part(stored_px, task):
-    """Write the store of one sequence and camera; runs in a worker. Returns (error line or None, checked)."""
+    """Write the store of one camera view; runs in a worker. Returns (error line or None, checked)."""
     cv2.setNumThreads(1)
     try:
         joints_world, checked = read_labels(task)
         wanted = np.arange(0, len(joints_world), task.step)
         camera, frames = read_frames(task, wanted, joints_world)
-        sequence = CameraView(task.target, *task.key, task.camera_id, camera, joints_world)
-        columns = label_columns(sequence, wanted, stored_px)
-        jpegs = [
-            encode_crop(picture, affine, stored_px)
-            for (_, picture), affine in zip(frames, columns["affine"], strict=True)
-        ]
+        view = CameraView(task.target, *task.key, task.camera_id, camera, joints_world)
+        columns = label_columns(view, wanted, stored_px)
+        jpegs = []
+        for (_, image), affine in zip(frames, columns["affine"], strict=True):
+            jpegs.append(encode_crop(image, affine, stored_px))
         write_store(task.target, columns, jpegs, _recipe(task, stored_px))
     except InputError as error:
         return str(error), False

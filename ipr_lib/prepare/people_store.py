@@ -64,19 +64,15 @@ def build_people_store(
     order = np.argsort(people.image, kind="stable")
     rows, starts = np.unique(people.image[order], return_index=True)
     groups = np.split(order, starts[1:])
-    tasks = [
-        (
-            str(Path(pictures) / people.image_name[row]),
-            *people.image_size[row].tolist(),
-            affine[group],
-            stored_px,
-        )
-        for row, group in zip(rows, groups)
-    ]
-    name = next(name for name, skeleton in SKELETONS.items() if skeleton == people.skeleton)
+    tasks = []
+    for row, group in zip(rows, groups):
+        path = Path(pictures) / people.image_name[row]
+        width, height = people.image_size[row].tolist()
+        tasks.append((path, width, height, affine[group], stored_px))
+    names = {skeleton: name for name, skeleton in SKELETONS.items()}
     recipe = {
         "source": Path(pictures).name,
-        "skeleton": name,
+        "skeleton": names[people.skeleton],
         "crop_px": crop_px,
         "stored_px": stored_px,
         "box_scale": box_scale,
@@ -86,7 +82,7 @@ def build_people_store(
     packed = parallel_map(_pack_people, tasks, workers)
     results = progress(packed, total=len(tasks), desc="crop store", unit="picture")
     with new_store(target, recipe) as writer:
-        for result, group in zip(results, groups):  # results first: so their bar ends, too
+        for result, group in zip(results, groups):  # results first, so that their bar ends, too
             if isinstance(result, str):
                 problems.append(result)
             else:
@@ -131,7 +127,7 @@ def _columns(people, box, affine):
 
 
 def _pack_people(task):
-    """Crops of everybody in one picture, as JPEG bytes, or the line that says why not; runs in a worker."""
+    """Crops of everybody in one image, as JPEG bytes, or the line that says why not; runs in a worker."""
     path, width, height, affines, stored_px = task
     cv2.setNumThreads(1)
     try:
