@@ -384,7 +384,7 @@ def main():
         else result["device"]
     )
     print(
-        f"profile {profile}: {cfg.trunk}, {cfg.crop_px} px, volume {cfg.volume_shape}, batches of {cfg.batch_size}; "
+        f"profile {profile}: {cfg.backbone}, {cfg.crop_px} px, volume {cfg.volume_shape}, batches of {cfg.batch_size}; "
         f"medians of {options.turns} turns of {options.steps} steps"
     )
     print(

@@ -1,9 +1,13 @@
-"""One frozen, checked Config and its four profiles. Only the engine, the command line and notebooks see it."""
+"""All choices of one run: a frozen, checked Config, and the four profiles that most runs start from.
+
+What stands below this module takes plain arguments; from here on up, functions may take a Config.
+"""
 
 import dataclasses
+import difflib
 import hashlib
+import itertools
 import json
-import types
 import typing
 from dataclasses import dataclass
 
@@ -18,15 +22,50 @@ from .training.precision import PRECISIONS
 ALL_ACTIONS = tuple(range(FIRST_ACTION, FIRST_ACTION + len(ACTIONS)))
 
 
-# Fields that change no result, and fields younger than the first runs, which count where they differ from their defaults.
-FREE = ("workers", "keep_checkpoints")
-LATER = (
+# Fields that change no result, and so do not count for a config's hash.
+NOT_IN_HASH = ("workers", "keep_checkpoints")
+# Fields that are younger than the first runs. They count where they differ from their defaults, so that a run keeps the
+# name that it had before there was such a field.
+IN_HASH_IF_CHANGED = (
     "method",
     "clip_gradient",
     "sync_batch_norm",
     "compile",
     "validation_subjects",
     "occlusion",
+)
+# Field -> its name in hashes and files (checkpoints, model.pt, result.json, metrics.json), which were there first.
+NAMES_ON_DISK = {"backbone": "trunk", "backbone_width": "trunk_width"}
+
+
+POSITIVE = (
+    "capture_frames",
+    "train_step",
+    "test_step",
+    "crop_px",
+    "depth_bins",
+    "depth_mm",
+    "backbone_width",
+    "head_width",
+    "deconvolutions",
+    "batch_size",
+    "micro_batches",
+    "epochs",
+    "learning_rate",
+    "keep_checkpoints",
+)
+NOT_NEGATIVE = (
+    "seed",
+    "weight_decay",
+    "warmup_steps",
+    "scale",
+    "rotation",
+    "shift",
+    "flip",
+    "colour",
+    "hue",
+    "contrast",
+    "workers",
 )
 
 
@@ -49,25 +88,23 @@ class Config:
     test_subjects: tuple[int, ...] = (9, 11)
     train_step: int = 5  # every how many frames one is used
     test_step: int = 64
-    mix: tuple[
-        str, ...
-    ] = ()  # 2D sets mixed into training, by the names of their stores in data/stores: mpii, coco
-    mix_ratio: tuple[int, ...] = ()  # shares of a batch, the 3D set first; equal shares where empty
+    # 2D sets mixed into training, by the names of their stores in data/stores: mpii, coco.
+    mix: tuple[str, ...] = ()
+    mix_ratio: tuple[int, ...] = ()  # parts of a batch, the 3D set first; equal parts where empty
 
     crop_px: int = 256
     depth_bins: int = 64
     depth_mm: float = 2000.0
-    trunk: str = "resnet50"
-    trunk_width: int = 64  # of trunk "small" only
+    backbone: str = "resnet50"
+    backbone_width: int = 64  # of backbone "small" only
     head_width: int = 256
     deconvolutions: int = 3
     pretrained: bool = False
     method: str = "I*"  # of integral.METHODS: head, loss and decoder
 
     batch_size: int = 32
-    micro_batches: int = (
-        1  # parts that a batch is worked through in: for cores of a CPU, or the memory of a GPU
-    )
+    # Parts that a batch is worked through in: for the cores of a CPU, or the memory of a GPU.
+    micro_batches: int = 1
     epochs: int = 20
     optimizer: str = "adamw"  # of optimizers.OPTIMIZERS
     learning_rate: float = 1e-3
@@ -83,143 +120,133 @@ class Config:
     hue: float = 0.0  # degrees
     contrast: float = 0.0
     occlusion: float = 0.0  # probability that shapes are laid over a crop
-    precision: str = (
-        "float32"  # of precision.PRECISIONS, for the network; the integral is always float32
-    )
+    # Of precision.PRECISIONS, for the network; the integral is always float32.
+    precision: str = "float32"
     clip_gradient: float = 0.0  # largest norm of all gradients together; 0: as they come
-    sync_batch_norm: bool = (
-        False  # with several processes: statistics of the whole batch, not of each one's share
-    )
+    # With several processes: the statistics of the whole batch, not of each process's part.
+    sync_batch_norm: bool = False
     compile: bool = False  # the network by torch.compile
-    validation_subjects: tuple[
-        int, ...
-    ] = ()  # scored after each epoch; the best checkpoint is kept. None of train or test
-    keep_checkpoints: int = 1  # the last how many
+    # Scored after each epoch, and the best checkpoint is kept; neither training nor test subjects.
+    validation_subjects: tuple[int, ...] = ()
+    keep_checkpoints: int = 1  # how many of the last ones
     workers: int = 2  # processes for capture, store and, on a GPU, batches
 
     def __post_init__(self):
+        self._check_choices()
+        self._check_ranges()
+        self._check_sizes()
+        self._check_mix()
+        self._check_subjects()
+
+    def _check_choices(self):
         choices = {
-            "trunk": BACKBONES,
+            "backbone": BACKBONES,
             "method": METHODS,
             "optimizer": OPTIMIZERS,
             "schedule": ("steps", "cosine"),
             "precision": PRECISIONS,
         }
         for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise InputError(
-                    f"{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}"
-                )
-        positive = (
-            "capture_frames",
-            "train_step",
-            "test_step",
-            "crop_px",
-            "depth_bins",
-            "depth_mm",
-            "trunk_width",
-            "head_width",
-            "deconvolutions",
-            "batch_size",
-            "micro_batches",
-            "epochs",
-            "learning_rate",
-            "keep_checkpoints",
-        )
-        for name in positive:
+            value = getattr(self, name)
+            if value not in allowed:
+                raise InputError(f"{name}={value!r}: expected one of {', '.join(allowed)}")
+
+    def _check_ranges(self):
+        # The comparisons are written so that NaN fails them.
+        for name in POSITIVE:
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}={getattr(self, name)}: expected a number above 0")
-        not_negative = (
-            "seed",
-            "weight_decay",
-            "warmup_steps",
-            "scale",
-            "rotation",
-            "shift",
-            "flip",
-            "colour",
-            "hue",
-            "contrast",
-            "workers",
-        )
-        for name in not_negative:
+        for name in NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name}={getattr(self, name)}: expected 0 or a number above it")
         if not 0 <= self.occlusion <= 1:
             raise InputError(f"occlusion={self.occlusion}: expected a probability, 0 … 1")
         if not self.scale < 1:
             raise InputError(
-                f"scale={self.scale}: expected a number below 1; the zoom lies in 1 - scale … 1 + scale"
+                f"scale={self.scale}: expected a number below 1, because the zoom lies in 1 - scale … 1 + scale"
             )
-        for name in ("capture_subjects", "capture_actions", "capture_takes", "capture_cameras"):
-            if not getattr(self, name):
-                raise InputError(f"{name} is empty: expected at least one number")
-        if self.crop_px % BACKBONES[self.trunk]:
+        if not self.clip_gradient >= 0:
             raise InputError(
-                f"crop_px={self.crop_px}: expected a multiple of {BACKBONES[self.trunk]}, the stride of trunk {self.trunk}"
+                f"clip_gradient={self.clip_gradient}: expected a number above 0, or 0 for no limit"
+            )
+
+    def _check_sizes(self):
+        stride = BACKBONES[self.backbone]
+        if self.crop_px % stride:
+            raise InputError(
+                f"crop_px={self.crop_px}: expected a multiple of {stride}, the stride of backbone {self.backbone}"
             )
         if self.batch_size % self.micro_batches:
             raise InputError(
                 f"batch_size={self.batch_size}: expected a multiple of micro_batches={self.micro_batches}"
             )
-        if self.mix_ratio and len(self.mix_ratio) != 1 + len(self.mix):
+
+    def _check_mix(self):
+        """A batch must be divisible; otherwise training would fail hours later, after the 3D store is built."""
+        sets = 1 + len(self.mix)
+        if self.mix_ratio and len(self.mix_ratio) != sets:
             raise InputError(
-                f"mix_ratio={self.mix_ratio}: expected {1 + len(self.mix)} numbers, one for {self.dataset} and one for each "
-                f"of mix={self.mix}, or none for equal shares"
+                f"mix_ratio={self.mix_ratio}: expected {sets} numbers, one for {self.dataset} and one for each of "
+                f"mix={self.mix}, or none for equal parts"
             )
-        ratio = self.mix_ratio or (1,) * (1 + len(self.mix))
-        if (
-            min(ratio) < 1 or self.mix and self.batch_size % sum(ratio)
-        ):  # before hours are spent on the 3D store
+        ratio = self.mix_ratio or (1,) * sets
+        in_words = " : ".join(str(part) for part in ratio)
+        if min(ratio) < 1:
+            raise InputError(f"mix_ratio {in_words}: expected whole numbers above 0")
+        if self.mix and self.batch_size % sum(ratio):
             raise InputError(
-                f"batch_size={self.batch_size}: expected a multiple of {sum(ratio)}, to be shared out {' : '.join(map(str, ratio))}; "
-                "shares are whole numbers above 0"
+                f"batch_size={self.batch_size}: expected a multiple of {sum(ratio)}, so that it can be divided {in_words}"
             )
-        if not self.clip_gradient >= 0:
-            raise InputError(
-                f"clip_gradient={self.clip_gradient}: expected a number above 0, or 0 for none"
-            )
-        parts = [f"{part}_subjects" for part in ("train", "validation", "test")]
-        for first, second in ((0, 2), (0, 1), (1, 2)):
-            first, second = parts[first], parts[second]
+
+    def _check_subjects(self):
+        for name in ("capture_subjects", "capture_actions", "capture_takes", "capture_cameras"):
+            if not getattr(self, name):
+                raise InputError(f"{name} is empty: expected at least one number")
+        fields = ("train_subjects", "validation_subjects", "test_subjects")
+        for first, second in itertools.combinations(fields, 2):
             if set(getattr(self, first)) & set(getattr(self, second)):
                 raise InputError(
                     f"{first} {getattr(self, first)} and {second} {getattr(self, second)} overlap"
                 )
 
     @property
-    def volume_shape(self):
+    def volume_shape(self) -> tuple[int, int, int]:
         """(D, H, W) of each joint's volume, cells."""
-        side = self.crop_px // BACKBONES[self.trunk] * 2**self.deconvolutions
+        side = self.crop_px // BACKBONES[self.backbone] * 2**self.deconvolutions
         return self.depth_bins, side, side
 
     @property
-    def network(self):
-        """The network in words: trunk, crop, and the volume of a method that has one."""
-        width = f" (width {self.trunk_width})" if self.trunk == "small" else ""
-        volume = (
-            f", volume {' x '.join(map(str, self.volume_shape))}"
-            if METHODS[self.method].head == "volume"
-            else ""
-        )
-        return f"{self.trunk}{width}, {self.crop_px} px{volume}"
+    def network(self) -> str:
+        """The network in words: backbone, crop, and the volume of a method that has one."""
+        words = self.backbone
+        if self.backbone == "small":
+            words += f" (width {self.backbone_width})"
+        words += f", {self.crop_px} px"
+        if METHODS[self.method].head == "volume":
+            depth, height, width = self.volume_shape
+            words += f", volume {depth} x {height} x {width}"
+        return words
 
-    def hash(self):
-        """8 hex digits that name this config: equal configs, equal hash. Fields of FREE do not change results."""
+    def record(self) -> dict:
+        """All fields as they are written to disk; `config_from_record` reads them back."""
         fields = dataclasses.asdict(self)
+        return {NAMES_ON_DISK.get(name, name): value for name, value in fields.items()}
+
+    def hash(self) -> str:
+        """8 hex digits that name this config; configs that give the same results have the same hash."""
+        record = self.record()
+        for field in dataclasses.fields(self):
+            unchanged = getattr(self, field.name) == field.default
+            if field.name in NOT_IN_HASH or (field.name in IN_HASH_IF_CHANGED and unchanged):
+                del record[field.name]
         if not self.mix:
-            del fields["mix"], fields["mix_ratio"]
-        for field in dataclasses.fields(
-            self
-        ):  # a run keeps the name that it had before there was such a field
-            if field.name in FREE or field.name in LATER and fields[field.name] == field.default:
-                del fields[field.name]
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
+            del record["mix"], record["mix_ratio"]
+        text = json.dumps(record, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def __str__(self):
-        return "\n".join(
-            f"{field.name:17} {getattr(self, field.name)}" for field in dataclasses.fields(self)
-        )
+        lines = [f"{name:19} {value}" for name, value in dataclasses.asdict(self).items()]
+        return "\n".join(lines)
 
 
 # What each profile is for, and what bounds it, stands in the README.
@@ -232,8 +259,8 @@ PROFILES = {
         "train_step": 40,
         "crop_px": 64,
         "depth_bins": 8,
-        "trunk": "small",
-        "trunk_width": 8,
+        "backbone": "small",
+        "backbone_width": 8,
         "head_width": 16,
         "deconvolutions": 1,
         "batch_size": 16,
@@ -247,8 +274,8 @@ PROFILES = {
         "train_step": 16,
         "crop_px": 128,
         "depth_bins": 16,
-        "trunk": "small",
-        "trunk_width": 32,
+        "backbone": "small",
+        "backbone_width": 32,
         "head_width": 64,
         "deconvolutions": 1,
         "batch_size": 32,
@@ -289,7 +316,7 @@ RECIPES = {
     "depth-16": {"depth_bins": 16},
     # Crops are square here: 384 px a side where others take 384 x 288, for a third more work. Half of each batch is 3D.
     "strong": {
-        "trunk": "resnet152",
+        "backbone": "resnet152",
         "pretrained": True,
         "crop_px": 384,
         "mix": ("mpii", "coco"),
@@ -301,49 +328,74 @@ RECIPES = {
 }
 
 
-def load_config(profile, /, **overrides):
+def load_config(profile: str, /, **overrides) -> Config:
     """Make a checked Config.
 
     Args:
         profile: one of PROFILES.
         **overrides: fields of Config to set otherwise; lists stand for tuples, as notebooks and JSON pass them.
+
     Returns:
         Config.
+
     Raises:
-        InputError: unknown profile or field (with the nearest known name), or a value of the wrong type or range.
+        InputError: the profile or a field is unknown, or a value has the wrong type or lies out of its range.
     """
     if not isinstance(profile, str) or profile not in PROFILES:
         raise InputError(f"unknown profile {profile!r}; choose one of {', '.join(PROFILES)}")
-    kinds = typing.get_type_hints(Config)
+    types_of_fields = typing.get_type_hints(Config)
     for name in overrides:
-        if name not in kinds or name == "profile":
-            raise InputError(f"unknown override {name!r}; {_nearest(name, kinds)}")
-    values = {
-        name: _checked(name, value, kinds[name])
-        for name, value in (PROFILES[profile] | overrides).items()
-    }
+        if name not in types_of_fields or name == "profile":
+            raise InputError(f"unknown override {name!r}; {_advice(name, types_of_fields)}")
+    values = {}
+    for name, value in (PROFILES[profile] | overrides).items():
+        values[name] = _checked(name, value, types_of_fields[name])
     return Config(profile=profile, **values)
 
 
-def scaled(overrides, cfg, times):
+def config_from_record(record: dict) -> Config:
+    """The Config that `Config.record` described; fields that are younger than the record have their defaults.
+
+    Args:
+        record: fields by their names on disk, as `model.pt`, `metrics.json` and `result.json` hold them.
+
+    Returns:
+        Config.
+
+    Raises:
+        InputError: the record is not one of a Config.
+    """
+    defaults = {}
+    for field in dataclasses.fields(Config):
+        if field.default is not dataclasses.MISSING:
+            defaults[field.name] = field.default
+    fields_of_names = {name: field for field, name in NAMES_ON_DISK.items()}
+    values = {fields_of_names.get(name, name): value for name, value in record.items()}
+    profile = values.pop("profile", None)
+    return load_config(profile, **(defaults | values))
+
+
+def scaled(overrides: dict, cfg: Config, times: int) -> dict:
     """Overrides for batches `times` as large, with the learning rate scaled alike (Goyal et al. 2017, linear scaling).
 
     Args:
         overrides: to add to, by name of field.
         cfg: Config made with them.
-        times: whole number, often that of GPUs.
+        times: whole number, often that of the GPUs.
+
     Returns:
-        dict. Warm-up is at least 500 steps: a rate for large batches is too large for fresh weights.
+        dict. Above 1, the warm-up is at least 500 steps, because a rate for large batches is too large for fresh weights.
     """
+    warmup_steps = cfg.warmup_steps if times == 1 else max(cfg.warmup_steps, 500)
     return overrides | {
         "batch_size": cfg.batch_size * times,
         "learning_rate": cfg.learning_rate * times,
-        "warmup_steps": max(cfg.warmup_steps, 500 if times > 1 else 0),
+        "warmup_steps": warmup_steps,
     }
 
 
-def parse_overrides(pairs):
-    """["crop_px=96", "trunk=small"] -> {"crop_px": 96, "trunk": "small"}; values are read as JSON where they can be."""
+def parse_overrides(pairs: list[str]) -> dict:
+    """["crop_px=96", "backbone=small"] -> {"crop_px": 96, "backbone": "small"}; values are read as JSON where they can be."""
     overrides = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -356,24 +408,32 @@ def parse_overrides(pairs):
     return overrides
 
 
-def _nearest(name, known):
-    import difflib
-
+def _advice(name, known):
+    """What a user may have meant by an unknown field's name."""
+    for field, old_name in NAMES_ON_DISK.items():
+        if name == old_name:
+            return f"it is called {field!r} now"
     close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(known)}"
 
 
 def _checked(name, value, kind):
-    """`value` as `kind`, or InputError."""
-    if isinstance(kind, types.GenericAlias):  # tuple[int, ...] or tuple[str, ...]
-        if isinstance(value, (list, tuple)) and all(
-            type(item) is kind.__args__[0] for item in value
-        ):
-            return tuple(value)
-    elif kind is float and type(value) in (int, float):
+    """`value` as a field of type `kind` holds it, or InputError."""
+    if kind == tuple[int, ...]:
+        return _checked_items(name, value, int, "a list of whole numbers")
+    if kind == tuple[str, ...]:
+        return _checked_items(name, value, str, "a list of names")
+    if kind is float and type(value) is int:
         return float(value)
-    elif type(value) is kind:
-        return value
-    lists = {tuple[int, ...]: "a list of whole numbers", tuple[str, ...]: "a list of names"}
-    expected = lists.get(kind) or f"a value of type {kind.__name__}"
-    raise InputError(f"{name}={value!r}: expected {expected}")
+    if type(value) is not kind:  # not isinstance: True is no number here
+        raise InputError(f"{name}={value!r}: expected a value of type {kind.__name__}")
+    return value
+
+
+def _checked_items(name, value, kind, expected):
+    """A list or tuple as a tuple, or InputError where an item is not of type `kind`."""
+    if not isinstance(value, (list, tuple)) or any(type(item) is not kind for item in value):
+        raise InputError(f"{name}={value!r}: expected {expected}")
+    return tuple(value)

@@ -53,7 +53,7 @@ def build_network(cfg):
     """The network that `cfg` describes, its random start drawn from cfg.seed."""
     with torch.random.fork_rng():
         torch.manual_seed(cfg.seed)
-        backbone = build_backbone(cfg.trunk, cfg.trunk_width, cfg.pretrained)
+        backbone = build_backbone(cfg.backbone, cfg.backbone_width, cfg.pretrained)
         if METHODS[cfg.method].head == "direct":
             return DirectNet(backbone, len(HUMAN36M))
         return PoseNet(backbone, len(HUMAN36M), cfg.depth_bins, cfg.head_width, cfg.deconvolutions)
@@ -273,7 +273,7 @@ def score_run(
         "scores": score_items(predictions["pred_cam"], columns, items),
         "scores_flip": score_items(predictions["pred_cam_flip"], columns, items),
         "mean_pose": score_items(mean_pose(train_store, test_store), columns, items),
-        "config": dataclasses.asdict(cfg),
+        "config": cfg.record(),
     }
     return content, {name: values[items] for name, values in predictions.items()}
 

@@ -1,9 +1,18 @@
 import dataclasses
+import json
 
 import pytest
 
 from ipr_lib.__main__ import main
-from ipr_lib.config import FREE, PROFILES, RECIPES, Config, load_config, parse_overrides, scaled
+from ipr_lib.config import (
+    PROFILES,
+    RECIPES,
+    Config,
+    config_from_record,
+    load_config,
+    parse_overrides,
+    scaled,
+)
 from ipr_lib.data.h36m_layout import SPLITS
 from ipr_lib.files import InputError
 
@@ -18,7 +27,7 @@ def test_every_profile_loads(profile):
 
 def test_full_is_the_papers_recipe():
     cfg = load_config("full")
-    assert (cfg.trunk, cfg.crop_px, cfg.depth_bins, cfg.batch_size, cfg.learning_rate) == ("resnet50", 256, 64, 32, 1e-3)
+    assert (cfg.backbone, cfg.crop_px, cfg.depth_bins, cfg.batch_size, cfg.learning_rate) == ("resnet50", 256, 64, 32, 1e-3)
     assert (cfg.epochs, cfg.lr_drops, cfg.train_step, cfg.test_step) == (20, (15, 17), 5, 64)
     assert cfg.pretrained and cfg.mix == ("mpii",)
 
@@ -26,6 +35,8 @@ def test_full_is_the_papers_recipe():
 @pytest.mark.parametrize("overrides, message", [
     (dict(crop_pixels=96), "unknown override 'crop_pixels'"),
     (dict(batchsize=96), "did you mean 'batch_size'"),
+    (dict(trunk="small"), "unknown override 'trunk'; it is called 'backbone' now"),
+    (dict(trunk_width=8), "unknown override 'trunk_width'; it is called 'backbone_width' now"),
     (dict(profile="laptop"), "unknown override 'profile'"),
     (dict(crop_px="96"), "crop_px='96': expected a value of type int"),
     (dict(crop_px=96.0), "expected a value of type int"),
@@ -37,12 +48,12 @@ def test_full_is_the_papers_recipe():
     (dict(mix=[1]), "mix=.1.: expected a list of names"),
     (dict(mix=["mpii"], mix_ratio=[1]), "expected 2 numbers, one for capture and one for each of mix"),
     (dict(mix_ratio=[1, 1]), "expected 1 numbers"),
-    (dict(mix=["mpii"], batch_size=15, micro_batches=1), "batch_size=15: expected a multiple of 2, to be shared out 1 : 1"),
-    (dict(mix=["mpii"], mix_ratio=[0, 1]), "shared out 0 : 1; shares are whole numbers above 0"),
-    (dict(crop_px=100), "multiple of 16, the stride of trunk small"),
-    (dict(crop_px=48, trunk="resnet18"), "multiple of 32"),
+    (dict(mix=["mpii"], batch_size=15, micro_batches=1), "batch_size=15: expected a multiple of 2, so that it can be divided 1 : 1"),
+    (dict(mix=["mpii"], mix_ratio=[0, 1]), "mix_ratio 0 : 1: expected whole numbers above 0"),
+    (dict(crop_px=100), "multiple of 16, the stride of backbone small"),
+    (dict(crop_px=48, backbone="resnet18"), "multiple of 32"),
     (dict(epochs=0), "epochs=0: expected a number above 0"),
-    (dict(trunk="resnet51"), "expected one of small, resnet18"),
+    (dict(backbone="resnet51"), "expected one of small, resnet18"),
     (dict(schedule="linear"), "expected one of steps, cosine"),
     (dict(test_subjects=[5, 9]), "train_subjects .* and test_subjects .* overlap"),
     (dict(validation_subjects=[8]), "train_subjects .* and validation_subjects .* overlap"),
@@ -78,10 +89,53 @@ def test_hash_follows_every_field_that_changes_results():
             continue
         value = change(getattr(cfg, field.name)) if field.name != "micro_batches" else 2
         other = dataclasses.replace(cfg, **{field.name: value})
-        assert (other.hash() == cfg.hash()) == (field.name in FREE), field.name
+        assert (other.hash() == cfg.hash()) == (field.name in ("workers", "keep_checkpoints")), field.name
     assert load_config("smoke", micro_batches=1, lr_drops=[15, 17]).hash() == cfg.hash()
     mixes = [dict(), dict(mix=["mpii"]), dict(mix=["coco"]), dict(mix=["mpii"], mix_ratio=[3, 1])]
     assert len({load_config("smoke", micro_batches=1, **mix).hash() for mix in mixes}) == 4
+
+
+@pytest.mark.parametrize(("profile", "overrides", "expected"), [
+    ("smoke", {}, "965ca6d0"),
+    ("smoke", {"seed": 3}, "42ba6609"),
+    ("smoke", {"workers": 7, "keep_checkpoints": 2}, "965ca6d0"),
+    ("smoke", {"method": "H2", "clip_gradient": 1.0, "compile": True, "occlusion": 0.5}, "6b28b17c"),
+    ("laptop", {}, "aff47fca"),
+    ("laptop", {"seed": 3}, "2980d010"),
+    ("laptop", {"backbone_width": 16, "mix": ["coco"], "mix_ratio": [2, 2]}, "6a3b1d24"),
+    ("gpu", {}, "ebb7f7da"),
+    ("gpu", {"seed": 3}, "1a9a8a36"),
+    ("full", {}, "f32f78ec"),
+    ("full", {"seed": 3}, "1473a30e"),
+    ("full", {"backbone": "resnet152", "crop_px": 384, "mix": ["mpii", "coco"], "mix_ratio": [2, 1, 1], "contrast": 0.3,
+              "occlusion": 0.5, "warmup_steps": 1000}, "90d8d0c9"),
+])
+def test_runs_keep_the_names_of_their_folders(profile, overrides, expected):
+    """The hash names a run's folder. Whatever is renamed in the code, finished runs must be found again."""
+    assert load_config(profile, **overrides).hash() == expected
+
+
+def test_a_record_has_the_names_that_files_had_first():
+    record = load_config("laptop", mix=["coco"]).record()
+    assert record["trunk"] == "small" and record["trunk_width"] == 32
+    assert "backbone" not in record and "backbone_width" not in record
+    through_json = json.loads(json.dumps(record))
+    assert config_from_record(through_json) == load_config("laptop", mix=["coco"])
+
+
+def test_fields_that_a_record_lacks_have_their_defaults():
+    record = load_config("laptop", hue=0.0).record()
+    del record["clip_gradient"], record["hue"]
+    assert config_from_record(record) == load_config("laptop", hue=0.0), "hue is 60 in profile laptop, and 0 by default"
+
+
+@pytest.mark.parametrize(("record", "message"), [
+    ({}, "unknown profile None"), ({"profile": "smoke", "depth": 3}, "unknown override 'depth'"),
+    ({"profile": "smoke", "crop_px": "64"}, "expected a value of type int"),
+])
+def test_a_damaged_record_is_refused(record, message):
+    with pytest.raises(InputError, match=message):
+        config_from_record(record)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -98,8 +152,8 @@ def test_linear_scaling_by_hand():
 
 
 def test_parse_overrides():
-    assert parse_overrides(["crop_px=96", "trunk=small", "lr_drops=[1, 2]", "pretrained=true"]) == {
-        "crop_px": 96, "trunk": "small", "lr_drops": [1, 2], "pretrained": True
+    assert parse_overrides(["crop_px=96", "backbone=small", "lr_drops=[1, 2]", "pretrained=true"]) == {
+        "crop_px": 96, "backbone": "small", "lr_drops": [1, 2], "pretrained": True
     }
     with pytest.raises(InputError, match="expected NAME=VALUE"):
         parse_overrides(["crop_px"])

@@ -17,7 +17,7 @@ from .test_evaluation_published import Net, checkpoint
 
 TINY = {
     "dataset": "made-up", "train_subjects": [1], "test_subjects": [9, 11], "train_step": 3, "test_step": 3, "batch_size": 2,
-    "epochs": 1, "trunk_width": 4, "head_width": 8, "workers": 1,
+    "epochs": 1, "backbone_width": 4, "head_width": 8, "workers": 1,
 }
 
 

@@ -13,7 +13,7 @@ from ipr_lib.files import InputError
 from ipr_lib.integral import decode, integral_loss, soft_argmax
 from ipr_lib.training import checkpoints
 
-TINY = dict(crop_px=64, depth_bins=8, trunk="small", trunk_width=4, head_width=8,
+TINY = dict(crop_px=64, depth_bins=8, backbone="small", backbone_width=4, head_width=8,
             deconvolutions=2, batch_size=2, epochs=4, workers=0)
 
 
@@ -39,7 +39,7 @@ def test_every_backbone_gives_a_volume(name, width, deconvolutions):
 
 
 def test_config_knows_the_shape_of_the_volume(cfg):
-    for changes in (dict(), dict(trunk="resnet18", deconvolutions=3, crop_px=96), dict(deconvolutions=2)):
+    for changes in (dict(), dict(backbone="resnet18", deconvolutions=3, crop_px=96), dict(deconvolutions=2)):
         other = dataclasses.replace(cfg, **changes)
         volume = run.build_network(other).eval()(torch.zeros(1, 3, other.crop_px, other.crop_px))
         assert volume.shape[2:] == other.volume_shape
@@ -67,7 +67,7 @@ def test_missing_imagenet_weights_say_where_to_put_them(tmp_path, monkeypatch):
 # --- training ---
 
 def test_overfits_a_few_crops(store, training_seed):
-    cfg = load_config("smoke", seed=training_seed, **TINY | dict(trunk_width=8, head_width=32, learning_rate=5e-3))
+    cfg = load_config("smoke", seed=training_seed, **TINY | dict(backbone_width=8, head_width=32, learning_rate=5e-3))
     model = run.build_network(cfg)
     batch = CropDataset(store, 64, 2000.0)[0, 0, np.arange(6)]
     optimizer = torch.optim.Adam(model.parameters(), lr=cfg.learning_rate)
@@ -94,8 +94,8 @@ def test_finished_run_is_not_trained_again(cfg, store, tmp_path):
 def test_checkpoint_of_another_config_or_architecture_is_refused(cfg, store, tmp_path):
     run.train_run(cfg, store, tmp_path)
     before = (tmp_path / checkpoints.CHECKPOINT).read_bytes()
-    with pytest.raises(InputError, match="trained with trunk_width=4, this run asks for trunk_width=6"):
-        run.train_run(dataclasses.replace(cfg, trunk_width=6), store, tmp_path)
+    with pytest.raises(InputError, match="trained with backbone_width=4, this run asks for backbone_width=6"):
+        run.train_run(dataclasses.replace(cfg, backbone_width=6), store, tmp_path)
     content = torch.load(tmp_path / checkpoints.CHECKPOINT, weights_only=True)
     content["network"].pop("final.bias")
     torch.save(content, tmp_path / "odd.pt")
@@ -183,5 +183,5 @@ def test_weights_from_a_file_ask_for_no_others(monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
-    cfg = load_config("smoke", trunk="resnet18", pretrained=True)
+    cfg = load_config("smoke", backbone="resnet18", pretrained=True)
     assert run.blank_network(cfg).backbone.channels == 512

@@ -14,7 +14,7 @@ from ipr_lib.integral import joints_to_cells
 from ipr_lib.run import build_network
 from ipr_lib.training import training_loop
 
-TINY = {"trunk_width": 4, "head_width": 8, "batch_size": 2, "epochs": 1, "crop_px": 32, "depth_bins": 4}
+TINY = {"backbone_width": 4, "head_width": 8, "batch_size": 2, "epochs": 1, "crop_px": 32, "depth_bins": 4}
 
 
 def test_unknown_names_are_refused(store, test_store, tmp_path):

@@ -112,7 +112,7 @@ def test_direct_network_starts_at_the_middle_and_shares_the_backbone(training_se
         assert torch.equal(ours, theirs), "both start from the same backbone"
     output = direct.eval()(torch.randn(2, 3, 64, 64))
     assert output.shape == (2, 18, 3) and output.abs().max() < 0.05
-    backbone = build_backbone("small", cfg.trunk_width)
+    backbone = build_backbone("small", cfg.backbone_width)
     assert count_parameters(direct) == count_parameters(backbone) + (backbone.channels + 1) * 54
 
 

@@ -24,7 +24,7 @@ from .test_notebooks import COUNT, write_notebook
 
 TINY = {
     "dataset": "made-up", "train_subjects": [1], "test_subjects": [9], "train_step": 3, "test_step": 3, "batch_size": 2,
-    "epochs": 2, "trunk_width": 4, "head_width": 8, "workers": 1,
+    "epochs": 2, "backbone_width": 4, "head_width": 8, "workers": 1,
 }
 
 
@@ -331,7 +331,7 @@ def test_killed_run_goes_on(home, cfg):
 
 def test_capture_is_written_once_and_scored(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "DATA", tmp_path / "data")
-    small = {name: TINY[name] for name in ("batch_size", "epochs", "trunk_width", "head_width", "workers")}
+    small = {name: TINY[name] for name in ("batch_size", "epochs", "backbone_width", "head_width", "workers")}
     cfg = load_config(
         "smoke", **small, capture_subjects=[1, 9], capture_actions=[2], capture_cameras=[1], capture_frames=81, train_step=40
     )

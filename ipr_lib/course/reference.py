@@ -70,16 +70,13 @@ def save_reference(run_folder, folder=REFERENCE):
 
 
 def _overrides(cfg):
-    """Fields of a Config, as JSON has them, that differ from its profile's; the seed apart."""
-    profile = load_config(cfg.profile, seed=cfg.seed)
-    fields = {
-        name: value
-        for name, value in dataclasses.asdict(cfg).items()
-        if value != getattr(profile, name)
-    }
-    return {
-        name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()
-    }
+    """What a config's record says otherwise than its profile's, as JSON has it; the seed apart."""
+    of_profile = load_config(cfg.profile, seed=cfg.seed).record()
+    overrides = {}
+    for name, value in cfg.record().items():
+        if value != of_profile[name]:
+            overrides[name] = list(value) if isinstance(value, tuple) else value
+    return overrides
 
 
 def _halved(network, run_folder):

@@ -38,7 +38,7 @@ BASES = {
     "smoke": {"epochs": 1},
     "laptop": {
         "crop_px": 64,
-        "trunk_width": 16,
+        "backbone_width": 16,
         "head_width": 32,
         "deconvolutions": 2,
         "epochs": 4,
@@ -46,7 +46,7 @@ BASES = {
     },
     "gpu": {
         "crop_px": 128,
-        "trunk": "resnet18",
+        "backbone": "resnet18",
         "deconvolutions": 3,
         "depth_bins": 32,
         "epochs": 6,
@@ -58,7 +58,7 @@ LEVELS = {
     "smoke": [
         ("map", "map 16", {"deconvolutions": 2}),
         ("depth", "depth 4", {"depth_bins": 4}),
-        ("trunk", "twice the width", {"trunk_width": 16}),
+        ("trunk", "twice the width", {"backbone_width": 16}),
         ("crop", "crop 32", {"crop_px": 32, "deconvolutions": 2}),
     ],
     "laptop": [
@@ -66,7 +66,7 @@ LEVELS = {
         ("map", "map 32", {"deconvolutions": 3}),
         ("depth", "depth 8", {"depth_bins": 8}),
         ("depth", "depth 32", {"depth_bins": 32}),
-        ("trunk", "twice the width", {"trunk_width": 32}),
+        ("trunk", "twice the width", {"backbone_width": 32}),
         ("crop", "crop 32", {"crop_px": 32, "deconvolutions": 3}),
         ("crop", "crop 128", {"crop_px": 128, "deconvolutions": 1}),
     ],
@@ -75,7 +75,7 @@ LEVELS = {
         ("map", "map 64", {"deconvolutions": 4}),
         ("depth", "depth 16", {"depth_bins": 16}),
         ("depth", "depth 64", {"depth_bins": 64}),
-        ("trunk", "resnet50", {"trunk": "resnet50"}),
+        ("trunk", "resnet50", {"backbone": "resnet50"}),
         ("crop", "crop 64", {"crop_px": 64, "deconvolutions": 4}),
         ("crop", "crop 256", {"crop_px": 256, "deconvolutions": 2}),
     ],

@@ -4,7 +4,6 @@ Taught in notebooks/08_heatmap_vs_integral.ipynb. `plan` says what is run, and `
 runs say about the paper's claims.
 """
 
-import dataclasses
 import shutil
 from pathlib import Path
 
@@ -138,7 +137,7 @@ def run_case(
         "device": device_name(device),
         "decoders": decoders,
         "cells": cells,
-        "config": dataclasses.asdict(cfg),
+        "config": cfg.record(),
     }
     write_json(run_dir / RESULT, result)
     (run_dir / CHECKPOINT).unlink()  # the networks of a large plan would fill a disk

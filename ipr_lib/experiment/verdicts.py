@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import Config
+from ..config import config_from_record
 from ..evaluation.tables import markdown_table
 from ..files import InputError, read_json, write_json
 from ..integral import METHODS
@@ -265,9 +265,9 @@ def level(run: dict, axis: str) -> int | str:
     if axis == "budget":
         return run["samples_seen"]
     if axis == "map":
-        return Config(**run["config"]).volume_shape[2]
+        return config_from_record(run["config"]).volume_shape[2]
     if axis == "depth":
-        return Config(**run["config"]).volume_shape[0]
+        return config_from_record(run["config"]).volume_shape[0]
     if axis == "2D":
         return run["case"].partition(", ")[2] or "all with depth"
     if axis == "trunk":

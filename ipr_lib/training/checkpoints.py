@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..config import FREE, load_config
+from ..config import NOT_IN_HASH, config_from_record
 from ..files import InputError, atomic_path
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
@@ -28,7 +28,7 @@ def save_checkpoint(path, cfg, model, optimizer, state, keep=1):
         InputError: the disk is full or not to be written to; the file from before is whole then.
     """
     content = {
-        "config": dataclasses.asdict(cfg),
+        "config": cfg.record(),
         "network": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "random": random_states(),
@@ -74,8 +74,7 @@ def read_checkpoint(
 
 def config_of(content):
     """The Config that a checkpoint's content names; fields younger than it have their defaults."""
-    fields = dict(content["config"])
-    return load_config(fields.pop("profile"), **fields)
+    return config_from_record(content["config"])
 
 
 def trained_minutes(path):
@@ -88,7 +87,7 @@ def load_checkpoint(path, cfg, model, optimizer=None):
 
     Args:
         path: the file.
-        cfg: Config that the checkpoint must have been written for, but for `config.FREE`.
+        cfg: Config that the checkpoint must have been written for, but for `config.NOT_IN_HASH`.
         model, optimizer: filled in place.
     Returns:
         dict: step, seconds, log, random, and whatever else it was saved with.
@@ -103,16 +102,15 @@ def load_checkpoint(path, cfg, model, optimizer=None):
     parts = ("config", "network", "optimizer")
     content = read_checkpoint(path, (*parts, "step", "seconds", "log"))
     config, network, optimizer_state = (content.pop(name) for name in parts)
-    # A field that is younger than the file had its default then.
-    config = {field.name: field.default for field in dataclasses.fields(cfg)} | config
-    mine = dataclasses.asdict(cfg)
-    different = [name for name in mine if name not in FREE and config[name] != mine[name]]
-    if different:
-        name = different[0]
-        raise InputError(
-            f"{path} was trained with {name}={config[name]!r}, this run asks for {name}={mine[name]!r}; "
-            "use another run folder, or delete it to train anew"
-        )
+    trained = config_from_record(config)
+    for field in dataclasses.fields(cfg):
+        name = field.name
+        had, asked = getattr(trained, name), getattr(cfg, name)
+        if had != asked and name not in NOT_IN_HASH:
+            raise InputError(
+                f"{path} was trained with {name}={had!r}, this run asks for {name}={asked!r}; "
+                "use another run folder, or delete it to train anew"
+            )
     try:
         model.load_state_dict(network)
         if optimizer is not None:
