@@ -81,18 +81,18 @@ def test_scored_joints_alone_are_enough():
 
 def test_pictures_keep_their_place_and_size():
     pictures = [np.full((40, 60, 3), (200, 30, 10), np.uint8), None, np.full((50, 20, 3), (0, 90, 250), np.uint8)]
-    view = SkeletonView(poses(3), pictures=pictures, joints_img=np.ones((3, 18, 2)), picture_px=30)
+    view = SkeletonView(poses(3), images=pictures, joints_img=np.ones((3, 18, 2)), image_px=30)
     start, end = view.meta["offsets"][2:4]
-    seen = cv2.imdecode(np.frombuffer(view.pictures[start:end], np.uint8), cv2.IMREAD_COLOR)
-    assert seen.shape == (30, 12, 3) and view.meta["picture_sizes"] == [[60, 40], [1, 1], [20, 50]]
+    seen = cv2.imdecode(np.frombuffer(view.images[start:end], np.uint8), cv2.IMREAD_COLOR)
+    assert seen.shape == (30, 12, 3) and view.meta["image_sizes"] == [[60, 40], [1, 1], [20, 50]]
     np.testing.assert_allclose(seen[15, 6, ::-1].astype(int), (0, 90, 250), atol=6)  # RGB, not BGR
-    assert view.meta["offsets"][1] == view.meta["offsets"][2] and view.meta["offsets"][3] == len(view.pictures)
+    assert view.meta["offsets"][1] == view.meta["offsets"][2] and view.meta["offsets"][3] == len(view.images)
 
 
 def test_cameras_draw_the_overlay_themselves():
     cameras = {f"camera {number}": camera for number, camera in studio_cameras(picture_px=64).items()}
     world = poses(2) + [0, 0, 900]
-    view = SkeletonView(world, up="z", cameras=cameras, pictures={name: [np.zeros((64, 64, 3), np.uint8)] * 2 for name in cameras})
+    view = SkeletonView(world, up="z", cameras=cameras, images={name: [np.zeros((64, 64, 3), np.uint8)] * 2 for name in cameras})
     overlay = np.frombuffer(view.overlay, np.float32).reshape(4, 1, 2, 18, 2)
     third = cameras["camera 3"]
     np.testing.assert_allclose(overlay[2, 0, 1], third.camera_to_image(third.world_to_camera(world[1])), atol=1e-3)
@@ -121,11 +121,11 @@ NAN = np.full((4, 18, 3), np.nan)
     ({"poses": poses(), "fps": 0}, "above 0"),
     ({"poses": poses(), "up": "y"}, 'up=\'y\': expected "-y"'),
     ({"poses": poses(), "scored_joints": 19}, "expected 1 … 18"),
-    ({"poses": poses(), "pictures": [np.zeros((4, 4, 3), np.uint8)]}, "expected 4, one a frame, got 1"),
-    ({"poses": poses(), "pictures": [np.zeros((4, 4, 3))] * 4}, "uint8 RGB, got float64"),
-    ({"poses": poses(), "pictures": {}}, "at least one camera"),
+    ({"poses": poses(), "images": [np.zeros((4, 4, 3), np.uint8)]}, "expected 4, one a frame, got 1"),
+    ({"poses": poses(), "images": [np.zeros((4, 4, 3))] * 4}, "uint8 RGB, got float64"),
+    ({"poses": poses(), "images": {}}, "at least one camera"),
     ({"poses": poses(), "joints_img": np.zeros((4, 18, 2))}, "expected pictures of the same cameras"),
-    ({"poses": poses(), "pictures": [None] * 4, "joints_img": np.zeros((4, 17, 2))}, r"expected \(1, 4, 18, 2\) px"),
+    ({"poses": poses(), "images": [None] * 4, "joints_img": np.zeros((4, 17, 2))}, r"expected \(1, 4, 18, 2\) px"),
     ({"poses": poses(), "cameras": studio_cameras()}, "world axes"),
     ({"poses": poses(), "frame": 4}, "expected 0 … 3"),
     ({"poses": poses(), "selected": 18}, "expected -1"),
@@ -207,7 +207,7 @@ def test_the_static_picture_has_ink(parts):
         "alone": {"poses": poses()},
         "compared": {"poses": {"truth": poses(seed=1), "a": poses(seed=2), "b": poses(seed=3)}},
         "with pictures": {"poses": {"truth": poses(seed=1), "a": poses(seed=2)}, "joints_img": np.full((2, 4, 18, 2), 9.0),
-                          "pictures": [np.zeros((20, 30, 3), np.uint8)] * 4, "labels": list("abcd")},
+                          "images": [np.zeros((20, 30, 3), np.uint8)] * 4, "labels": list("abcd")},
         "people": {"poses": np.stack([poses(seed=1), poses(seed=2) + [1500, 0, 0]])},
     }[parts]
     bundle, _ = SkeletonView(**arguments, frame=1)._repr_mimebundle_()
@@ -234,10 +234,10 @@ def test_the_static_picture_follows_the_frame():
 
 
 def test_closing_gives_the_memory_back():
-    view = SkeletonView(poses(), pictures=[np.zeros((20, 30, 3), np.uint8)] * 4)
-    assert view.poses and view.pictures
+    view = SkeletonView(poses(), images=[np.zeros((20, 30, 3), np.uint8)] * 4)
+    assert view.poses and view.images
     view.close()
-    assert view.poses == view.pictures == view.overlay == b""
+    assert view.poses == view.images == view.overlay == b""
     assert view._repr_mimebundle_ is None  # nothing is shown any more
 
 
@@ -268,8 +268,8 @@ def test_the_truth_is_placed_on_the_grid():
     ({"volume": volume()[0]}, r"expected logits \(J, D, H, W\), J at most 18, got \(4, 5, 6\)"),
     ({"volume": np.zeros((19, 2, 2, 2))}, "J at most 18"),
     ({"volume": volume() * np.nan}, "not finite"),
-    ({"volume": volume(), "picture": np.zeros((24, 20, 3), np.uint8)}, "square crop"),
-    ({"volume": volume(), "picture": np.zeros((24, 24, 3))}, "uint8 RGB, got float64"),
+    ({"volume": volume(), "image": np.zeros((24, 20, 3), np.uint8)}, "square crop"),
+    ({"volume": volume(), "image": np.zeros((24, 24, 3))}, "uint8 RGB, got float64"),
     ({"volume": volume(), "target": np.zeros((2, 3))}, r"expected \(3, 3\)"),
     ({"volume": volume(), "joint": 3}, "joint=3: expected 0 … 2"),
     ({"volume": volume(), "temperature": 0.0}, "above 0"),
@@ -297,7 +297,7 @@ def test_a_volume_makes_a_page_and_a_picture(tmp_path):
         rgb = [int(colour[i:i + 2], 16) for i in (1, 3, 5)]
         assert (np.abs(picture - rgb).sum(-1) < 12).sum() > 20, f"no {colour} in the picture"
     view.close()
-    assert view.volume == view.picture == b""
+    assert view.volume == view.image == b""
 
 
 # --- the package ---

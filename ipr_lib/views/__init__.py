@@ -7,8 +7,8 @@ need anywidget, of the extra `course`; they are loaded when they are asked for, 
 
 from .plots import (
     draw_actions,
+    draw_image,
     draw_limbs,
-    draw_picture,
     draw_pose,
     draw_training,
     limb_colours,
@@ -21,7 +21,7 @@ __all__ = [
     "VolumeExplorer",
     "draw_actions",
     "draw_limbs",
-    "draw_picture",
+    "draw_image",
     "draw_pose",
     "draw_training",
     "limb_colours",

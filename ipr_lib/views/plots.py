@@ -117,12 +117,12 @@ def draw_limbs(ax, points, skeleton=HUMAN36M, colour=None, **style):
     return ax
 
 
-def draw_picture(ax, picture, joints=None, skeleton=HUMAN36M, title=None, **style):
+def draw_image(ax, image, joints=None, skeleton=HUMAN36M, title=None, **style):
     """Show a picture, with a skeleton over it.
 
     Args:
         ax: Axes.
-        picture: (H, W, 3) uint8 RGB.
+        image: (H, W, 3) uint8 RGB.
         joints: (J, 2 or more), px, x and y first; or None.
         skeleton: joint set.
         title: of the axes.
@@ -130,14 +130,14 @@ def draw_picture(ax, picture, joints=None, skeleton=HUMAN36M, title=None, **styl
     Returns:
         the Axes, without ticks.
     """
-    ax.imshow(picture)
+    ax.imshow(image)
     if joints is not None:
         draw_limbs(ax, np.asarray(joints)[:, :2], skeleton, **style)
     ax.set(
         xticks=[],
         yticks=[],
-        xlim=(-0.5, picture.shape[1] - 0.5),
-        ylim=(picture.shape[0] - 0.5, -0.5),
+        xlim=(-0.5, image.shape[1] - 0.5),
+        ylim=(image.shape[0] - 0.5, -0.5),
     )
     ax.grid(False)
     ax.spines[:].set_visible(False)

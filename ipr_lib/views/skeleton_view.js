@@ -273,7 +273,7 @@ function render({ model, el }) {
   const palette = meta.palette.map(parseColour);
   const raw = floats(model.get("poses"));
   const overlay = model.get("overlay").byteLength ? floats(model.get("overlay")) : null;
-  const packed = model.get("pictures");
+  const packed = model.get("images");
   const cameras = meta.cameras;
 
   const state = {
@@ -774,7 +774,7 @@ function render({ model, el }) {
     const context = fit(pictureCanvas, width, height);
     const image = bitmap(state.camera, frame) ?? lastPicture;
     lastPicture = image;
-    const [w, h] = meta.picture_sizes[state.camera * F + frame] ?? [1, 1];
+    const [w, h] = meta.image_sizes[state.camera * F + frame] ?? [1, 1];
     const scale = Math.min(width / w, height / h), left = (width - w * scale) / 2, top = (height - h * scale) / 2;
     context.fillStyle = css(mix(theme.bg, theme.ink, 0.05));
     context.fillRect(0, 0, width, height);

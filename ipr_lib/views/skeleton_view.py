@@ -48,7 +48,7 @@ class SkeletonView(View):
     meta = traitlets.Dict().tag(sync=True)
     poses = traitlets.Bytes().tag(sync=True)
     overlay = traitlets.Bytes().tag(sync=True)
-    pictures = traitlets.Bytes().tag(sync=True)
+    images = traitlets.Bytes().tag(sync=True)
     frame = traitlets.Int(0).tag(sync=True)
     selected = traitlets.Int(-1).tag(sync=True)
     alignment = traitlets.Enum(ALIGNMENTS, "root").tag(sync=True)
@@ -59,7 +59,7 @@ class SkeletonView(View):
         skeleton=HUMAN36M,
         *,
         reference="truth",
-        pictures=None,
+        images=None,
         joints_img=None,
         cameras=None,
         labels=None,
@@ -67,7 +67,7 @@ class SkeletonView(View):
         fps=None,
         up="-y",
         scored_joints=None,
-        picture_px=256,
+        image_px=256,
         alignment="root",
         frame=0,
         selected=-1,
@@ -80,8 +80,8 @@ class SkeletonView(View):
             skeleton: joint set.
             reference: name of the pose that the others are measured against; where there is none of that name among
                 several, or with None, the skeletons are different people and no errors are shown.
-            pictures: F pictures (H, W, 3) uint8 RGB, None where there is none; or {camera name: such a sequence}.
-            joints_img: (F, J, 2 or more) or (people, F, J, 2 or more), px of `pictures`; or {camera name: such an array}.
+            images: F pictures (H, W, 3) uint8 RGB, None where there is none; or {camera name: such a sequence}.
+            joints_img: (F, J, 2 or more) or (people, F, J, 2 or more), px of `images`; or {camera name: such an array}.
                 By default, with `cameras`, the poses as these see them.
             cameras: {name: Camera}, for poses in world axes: the view can be turned to each.
             labels: F texts, shown above the frame; or None.
@@ -90,7 +90,7 @@ class SkeletonView(View):
             up: which axis of `poses` points up: "-y" (camera axes) or "z" (world axes).
             scored_joints: how many joints, from the first on, count for errors and alignment; by default 17 of
                 HUMAN36M, else all.
-            picture_px: larger pictures are sent with their longer side reduced to this.
+            image_px: larger pictures are sent with their longer side reduced to this.
             alignment, frame, selected: see the class.
         Raises:
             InputError: an array has a wrong shape, unit or type.
@@ -115,16 +115,16 @@ class SkeletonView(View):
             )
         cameras = cameras or {}
         stacked = np.stack([np.asarray(pose, np.float32) for pose in named.values()])
-        pictures = _by_camera(pictures, "pictures")
+        images = _by_camera(images, "images")
         joints_img = _by_camera(joints_img, "joints_img")
-        names = list(pictures or cameras)
-        if pictures and cameras and joints_img is None:
+        names = list(images or cameras)
+        if images and cameras and joints_img is None:
             joints_img = {}
             for name in names:
                 if name in cameras:
                     joints_img[name] = _seen(cameras[name], stacked)
         overlay = _check_overlay(joints_img, names, stacked.shape)
-        packed, offsets, sizes = _pack_pictures(pictures or {}, frames, picture_px)
+        packed, offsets, sizes = _pack_images(images or {}, frames, image_px)
         meta = {
             "names": list(skeleton.names[:joints]),
             "parents": list(skeleton.parents[:joints]),
@@ -142,14 +142,14 @@ class SkeletonView(View):
             "fps": float(fps or 0),
             "up": up,
             "offsets": offsets,
-            "picture_sizes": sizes,
+            "image_sizes": sizes,
             "cameras": _camera_rotations(names, cameras),
         }
         super().__init__(
             meta=meta,
             poses=stacked.tobytes(),
             overlay=overlay.tobytes(),
-            pictures=packed,
+            images=packed,
             frame=frame,
             selected=selected,
             alignment=alignment,
@@ -336,39 +336,35 @@ def _check_overlay(joints_img, names, shape):
     return overlay
 
 
-def _pack_pictures(pictures, frames, longest):
+def _pack_images(images, frames, longest):
     """WebP files end to end; where each begins, and the last ends; (width, height) of each before reduction."""
     packed, offsets, sizes = [], [0], []
-    for name, sequence in pictures.items():
+    for name, sequence in images.items():
         if len(sequence) != frames:
-            raise InputError(
-                f"pictures, {name}: expected {frames}, one a frame, got {len(sequence)}"
-            )
-        for number, picture in enumerate(sequence):
-            if picture is None:
+            raise InputError(f"images, {name}: expected {frames}, one a frame, got {len(sequence)}")
+        for number, image in enumerate(sequence):
+            if image is None:
                 data, size = b"", [1, 1]
             else:
-                data, size = _packed(picture, longest, f"pictures, {name}, frame {number}")
+                data, size = _packed(image, longest, f"images, {name}, frame {number}")
             packed.append(data)
             offsets.append(offsets[-1] + len(data))
             sizes.append(size)
     return b"".join(packed), offsets, sizes
 
 
-def _packed(picture, longest, where):
+def _packed(image, longest, where):
     """One picture as WebP bytes, its longer side at most `longest` px; [width, height] before reduction."""
-    picture = np.asarray(picture)
-    is_rgb = picture.ndim == 3 and picture.shape[2] == 3
-    if not is_rgb or picture.dtype != np.uint8 or picture.size == 0:
-        raise InputError(
-            f"{where}: expected (H, W, 3) uint8 RGB, got {picture.dtype} {picture.shape}"
-        )
-    size = [picture.shape[1], picture.shape[0]]
+    image = np.asarray(image)
+    is_rgb = image.ndim == 3 and image.shape[2] == 3
+    if not is_rgb or image.dtype != np.uint8 or image.size == 0:
+        raise InputError(f"{where}: expected (H, W, 3) uint8 RGB, got {image.dtype} {image.shape}")
+    size = [image.shape[1], image.shape[0]]
     scale = longest / max(size)
     if scale < 1:
         smaller = [max(round(side * scale), 1) for side in size]
-        picture = cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA)
-    bgr = np.ascontiguousarray(picture[..., ::-1])
+        image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
+    bgr = np.ascontiguousarray(image[..., ::-1])
     _, data = cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, PICTURE_QUALITY])
     return data.tobytes(), size
 
@@ -415,9 +411,9 @@ def _skeleton_figure(view):
     m = view.meta
     shown = view.aligned(view.frame)
     compared = m["reference"] >= 0
-    has_picture = len(view.pictures) > 0
+    has_image = len(view.images) > 0
     widths = [1.25]
-    if has_picture:
+    if has_image:
         widths = [0.8, *widths]
     if compared:
         widths = [*widths, 0.62]
@@ -425,8 +421,8 @@ def _skeleton_figure(view):
     with matplotlib.rc_context(plots.STYLE):
         axes = list(figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0])
     title = m["labels"][view.frame] if m["labels"] else m["title"]
-    if has_picture:
-        _draw_picture(axes.pop(0), view)
+    if has_image:
+        _draw_image(axes.pop(0), view)
     _draw_space(axes[0], shown, m)
     if compared:
         _draw_bars(axes[1], shown, m)
@@ -439,16 +435,16 @@ def _line_style(m, p):
     return {"linewidth": 5, "alpha": 0.35} if p == m["reference"] else {"linewidth": 2.2}
 
 
-def _draw_picture(ax, view):
+def _draw_image(ax, view):
     m = view.meta
     start, end = m["offsets"][view.frame : view.frame + 2]
     ax.axis("off")
     if end == start:
         return
-    packed = np.frombuffer(view.pictures[start:end], np.uint8)
-    picture = cv2.cvtColor(cv2.imdecode(packed, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    width, height = m["picture_sizes"][view.frame]
-    ax.imshow(picture, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
+    packed = np.frombuffer(view.images[start:end], np.uint8)
+    image = cv2.cvtColor(cv2.imdecode(packed, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    width, height = m["image_sizes"][view.frame]
+    ax.imshow(image, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
     if view.overlay:
         overlay = np.frombuffer(view.overlay, np.float32)
         overlay = overlay.reshape(-1, len(m["people"]), m["frames"], m["joints"], 2)

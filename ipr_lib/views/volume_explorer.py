@@ -36,7 +36,7 @@ class VolumeExplorer(View):
 
     meta = traitlets.Dict().tag(sync=True)
     volume = traitlets.Bytes().tag(sync=True)
-    picture = traitlets.Bytes().tag(sync=True)
+    image = traitlets.Bytes().tag(sync=True)
     joint = traitlets.Int(0).tag(sync=True)
     temperature = traitlets.Float(1.0).tag(sync=True)
     slice = traitlets.Int(0).tag(sync=True)
@@ -44,7 +44,7 @@ class VolumeExplorer(View):
     def __init__(
         self,
         volume,
-        picture=None,
+        image=None,
         skeleton=HUMAN36M,
         *,
         depth_mm=2000.0,
@@ -57,10 +57,10 @@ class VolumeExplorer(View):
 
         Args:
             volume: logits, (J, D, H, W), tensor or array; sent as float32.
-            picture: the crop, (S, S, 3) uint8 RGB, or None.
+            image: the crop, (S, S, 3) uint8 RGB, or None.
             skeleton: joint set, J joints or more.
             depth_mm: depth range of the volume, mm.
-            crop_px: side of the crop, px; by default the picture's, without a picture W.
+            crop_px: side of the crop, px; by default the image's, without an image W.
             target: true joints, (J, 3): x, y in crop px, z in mm behind the root; or None.
             joint, temperature: see the class. The first slice is that of the joint's largest logit.
         Raises:
@@ -73,9 +73,9 @@ class VolumeExplorer(View):
             )
         if not np.isfinite(volume).all():
             raise InputError("volume: holds values that are not finite; expected logits")
-        jpeg = b"" if picture is None else _as_jpeg(np.asarray(picture))
+        jpeg = b"" if image is None else _as_jpeg(np.asarray(image))
         if crop_px is None:
-            crop_px = volume.shape[-1] if picture is None else len(picture)
+            crop_px = volume.shape[-1] if image is None else len(image)
         if target is not None:
             target = np.asarray(target, float)
             if target.shape != (len(volume), 3):
@@ -93,7 +93,7 @@ class VolumeExplorer(View):
                 "colours": COLOURS,
             },
             volume=volume.tobytes(),
-            picture=jpeg,
+            image=jpeg,
             joint=joint,
             temperature=temperature,
         )
@@ -144,9 +144,9 @@ class VolumeExplorer(View):
             figure = Figure(figsize=(8.6, 3.1), layout="constrained")
             axes = figure.subplots(1, 4)
         front, side, cut = prob.sum(0), prob.sum(2).T, prob[self.slice]
-        if self.picture:
+        if self.image:
             height, width = front.shape
-            crop = cv2.imdecode(np.frombuffer(self.picture, np.uint8), cv2.IMREAD_COLOR)
+            crop = cv2.imdecode(np.frombuffer(self.image, np.uint8), cv2.IMREAD_COLOR)
             crop = cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)
             axes[0].imshow(crop, extent=(-0.5, width - 0.5, height - 0.5, -0.5), alpha=0.75)
         _draw_plane(axes[0], "from the front", front / front.max(), places, across=0)
@@ -161,14 +161,14 @@ class VolumeExplorer(View):
         return figure
 
 
-def _as_jpeg(picture):
+def _as_jpeg(image):
     """A square crop as JPEG bytes; InputError where it is none."""
-    is_square = picture.ndim == 3 and picture.shape[0] == picture.shape[1]
-    if not is_square or picture.shape[2] != 3 or picture.dtype != np.uint8:
+    is_square = image.ndim == 3 and image.shape[0] == image.shape[1]
+    if not is_square or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(
-            f"picture: expected a square crop (S, S, 3) uint8 RGB, got {picture.dtype} {picture.shape}"
+            f"image: expected a square crop (S, S, 3) uint8 RGB, got {image.dtype} {image.shape}"
         )
-    bgr = np.ascontiguousarray(picture[..., ::-1])
+    bgr = np.ascontiguousarray(image[..., ::-1])
     _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])
     return data.tobytes()
 

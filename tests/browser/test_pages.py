@@ -187,7 +187,7 @@ def test_two_models_and_two_people_are_told_apart(open_page, walk, shoot, tmp_pa
 @pytest.mark.parametrize("width", [340, 500, 700, 1100])
 def test_no_number_of_the_ground_is_cut_off(open_page, walk, pictures, tmp_path, width):
     truth, pred = walk
-    path = SkeletonView({"truth": truth, "prediction": pred}, up="z", pictures=pictures).to_html(tmp_path / "page.html")
+    path = SkeletonView({"truth": truth, "prediction": pred}, up="z", images=pictures).to_html(tmp_path / "page.html")
     page = open_page(path.as_uri(), viewport={"width": width, "height": 900})
     page.evaluate("""() => {
       window.texts = [];
@@ -238,7 +238,7 @@ def test_slider_pictures_bars_and_picking_hang_together(open_page, walk, picture
     joints_img = np.full((2, FRAMES, 18, 2), np.nan)
     joints_img[:, :, 3] = (70, 20)  # the right ankle alone is in the picture
     joints_img[:, :, 2] = (20, 20)
-    path = SkeletonView({"truth": truth, "prediction": pred}, up="z", pictures=pictures, joints_img=joints_img,
+    path = SkeletonView({"truth": truth, "prediction": pred}, up="z", images=pictures, joints_img=joints_img,
                         labels=[f"item {i}" for i in range(FRAMES)]).to_html(tmp_path / "pictures.html")
     page = open_page(path.as_uri())
     page.locator(".ipr-slider").evaluate("(slider) => { slider.value = 45; slider.dispatchEvent(new Event('input')); }")
@@ -271,7 +271,7 @@ def test_slider_pictures_bars_and_picking_hang_together(open_page, walk, picture
 def test_a_camera_of_the_picker_turns_the_view_and_changes_the_picture(open_page, walk, shoot, tmp_path):
     cameras = {f"camera {number}": camera for number, camera in studio_cameras(picture_px=90).items()}
     grey = {name: [np.full((90, 90, 3), 50 * number, np.uint8)] * FRAMES for number, name in enumerate(cameras, 1)}
-    path = SkeletonView(walk[0], up="z", cameras=cameras, pictures=grey, title="four cameras").to_html(tmp_path / "cameras.html")
+    path = SkeletonView(walk[0], up="z", cameras=cameras, images=grey, title="four cameras").to_html(tmp_path / "cameras.html")
     page = open_page(path.as_uri())
     first = pixels(page.locator(".ipr-space"), tmp_path / "space.png")
     page.locator(".ipr-camera").select_option(label="camera 4")
@@ -284,7 +284,7 @@ def test_a_camera_of_the_picker_turns_the_view_and_changes_the_picture(open_page
 @pytest.mark.parametrize(("width", "scale"), [(360, 3), (700, 1), (1500, 2)])
 def test_it_fits_its_page(open_page, walk, pictures, shoot, tmp_path, width, scale):
     truth, pred = walk
-    path = SkeletonView({"truth": truth, "prediction": pred}, up="z", fps=50, pictures=pictures).to_html(tmp_path / "page.html")
+    path = SkeletonView({"truth": truth, "prediction": pred}, up="z", fps=50, images=pictures).to_html(tmp_path / "page.html")
     page = open_page(path.as_uri(), viewport={"width": width, "height": 900}, device_scale_factor=scale)
     settle(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
