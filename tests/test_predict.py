@@ -28,19 +28,29 @@ from ipr_lib.files import InputError, read_json, write_json
 from ipr_lib.geometry.camera import Camera
 from ipr_lib.geometry.skeleton import HUMAN36M, add_thorax, bone_lengths
 from ipr_lib.geometry.transforms import BOX_MM, apply_affine, box_at_root, crop_affine
-from ipr_lib.inference import boxes as person_boxes
-from ipr_lib.inference import poses as predict
-from ipr_lib.inference.boxes import (
-    BODY_MM,
+from ipr_lib.inference import (
+    assumed_camera,
     box_from_pose,
     detect_people,
+    draw_overlay,
+    focal_length,
+    join_poses,
     link_people,
+    list_files,
+    one_euro,
     parse_box,
+    predict_files,
+    predict_people,
+    predict_video,
+    read_frames,
+    read_image,
+    smooth_poses,
+    timeline,
     whole_box,
 )
-from ipr_lib.inference.inputs import focal_length, list_files, read_frames, read_own_picture
-from ipr_lib.inference.outputs import draw_overlay, predict_files
-from ipr_lib.inference.smoothing import one_euro
+from ipr_lib.inference import boxes as person_boxes
+from ipr_lib.inference.boxes import BODY_MM
+from ipr_lib.inference.poses import make_poses
 from ipr_lib.training import checkpoints
 from tests.conftest import make_pose
 
@@ -92,7 +102,7 @@ def test_every_exif_orientation_comes_out_upright(tmp_path, orientation):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     picture.save(tmp_path / "a.png", exif=exif)
-    read = read_own_picture(tmp_path / "a.png")
+    read = read_image(tmp_path / "a.png")
     np.testing.assert_array_equal(read.pixels, upright)
     assert any("upright" in note for note in read.notes) == (orientation != 1)
 
@@ -118,7 +128,7 @@ def test_focal_length_comes_from_the_user_then_exif_then_assumption():
 
 def test_exif_survives_saving(tmp_path):
     Image.fromarray(disc(50, 40)).save(tmp_path / "a.jpg", exif=exif_with(FocalLengthIn35mmFilm=28))
-    assert read_own_picture(tmp_path / "a.jpg").focal_px == pytest.approx(28 * math.hypot(120, 90) / 43.26661531)
+    assert read_image(tmp_path / "a.jpg").focal_px == pytest.approx(28 * math.hypot(120, 90) / 43.26661531)
 
 
 def test_odd_kinds_of_pictures_become_rgb(tmp_path):
@@ -131,7 +141,7 @@ def test_odd_kinds_of_pictures_become_rgb(tmp_path):
     first.save(tmp_path / "moving.gif", save_all=True, append_images=[second])
     notes = {}
     for name in ("grey.png", "deep.png", "alpha.png", "moving.gif"):
-        picture = read_own_picture(tmp_path / name)
+        picture = read_image(tmp_path / name)
         assert picture.pixels.shape == (50, 40, 3) and picture.pixels.dtype == np.uint8
         notes[name] = picture
     np.testing.assert_array_equal(notes["grey.png"].pixels[..., 1], ramp)
@@ -150,10 +160,10 @@ def test_unusable_pictures_are_one_line_each(tmp_path):
     (tmp_path / "words.png").write_text("not a picture")
     (tmp_path / "empty.webp").touch()
     Image.new("RGB", (31, 200)).save(tmp_path / "tiny.png")
-    for name, words in (("cut.jpg", "damaged or cut short"), ("words.png", "nothing in a known format"), ("empty.webp", "is empty"),
+    for name, words in (("cut.jpg", "it is damaged or incomplete"), ("words.png", "holds nothing in a known format"), ("empty.webp", "is empty"),
                         ("tiny.png", "31 x 200 px is too small"), ("none.jpg", "no such file")):
         with pytest.raises(InputError, match=words) as error:
-            read_own_picture(tmp_path / name)
+            read_image(tmp_path / name)
         assert name in str(error.value) and "\n" not in str(error.value)
 
 
@@ -244,7 +254,7 @@ def test_a_host_that_never_answers_is_given_up(monkeypatch, no_weights):
 
 
 @pytest.mark.parametrize("change, line", [
-    ({}, None), ({"DOWNLOAD_S": -1}, "not all of it arrived within -1 s"), ({"damage": b"!"}, "what arrived is damaged"),
+    ({}, None), ({"DOWNLOAD_S": -1}, "the download did not end within -1 s"), ({"damage": b"!"}, "the download is damaged"),
 ])
 def test_weights_are_asked_for_once_and_come_whole_or_not_at_all(monkeypatch, no_weights, change, line):
     content = b"weights" * 300_000  # three reads
@@ -353,48 +363,48 @@ def test_one_euro_refuses_times_that_do_not_rise(times):
 def test_joints_land_where_the_picture_is_bright():
     picture = np.maximum(disc(30, 40), disc(90, 60))
     boxes = np.array([[34.0, 38, 40], [84, 62, 48]])
-    joints_cam, joints_img, kept = predict.predict_people(MODEL, CFG, picture, boxes, 150.0, passes=1)
+    joints_cam, joints_img, kept = predict_people(MODEL, CFG, picture, boxes, 150.0, passes=1)
     assert joints_cam.shape == (2, J, 3) and joints_img.shape == (2, J, 2)
     np.testing.assert_allclose(joints_img[:, 5], [[30, 40], [90, 60]], atol=0.5)
     np.testing.assert_array_equal(kept, boxes)
     np.testing.assert_allclose(joints_cam[..., 2], np.broadcast_to([[BOX_MM * 150 / 40], [BOX_MM * 150 / 48]], (2, J)), rtol=1e-3)
-    camera = predict.picture_camera(picture, 150.0)
+    camera = assumed_camera(picture, 150.0)
     np.testing.assert_allclose(camera.camera_to_image(joints_cam), joints_img, atol=1e-9)
 
 
 def test_a_second_pass_moves_the_box_to_the_pose():
-    _, joints_img, box = predict.predict_people(MODEL, CFG, disc(30, 40), whole_box(120, 90), 150.0, passes=2)
+    _, joints_img, box = predict_people(MODEL, CFG, disc(30, 40), whole_box(120, 90), 150.0, passes=2)
     # A cell of the first pass covers 7.5 px. All joints in one place: half the side, and no less.
     np.testing.assert_allclose(box[0], [30, 40, 60], atol=3.75)
     np.testing.assert_allclose(joints_img[0, 0], [30, 40], atol=60 / 16 / 2)  # half a cell of the second
 
 
 def test_nobody_is_no_pose():
-    joints_cam, joints_img, box = predict.predict_people(MODEL, CFG, disc(30, 40), np.zeros((0, 3)), 150.0)
+    joints_cam, joints_img, box = predict_people(MODEL, CFG, disc(30, 40), np.zeros((0, 3)), 150.0)
     assert joints_cam.shape == (0, J, 3) and joints_img.shape == (0, J, 2) and box.shape == (0, 3)
-    assert len(predict.join_poses([])) == 0
+    assert len(join_poses([])) == 0
 
 
 def test_a_video_is_one_timeline(tmp_path):
     centres = [(30 + 6 * i, 40) for i in range(8)]
     path = write_video(tmp_path / "a.avi", centres)
-    poses, frames, times, _ = predict.predict_video(MODEL, CFG, path, box=np.array([[55.0, 45, 110]]), every=2, passes=1)
+    poses, frames, times, _ = predict_video(MODEL, CFG, path, box=np.array([[55.0, 45, 110]]), every=2, passes=1)
     np.testing.assert_array_equal(frames, [0, 2, 4, 6])
     np.testing.assert_allclose(times, [0, 0.2, 0.4, 0.6])
     np.testing.assert_array_equal(poses.person, 0)
     np.testing.assert_allclose(poses.joints_img[:, 0], centres[::2], atol=3.75)  # half a cell
-    calm = predict.smooth_poses(poses)
+    calm = smooth_poses(poses)
     assert np.ptp(calm.joints_img[:, 0, 0]) < np.ptp(poses.joints_img[:, 0, 0])
     assert poses.joints_img[0, 0] == pytest.approx(calm.joints_img[0, 0])
 
 
 def test_timeline_has_gaps_where_somebody_is_away():
-    poses = predict.join_poses([
-        predict._poses("a", frame, frame / 10, np.ones((n, 3)), np.ones(n), np.full((n, J, 3), 9.0) + np.arange(n)[:, None, None],
+    poses = join_poses([
+        make_poses("a", frame, frame / 10, np.ones((n, 3)), np.ones(n), np.full((n, J, 3), 9.0) + np.arange(n)[:, None, None],
                        np.zeros((n, J, 2)), 100.0)
         for frame, n in ((0, 2), (3, 1))
     ])
-    joints = predict.timeline(poses, np.array([0, 3, 6]))
+    joints = timeline(poses, np.array([0, 3, 6]))
     assert joints.shape == (2, 3, J, 3)
     np.testing.assert_array_equal(np.isfinite(joints[..., 0, 0]), [[True, True, False], [True, False, False]])
     np.testing.assert_allclose(joints[1, 0] - joints[0, 0], 1.0)  # they stand 1 mm apart, about their middle

@@ -1,0 +1,49 @@
+"""Poses from pictures and videos of one's own, as notebook 12 teaches it.
+
+Read `inputs` first (pictures and frames as they come), then `boxes` (where people are), `poses` (prediction, people
+followed through a video, smoothing) and `outputs` (overlays, tables and pages).
+"""
+
+from .boxes import box_from_pose, detect_people, link_people, load_detector, parse_box, whole_box
+from .inputs import InputImage, focal_length, list_files, read_frames, read_image
+from .outputs import draw_overlay, predict_files, write_tables, write_view
+from .poses import (
+    Poses,
+    assumed_camera,
+    find_boxes,
+    join_poses,
+    one_euro,
+    predict_image,
+    predict_people,
+    predict_video,
+    smooth_poses,
+    timeline,
+)
+
+__all__ = [
+    "InputImage",
+    "Poses",
+    "assumed_camera",
+    "box_from_pose",
+    "detect_people",
+    "draw_overlay",
+    "find_boxes",
+    "focal_length",
+    "join_poses",
+    "link_people",
+    "list_files",
+    "load_detector",
+    "one_euro",
+    "parse_box",
+    "predict_files",
+    "predict_image",
+    "predict_people",
+    "predict_video",
+    "read_frames",
+    "read_image",
+    "smooth_poses",
+    "timeline",
+    "whole_box",
+    "write_tables",
+    "write_view",
+]

@@ -1,6 +1,6 @@
 """Where people are in a picture: a detector's boxes, a given one, the whole picture, or the pose's own.
 
-A box is (centre x, centre y, side) in px, the square that a cube of 2 m round the pelvis covers. Taught in
+A box is (centre x, centre y, side) in px: the square that a cube of 2 m around the pelvis covers. Taught in
 notebooks/12_your_own_pictures.ipynb.
 """
 
@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +27,17 @@ PERSON = 1  # COCO's label
 DETECTOR_SCALE = 1.2  # the cube's 2 m over the extent of somebody upright with arms somewhat raised
 # Sum of the 17 limbs of a grown-up's skeleton, mm: the mean of the five actors that the capture trains on.
 BODY_MM = 4220.0
-PATIENCE_S = 20  # for the weights' host to answer; a person waits, and most likely has no network
-DOWNLOAD_S = 600  # for all of them to arrive: 78 MB, which a slow line brings in so long
-NEAR = 0.5  # two boxes of neighbouring frames belong together if their centres lie within this share of a side
+PATIENCE_S = 20  # seconds for the weights' host to answer, because a person waits
+DOWNLOAD_S = 600  # seconds for all of the 78 MB to arrive
+NEAR = 0.5  # boxes of neighbouring frames belong together if their centres are less than half a side apart
 
 
-def load_detector(device="cpu"):
+def load_detector(device: torch.device | str = "cpu") -> tuple[torch.nn.Module | None, str]:
     """torchvision's person detector, if its COCO weights are here or can be fetched.
 
     Args:
-        device: torch device.
+        device: where it runs.
+
     Returns:
         the detector in eval mode, or None; a line that says which, and where to put the weights if there is none.
     """
@@ -47,45 +49,47 @@ def load_detector(device="cpu"):
         detector = torchvision.models.get_model(
             DETECTOR, weights=weights, weights_backbone=None, progress=False
         )
-    except (
-        Exception
-    ) as error:  # no network, a broken line, a damaged file: torch and urllib raise a dozen kinds
-        reason = (str(getattr(error, "reason", error)) or type(error).__name__).splitlines()[0]
-        return (
-            None,
-            f"no person detector ({reason}): put {path.name} at {path.parent}, or name the box with --box",
-        )
+    except Exception as error:  # torch and urllib raise a dozen kinds where there is no network
+        reason = str(getattr(error, "reason", error)) or type(error).__name__
+        reason = reason.splitlines()[0]
+        advice = f"put {path.name} into {path.parent}, or name the box with --box"
+        return None, f"no person detector ({reason}): {advice}"
     return detector.to(device).eval(), f"person boxes by torchvision's {DETECTOR}"
 
 
 def _fetch(url, path):
-    """Download a file whose name ends in the start of its sha256, as torch's do; whole and right, or not at all.
+    """Download a file whose name ends in the start of its sha256, as torch's do; complete and right, or not at all.
 
-    torch's own download has no limit, neither for looking the host's name up, which alone may take minutes, nor for all of it.
+    torch's own download has no time limit, neither for finding the host, which alone may take minutes, nor for the rest.
     """
     until = time.monotonic() + DOWNLOAD_S
     answer = in_time(PATIENCE_S, lambda: urllib.request.urlopen(url, timeout=PATIENCE_S))
     blocks = []
     with answer:
-        while block := answer.read(1 << 20):
+        while True:
+            block = answer.read(1 << 20)
+            if not block:
+                break
             blocks.append(block)
             if time.monotonic() > until:
-                raise TimeoutError(f"not all of it arrived within {DOWNLOAD_S} s")
+                raise TimeoutError(f"the download did not end within {DOWNLOAD_S} s")
     content = b"".join(blocks)
     if not hashlib.sha256(content).hexdigest().startswith(path.stem.rpartition("-")[2]):
-        raise InputError("what arrived is damaged")
+        raise InputError("the download is damaged")
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
 
-def in_time(seconds, call):
-    """Wait so long and no longer for a call that cannot be stopped; given up, it goes on in a thread that holds nobody up.
+def in_time(seconds: float, call: Callable):
+    """Wait for a call that cannot be stopped, but not for longer than `seconds`; then it goes on in a thread of its own.
 
     Args:
         seconds: to wait at most.
         call: function without arguments.
+
     Returns:
         what the call returns; what it raises is raised.
+
     Raises:
         TimeoutError: it was not done in time.
     """
@@ -108,39 +112,43 @@ def in_time(seconds, call):
 
 
 @torch.no_grad()
-def detect_people(detector, picture, min_score=MIN_SCORE):
+def detect_people(
+    detector: torch.nn.Module, image: np.ndarray, min_score: float = MIN_SCORE
+) -> tuple[np.ndarray, np.ndarray]:
     """Find people.
 
     Args:
-        detector: as `load_detector` gives.
-        picture: (H, W, 3) uint8 RGB.
-        min_score: 0 … 1.
+        detector: see `load_detector`.
+        image: (H, W, 3) uint8 RGB.
+        min_score: of the detections to keep, 0 … 1.
+
     Returns:
         boxes (n, 3), scores (n,); the largest person first.
     """
     device = next(detector.parameters()).device
-    pixels = (
-        torch.from_numpy(np.ascontiguousarray(picture)).to(device).permute(2, 0, 1).float() / 255
-    )
-    found = {name: tensor.cpu().numpy() for name, tensor in detector([pixels])[0].items()}
-    keep = (found["labels"] == PERSON) & (found["scores"] >= min_score)
-    corners, scores = found["boxes"][keep].astype(float), found["scores"][keep].astype(float)
-    boxes = square_boxes(
-        np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1), DETECTOR_SCALE
-    )
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
+    pixels = pixels.permute(2, 0, 1).float() / 255  # (3, H, W), 0 … 1
+    (found,) = detector([pixels])
+    labels = found["labels"].cpu().numpy()
+    scores = found["scores"].cpu().numpy().astype(float)
+    corners = found["boxes"].cpu().numpy().astype(float)  # (n, 4): left, top, right, bottom
+    keep = (labels == PERSON) & (scores >= min_score)
+    corners, scores = corners[keep], scores[keep]
+    corner, size = corners[:, :2], corners[:, 2:] - corners[:, :2]
+    boxes = square_boxes(np.concatenate([corner, size], axis=1), DETECTOR_SCALE)
     order = np.argsort(-boxes[:, 2], kind="stable")
     return boxes[order], scores[order]
 
 
-def whole_box(width, height):
+def whole_box(width: int, height: int) -> np.ndarray:
     """The box that holds the whole picture; px -> (1, 3)."""
     return np.array([[(width - 1) / 2, (height - 1) / 2, max(width, height)]], float)
 
 
-def parse_box(text):
+def parse_box(text: str) -> np.ndarray:
     """ "X,Y,WIDTH,HEIGHT" in px, tightly round a person -> box (1, 3); InputError says what is wrong."""
     try:
-        x, y, width, height = (float(part) for part in text.split(","))
+        x, y, width, height = map(float, text.split(","))
     except ValueError as error:
         raise InputError(
             f"box {text!r}: expected four numbers X,Y,WIDTH,HEIGHT in px, such as 120,40,200,460"
@@ -150,41 +158,47 @@ def parse_box(text):
     return square_boxes([[x, y, width, height]], DETECTOR_SCALE)
 
 
-def box_from_pose(joints, joints_img, box, crop_px):
-    """The box that the network would rather have had, from what it saw in this one.
+def box_from_pose(
+    joints: np.ndarray, joints_img: np.ndarray, box: np.ndarray, crop_px: int
+) -> np.ndarray:
+    """A better box, from the pose that the network found in this one.
 
-    The network is trained on cubes of 2 m. If the limbs that it found add up to more than a body's, the box was smaller
-    than its cube, and the other way round.
+    The network is trained on cubes of 2 m. If the limbs that it found are longer than a body's, then the box was smaller
+    than the cube, and the other way round.
 
     Args:
         joints: (P, J, 3) x, y in crop px, z in mm, as the network gives them.
         joints_img: (P, J, 2) the same in px of the picture.
         box: (P, 3) that the crops were cut with.
         crop_px: side of the crops, px.
+
     Returns:
         (P, 3): centred on the pelvis, its side changed by at most a factor of two.
     """
-    in_cube = np.array(joints, float)
+    in_cube = np.array(joints, float)  # mm, if the box is right
     in_cube[..., :2] *= BOX_MM / crop_px
     body = bone_lengths(in_cube, HUMAN36M).sum(-1)
     side = box[:, 2] * np.clip(body / BODY_MM, 0.5, 2.0)
     return np.concatenate([joints_img[:, HUMAN36M.root], side[:, None]], axis=1)
 
 
-def link_people(before, now):
+def link_people(before: np.ndarray, now: np.ndarray) -> np.ndarray:
     """Tell who is who between two frames: nearest boxes belong together.
 
     Args:
-        before: (m, 3) boxes. now: (n, 3) boxes.
+        before: (m, 3) boxes.
+        now: (n, 3) boxes.
+
     Returns:
         (n,) int: row of `before`, or -1 for somebody new.
     """
     before, now = np.reshape(before, (-1, 3)), np.reshape(now, (-1, 3))
-    distance = np.linalg.norm(now[:, None, :2] - before[None, :, :2], axis=-1) / np.maximum(
-        before[None, :, 2], 1e-9
-    )
+    distance = np.linalg.norm(now[:, None, :2] - before[None, :, :2], axis=-1)  # (n, m), px
+    in_sides = distance / np.maximum(before[:, 2], 1e-9)
     partner = np.full(len(now), -1)
-    for row, column in zip(*linear_sum_assignment(np.minimum(distance, 2 * NEAR))):
-        if distance[row, column] < NEAR:
+    # Beyond 2 NEAR all distances count alike, so that nobody far away decides about those who are near.
+    rows, columns = linear_sum_assignment(np.minimum(in_sides, 2 * NEAR))
+    for row, column in zip(rows, columns):
+        if in_sides[row, column] < NEAR:
             partner[row] = column
     return partner

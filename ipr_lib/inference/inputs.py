@@ -1,4 +1,4 @@
-"""Other people's pictures and videos, as they come: upright 8-bit RGB, the focal length, and a note of what was odd.
+"""Other people's pictures and videos: upright 8-bit RGB, the focal length, and notes of what was assumed.
 
 Taught in notebooks/12_your_own_pictures.ipynb.
 """
@@ -6,6 +6,7 @@ Taught in notebooks/12_your_own_pictures.ipynb.
 import math
 import os
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,17 +17,19 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from ..files import InputError
 from ..geometry.camera import ASSUMED_FOCAL
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 MIN_SIDE = 32  # px; less holds nobody
 DIAGONAL_35MM = math.hypot(36, 24)  # of the film frame that "35 mm equivalent" refers to, mm
+INCH, CENTIMETRE = 2, 3  # EXIF's numbers of these units
+EXIF_UNITS_MM = {INCH: 25.4, CENTIMETRE: 10.0}
 # FFmpeg's own complaints about a video would stand beside our one line. Read once, when OpenCV opens its first video.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 @dataclass(frozen=True)
-class OwnPicture:
-    """A picture, ready for use.
+class InputImage:
+    """A picture of one's own, ready for use.
 
     Attributes:
         pixels: (H, W, 3) uint8 RGB, upright.
@@ -39,53 +42,55 @@ class OwnPicture:
     notes: tuple[str, ...]
 
 
-def list_files(paths):
+def list_files(paths: list) -> tuple[list[Path], list[str]]:
     """Pictures and videos behind paths; a folder stands for what lies in it, in order of names.
 
     Args:
         paths: files and folders.
+
     Returns:
-        files: list of Path; problems: list of lines, one for each path that leads to nothing.
+        files; problems, one line for each path that leads to nothing.
     """
+    known = f"known are {', '.join(IMAGES + VIDEOS)}"
     files, problems = [], []
-    for path in map(Path, paths):
+    for path in paths:
+        path = Path(path)
         if path.is_dir():
-            found = sorted(
-                file
-                for file in path.iterdir()
-                if file.suffix.lower() in PICTURES + VIDEOS and file.is_file()
-            )
+            found = [file for file in sorted(path.iterdir()) if _is_input(file) and file.is_file()]
             files += found
             if not found:
-                problems.append(
-                    f"{path}: no picture or video in this folder; known are {', '.join(PICTURES + VIDEOS)}"
-                )
+                problems.append(f"{path}: no picture or video in this folder; {known}")
         elif not path.exists():
             problems.append(f"{path}: no such file or folder")
-        elif path.suffix.lower() not in PICTURES + VIDEOS:
-            problems.append(
-                f"{path}: neither picture nor video by its name; known are {', '.join(PICTURES + VIDEOS)}"
-            )
+        elif not _is_input(path):
+            problems.append(f"{path}: neither a picture nor a video by its name; {known}")
         else:
             files.append(path)
     return files, problems
 
 
-def is_video(path):
+def _is_input(path):
+    """Whether a file is a picture or a video, by its name."""
+    return path.suffix.lower() in IMAGES + VIDEOS
+
+
+def is_video(path: str | Path) -> bool:
     """Whether a file is a video, by its name."""
     return Path(path).suffix.lower() in VIDEOS
 
 
-def read_own_picture(path, focal_px=None):
+def read_image(path: str | Path, focal_px: float | None = None) -> InputImage:
     """Read a picture of any common kind.
 
     Args:
         path: the file.
-        focal_px: focal length, px, if the user knows it; else EXIF's, else an assumed one.
+        focal_px: focal length, px, if the user knows it; else EXIF's is taken, else an assumed one.
+
     Returns:
-        OwnPicture.
+        InputImage.
+
     Raises:
-        InputError: the file is missing, damaged or truncated, no picture, or too small.
+        InputError: the file is missing, damaged, incomplete, no picture, or too small.
     """
     try:
         with warnings.catch_warnings():
@@ -96,11 +101,10 @@ def read_own_picture(path, focal_px=None):
                 pixels = _rgb(ImageOps.exif_transpose(picture))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except (
-        Exception
-    ) as error:  # Pillow raises a dozen kinds for damaged files; each means the same to a user
+    except Exception as error:  # Pillow raises a dozen kinds for damaged files
+        reason = _reason(path, error)
         raise InputError(
-            f"{path}: not a readable picture, {_reason(path, error)}; get or save it again"
+            f"{path}: this picture cannot be read, because {reason}; get or save it again"
         ) from error
     height, width = pixels.shape[:2]
     if min(width, height) < MIN_SIDE:
@@ -108,35 +112,40 @@ def read_own_picture(path, focal_px=None):
             f"{path}: {width} x {height} px is too small; expected at least {MIN_SIDE} px a side"
         )
     focal_px, note = focal_length(width, height, focal_px, exif)
-    return OwnPicture(pixels, focal_px, (*notes, note))
+    return InputImage(pixels, focal_px, (*notes, note))
 
 
 def _reason(path, error):
-    """Why Pillow gave a file up, in a user's words."""
+    """Why Pillow could not read a file, in a user's words."""
     if isinstance(error, UnidentifiedImageError):
-        return "it holds nothing in a known format" if Path(path).stat().st_size else "it is empty"
+        if Path(path).stat().st_size == 0:
+            return "it is empty"
+        return "it holds nothing in a known format"
     if isinstance(error, Image.DecompressionBombError):
         return "it is larger than 178 million px"
-    return (
-        str(error).strip(".")
-        if isinstance(error, PermissionError)
-        else "it is damaged or cut short"
-    )
+    if isinstance(error, PermissionError):
+        return str(error).strip(".")
+    return "it is damaged or incomplete"
 
 
-def focal_length(width, height, given=None, exif=None):
+def focal_length(
+    width: int, height: int, given: float | None = None, exif: Image.Exif | None = None
+) -> tuple[float, str]:
     """Focal length of a picture, px, and where it comes from.
 
-    EXIF's 35 mm equivalent f35 refers to the diagonal of the film frame: f = f35 * diagonal / 43.27 mm. Without it, the
-    focal length in mm and the sensor's pixels per mm do. Failing both it is ASSUMED_FOCAL times the longer side.
+    EXIF's 35 mm equivalent f35 refers to the diagonal of the film frame: f = f35 * diagonal / 43.27 mm. Where it is
+    missing, the focal length in mm and the sensor's pixels per mm tell. Where these are missing, too, the focal length
+    is assumed to be ASSUMED_FOCAL times the longer side.
 
     Args:
         width, height: px.
         given: px, from the user; or None.
         exif: Pillow's Exif, or None.
+
     Returns:
-        float px; a phrase that says which.
+        focal length, px; a phrase that says where it comes from.
     """
+    longer = max(width, height)
     if given is not None:
         return float(given), f"focal length {given:.0f} px as given"
     tags = exif.get_ifd(ExifTags.IFD.Exif) if exif is not None else {}
@@ -144,22 +153,18 @@ def focal_length(width, height, given=None, exif=None):
     if f35:
         focal = f35 * math.hypot(width, height) / DIAGONAL_35MM
         return focal, f"focal length {focal:.0f} px from EXIF ({f35:g} mm on 35 mm film)"
-    f_mm, per_unit = (
-        _number(tags.get(tag))
-        for tag in (ExifTags.Base.FocalLength, ExifTags.Base.FocalPlaneXResolution)
-    )
-    unit_mm = {2: 25.4, 3: 10.0}.get(tags.get(ExifTags.Base.FocalPlaneResolutionUnit, 2))
-    taken = max(
-        _number(tags.get(tag))
-        for tag in (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
-    )
+    f_mm = _number(tags.get(ExifTags.Base.FocalLength))
+    per_unit = _number(tags.get(ExifTags.Base.FocalPlaneXResolution))
+    unit_mm = EXIF_UNITS_MM.get(tags.get(ExifTags.Base.FocalPlaneResolutionUnit, INCH))
     if f_mm and per_unit and unit_mm:
         focal = f_mm * per_unit / unit_mm
-        focal *= (
-            max(width, height) / taken if taken else 1.0
-        )  # a picture made smaller keeps its EXIF data
+        # A picture that was made smaller keeps the EXIF data of the one that the camera took.
+        taken_width = _number(tags.get(ExifTags.Base.ExifImageWidth))
+        taken_height = _number(tags.get(ExifTags.Base.ExifImageHeight))
+        if taken_width or taken_height:
+            focal *= longer / max(taken_width, taken_height)
         return focal, f"focal length {focal:.0f} px from EXIF ({f_mm:g} mm and the sensor's pixels)"
-    focal = ASSUMED_FOCAL * max(width, height)
+    focal = ASSUMED_FOCAL * longer
     return focal, f"focal length {focal:.0f} px assumed ({ASSUMED_FOCAL} x the longer side)"
 
 
@@ -173,7 +178,7 @@ def _number(value):
 
 
 def _notes(picture):
-    """Phrases about what is odd in an open Pillow picture."""
+    """Phrases about what is unusual in an open Pillow picture."""
     notes = []
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format != "MPO":  # phones put a preview behind the picture
@@ -203,16 +208,18 @@ def _rgb(picture):
     return np.asarray(picture.convert("RGB"))
 
 
-def read_frames(path, every=1):
+def read_frames(path: str | Path, every: int = 1) -> Iterator[tuple[int, float, np.ndarray]]:
     """Frames of a video, one after the other.
 
     Args:
         path: the file.
         every: take every so many frames.
+
     Yields:
         (number of the frame, its time in s, (H, W, 3) uint8 RGB, upright).
+
     Raises:
-        InputError: missing, not a readable video, without frames, or too small.
+        InputError: the file is missing, not a readable video, without frames, or too small.
     """
     video = cv2.VideoCapture(str(path))
     try:
@@ -222,10 +229,10 @@ def read_frames(path, every=1):
         number = -1
         while video.grab():
             number += 1
-            if number % every:
+            if number % every != 0:
                 continue
-            whole, frame = video.retrieve()
-            if not whole or min(frame.shape[:2]) < MIN_SIDE:
+            complete, frame = video.retrieve()
+            if not complete or min(frame.shape[:2]) < MIN_SIDE:
                 raise InputError(
                     f"{path}: frame {number} cannot be read or is smaller than {MIN_SIDE} px"
                 )
@@ -238,7 +245,7 @@ def read_frames(path, every=1):
         video.release()
 
 
-def frame_rate(path):
+def frame_rate(path: str | Path) -> float:
     """Frames a second of a video, as its container states them; 25 where it states none."""
     video = cv2.VideoCapture(str(path))
     try:

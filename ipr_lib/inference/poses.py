@@ -4,33 +4,39 @@ Nothing here knows the truth: the box is a detector's, a given one or the whole 
 assumed, and the size of the person is that of an average body.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ..config import Config
 from ..data.datasets import crop_to_camera
+from ..files import InputError
 from ..geometry.camera import Camera
 from ..geometry.skeleton import HUMAN36M
 from ..geometry.transforms import BOX_MM, apply_affine, crop_affine, invert_affine, warp_shrinking
 from ..progress import progress
 from ..run import predict_crops
 from .boxes import box_from_pose, detect_people, link_people, whole_box
-from .inputs import focal_length, read_frames, read_own_picture
-from .smoothing import one_euro
+from .inputs import focal_length, read_frames, read_image
 
 PASSES = 2  # the first finds the person's own box, the second predicts in it
-_PATIENCE = 12  # frames that somebody may be away and still be the same person
+PATIENCE = 12  # frames that somebody may be away and still be the same person
 
 
 @dataclass
 class Poses:
-    """Everybody seen, one row a person and frame.
+    """Everybody seen, one row per person and frame.
 
     Attributes:
-        source: (n,) name of the input. frame: (n,) number, 0 for a picture. time_s: (n,) seconds. person: (n,) number
-            within the input, kept through a video. box: (n, 3) centre x, y, side, px. score: (n,) the detector's, or NaN.
+        source: (n,) name of the input.
+        frame: (n,) number of the frame, 0 for a picture.
+        time_s: (n,) seconds.
+        person: (n,) number within the input, kept through a video.
+        box: (n, 3) centre x, y, side, px.
+        score: (n,) the detector's, or NaN.
         joints_rel: (n, J, 3) mm, root-relative, camera axes: x right, y down, z away.
         joints_img: (n, J, 2) px of the upright picture.
         root_cam: (n, 3) mm; its depth supposes a body of average size and the focal length.
@@ -51,186 +57,306 @@ class Poses:
     def __len__(self):
         return len(self.person)
 
-    def select(self, rows):
-        """The Poses of some rows."""
+    def select(self, rows: np.ndarray) -> "Poses":
+        """A copy of some rows."""
         return Poses(**{name: values[rows] for name, values in vars(self).items()})
 
 
-def join_poses(parts):
-    """One Poses out of several."""
-    nobody = np.zeros((0, len(HUMAN36M), 3))
-    empty = _poses("", 0, 0.0, np.zeros((0, 3)), np.zeros(0), nobody, nobody[..., :2], 1.0)
-    parts = [empty, *parts]
-    return Poses(
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(empty)}
+def join_poses(parts: Sequence[Poses]) -> Poses:
+    """The rows of several Poses, one part after the other."""
+    no_joints = np.zeros((0, len(HUMAN36M), 3))
+    empty = make_poses(
+        "", 0, 0.0, np.zeros((0, 3)), np.zeros(0), no_joints, no_joints[..., :2], 1.0
     )
+    parts = [empty, *parts]  # also brings the shapes where there are no parts
+    columns = {}
+    for name in vars(empty):
+        columns[name] = np.concatenate([getattr(part, name) for part in parts])
+    return Poses(**columns)
 
 
-def _poses(source, frame, time_s, box, score, joints_cam, joints_img, focal_px):
+def make_poses(
+    source: str,
+    frame: int,
+    time_s: float,
+    box: np.ndarray,
+    score: np.ndarray,
+    joints_cam: np.ndarray,
+    joints_img: np.ndarray,
+    focal_px: float,
+) -> Poses:
+    """The Poses of one picture or frame, its people numbered from 0; see `Poses`."""
     n = len(box)
     root = joints_cam[:, HUMAN36M.root]
     return Poses(
-        np.full(n, source, object),
-        np.full(n, frame),
-        np.full(n, float(time_s)),
-        np.arange(n),
-        box,
-        score,
-        joints_cam - root[:, None],
-        joints_img,
-        root,
-        np.full(n, float(focal_px)),
+        source=np.full(n, source, object),
+        frame=np.full(n, frame),
+        time_s=np.full(n, float(time_s)),
+        person=np.arange(n),
+        box=box,
+        score=score,
+        joints_rel=joints_cam - root[:, None],
+        joints_img=joints_img,
+        root_cam=root,
+        focal_px=np.full(n, float(focal_px)),
     )
 
 
-def picture_camera(picture, focal_px):
+def assumed_camera(image: np.ndarray, focal_px: float) -> Camera:
     """The Camera of a picture that nobody calibrated: principal point in the middle, square pixels, no lens."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     middle = np.array([(width - 1) / 2, (height - 1) / 2])
     return Camera(np.eye(3), np.zeros(3), np.full(2, float(focal_px)), middle, width, height)
 
 
-def predict_people(model, cfg, picture, box, focal_px, passes=PASSES, flip_test=False):
+def predict_people(
+    network: torch.nn.Module,
+    cfg: Config,
+    image: np.ndarray,
+    box: np.ndarray,
+    focal_px: float,
+    passes: int = PASSES,
+    flip_test: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Poses of the people in given boxes of a picture.
 
-    Each pass after the first cuts the crops anew, with the boxes that the poses before it ask for. The depth of the root
-    follows from the box: its side is what 2 m cover there.
+    Each pass after the first cuts the crops anew, with boxes that follow from the poses before it. The depth of the root
+    follows from the box, because its side is what 2 m cover at that depth.
 
     Args:
-        model: network in eval mode. cfg: its Config.
-        picture: (H, W, 3) uint8 RGB.
+        network: in eval mode.
+        cfg: its Config.
+        image: (H, W, 3) uint8 RGB.
         box: (P, 3) centre x, y, side, px.
         focal_px: focal length, px.
         passes: 1 takes the boxes as they are.
         flip_test: see `run.predict_crops`.
+
     Returns:
         joints_cam (P, J, 3) mm; joints_img (P, J, 2) px; the boxes of the last pass (P, 3).
     """
-    box = np.asarray(box, float)
+    box = np.asarray(box, float).reshape(-1, 3)
     if len(box) == 0:
-        return np.zeros((0, len(HUMAN36M), 3)), np.zeros((0, len(HUMAN36M), 2)), box.reshape(0, 3)
-    for left in reversed(range(passes)):
+        return np.zeros((0, len(HUMAN36M), 3)), np.zeros((0, len(HUMAN36M), 2)), box
+    for number in range(passes):
         affine = crop_affine(box, cfg.crop_px)
-        crops = np.stack([warp_shrinking(picture, a, cfg.crop_px) for a in affine])
-        joints = predict_crops(model, torch.from_numpy(crops), cfg, flip_test)
+        crops = np.stack([warp_shrinking(image, matrix, cfg.crop_px) for matrix in affine])
+        joints = predict_crops(network, torch.from_numpy(crops), cfg, flip_test)
         joints_img = apply_affine(invert_affine(affine), joints[..., :2].astype(float))
-        if left:
+        if number < passes - 1:
             box = box_from_pose(joints, joints_img, box, cfg.crop_px)
     root_depth = BOX_MM * focal_px / box[:, 2]
-    joints_cam = crop_to_camera(joints, affine, picture_camera(picture, focal_px), root_depth)
+    joints_cam = crop_to_camera(joints, affine, assumed_camera(image, focal_px), root_depth)
     return joints_cam, joints_img, box
 
 
-def find_boxes(picture, box=None, detector=None):
+def find_boxes(
+    image: np.ndarray, box: np.ndarray | None = None, detector: torch.nn.Module | None = None
+) -> tuple[np.ndarray, np.ndarray, str]:
     """Boxes of a picture: the given one, else the detector's, else the whole picture.
 
     Args:
-        picture: (H, W, 3) uint8 RGB. box: (P, 3) or None. detector: as `person_boxes.load_detector` gives, or None.
+        image: (H, W, 3) uint8 RGB.
+        box: (P, 3), or None.
+        detector: see `boxes.load_detector`, or None.
+
     Returns:
-        boxes (P, 3); scores (P,), NaN where no detector spoke; a phrase that says which.
+        boxes (P, 3); scores (P,), NaN without a detector; a phrase that says which.
     """
     if box is not None:
         return box, np.full(len(box), np.nan), "box as given"
-    if detector is None:
-        return (
-            whole_box(picture.shape[1], picture.shape[0]),
-            np.full(1, np.nan),
-            "whole picture as box",
-        )
-    boxes, scores = detect_people(detector, picture)
-    return boxes, scores, "boxes by the detector"
+    if detector is not None:
+        boxes, scores = detect_people(detector, image)
+        return boxes, scores, "boxes by the detector"
+    height, width = image.shape[:2]
+    return whole_box(width, height), np.full(1, np.nan), "whole picture as box"
 
 
-def predict_picture(model, cfg, path, box=None, detector=None, focal_px=None, passes=PASSES):
+def predict_image(
+    network: torch.nn.Module,
+    cfg: Config,
+    path: str | Path,
+    box: np.ndarray | None = None,
+    detector: torch.nn.Module | None = None,
+    focal_px: float | None = None,
+    passes: int = PASSES,
+) -> tuple[Poses, np.ndarray, tuple[str, ...]]:
     """Poses of everybody in one picture file.
 
     Args:
-        model, cfg: network in eval mode and its Config. path: the file.
-        box, detector: see `find_boxes`. focal_px: px, or None to ask EXIF or assume. passes: see `predict_people`.
+        network, cfg: network in eval mode, and its Config.
+        path: the file.
+        box, detector: see `find_boxes`.
+        focal_px: px, or None to take EXIF's or to assume one.
+        passes: see `predict_people`.
+
     Returns:
         Poses; the pixels (H, W, 3) uint8 RGB, upright; phrases about what was done and assumed.
+
     Raises:
         InputError: the file is not usable.
     """
-    picture = read_own_picture(path, focal_px)
-    boxes, scores, how = find_boxes(picture.pixels, box, detector)
+    image = read_image(path, focal_px)
+    boxes, scores, how = find_boxes(image.pixels, box, detector)
     joints_cam, joints_img, boxes = predict_people(
-        model, cfg, picture.pixels, boxes, picture.focal_px, passes
+        network, cfg, image.pixels, boxes, image.focal_px, passes
     )
-    poses = _poses(str(path), 0, 0.0, boxes, scores, joints_cam, joints_img, picture.focal_px)
-    return poses, picture.pixels, (how, *picture.notes)
+    poses = make_poses(str(path), 0, 0.0, boxes, scores, joints_cam, joints_img, image.focal_px)
+    return poses, image.pixels, (how, *image.notes)
 
 
 def predict_video(
-    model, cfg, path, box=None, detector=None, focal_px=None, every=1, smooth=False, passes=PASSES
-):
+    network: torch.nn.Module,
+    cfg: Config,
+    path: str | Path,
+    box: np.ndarray | None = None,
+    detector: torch.nn.Module | None = None,
+    focal_px: float | None = None,
+    every: int = 1,
+    smooth: bool = False,
+    passes: int = PASSES,
+) -> tuple[Poses, np.ndarray, np.ndarray, tuple[str, ...]]:
     """Poses of everybody in a video, each person with one number through time.
 
     Args:
-        as `predict_picture`, and every: take every so many frames; smooth: filter each person's path by `one_euro`.
+        network, cfg, path, box, detector, focal_px, passes: see `predict_image`.
+        every: take every so many frames.
+        smooth: filter each person's path by `one_euro`.
+
     Returns:
-        Poses; the numbers and times of all frames looked at, (F,) and (F,) s; phrases.
+        Poses; the numbers and the times of all frames that were read, (F,) and (F,) s; phrases.
+
     Raises:
         InputError: the file is not usable.
     """
     parts, frames, times, phrases = [], [], [], ()
-    known = np.zeros((0, 3))  # the latest box of everybody so far
-    last_seen = np.zeros(0, int)
-    seen = progress(
-        read_frames(path, every), desc=f"predicting {Path(path).name}", unit="frame", leave=False
-    )
-    for number, time_s, pixels in seen:
-        focal, note = focal_length(pixels.shape[1], pixels.shape[0], focal_px)
-        boxes, scores, how = find_boxes(pixels, box, detector)
-        joints_cam, joints_img, boxes = predict_people(model, cfg, pixels, boxes, focal, passes)
-        part = _poses(str(path), number, time_s, boxes, scores, joints_cam, joints_img, focal)
-        around = np.flatnonzero(last_seen >= len(frames) - _PATIENCE)
-        partner = link_people(known[around], boxes)
-        part.person = np.array([around[p] if p >= 0 else -1 for p in partner], int)
-        new = np.flatnonzero(part.person < 0)
-        part.person[new] = len(known) + np.arange(len(new))
-        known = np.concatenate([known, boxes[new]])
-        last_seen = np.concatenate([last_seen, np.zeros(len(new), int)])
-        known[part.person], last_seen[part.person] = boxes, len(frames)
+    latest_box = np.zeros((0, 3))  # of everybody so far
+    last_seen = np.zeros(0, int)  # the same for the frame, counted among those that are read
+    name = Path(path).name
+    bar = progress(read_frames(path, every), desc=f"predicting {name}", unit="frame", leave=False)
+    for number, time_s, image in bar:
+        focal, note = focal_length(image.shape[1], image.shape[0], focal_px)
+        boxes, scores, how = find_boxes(image, box, detector)
+        joints_cam, joints_img, boxes = predict_people(network, cfg, image, boxes, focal, passes)
+        part = make_poses(str(path), number, time_s, boxes, scores, joints_cam, joints_img, focal)
+        around = np.flatnonzero(last_seen >= len(frames) - PATIENCE)
+        for row, partner in enumerate(link_people(latest_box[around], boxes)):
+            if partner >= 0:
+                part.person[row] = around[partner]
+            else:  # somebody new
+                part.person[row] = len(latest_box)
+                latest_box = np.vstack([latest_box, boxes[row]])
+                last_seen = np.append(last_seen, 0)
+        latest_box[part.person] = boxes
+        last_seen[part.person] = len(frames)
         parts.append(part)
         frames.append(number)
         times.append(time_s)
         phrases = (how, note)
     poses = join_poses(parts)
-    return (smooth_poses(poses) if smooth else poses), np.array(frames), np.array(times), phrases
+    if smooth:
+        poses = smooth_poses(poses)
+    return poses, np.array(frames), np.array(times), phrases
 
 
-def smooth_poses(poses):
-    """Filter the path of each person of a video by `one_euro`; returns a Poses of its own.
+def timeline(poses: Poses, frames: np.ndarray) -> np.ndarray:
+    """Poses as a dense array for the skeleton view.
+
+    Args:
+        poses: Poses of one input.
+        frames: (F,) numbers of its frames, rising.
+
+    Returns:
+        (people, F, J, 3) mm, camera axes, NaN where somebody is absent. One person is root-relative. Several people stand
+        around their common middle, each at the median of his or her own places.
+    """
+    people = np.unique(poses.person)
+    joints = np.full((len(people), len(frames), len(HUMAN36M), 3), np.nan)
+    if len(people) == 0:
+        return joints
+    places = [np.median(poses.root_cam[poses.person == person], axis=0) for person in people]
+    middle = np.mean(places, axis=0)
+    columns = np.searchsorted(frames, poses.frame)
+    for number, person in enumerate(people):
+        rows = poses.person == person
+        joints[number, columns[rows]] = poses.joints_rel[rows] + places[number] - middle
+    return joints
+
+
+# --- smoothing ---
+
+
+def smooth_poses(poses: Poses) -> Poses:
+    """Filter the path of each person of a video by `one_euro`.
 
     Places in the picture are filtered as mm at the person's distance, so that one setting serves near and far.
+
+    Args:
+        poses: of one video; they stay as they are.
+
+    Returns:
+        Poses of the same rows.
     """
     smooth = poses.select(np.arange(len(poses)))
     for person in np.unique(poses.person):
         rows = np.flatnonzero(poses.person == person)
-        times, mm_per_px = poses.time_s[rows], BOX_MM / np.median(poses.box[rows, 2])
+        times = poses.time_s[rows]
+        mm_per_px = BOX_MM / np.median(poses.box[rows, 2])
         smooth.joints_rel[rows] = one_euro(poses.joints_rel[rows], times)
         smooth.joints_img[rows] = one_euro(poses.joints_img[rows] * mm_per_px, times) / mm_per_px
         smooth.root_cam[rows] = one_euro(poses.root_cam[rows], times)
     return smooth
 
 
-def timeline(poses, frames):
-    """Poses as a dense array for the skeleton view.
+def one_euro(
+    values: np.ndarray,
+    times: np.ndarray,
+    min_cutoff: float = 1.0,
+    beta: float = 0.01,
+    speed_cutoff: float = 1.0,
+) -> np.ndarray:
+    """The One-Euro filter: steady where things stand still, quick where they move.
+
+    A low-pass of cutoff c keeps the fraction 1 / (1 + 2 pi c dt) of the old value. Here c = min_cutoff + beta * |speed|,
+    of each number by itself; the speed is low-passed, too, at speed_cutoff. A value depends only on what came before it.
+    Source: Casiez, Roussel, Vogel. 1€ Filter. CHI 2012.
 
     Args:
-        poses: Poses of one input. frames: (F,) numbers of its frames.
+        values: (F, ...), any unit, for example mm; NaN where nothing was seen. The filter starts anew after such a gap.
+        times: (F,) seconds, rising.
+        min_cutoff: Hz; smaller is smoother at rest.
+        beta: Hz per unit of speed (values' unit per second); larger lags less in motion.
+        speed_cutoff: Hz.
+
     Returns:
-        (people, F, J, 3) mm, camera axes, NaN where somebody is absent. One person is root-relative; several stand
-        about their common middle, each at the median of its own places.
+        (F, ...) float64.
+
+    Raises:
+        InputError: the times do not rise, or are not as many as the values.
     """
-    people = np.unique(poses.person)
-    joints = np.full((len(people), len(frames), len(HUMAN36M), 3), np.nan)
-    column = np.searchsorted(frames, poses.frame)
-    places = np.array(
-        [np.median(poses.root_cam[poses.person == person], axis=0) for person in people]
-    ).reshape(-1, 3)
-    for number, person in enumerate(people):
-        rows = poses.person == person
-        joints[number, column[rows]] = poses.joints_rel[rows] + places[number] - places.mean(0)
-    return joints
+    values, times = np.asarray(values, float), np.asarray(times, float)
+    if times.shape != values.shape[:1]:
+        raise InputError(
+            f"times: expected one for each of {len(values)} frames, got an array of shape {times.shape}"
+        )
+    steps = np.diff(times)
+    if not (steps > 0).all():
+        first = int(np.argmin(steps > 0)) + 1
+        raise InputError(f"times: expected rising seconds, but number {first} does not rise")
+    smooth = values.copy()
+    speed = np.zeros(values.shape[1:])
+    for i in range(1, len(values)):
+        dt = steps[i - 1]
+        known = np.isfinite(smooth[i - 1])
+        rate = np.where(known, (values[i] - smooth[i - 1]) / dt, 0.0)
+        speed = np.where(known, _low_pass(speed, rate, speed_cutoff, dt), 0.0)
+        cutoff = min_cutoff + beta * np.abs(speed)
+        smooth[i] = np.where(known, _low_pass(smooth[i - 1], values[i], cutoff, dt), values[i])
+        speed = np.where(np.isfinite(speed), speed, 0.0)
+    return smooth
+
+
+def _low_pass(old, new, cutoff, dt):
+    """First-order low-pass: the old value keeps the fraction 1 / (1 + 2 pi cutoff dt)."""
+    kept = 1 / (1 + 2 * np.pi * cutoff * dt)
+    return kept * old + (1 - kept) * new
