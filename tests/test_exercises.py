@@ -13,9 +13,7 @@ from ipr_lib.files import InputError
 from .test_notebooks import KERNEL, write_notebook
 
 EVEN = ("is it even?", lambda value: value % 2 == 0)
-CLOSING = (
-    "## Summary\n\n- You counted.\n\n## Exercises\n\n1. **Old.** One.\n2. **Old.** Two.\n\n---\nNext: [a](b)\n\n## References\n\n- R."
-)
+CLOSING = {"exercises": "## Exercises\n\nMine.", "after-exercises": "---\nNext: [a](b)\n\n## References\n\n- R."}
 
 
 def tagged(cell, tag):
@@ -41,10 +39,10 @@ def write_solutions(path, *cells):
 
 @pytest.fixture
 def course(tmp_path):
-    """A notebook with an old closing cell, and solutions of two exercises."""
+    """A notebook with a place for exercises, and solutions of two."""
     path = write_notebook(tmp_path / "notebooks" / "00_first.ipynb", "x = 1")
     notebook = nbformat.read(path, as_version=4)
-    notebook.cells.append(new_markdown_cell(CLOSING, id="closing"))
+    notebook.cells += [new_markdown_cell(text, id=name) for name, text in CLOSING.items()]
     nbformat.write(notebook, path)
     write_solutions(path, *exercise(1), *exercise(2, "answer = 4 * x", discussion=False))
     return path
@@ -82,7 +80,7 @@ def test_an_answer_that_breaks_its_test_is_wrong_and_says_how():
 
 
 def test_a_check_without_a_test_is_refused():
-    with pytest.raises(InputError, match="nothing to ask"):
+    with pytest.raises(InputError, match="has no test"):
         check(1)
 
 
@@ -93,29 +91,24 @@ def test_html_is_the_line_with_its_signs_escaped():
 
 # --- solutions -> exercises ---
 
-def test_exercises_replace_the_list_and_leave_the_rest(course):
+def test_exercises_follow_their_heading_and_leave_the_rest(course):
     before = nbformat.read(course, as_version=4)
     assert exercises.update_exercises(course)
     notebook = nbformat.read(course, as_version=4)
     nbformat.validate(notebook)
-    names = [cell.id for cell in notebook.cells[-10:]]
-    assert names == ["closing", "exercises", "ex-setup", "ex-1-text", "ex-1-stub", "ex-1-check", "ex-2-text", "ex-2-stub",
-                     "ex-2-check", "after-exercises"]
-    assert notebook.cells[:2] == before.cells[:2]
+    names = [cell.id for cell in notebook.cells[2:]]
+    assert names == ["exercises", "ex-setup", "ex-1-text", "ex-1-stub", "ex-1-check", "ex-2-text", "ex-2-stub", "ex-2-check",
+                     "after-exercises"]
+    assert notebook.cells[:3] + notebook.cells[-1:] == before.cells
     sources = {cell.id: cell.source for cell in notebook.cells}
-    assert sources["closing"] == "## Summary\n\n- You counted."
-    assert sources["after-exercises"] == "---\nNext: [a](b)\n\n## References\n\n- R."
-    assert sources["exercises"].startswith("## Exercises\n") and "solutions/00_first.ipynb" in sources["exercises"]
-    assert "Old" not in "".join(sources.values()) and "answer = 4" not in "".join(sources.values())
+    assert sources["ex-setup"] == "from ipr_lib.course import check"
+    assert sources["ex-1-stub"] == sources["ex-2-stub"] == "answer = None  # a number"
+    assert "answer = 4" not in "".join(sources.values()), "a solution is given away"
     assert not exercises.update_exercises(course), "a second time changes nothing"
 
 
-def test_fewer_or_changed_exercises_are_written_anew_and_the_introduction_is_kept(course):
+def test_fewer_or_changed_exercises_are_written_anew(course):
     exercises.update_exercises(course)
-    notebook = nbformat.read(course, as_version=4)
-    (introduction,) = [cell for cell in notebook.cells if cell.id == "exercises"]
-    introduction.source = "## Exercises\n\nMine."
-    nbformat.write(notebook, course)
     write_solutions(course, *exercise(7))
     assert exercises.update_exercises(course)
     cells = {cell.id: cell.source for cell in nbformat.read(course, as_version=4).cells}
@@ -196,7 +189,7 @@ def test_a_check_of_several_lines_keeps_them(course, tmp_path):
 
 def test_a_wrong_solution_fails_the_run_in_words(course, tmp_path):
     write_solutions(course, *exercise(1, "answer = 3"))
-    with pytest.raises(InputError, match=r"00_first\.ipynb: cell \d+ failed with AssertionError: ✗ not yet: is it even\?"):
+    with pytest.raises(InputError, match=r"00_first\.ipynb stopped in cell .*AssertionError: ✗ not yet: is it even\?"):
         run(course, tmp_path)
 
 

@@ -21,8 +21,7 @@ from PIL import ExifTags, Image
 from ipr_lib import run
 from ipr_lib.__main__ import main
 from ipr_lib.config import load_config
-from ipr_lib.course import pipeline, reference
-from ipr_lib.course import thread as course
+from ipr_lib.course import example, pipeline, reference
 from ipr_lib.data import h36m_layout as layout
 from ipr_lib.files import InputError, read_json, write_json
 from ipr_lib.geometry.camera import Camera
@@ -540,10 +539,10 @@ def test_reference_model_round_trip(runs, tmp_path):
 def test_few_pictures_are_those_of_the_whole_capture(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "DATA", tmp_path)
     cfg = load_config("smoke", capture_actions=[5])
-    store, few = reference.few_pictures(cfg)
+    store, few = reference.few_images(cfg)
     where = sorted(zip(*(store.columns[name].tolist() for name in ("subject", "action", "subaction", "camera_id", "frame"))))
     assert where == [(subject, 5, 1, camera, frame) for subject in (9, 11) for camera in (1, 3) for frame in (0, 64)]
-    item = course.thread_item(store)
+    item = example.example_item(store)
     assert [int(store.columns[name][item]) for name in ("subject", "camera_id", "frame")] == [11, 3, 64]
     assert len(store.image(item)) >= cfg.crop_px
     whole = pipeline.capture(dataclasses.replace(cfg, capture_subjects=(11,), capture_cameras=(3,)), tmp_path / "whole")
@@ -554,7 +553,7 @@ def test_few_pictures_are_those_of_the_whole_capture(tmp_path, monkeypatch):
 def test_few_pictures_of_another_set_are_its_test_part(prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "DATA", tmp_path / "data")
     cfg = load_config("smoke", dataset=str(prepared), train_subjects=[1], test_subjects=[9], test_step=3)
-    store, few = reference.few_pictures(cfg)
+    store, few = reference.few_images(cfg)
     assert few == cfg and len(store) == 3 and set(store.columns["subject"].tolist()) == {9}
 
 

@@ -1,0 +1,32 @@
+"""The course itself: from a Config to data, a trained network, scores and executed notebooks.
+
+Read `pipeline` first (the main job, step by step; notebook 11 explains it), then `notebooks` and `exercises` (how a
+notebook is run and where its exercises come from), `reference` (the network that comes with the repository) and `example`
+(the one picture that all notebooks follow). What loads torch is loaded only when it is asked for.
+"""
+
+from .example import EXAMPLE_FRAME, example_folder, example_item
+from .exercises import check
+
+__all__ = [
+    "EXAMPLE_FRAME",
+    "check",
+    "example_folder",
+    "example_item",
+    "few_images",
+    "load_reference",
+    "reproduce",
+    "save_reference",
+]
+
+
+def __getattr__(name):
+    if name == "reproduce":
+        from .pipeline import reproduce
+
+        return reproduce
+    if name in ("few_images", "load_reference", "save_reference"):
+        from . import reference
+
+        return getattr(reference, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The course's notebooks: which there are, and running one with parameters, its exercises solved where that is asked for."""
+"""The course's notebooks: which there are, and how to run one with parameters, with its exercises solved or not."""
 
 import ast
 import os
@@ -25,13 +25,11 @@ class NotebookFailed(InputError):
     """
 
     def __init__(self, notebook, number, line, reason, executed):
-        self.notebook, self.number, self.line, self.reason, self.executed = (
-            notebook,
-            number,
-            line,
-            reason,
-            executed,
-        )
+        self.notebook = notebook
+        self.number = number
+        self.line = line
+        self.reason = reason
+        self.executed = executed
         where = "before the first cell" if number is None else f"in cell [{number}]"
         at = f", at `{line}`" if line else ""
         super().__init__(f"{notebook} stopped {where}{at}: {reason}; see {executed}")
@@ -52,21 +50,24 @@ class NotebooksFailed(Exception):
         super().__init__("\n".join(lines))
 
 
-def list_notebooks():
+def list_notebooks() -> list[Path]:
     """The course's notebooks, in order."""
     return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 
 
-def run_notebook(source, target, parameters, solutions=None):
+def run_notebook(
+    source: str | Path, target: str | Path, parameters: dict, solutions: str | Path | None = None
+) -> None:
     """Execute one notebook with parameters.
 
     Args:
         source: the notebook.
         target: folder for `executed.ipynb` and what the notebook writes itself.
         parameters: by name; each must stand in the notebook's parameters cell.
-        solutions: notebook that solves the exercises. Each check then has to call the exercise open and the solution right.
+        solutions: notebook that solves the exercises. Each check must then find the exercise open, and the solution right.
+
     Raises:
-        InputError: an unknown parameter name.
+        InputError: a parameter's name is unknown.
         NotebookFailed: a cell failed, or the kernel died.
     """
     import nbformat
@@ -79,19 +80,18 @@ def run_notebook(source, target, parameters, solutions=None):
     unknown = set(parameters) - parameter_names(notebook)
     if unknown:
         raise InputError(f"{source.name} has no parameter {', '.join(sorted(unknown))}")
+    if solutions is not None:
+        found = exercises.read_exercises(solutions)
+        notebook = exercises.with_solutions(notebook, found, source.name)
     target.mkdir(parents=True, exist_ok=True)
     output = target / "executed.ipynb"
-    try:
-        with tempfile.TemporaryDirectory(
-            prefix="ipr-"
-        ) as scratch:  # no open port, and no warning about one
-            ipc = {"transport": "ipc", "ip": f"{scratch}/kernel"} if os.name == "posix" else {}
-            run = source
-            if solutions is not None:
-                solved = exercises.with_solutions(
-                    notebook, exercises.read_exercises(solutions), source.name
-                )
-                nbformat.write(solved, run := Path(scratch) / source.name)
+    with tempfile.TemporaryDirectory(prefix="ipr-") as scratch:
+        run = Path(scratch) / source.name
+        nbformat.write(notebook, run)
+        connection = {}
+        if os.name == "posix":  # a socket in a file opens no port, and brings no warning about one
+            connection = {"transport": "ipc", "ip": f"{scratch}/kernel"}
+        try:
             papermill.execute_notebook(
                 run,
                 output,
@@ -100,23 +100,27 @@ def run_notebook(source, target, parameters, solutions=None):
                 progress_bar=False,
                 kernel_name="python3",
                 start_timeout=600,
-                config=KernelConfig(KernelManager=ipc),
+                config=KernelConfig(KernelManager=connection),
             )
-    except papermill.PapermillExecutionError as error:
-        message = f"{error.ename}: {error.evalue}" if str(error.evalue) else error.ename
-        line = failed_line(error.traceback)
-        raise NotebookFailed(source.name, error.exec_count, line, message, output) from error
-    except DeadKernelError as error:
-        number, line = _last_begun(nbformat.read(output, as_version=4))
-        reason = "the kernel died, most often for want of memory; close other programs or choose a smaller profile, and run again"
-        raise NotebookFailed(source.name, number, line, reason, output) from error
+        except papermill.PapermillExecutionError as error:
+            reason = f"{error.ename}: {error.evalue}" if str(error.evalue) else error.ename
+            line = failed_line(error.traceback)
+            raise NotebookFailed(source.name, error.exec_count, line, reason, output) from error
+        except DeadKernelError as error:
+            number, line = _last_begun(nbformat.read(output, as_version=4))
+            reason = (
+                "the kernel died, most often because memory ran out; close other programs or choose a smaller profile, "
+                "and run again"
+            )
+            raise NotebookFailed(source.name, number, line, reason, output) from error
 
 
-def failed_line(traceback):
+def failed_line(traceback: list[str]) -> str | None:
     """The line of a notebook's cell that raised an error.
 
     Args:
-        traceback: list of str as IPython gives it, colours included; it marks the line of each frame with an arrow.
+        traceback: as IPython gives it, colours included; it marks the line of each frame with an arrow.
+
     Returns:
         the line without its number, or None where no frame is a cell's.
     """
@@ -142,10 +146,13 @@ def _last_begun(notebook):
     return number, line
 
 
-def parameter_names(notebook):
+def parameter_names(notebook) -> set[str]:
     """Names that the cell tagged `parameters` of a notebook assigns."""
     cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(cells) != 1:
         raise InputError(f"expected one cell tagged 'parameters', found {len(cells)}")
-    assigned = [node for node in ast.parse(cells[0].source).body if isinstance(node, ast.Assign)]
-    return {target.id for node in assigned for target in node.targets}
+    names = set()
+    for node in ast.parse(cells[0].source).body:
+        if isinstance(node, ast.Assign):
+            names.update(target.id for target in node.targets)
+    return names

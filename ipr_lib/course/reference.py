@@ -133,7 +133,7 @@ def load_reference(
     return model.to(device).eval(), cfg, f"network: run {run.name}"
 
 
-def few_pictures(cfg):
+def few_images(cfg):
     """Crops of a few pictures of test actors, drawn within seconds where they are not there yet.
 
     They are pictures of the built-in capture's test part as any profile with that actor, action and frame draws them.
