@@ -28,8 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the store th
 
 from ipr_lib.data import h36m_layout as layout
 from ipr_lib.data.datasets import MEAN, STD, BatchKeys, CropDataset, normalise
-from ipr_lib.data.h36m_layout import read_camera_view, write_meta
-from ipr_lib.data.store import build_store, label_columns, open_store
+from ipr_lib.data.store import build_store, open_store
 from ipr_lib.geometry.transforms import Augmentation, compose_affine, invert_affine, warp
 from ipr_lib.studio import write_capture
 from tests.large_store import probe, write_large_store
@@ -64,13 +63,7 @@ def compare_items(root, store, n_batches):
     batch_size = min(BATCH, len(store))
     epochs = -(-n_batches // (len(store) // batch_size))
     keys = list(BatchKeys(len(store), batch_size, epochs))[:n_batches]
-    paths = {}
-    for i in range(len(store)):
-        numbers = (
-            int(store.columns[name][i]) for name in ("subject", "action", "subaction", "camera_id")
-        )
-        folder = layout.folder_name(*numbers)
-        paths[i] = Path(root, folder, layout.image_name(folder, int(store.columns["frame"][i])))
+    paths = [layout.item_path(root, store.columns, item) for item in range(len(store))]
     times, differences = [], []
     white = np.full((store.recipe["stored_px"],) * 2, 255, np.uint8)
     for key in [keys[0], *keys]:  # the first is for warming up
@@ -79,10 +72,8 @@ def compare_items(root, store, n_batches):
         loaded = time.process_time()
         normalise(batch["crops"], batch["colour"])
         ready = time.process_time()
-        affines, gains = (
-            batch["affine"].numpy(),
-            torch.diagonal(batch["colour"][..., :3], dim1=1, dim2=2).numpy(),
-        )
+        affines = batch["affine"].numpy()
+        gains = torch.diagonal(batch["colour"][..., :3], dim1=1, dim2=2).numpy()
         plain_start = time.process_time()
         plain = [plain_crop(paths[int(item)], affine) for item, affine in zip(key[2], affines)]
         plain_loaded = time.process_time()
@@ -99,55 +90,6 @@ def compare_items(root, store, n_batches):
         differences.append([difference.mean(), difference[reached].mean(), 1 - reached.mean()])
     ms = 1000 * np.median(times[1:], axis=0) / batch_size
     return ms, *np.mean(differences[1:], axis=0)
-
-
-def loop_labels(sequence, frames):
-    """Index and labels frame by frame and joint by joint, as the public code behind this layout does: a list of dicts."""
-    camera, items = sequence.camera, []
-    world = sequence.joints_world
-    world = np.concatenate([world, (world[:, 11:12] + world[:, 14:15]) / 2], axis=1)
-    for frame in frames:
-        cam = np.zeros((18, 3))
-        for joint in range(18):
-            cam[joint] = np.dot(camera.R, world[frame, joint] - camera.T)
-        img = cam[:, :2] / cam[:, 2:] * camera.f + camera.c
-        side = 2000.0 * camera.f.mean() / cam[0, 2]
-        items.append(
-            {
-                "picture": str(sequence.image_path(frame)),
-                "joints_cam": cam.astype(np.float32),
-                "joints_img": img.astype(np.float32),
-                "visible": np.ones(18, bool),
-                "box": np.array([img[0, 0], img[0, 1], side]),
-                "frame": frame,
-            }
-        )
-    return items
-
-
-def compare_labels(root, folder, n_frames, repeats):
-    """µs a frame: reading the labels' file, labels vectorised, labels in a loop (medians)."""
-    few = read_camera_view(folder)
-    poses = few.joints_world[np.arange(n_frames) % len(few.joints_world)]
-    poses = poses + np.random.default_rng(0).normal(
-        0, 1, poses.shape
-    )  # repeated poses would pack too well
-    target = Path(root) / Path(folder).name
-    target.mkdir(parents=True)
-    write_meta(target / layout.META_NAME, few.camera, poses)
-    times, frames = [], np.arange(n_frames)
-    for _ in range(repeats):
-        start = time.process_time()
-        sequence = read_camera_view(target)
-        read = time.process_time()
-        columns = label_columns(sequence, frames, 384)
-        vectorised = time.process_time()
-        items = loop_labels(sequence, frames)
-        times.append([read - start, vectorised - read, time.process_time() - vectorised])
-    for i in (0, n_frames - 1):
-        np.testing.assert_allclose(items[i]["joints_img"], columns["joints_img"][i], rtol=1e-5)
-        np.testing.assert_allclose(items[i]["box"], columns["box"][i])
-    return 1e6 * np.median(times, axis=0) / n_frames
 
 
 def main():
@@ -188,11 +130,6 @@ def main():
             root, Path(scratch, "full"), subjects=(1,), step=STEP, crop_px=CROP_PX, workers=2
         )
         ms, difference, inside, outside = compare_items(root, store, n_batches)
-        folder = layout.list_folders(root, (1,))[0]
-        n_labels = 100 if options.toy else 1000
-        read, vectorised, loop = compare_labels(
-            Path(scratch, "labels"), folder, n_labels, 2 if options.toy else 25
-        )
         small = build_store(root, Path(scratch, "small"), subjects=(1,), step=STEP, crop_px=32)
         large = Path(scratch, "large")
         write_large_store(large, small, n_items)
@@ -205,8 +142,6 @@ def main():
     rows = (
         ("one item, uint8 crop and labels, ms", ms[0], ms[2]),
         ("one item, ready for training, ms", ms[1], ms[3]),
-        (f"index and labels of {n_labels} frames, µs a frame", vectorised, loop),
-        ("the same with reading h36m_meta.mat, µs a frame", read + vectorised, read + loop),
     )
     print(
         f"{len(store)} crops of {store.recipe['stored_px']} px, {size / 1000:.0f} kB each; "
