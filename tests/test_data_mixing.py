@@ -15,7 +15,7 @@ from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import COCO, HUMAN36M, MPII
 from ipr_lib.geometry.transforms import Augmentation, apply_affine
 from ipr_lib.integral import integral_loss
-from ipr_lib.prepare.people_store import build_people_store
+from ipr_lib.prepare import build_people_store
 from ipr_lib.run import train_run
 
 

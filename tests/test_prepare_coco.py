@@ -13,9 +13,7 @@ from ipr_lib.data.people import read_people
 from ipr_lib.data.store import open_store
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import COCO, SKELETONS
-from ipr_lib.prepare import coco
-from ipr_lib.prepare.people import prepare_coco
-from ipr_lib.prepare.people_store import build_people_store
+from ipr_lib.prepare import build_people_store, coco, prepare_coco
 from tests.fuzzing import corruptions
 
 NAMES = [
@@ -108,7 +106,7 @@ def test_whole_preparation_with_stores(tmp_path):
     # Rows follow the pictures: 501 is in the first one.
     assert store.columns["person"].tolist() == [501, 500, 504] and store.columns["frame"].tolist() == [7, 12, 30]
     assert store.columns["visible"].sum(1).tolist() == [3, 17, 1]
-    assert any("3 people in 3 pictures" in line for line in lines)
+    assert any("3 people in 3 images" in line for line in lines)
 
 
 def test_pictures_may_lie_in_a_folder_images(tmp_path):
@@ -116,7 +114,7 @@ def test_pictures_may_lie_in_a_folder_images(tmp_path):
     (tmp_path / "images").mkdir()
     folder.rename(tmp_path / "images/train2017")
     assert coco.find_source(tmp_path, "train") == (path, tmp_path / "images/train2017")
-    prepare_coco(tmp_path, tmp_path / "out", parts=("train",), store_px=32)
+    prepare_coco(tmp_path, tmp_path / "out", splits=("train",), store_px=32)
 
 
 def test_missing_parts_of_the_download(tmp_path):
@@ -135,7 +133,7 @@ def test_missing_pictures_are_listed_and_the_rest_is_done(tmp_path):
     (folder / "000000000012.jpg").unlink()
     (folder / "000000000031.jpg").unlink()  # nobody is in it: not missed
     with pytest.raises(InputError) as caught:
-        prepare_coco(tmp_path, tmp_path / "out", parts=("train",))
+        prepare_coco(tmp_path, tmp_path / "out", splits=("train",))
     assert "1 problems" in str(caught.value) and "000000000012.jpg is missing" in str(caught.value)
     assert read_people(tmp_path / "out/annotations/train.json")[0].person_id.tolist() == [501, 504]
 

@@ -14,10 +14,16 @@ from ipr_lib.__main__ import main
 from ipr_lib.data import h36m_layout as layout
 from ipr_lib.data.store import build_store, open_store
 from ipr_lib.files import InputError
-from ipr_lib.prepare.check import check_set
-from ipr_lib.prepare.human36m import prepare
-from ipr_lib.prepare.human36m_store import prepare_stores
-from ipr_lib.prepare.raw import READERS, read_camera, read_metadata, read_pose, video_frames
+from ipr_lib.prepare import (
+    check_set,
+    prepare_human36m,
+    prepare_human36m_stores,
+    read_camera,
+    read_metadata,
+    read_pose,
+    video_frames,
+)
+from ipr_lib.prepare.raw import READERS
 from ipr_lib.studio import write_capture
 from tests import human36m_raw as raw
 
@@ -54,9 +60,9 @@ def raw_file(tree, subject, kind, name):
 
 def test_pictures_and_labels_are_those_of_the_raw_files(download, tmp_path):
     root, poses = download
-    report = prepare(root, tmp_path / "set", **PHOTO)
+    report = prepare_human36m(root, tmp_path / "set", **PHOTO)
     assert names(tmp_path / "set") == [layout.folder_name(1, 12, s, c) for s in (1, 2) for c in (1, 2, 3, 4)]
-    assert report == ["0 of 8 sequences and cameras were there already, 8 were worked on"]
+    assert report == ["0 of 8 camera views were there already, 8 were worked on"]
     w0 = raw.make_w0()
     for subaction, frames in ((1, [0, 5, 10, 15, 20]), (2, [0, 5])):
         for camera_id in (1, 2, 3, 4):
@@ -80,7 +86,7 @@ def test_pictures_and_labels_are_those_of_the_raw_files(download, tmp_path):
 
 
 def test_test_subjects_have_a_step_of_their_own(download, tmp_path):
-    prepare(download[0], tmp_path / "set", **PHONING, step=2)
+    prepare_human36m(download[0], tmp_path / "set", **PHONING, step=2)
     folder = tmp_path / "set" / layout.folder_name(11, 6, 1, 2)
     assert names(folder) == [layout.META_NAME] + [layout.image_name(folder.name, frame) for frame in (0, 64)]
     assert len(layout.read_camera_view(folder).joints_world) == 66
@@ -88,13 +94,13 @@ def test_test_subjects_have_a_step_of_their_own(download, tmp_path):
 
 def test_the_damaged_video_is_left_out_by_name(tmp_path):
     raw.write_tree(tmp_path / "raw", (((11, 2, 1), 3), ((11, 2, 2), 4)))
-    report = prepare(tmp_path / "raw", tmp_path / "set", subjects=(11,), actions=(2,))
+    report = prepare_human36m(tmp_path / "raw", tmp_path / "set", subjects=(11,), actions=(2,))
     assert report[0].startswith("s_11_act_02_subact_02_ca_01 is left out") and len(names(tmp_path / "set")) == 7
 
 
 @pytest.mark.parametrize("form", ["Poses", "archives", "archives in folders"])
 def test_other_forms_of_the_download_give_the_same(download, tmp_path, form):
-    prepare(download[0], tmp_path / "expected", **PHOTO)
+    prepare_human36m(download[0], tmp_path / "expected", **PHOTO)
     root = tmp_path / "raw"
     raw.write_tree(root, folders="Poses" if form == "Poses" else "MyPoseFeatures")
     if form != "Poses":
@@ -104,16 +110,16 @@ def test_other_forms_of_the_download_give_the_same(download, tmp_path, form):
             if form == "archives in folders":
                 (root / "archives").mkdir(exist_ok=True)
                 (root / name).rename(root / "archives" / name)
-    prepare(root, tmp_path / "set", **PHOTO)
+    prepare_human36m(root, tmp_path / "set", **PHOTO)
     assert contents(tmp_path / "set") == contents(tmp_path / "expected")
     assert names(tmp_path) == ["expected", "raw", "set"]
 
 
 def test_workers_and_readers_change_nothing(download, tmp_path):
-    prepare(download[0], tmp_path / "one", **PHOTO)
-    prepare(download[0], tmp_path / "two", **PHOTO, workers=2)
+    prepare_human36m(download[0], tmp_path / "one", **PHOTO)
+    prepare_human36m(download[0], tmp_path / "two", **PHOTO, workers=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
-    prepare(download[0], tmp_path / "pyav", **PHOTO, reader="pyav")
+    prepare_human36m(download[0], tmp_path / "pyav", **PHOTO, reader="pyav")
     for first, second in zip(contents(tmp_path / "one").values(), contents(tmp_path / "pyav").values()):
         first, second = (cv2.imdecode(np.frombuffer(data, np.uint8), 1).astype(int) for data in (first, second))
         assert np.abs(first - second).max() <= 3
@@ -121,43 +127,43 @@ def test_workers_and_readers_change_nothing(download, tmp_path):
 
 def test_a_second_run_does_only_what_is_missing(tree, tmp_path):
     target = tmp_path / "set"
-    prepare(tree, target, **PHOTO)
+    prepare_human36m(tree, target, **PHOTO)
     before = {path: path.stat().st_mtime_ns for path in target.rglob("*.jpg")}
     lost = target / layout.folder_name(1, 12, 1, 3)
     (lost / layout.image_name(lost.name, 10)).unlink()
     whole = layout.folder_name(1, 12, 2, 1)
     (target / whole / layout.META_NAME).write_bytes(b"")
-    assert "6 of 8" in prepare(tree, target, **PHOTO)[0]
+    assert "6 of 8" in prepare_human36m(tree, target, **PHOTO)[0]
     after = {path: path.stat().st_mtime_ns for path in target.rglob("*.jpg")}
     assert {path.parent.name for path in before if before[path] != after[path]} == {lost.name, whole}
-    assert "8 of 8" in prepare(tree, target, **PHOTO)[0]
+    assert "8 of 8" in prepare_human36m(tree, target, **PHOTO)[0]
 
 
 def test_another_step_keeps_the_pictures_that_are_there(download, tmp_path):
     for step in (5, 3):
-        prepare(download[0], tmp_path / "set", **PHOTO, step=step)
+        prepare_human36m(download[0], tmp_path / "set", **PHOTO, step=step)
     folder = tmp_path / "set" / layout.folder_name(1, 12, 1, 1)
     frames = sorted({*range(0, 23, 5), *range(0, 23, 3)})
     assert names(folder)[1:] == [layout.image_name(folder.name, frame) for frame in frames]
 
 
 def test_a_failed_run_leaves_the_old_set_alone(tree, tmp_path):
-    prepare(tree, tmp_path / "set", **PHOTO)
+    prepare_human36m(tree, tmp_path / "set", **PHOTO)
     before = contents(tmp_path / "set")
     for path in (tree / "S1" / "Videos").iterdir():
         path.write_bytes(path.read_bytes()[:-400])
     with pytest.raises(InputError):
-        prepare(tree, tmp_path / "set", **PHOTO, step=1)
+        prepare_human36m(tree, tmp_path / "set", **PHOTO, step=1)
     assert contents(tmp_path / "set") == before
     assert check_set(tmp_path / "set")[1] == []
     assert names(tmp_path) == ["raw", "set"]
 
 
 def test_lens_on_request_without_touching_the_videos_again(tree, tmp_path):
-    prepare(tree, tmp_path / "set", **PHOTO)
+    prepare_human36m(tree, tmp_path / "set", **PHOTO)
     shutil.rmtree(tree / "S1" / "Videos")
     (tree / "S1" / "Videos").mkdir()
-    prepare(tree, tmp_path / "set", **PHOTO, lens=True)
+    prepare_human36m(tree, tmp_path / "set", **PHOTO, lens=True)
     w0 = raw.make_w0()
     for camera_id in (1, 4):
         sequence = layout.read_camera_view(tmp_path / "set" / layout.folder_name(1, 12, 1, camera_id))
@@ -184,8 +190,8 @@ def test_stores_without_pictures_in_between_hold_the_same_crops(tmp_path):
     for path in root.rglob("D2_Positions"):  # of the smaller picture
         shutil.rmtree(path)
     choices = dict(subjects=(1, 5, 9), actions=(12,), step=4, test_step=5)
-    prepare(root, tmp_path / "set", **choices)
-    report = prepare_stores(root, tmp_path / "stores", "human36m", crop_px=64, **choices)
+    prepare_human36m(root, tmp_path / "set", **choices)
+    report = prepare_human36m_stores(root, tmp_path / "stores", "human36m", crop_px=64, **choices)
     assert report[-1].endswith("human36m-test-64: 16 items") and names(tmp_path / "stores") == [
         "human36m-test-64", "human36m-train-64"
     ]
@@ -207,7 +213,7 @@ def test_interrupted_stores_go_on(tree, tmp_path, capsys):
     assert main(arguments) == 2 and not list(tmp_path.glob("stores/[!.]*"))
     raw.write_video(raw_file(tree, 1, "Videos", "TakingPhoto 1.58860488.mp4"), 23)
     assert main(arguments) == 0
-    assert "7 of 8 sequences and cameras were there already" in capsys.readouterr().out
+    assert "7 of 8 camera views were there already" in capsys.readouterr().out
     path = tmp_path / "stores" / "set-train-64"
     assert len(open_store(path)) == 4 * (5 + 2)
     assert names(tmp_path / "stores") == ["set-train-64"]
@@ -239,7 +245,7 @@ def test_stores_of_either_split(tmp_path, test_subjects, items):
 
 
 def test_check_table_of_a_good_set(download, tmp_path):
-    prepare(download[0], tmp_path / "set", **PHOTO)
+    prepare_human36m(download[0], tmp_path / "set", **PHOTO)
     report, problems = check_set(tmp_path / "set")
     assert problems == []
     lines = [line.split() for line in report.splitlines()]
@@ -337,28 +343,28 @@ def no_camera(tree):
 def test_bad_input_is_named_and_the_rest_is_done(tree, tmp_path, damage, message, written):
     damage(tree)
     with pytest.raises(InputError, match=message) as caught:
-        prepare(tree, tmp_path / "set", **PHOTO)
+        prepare_human36m(tree, tmp_path / "set", **PHOTO)
     assert "1 failure, the rest is done" in str(caught.value) or damage is no_camera
     there = names(tmp_path / "set") if (tmp_path / "set").exists() else []
     assert len(there) == written and not [name for name in there if layout.parse_folder_name(name) is None]
     shutil.rmtree(tree)  # mended, the same command does what is left
     raw.write_tree(tree)
-    assert f"{written} of 8" in prepare(tree, tmp_path / "set", **PHOTO)[0]
+    assert f"{written} of 8" in prepare_human36m(tree, tmp_path / "set", **PHOTO)[0]
     assert check_set(tmp_path / "set")[1] == []
 
 
 def test_one_subject_without_files_does_not_stop_the_other(tree, tmp_path):
     shutil.rmtree(tree / "S1" / "MyPoseFeatures")
     with pytest.raises(InputError, match="Poses_D3_Positions_S1.tgz"):
-        prepare(tree, tmp_path / "set", subjects=(1, 11), actions=(6,))
+        prepare_human36m(tree, tmp_path / "set", subjects=(1, 11), actions=(6,))
     assert len(names(tmp_path / "set")) == 8
 
 
 def test_cameras_that_cannot_be_checked_are_counted(tree, tmp_path):
     shutil.rmtree(tree / "S1" / "MyPoseFeatures" / "D3_Positions_mono")
-    assert len(prepare(tree, tmp_path / "one", **PHOTO)) == 1  # the pixels still tell
+    assert len(prepare_human36m(tree, tmp_path / "one", **PHOTO)) == 1  # the pixels still tell
     shutil.rmtree(tree / "S1" / "MyPoseFeatures" / "D2_Positions")
-    assert prepare(tree, tmp_path / "two", **PHOTO)[1].startswith("8 cameras could not be checked")
+    assert prepare_human36m(tree, tmp_path / "two", **PHOTO)[1].startswith("8 cameras could not be checked")
 
 
 def test_known_damaged_labels_are_no_reason_to_stop(tmp_path):
@@ -367,7 +373,7 @@ def test_known_damaged_labels_are_no_reason_to_stop(tmp_path):
         path = raw_file(tmp_path / "raw", 9, "D2_Positions", f"{take}.54138969.cdf")
         raw.write_pose(path, read_pose(path, 64) + 30)
     with pytest.raises(InputError, match="S9 Greeting 1") as caught:
-        prepare(tmp_path / "raw", tmp_path / "set", subjects=(9,), actions=(5,))
+        prepare_human36m(tmp_path / "raw", tmp_path / "set", subjects=(9,), actions=(5,))
     assert "1 failure," in str(caught.value)
 
 
@@ -444,7 +450,7 @@ def test_harmful_archives_write_nothing(tree, tmp_path, info, message):
         bad.addfile(info, io.BytesIO(b"data"))
     before = names(tmp_path)
     with pytest.raises(InputError, match=f"Videos_S1.tgz.*{message}"):
-        prepare(tree, tmp_path / "set", **PHOTO)
+        prepare_human36m(tree, tmp_path / "set", **PHOTO)
     assert names(tmp_path) == before and not (tmp_path.parent / "outside.mp4").exists()
 
 
@@ -454,7 +460,7 @@ def test_truncated_archive(tree, tmp_path):
     for keep in (0, 10, len(data) // 2, len(data) - 20):
         (tree / "Videos_S1.tgz").write_bytes(data[:keep])
         with pytest.raises(InputError, match="Videos_S1.tgz is truncated or damaged"):
-            prepare(tree, tmp_path / "set", **PHOTO)
+            prepare_human36m(tree, tmp_path / "set", **PHOTO)
         assert names(tmp_path) == ["raw"]
 
 
@@ -464,7 +470,7 @@ def test_what_an_archive_lacks_is_told_by_the_archive_s_name(tree, tmp_path):
     raw.pack(tree, 1, "D3_Positions", "Poses_D3_Positions_S1.tgz")
     expected = f"camera 1, 2, 3, 4: {tree / 'Poses_D3_Positions_S1.tgz'}: TakingPhoto.cdf is missing; download"
     with pytest.raises(InputError, match=re.escape(expected)):
-        prepare(tree, tmp_path / "set", **PHOTO)
+        prepare_human36m(tree, tmp_path / "set", **PHOTO)
     assert len(names(tmp_path / "set")) == 4, "the other take"
 
 
@@ -472,7 +478,7 @@ def test_what_an_archive_lacks_is_told_by_the_archive_s_name(tree, tmp_path):
 
 
 def test_check_finds_what_is_wrong(tree, tmp_path):
-    prepare(tree, tmp_path / "good", **PHOTO)
+    prepare_human36m(tree, tmp_path / "good", **PHOTO)
 
     def problems(damage):
         shutil.rmtree(tmp_path / "set", ignore_errors=True)
@@ -518,7 +524,7 @@ def test_check_finds_what_is_wrong(tree, tmp_path):
 
 
 def test_check_against_metadata(download, tmp_path):
-    prepare(download[0], tmp_path / "set", **PHOTO)
+    prepare_human36m(download[0], tmp_path / "set", **PHOTO)
     path = tmp_path / "metadata.xml"
     raw.write_metadata(path, counts={(1, 12, 1): 24, (1, 12, 2): 7})
     problems = check_set(tmp_path / "set", read_metadata(path))[1]

@@ -13,9 +13,7 @@ from ipr_lib.data.people import read_people, write_people
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import MPII
 from ipr_lib.geometry.transforms import apply_affine
-from ipr_lib.prepare import mpii
-from ipr_lib.prepare.people import prepare_mpii
-from ipr_lib.prepare.people_store import build_people_store, square_boxes
+from ipr_lib.prepare import build_people_store, mpii, prepare_mpii
 from tests.fuzzing import corruptions
 from tests.test_data_store import contents
 
@@ -186,7 +184,7 @@ def test_split_by_list(source, tmp_path, suffix):
     assert "skipped, no joints: 2 people" in lines
 
 
-@pytest.mark.parametrize(("text", "message"), [("99.jpg\n", "0 people into"), ("", "names no picture"), ("{", "one picture")])
+@pytest.mark.parametrize(("text", "message"), [("99.jpg\n", "0 people into"), ("", "names no image"), ("{", "one image")])
 def test_useless_lists_are_refused(source, tmp_path, text, message):
     name = "list.json" if text == "{" else "list.txt"
     (tmp_path / name).write_text(text)
@@ -200,7 +198,8 @@ def test_store_of_people(source, tmp_path):
     assert problems == [] and len(store) == 2 and store.skeleton == MPII
     columns = store.columns
     np.testing.assert_allclose(columns["box"][0], [59.5, 55.5, 105.6 * 1.25])
-    np.testing.assert_allclose(columns["box"], square_boxes(people.bbox))
+    # The second person's box is 12 x 7.5 px about (104.5, 17.625).
+    np.testing.assert_allclose(columns["box"][1], [104.5, 17.625, 12 * 1.25])
     assert not columns["has_depth"].any() and not columns["joints_cam"].any()
     assert columns["visible"][0].all()
     # The left shoulder is annotated at x = 110, right of a picture that is 104 px wide.
@@ -268,18 +267,18 @@ def test_a_picture_of_another_size_is_left_out_of_the_store(source, tmp_path):
     with pytest.raises(InputError, match="kept as it was"):
         build_people_store(people, source, tmp_path / "m", crop_px=32)
     assert contents(store.path) == before
-    with pytest.raises(InputError, match="no usable picture"):
+    with pytest.raises(InputError, match="no usable image"):
         build_people_store(people, source, tmp_path / "other", crop_px=32)
 
 
 @pytest.mark.parametrize(("row", "message"), [
     ({"annopoints": points({3: (9, 9), 16: (30, 30)})}, "joint id 16"),
-    ({"annopoints": points({3: (9, np.nan), 4: (30, 30)})}, "y is no finite number"),
+    ({"annopoints": points({3: (9, np.nan), 4: (30, 30)})}, "y is not a finite number"),
     ({"annopoints": structs({"point": structs({"x": 3.0, "id": 2.0})})}, "lacks id, x or y"),
-    ({"annopoints": structs({"point": 7.0})}, "no struct"),
+    ({"annopoints": structs({"point": 7.0})}, "is not a struct"),
     ({"annopoints": points({3: (900, 900), 4: (930, 930)})}, "outside its 120 x 110"),
     ({"annopoints": points({3: (-500, 20), 4: (30, 50)})}, "box"),
-    ({**HEAD, "x2": "left", "annopoints": points(WHOLE)}, "x2 is no finite number"),
+    ({**HEAD, "x2": "left", "annopoints": points(WHOLE)}, "x2 is not a finite number"),
 ])
 def test_damaged_people_are_listed(tmp_path, row, message):
     rows = entries()

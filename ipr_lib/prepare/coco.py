@@ -1,31 +1,36 @@
-"""COCO person keypoints: the official json and pictures -> people to train on. Taught in notebooks/03_prepare_mpii_and_coco.ipynb."""
+"""COCO person keypoints: the official json and images -> people to train on.
+
+Taught in notebooks/03_prepare_mpii_and_coco.ipynb.
+"""
 
 import os
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from ..data.people import read_people
+from ..data.people import People, read_people
 from ..files import InputError
-from ..geometry.skeleton import COCO
+from ..geometry import COCO
 
-# The name of each part in COCO's file names.
-PARTS = {"train": "train", "validation": "val"}
+# The name of each split in COCO's file names.
+SPLITS = {"train": "train", "validation": "val"}
 
 
-def find_source(source, part, year=2017):
-    """Annotation file and pictures of one part of a download.
+def find_source(source: Path, split: str, year: int = 2017) -> tuple[Path, Path]:
+    """Find the annotation file and the images of one split of a download.
 
     Args:
-        source: folder that holds `annotations/` and the pictures' folders, which may lie in `images/`.
-        part: one of PARTS. year: of the release, 2014 or 2017.
+        source: folder that holds `annotations/` and the images' folders, which may lie in `images/`.
+        split: one of SPLITS.
+        year: of the release, 2014 or 2017.
     Returns:
-        Path of the json, Path of the folder with the pictures (e.g. `train2017`).
+        Path of the json, Path of the folder with the images (e.g. `train2017`).
     Raises:
         InputError: the json or the folder is missing.
     """
-    source, name = Path(source), f"{PARTS[part]}{year}"
+    source, name = Path(source), f"{SPLITS[split]}{year}"
     path = source / "annotations" / f"person_keypoints_{name}.json"
     if not path.is_file():
         raise InputError(f"{path} is missing; extract annotations_trainval{year}.zip in {source}")
@@ -35,22 +40,24 @@ def find_source(source, part, year=2017):
     raise InputError(f"{source} holds neither {name} nor images/{name}; extract {name}.zip there")
 
 
-def read_coco(path, folder, min_keypoints=1, min_box_px=0.0):
-    """Read the people of one part who are worth training on.
+def read_coco(
+    path: Path, folder: Path, min_keypoints: int = 1, min_box_px: float = 0.0
+) -> tuple[People, Counter, list[str]]:
+    """Read the people of one split who are worth training on.
 
     Crowd boxes and people without keypoints are always skipped.
 
     Args:
         path: `person_keypoints_*.json`.
-        folder: the pictures; they are only checked to be there.
+        folder: the images; they are only checked to be there.
         min_keypoints: people with fewer annotated joints are skipped.
         min_box_px: people whose box has a longer side below this are skipped.
     Returns:
-        people: People; pictures without people are not listed, file names start with the name of `folder`.
-        skipped: Counter of reason -> people left out by the rules.
-        problems: list of lines, one for each picture or annotation left out because it is missing or damaged.
+        people: without images that show nobody; file names start with the name of `folder`.
+        skipped: reason -> number of people left out by the rules.
+        problems: lines, one for each image or annotation left out because it is missing or damaged.
     Raises:
-        InputError: as `annotations.read_people`; the json speaks another joint set; the filters leave nobody.
+        InputError: as `data.read_people`; the json speaks another joint set; the rules leave nobody.
     """
     folder = Path(folder)
     people, skipped, problems = read_people(path)
@@ -62,23 +69,23 @@ def read_coco(path, folder, min_keypoints=1, min_box_px=0.0):
         present = set(os.listdir(folder))
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {error.strerror}") from error
-    enough = (people.visibility > 0).sum(1) >= min_keypoints
-    large = people.bbox[:, 2:].max(1) >= min_box_px
-    skipped[f"fewer than {min_keypoints} keypoints"] += int((~enough).sum())
-    skipped[f"box smaller than {min_box_px:g} px"] += int((enough & ~large).sum())
+
+    enough = (people.visibility > 0).sum(axis=1) >= min_keypoints
+    large = people.bbox[:, 2:].max(axis=1) >= min_box_px
+    skipped[f"fewer than {min_keypoints} keypoints"] = int((~enough).sum())
+    skipped[f"box smaller than {min_box_px:g} px"] = int((enough & ~large).sum())
+    skipped = +skipped  # without reasons that nobody met
     people = people.select(enough & large)
-    wanted = np.bincount(people.image, minlength=len(people.image_name)) > 0
-    there = np.array([name in present for name in people.image_name], bool)
-    problems += [
-        f"{folder / people.image_name[row]} is missing" for row in np.flatnonzero(wanted & ~there)
-    ]
-    people = people.select_images(wanted & there)
-    if not len(people):
+
+    shows_people = np.bincount(people.image, minlength=len(people.image_name)) > 0
+    is_there = np.array([name in present for name in people.image_name], bool)
+    missing = np.flatnonzero(shows_people & ~is_there)
+    for row in missing:
+        problems.append(f"{folder / people.image_name[row]} is missing")
+    people = people.select_images(shows_people & is_there)
+    if len(people) == 0:
         raise InputError(
-            f"{path} and {folder} leave nobody: {dict(+skipped)} skipped, {int((wanted & ~there).sum())} pictures missing"
+            f"{path} and {folder} leave nobody: {dict(skipped)} skipped, {len(missing)} images missing"
         )
-    return (
-        replace(people, image_name=[f"{folder.name}/{name}" for name in people.image_name]),
-        +skipped,
-        problems,
-    )
+    names = [f"{folder.name}/{name}" for name in people.image_name]
+    return replace(people, image_name=names), skipped, problems

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from ..data.h36m_layout import SUBJECTS, TEST_STEP, TEST_SUBJECTS, TRAIN_STEP
+from ..data.h36m_layout import ACTION_NUMBERS, SUBJECTS, TEST_STEP, TEST_SUBJECTS, TRAIN_STEP
 from ..files import REPOSITORY, InputError
-from . import check, human36m, human36m_store
+from .check import check_set
+from .human36m import prepare_human36m, prepare_human36m_stores
 from .raw import READERS, read_metadata
 
 
@@ -37,8 +38,8 @@ def _add_human36m(parser):
         "--actions",
         type=int,
         nargs="+",
-        choices=human36m.ALL_ACTIONS,
-        default=human36m.ALL_ACTIONS,
+        choices=ACTION_NUMBERS,
+        default=ACTION_NUMBERS,
         metavar="N",
         help="2 is Directions; default: all",
     )
@@ -106,14 +107,14 @@ def _human36m(options):
         "workers": options.workers,
     }
     if options.store is None:
-        report = [*human36m.prepare(options.source, target, **choices), target]
+        report = [*prepare_human36m(options.source, target, **choices), target]
     elif options.store < 1:
         raise InputError(
             f"--store {options.store}: expected the side of the training crops, px, such as 256"
         )
     else:
         stores = target.parent / "stores"  # where training looks for them
-        report = human36m_store.prepare_stores(
+        report = prepare_human36m_stores(
             options.source, stores, target.name, crop_px=options.store, **choices
         )
     print(*report, sep="\n")
@@ -131,7 +132,7 @@ def _add_check(parser):
 
 def _check(options):
     metadata = read_metadata(options.metadata) if options.metadata else None
-    report, problems = check.check_set(options.root, metadata, options.workers)
+    report, problems = check_set(options.root, metadata, options.workers)
     print(report)
     if problems:
         print(*problems, sep="\n")

@@ -1,11 +1,14 @@
 """Human3.6M from its raw download to the prepared layout, or straight into crop stores.
 
-Taught in notebooks/02_prepare_human36m.ipynb.
+Both ways read the same labels and videos, camera view by camera view, and check each camera against the
+data set's own numbers. Taught in notebooks/02_prepare_human36m.ipynb.
 """
 
-import itertools
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import chain, product
 from pathlib import Path
 
 import cv2
@@ -17,14 +20,31 @@ from ..data.h36m_layout import (
     CAMERAS,
     DAMAGED_SEQUENCES,
     META_NAME,
+    SKIPPED_FOLDERS,
+    SUBACTIONS,
     SUBJECTS,
     TEST_STEP,
+    TEST_SUBJECTS,
     TRAIN_STEP,
+    folder_name,
+)
+from ..data.images import encode_crop
+from ..data.store import (
+    MARGIN,
+    find_store,
+    is_joined,
+    join_folder,
+    join_stores,
+    label_columns,
+    open_store,
+    write_store,
 )
 from ..files import InputError, atomic_path, scratch_folder
+from ..geometry import Camera
 from ..parallel import parallel_map
 from ..progress import progress
 from .raw import (
+    KINDS,
     RAW_JOINTS,
     Metadata,
     extract,
@@ -38,27 +58,31 @@ from .raw import (
     video_frames,
 )
 
-# Of the 32 recorded joints, those of skeleton.HUMAN36M in its order; the rest are copies and end points.
+# Of the 32 recorded joints, those of HUMAN36M in its order; the others are copies and end points.
 JOINTS = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
-ALL_ACTIONS = ACTION_NUMBERS
 JPEG_QUALITY = 90
-_REQUIRED, _FOR_CHECKS = ("D3_Positions", "Videos"), ("D3_Positions_mono", "D2_Positions")
+_REQUIRED = ("D3_Positions", "Videos")
 # The files agree with each other to the rounding of float32, far below these.
 _TOLERANCE_MM, _TOLERANCE_PX = 1.0, 0.5
 
 
+# ---------------------------------------------------------------- one camera view
+
+
 @dataclass(frozen=True)
 class Task:
-    """One sequence and camera to prepare.
+    """One camera view to prepare: one sequence, seen by one camera.
 
     Attributes:
-        target: the sequence's folder (or file, of a store's part).
+        target: folder of the camera view, or of its crop store.
         subject, action, subaction, camera_id: Human3.6M's numbers.
         step: every how many frames one is used.
         lens: keep the camera's lens.
-        reader: of the video, see raw.video_frames.
-        metadata: Metadata.
-        folders: folder of each kind of raw file, see raw.KINDS; kinds that are only for checks may be missing.
+        reader: of the video, see `raw.video_frames`.
+        metadata: of the download.
+        folders: folder of each kind of raw file, see `raw.KINDS`; kinds that are only for checks may be
+            missing.
+        stored_px: side of the crops of a store, px; None where whole images are written.
     """
 
     target: Path
@@ -70,36 +94,44 @@ class Task:
     lens: bool
     reader: str
     metadata: Metadata
-    folders: dict
+    folders: dict = field(default_factory=dict)
+    stored_px: int | None = None
 
     @property
-    def key(self):
+    def sequence(self) -> tuple[int, int, int]:
         """(subject, action, subaction)."""
         return self.subject, self.action, self.subaction
 
-    def raw_path(self, kind):
-        """Path of the sequence's file of one kind."""
-        name, camera = self.metadata.names[self.key], self.metadata.camera_names[self.camera_id - 1]
-        name = {"D3_Positions": f"{name}.cdf", "Videos": f"{name}.{camera}.mp4"}.get(
-            kind, f"{name}.{camera}.cdf"
-        )
-        return self.folders[kind] / name
+    def raw_name(self, kind: str) -> str:
+        """Name of the raw file of one kind."""
+        name = self.metadata.names[self.sequence]
+        camera = self.metadata.camera_names[self.camera_id - 1]
+        if kind == "D3_Positions":  # in the world, for all cameras
+            return f"{name}.cdf"
+        if kind == "Videos":
+            return f"{name}.{camera}.mp4"
+        return f"{name}.{camera}.cdf"
+
+    def raw_path(self, kind: str) -> Path:
+        """Path of the raw file of one kind."""
+        return self.folders[kind] / self.raw_name(kind)
 
 
-def read_labels(task):
-    """Poses of one sequence, with its camera checked against the data set's own camera coordinates and pixels.
+def read_labels(task: Task) -> tuple[np.ndarray, bool]:
+    """Read the poses of a sequence, and check the camera against the data set's own coordinates and pixels.
 
     Args:
-        task: Task.
+        task: the camera view.
     Returns:
-        joints_world: (n, 17, 3) mm; checked: whether there was anything to check the camera against.
+        joints_world: (n, 17, 3) mm.
+        checked: whether there was anything to check the camera against.
     Raises:
         InputError: a file is missing or damaged, a pose is not finite, or the camera contradicts the poses.
     """
     path = task.raw_path("D3_Positions")
-    joints_world = read_pose(path, RAW_JOINTS * 3).reshape(-1, RAW_JOINTS, 3)[:, JOINTS]
+    joints_world = _read_joints(path, 3)
     if not np.isfinite(joints_world).all():
-        frame, joint = np.argwhere(~np.isfinite(joints_world).all(-1))[0]
+        frame, joint = np.argwhere(~np.isfinite(joints_world).all(axis=-1))[0]
         raise InputError(
             f"{path}: joint {JOINTS[joint]} of pose {frame} is not finite; download it again"
         )
@@ -109,88 +141,112 @@ def read_labels(task):
         raise InputError(
             f"{path}: a joint lies behind camera {task.camera_id}; get {task.metadata.path} again"
         )
-    ours = {"D3_Positions_mono": joints_cam, "D2_Positions": camera.camera_to_image(joints_cam)}
-    limits = {"D3_Positions_mono": (_TOLERANCE_MM, "mm"), "D2_Positions": (_TOLERANCE_PX, "px")}
-    checked = False
-    for kind in _FOR_CHECKS:
-        if kind not in task.folders or not task.raw_path(kind).is_file():
-            continue
-        other, size = task.raw_path(kind), ours[kind].shape[-1]
-        theirs = read_pose(other, RAW_JOINTS * size).reshape(-1, RAW_JOINTS, size)[:, JOINTS]
-        if len(theirs) != len(joints_world):
-            raise InputError(
-                f"{other} has {len(theirs)} poses, {path} has {len(joints_world)}; download both again"
-            )
-        errors = np.abs(theirs - ours[kind]).max((1, 2))
-        (limit, unit), worst = limits[kind], int(np.argmax(errors))
-        # The labels of these are known to be off; whether they are so alike in all files, nobody states.
-        if not errors[worst] <= limit and task.key not in DAMAGED_SEQUENCES:
-            raise InputError(
-                f"{other} and {path}, moved by the camera of {task.metadata.path}, differ by {errors[worst]:.3g} {unit} at "
-                f"pose {worst}, expected at most {limit} {unit}; one of the three is damaged or of another version"
-            )
-        checked = True
-    return joints_world, checked
+    joints_img = camera.camera_to_image(joints_cam)
+    checked_mm = _agrees(task, "D3_Positions_mono", joints_cam, _TOLERANCE_MM, "mm")
+    checked_px = _agrees(task, "D2_Positions", joints_img, _TOLERANCE_PX, "px")
+    return joints_world, checked_mm or checked_px
 
 
-def read_frames(task, wanted, joints_world):
-    """The pictures of some frames, and the camera for pictures of their size.
+def _read_joints(path, n_coordinates):
+    """(n, 17, 2 or 3) of a pose file, in the order of HUMAN36M."""
+    pose = read_pose(path, RAW_JOINTS * n_coordinates)
+    return pose.reshape(-1, RAW_JOINTS, n_coordinates)[:, JOINTS]
+
+
+def _agrees(task, kind, joints, limit, unit):
+    """Whether a raw file of this kind is there; InputError if it differs from `joints` by more than `limit`."""
+    if kind not in task.folders or not task.raw_path(kind).is_file():
+        return False
+    path, world = task.raw_path(kind), task.raw_path("D3_Positions")
+    theirs = _read_joints(path, joints.shape[-1])
+    if len(theirs) != len(joints):
+        raise InputError(
+            f"{path} has {len(theirs)} poses, {world} has {len(joints)}; download both again"
+        )
+    errors = np.abs(theirs - joints).max(axis=(1, 2))
+    worst = int(np.argmax(errors))
+    agrees = errors[worst] <= limit  # False for NaN
+    # The labels of some sequences are known to be off. Whether all files are off alike, nobody states.
+    if not agrees and task.sequence not in DAMAGED_SEQUENCES:
+        raise InputError(
+            f"{path} and {world}, moved by the camera of {task.metadata.path}, differ by "
+            f"{errors[worst]:.3g} {unit} at pose {worst}, expected at most {limit} {unit}; one of the three "
+            "is damaged or of another version"
+        )
+    return True
+
+
+def read_frames(
+    task: Task, wanted: Iterable, joints_world: np.ndarray
+) -> tuple[Camera, Iterator[tuple[int, np.ndarray]]]:
+    """Read some frames of a video, and the camera for images of their size.
 
     Args:
-        task: Task.
+        task: the camera view.
         wanted: ascending 0-based frames, at least one.
         joints_world: (n, 17, 3) of the sequence; the video must have n frames or more.
     Returns:
-        Camera; iterator over (frame, (H, W, 3) uint8 BGR).
+        camera: with the size of the video's images.
+        frames: iterator over (frame, (H, W, 3) uint8 BGR).
+    Raises:
+        InputError: as `raw.video_frames`, when the first frame or a later one is read; or the video is of
+            another size than its camera's.
     """
-    frames = video_frames(task.raw_path("Videos"), wanted, len(joints_world), task.reader)
+    path = task.raw_path("Videos")
+    frames = video_frames(path, wanted, len(joints_world), task.reader)
     first = next(frames)
     height, width = first[1].shape[:2]
     camera = read_camera(task.metadata, task.subject, task.camera_id, width, height, task.lens)
     if (np.abs(camera.c / (width, height) - 0.5) > 0.1).any():
         x, y = camera.c
         raise InputError(
-            f"{task.raw_path('Videos')} is {width} x {height} px, but its camera's centre is at ({x:.0f}, {y:.0f}); is it "
+            f"{path} is {width} x {height} px, but its camera's centre is at ({x:.0f}, {y:.0f}); is it "
             "scaled or cut? Download it again"
         )
-
-    def rest():
-        yield first
-        yield from frames
-
-    return camera, rest()
+    return camera, chain([first], frames)
 
 
-def _write_sequence(task):
-    """Prepare one sequence folder; runs in a worker. Returns (error line or None, checked)."""
+def _write_view(task):
+    """Prepare the folder of one camera view; runs in a worker.
+
+    Returns:
+        (error or None, whether the camera was checked).
+    """
     cv2.setNumThreads(1)
     try:
         joints_world, checked = read_labels(task)
-        n = len(joints_world)
-        wanted = sorted(
-            set(range(0, n, task.step)) | {frame for frame in _present(task.target) if frame < n}
-        )
-        if _has_pictures(task):  # then it is the lens that differs
+        if _has_images(task):  # then it is the lens that differs
             size = layout.read_camera_view(task.target).camera
             camera = read_camera(
                 task.metadata, task.subject, task.camera_id, size.width, size.height, task.lens
             )
             layout.write_meta(task.target / META_NAME, camera, joints_world)
-            return None, checked
-        with atomic_path(task.target) as folder:
-            folder.mkdir()
-            camera, frames = read_frames(task, wanted, joints_world)
-            for frame, picture in frames:
-                jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-                (folder / layout.image_name(folder.name, frame)).write_bytes(jpeg)
-            layout.write_meta(folder / META_NAME, camera, joints_world)
+        else:
+            _write_images(task, joints_world)
     except InputError as error:
         return str(error), False
     return None, checked
 
 
-def _has_pictures(task):
-    """Whether a sequence folder is whole for the task's step."""
+def _write_images(task, joints_world):
+    """Write images and labels; frames that an earlier run wrote with another step are kept."""
+    n = len(joints_world)
+    wanted = set(range(0, n, task.step))
+    for path in task.target.glob(f"{task.target.name}_??????.jpg"):
+        number = path.stem[-6:]
+        if number.isdecimal() and 1 <= int(number) <= n:
+            wanted.add(int(number) - 1)
+    with atomic_path(task.target) as folder:
+        folder.mkdir()
+        camera, frames = read_frames(task, sorted(wanted), joints_world)
+        for frame, image in frames:
+            jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+            (folder / layout.image_name(folder.name, frame)).write_bytes(jpeg)
+        layout.write_meta(folder / META_NAME, camera, joints_world)
+
+
+def _has_images(task):
+    """Whether the folder of a camera view is complete for the task's step."""
     try:
         layout.frames_in_use(layout.read_camera_view(task.target), task.step)
     except InputError:
@@ -198,33 +254,64 @@ def _has_pictures(task):
     return True
 
 
-def _present(folder):
-    """0-based frames whose pictures an earlier run left in a folder, with whatever step; they are kept."""
-    names = [path.stem for path in folder.glob(f"{folder.name}_??????.jpg")]
-    return {int(name[-6:]) - 1 for name in names if name[-6:].isdecimal()}
-
-
 def _is_written(task):
-    return (
-        _has_pictures(task)
-        and (layout.read_camera_view(task.target).camera.k is not None) == task.lens
-    )
+    """Whether nothing is left to do for the folder of a camera view."""
+    if not _has_images(task):
+        return False
+    has_lens = layout.read_camera_view(task.target).camera.k is not None
+    return has_lens == task.lens
 
 
-def prepare(
-    source,
-    target,
+def _write_view_store(task):
+    """Write the crop store of one camera view; runs in a worker. Returns as `_write_view`."""
+    cv2.setNumThreads(1)
+    try:
+        joints_world, checked = read_labels(task)
+        wanted = np.arange(0, len(joints_world), task.step)
+        camera, frames = read_frames(task, wanted, joints_world)
+        view = layout.CameraView(task.target, *task.sequence, task.camera_id, camera, joints_world)
+        columns = label_columns(view, wanted, task.stored_px)
+        jpegs = []
+        for (_, image), affine in zip(frames, columns["affine"], strict=True):
+            jpegs.append(encode_crop(image, affine, task.stored_px))
+        write_store(task.target, columns, jpegs, _view_recipe(task))
+    except InputError as error:
+        return str(error), False
+    return None, checked
+
+
+def _view_recipe(task):
+    return {
+        "source": task.target.name,
+        "step": task.step,
+        "stored_px": task.stored_px,
+        "lens": task.lens,
+    }
+
+
+def _has_recipe(path, recipe):
+    """Whether a complete store of this recipe lies there."""
+    store = find_store(path)
+    return store is not None and store.recipe == recipe
+
+
+# ---------------------------------------------------------------- the whole set
+
+
+def prepare_human36m(
+    source: Path,
+    target: Path,
     *,
-    subjects=SUBJECTS,
-    actions=ALL_ACTIONS,
-    step=TRAIN_STEP,
-    test_step=TEST_STEP,
-    test_subjects=layout.TEST_SUBJECTS,
-    lens=False,
-    reader="opencv",
-    metadata=None,
-    workers=1,
-):
+    subjects: tuple = SUBJECTS,
+    actions: tuple = ACTION_NUMBERS,
+    step: int = TRAIN_STEP,
+    test_step: int = TEST_STEP,
+    test_subjects: tuple = TEST_SUBJECTS,
+    lens: bool = False,
+    reader: str = "opencv",
+    metadata: Path | None = None,
+    workers: int = 1,
+) -> list[str]:
     """Write the prepared layout from the raw download; what is there already is kept.
 
     Args:
@@ -234,117 +321,228 @@ def prepare(
         step, test_step: every how many frames one is used, of training subjects and of test subjects.
         test_subjects: those of `subjects` that are kept for tests; the others are for training.
         lens: write the full lens model into the labels; by default the customary pinhole.
-        reader: "opencv" or "pyav".
+        reader: one of `raw.READERS`.
         metadata: path of metadata.xml; by default it is looked for in `source`.
         workers: number of processes.
     Returns:
-        list of lines that say what was done.
+        lines that say what was done.
     Raises:
-        InputError: nothing can be done at all; or, at the end, a list of the sequences that failed.
+        InputError: nothing can be done at all; or, at the end, a list of the camera views that failed.
     """
     target = Path(target)
-    steps = {subject: test_step if subject in test_subjects else step for subject in subjects}
-
-    def place(name):
-        return target / name
-
-    return run(
-        source,
-        target.parent,
-        steps,
-        actions,
-        place,
-        _is_written,
-        _write_sequence,
-        lens,
-        reader,
-        metadata,
-        workers,
-    )
+    metadata = read_metadata(metadata or find_metadata(source))
+    tasks = []
+    for subject in subjects:
+        subject_step = test_step if subject in test_subjects else step
+        tasks += _list_tasks(target, subject, actions, subject_step, lens, reader, metadata)
+    report = _left_out(subjects, actions)
+    return report + _run_tasks(source, target.parent, tasks, _is_written, _write_view, workers)
 
 
-def run(source, scratch, steps, actions, place, is_done, work, lens, reader, metadata, workers):
-    """Work through all sequences and cameras; a bad one does not stop the rest.
+def prepare_human36m_stores(
+    source: Path,
+    target: Path,
+    name: str,
+    *,
+    crop_px: int,
+    subjects: tuple = SUBJECTS,
+    actions: tuple = ACTION_NUMBERS,
+    step: int = TRAIN_STEP,
+    test_step: int = TEST_STEP,
+    test_subjects: tuple = TEST_SUBJECTS,
+    lens: bool = False,
+    reader: str = "opencv",
+    metadata: Path | None = None,
+    workers: int = 1,
+) -> list[str]:
+    """Write the crop stores of training and test subjects from the raw download, without whole images.
+
+    Each camera view becomes a small store of its own first, so that an interrupted run goes on where it
+    stopped. When all are there, they are joined, and each is removed on the way, so that crops need room
+    once. A store of the same choices that is there already is kept.
 
     Args:
-        source, actions, lens, reader, metadata, workers: see `prepare`.
-        scratch: folder with room for what is taken out of one subject's archives, for the time being.
-        steps: step by subject.
-        place: gives the target path of a folder name.
-        is_done: tells whether a Task's target is whole.
-        work: takes a Task, returns (error line or None, whether the camera was checked); importable by name.
-    Returns, Raises: see `prepare`.
+        source, subjects, actions, step, test_step, test_subjects, lens, reader, metadata, workers: see
+            `prepare_human36m`.
+        target: folder of the stores.
+        name: of the set; the stores are called NAME-train-PX and NAME-test-PX.
+        crop_px: side of the crops that training will cut, px; stored crops are `store.MARGIN` times as
+            wide.
+    Returns:
+        lines that say what was done.
+    Raises:
+        InputError: as `prepare_human36m`; no store is written before all camera views are there.
     """
+    target = Path(target)
+    stored_px = round(crop_px * MARGIN)
+    report = []
+    recipes = {}  # of the stores that are to be built
+    for split in ("train", "test"):
+        own = [s for s in subjects if (s in test_subjects) == (split == "test")]
+        path = target / f"{name}-{split}-{crop_px}"
+        recipe = {
+            "source": name,
+            "subjects": own,
+            "step": test_step if split == "test" else step,
+            "crop_px": crop_px,
+            "stored_px": stored_px,
+            "origin": None,
+            "lens": lens,
+            "actions": list(actions),
+        }
+        if not own:
+            continue
+        if _has_recipe(path, recipe):
+            report.append(f"{path} was there already: {len(open_store(path))} items")
+        else:
+            recipes[path] = recipe
+    if not recipes:
+        return report
+
     metadata = read_metadata(metadata or find_metadata(source))
-    report, failures, tasks = [], {}, {}  # failures: what they hit, by message
-    unchecked = total = 0
-    for subject, step in steps.items():
-        for action, subaction, camera_id in itertools.product(actions, (1, 2), CAMERAS):
-            name = layout.folder_name(subject, action, subaction, camera_id)
-            if name in layout.SKIPPED_FOLDERS:
-                report.append(f"{name} is left out, as is customary: its video is damaged")
-                continue
-            total += 1
-            task = Task(
-                place(name), subject, action, subaction, camera_id, step, lens, reader, metadata, {}
+    views = target / f".views-{name}-{crop_px}"
+    tasks = []
+    parts = {}  # the camera views of each store
+    join_folders = {}  # where each camera view ends up
+    for path, recipe in recipes.items():
+        own = []
+        for subject in recipe["subjects"]:
+            own += _list_tasks(
+                views, subject, actions, recipe["step"], lens, reader, metadata, stored_px
             )
-            if not is_done(task):
-                tasks.setdefault(subject, []).append(task)
-    todo = sum(map(len, tasks.values()))
-    with progress(total=todo, desc="Human3.6M", unit="video", show=todo > 0) as bar:
-        for subject, some in tasks.items():
-            bar.set_postfix_str(f"S{subject}")
-            try:
-                with ExitStack() as stack:
-                    folders = raw_folders(source, subject, some, scratch, stack)
-                    some = [replace(task, folders=folders) for task in some]
-                    for (error, checked), task in zip(parallel_map(work, some, workers), some):
-                        bar.update()
-                        unchecked += not (checked or error)
-                        if error:
-                            title = f"{sequence_title(metadata, *task.key)}, camera"
-                            error = name_archives(error, source, subject, folders)
-                            failures.setdefault((title, error), []).append(task.camera_id)
-            except InputError as error:
-                failures[f"S{subject}", str(error)] = []
-    report.append(
-        f"{total - todo} of {total} sequences and cameras were there already, {todo} were worked on"
-    )
-    if unchecked:
-        report.append(
-            f"{unchecked} cameras could not be checked: put Poses_D3_Positions_mono or Poses_D2_Positions beside the rest"
-        )
-    if failures:
-        for (title, error), cameras in failures.items():
-            report.append(f"{title} {', '.join(map(str, cameras))}".rstrip() + f": {error}")
-        head = f"{len(failures)} {'failure' if len(failures) == 1 else 'failures'}, the rest is done; mend them and run the same command again:"
-        raise InputError("\n  ".join([head, *report]))
+        parts[path] = sorted(task.target for task in own)
+        folder = join_folder(parts[path], recipe)
+        join_folders |= dict.fromkeys(parts[path], folder)
+        tasks += own
+
+    def is_done(task):
+        if is_joined(join_folders[task.target], task.target):
+            return True
+        return _has_recipe(task.target, _view_recipe(task))
+
+    report += _left_out(subjects, actions)
+    report += _run_tasks(source, target, tasks, is_done, _write_view_store, workers)
+    for path, recipe in recipes.items():
+        join_stores(path, parts[path], recipe)
+        report.append(f"{path}: {len(open_store(path))} items")
+    shutil.rmtree(views, ignore_errors=True)
     return report
 
 
-def raw_folders(source, subject, tasks, scratch, stack):
-    """Folder of each kind of a subject's raw files; archives are extracted for as long as `stack` is open.
+def _list_tasks(target, subject, actions, step, lens, reader, metadata, stored_px=None):
+    """One Task for each camera view of a subject, except those that everyone leaves out."""
+    tasks = []
+    for action, subaction, camera_id in product(actions, SUBACTIONS, CAMERAS):
+        name = folder_name(subject, action, subaction, camera_id)
+        if name not in SKIPPED_FOLDERS:
+            task = Task(
+                target / name, subject, action, subaction, camera_id, step, lens, reader, metadata
+            )
+            tasks.append(replace(task, stored_px=stored_px))
+    return tasks
 
+
+def _left_out(subjects, actions):
+    lines = []
+    for name in SKIPPED_FOLDERS:
+        subject, action = layout.parse_folder_name(name)[:2]
+        if subject in subjects and action in actions:
+            lines.append(f"{name} is left out, as is customary: its video is damaged")
+    return lines
+
+
+def _run_tasks(source, scratch, tasks, is_done, work, workers):
+    """Work on all camera views that are not done; a bad one does not stop the others.
+
+    Args:
+        source, workers: see `prepare_human36m`.
+        scratch: folder with room for what is taken out of one subject's archives.
+        tasks: list of Task.
+        is_done: tells whether a Task's target is complete.
+        work: takes a Task, returns (error or None, whether the camera was checked); importable by name.
+    Returns, Raises: see `prepare_human36m`.
+    """
+    todo = {}  # tasks by subject
+    for task in tasks:
+        if not is_done(task):
+            todo.setdefault(task.subject, []).append(task)
+    n_todo = sum(len(own) for own in todo.values())
+    n_unchecked = 0
+    failures = {}  # cameras by (sequence or subject, error)
+    with progress(total=n_todo, desc="Human3.6M", unit="video", show=n_todo > 0) as bar:
+        for subject, own in todo.items():
+            bar.set_postfix_str(f"S{subject}")
+            try:
+                with raw_folders(source, subject, own, scratch) as folders:
+                    own = [replace(task, folders=folders) for task in own]
+                    results = parallel_map(work, own, workers)
+                    for (error, checked), task in zip(results, own):
+                        bar.update()
+                        if error:
+                            title = sequence_title(task.metadata, *task.sequence)
+                            error = name_archives(error, source, subject, folders)
+                            failures.setdefault((title, error), []).append(task.camera_id)
+                        elif not checked:
+                            n_unchecked += 1
+            except InputError as error:
+                failures[f"S{subject}", str(error)] = []
+    report = [
+        f"{len(tasks) - n_todo} of {len(tasks)} camera views were there already, {n_todo} were worked on"
+    ]
+    if n_unchecked:
+        report.append(
+            f"{n_unchecked} cameras could not be checked: put Poses_D3_Positions_mono or Poses_D2_Positions "
+            "beside the rest"
+        )
+    if failures:
+        _raise_failures(failures, report)
+    return report
+
+
+def _raise_failures(failures, report):
+    count = "1 failure" if len(failures) == 1 else f"{len(failures)} failures"
+    lines = [f"{count}, the rest is done; mend what is listed and run the same command again:"]
+    lines += report
+    for (title, error), cameras in failures.items():
+        if cameras:
+            title += ", camera " + ", ".join(str(camera) for camera in cameras)
+        lines.append(f"{title}: {error}")
+    raise InputError("\n  ".join(lines))
+
+
+@contextmanager
+def raw_folders(source: Path, subject: int, tasks: list[Task], scratch: Path):
+    """Find a subject's raw files; what lies in archives is extracted for as long as the block runs.
+
+    Args:
+        source: folder of the download.
+        subject: number.
+        tasks: of this subject; only their files are extracted.
+        scratch: folder with room for them.
+    Yields:
+        dict of kind -> folder; kinds that are only for checks may be missing.
     Raises:
         InputError: a kind that is needed is missing, or an archive is damaged or harmful.
     """
-    places = {kind: find_kind(source, subject, kind) for kind in _REQUIRED + _FOR_CHECKS}
+    places = {kind: find_kind(source, subject, kind) for kind in KINDS}
     for kind in _REQUIRED:
         if places[kind] is None:
             raise InputError(
-                f"{source} holds neither a folder S{subject}/MyPoseFeatures/{kind} nor its archive for S{subject}, such as "
-                f"{'Videos' if kind == 'Videos' else 'Poses_' + kind}_S{subject}.tgz; download it"
+                f"{source} holds neither a folder S{subject}/MyPoseFeatures/{kind} nor its archive for "
+                f"S{subject}, such as {KINDS[kind]}_S{subject}.tgz; download it"
             )
     folders = {}
-    for kind, path in places.items():
-        if path is not None and path.is_file():
+    with ExitStack() as stack:
+        for kind, place in places.items():
+            if place is None:
+                continue
+            if place.is_dir():
+                folders[kind] = place
+                continue
             try:
-                folder = stack.enter_context(scratch_folder(scratch))
+                folders[kind] = stack.enter_context(scratch_folder(scratch))
             except OSError as error:
                 raise InputError(f"{scratch}: cannot write there ({error.strerror})") from error
-            wanted = {replace(task, folders={kind: folder}).raw_path(kind).name for task in tasks}
-            extract(path, subject, wanted, folder)
-            path = folder
-        if path is not None:
-            folders[kind] = path
-    return folders
+            wanted = {task.raw_name(kind) for task in tasks}
+            extract(place, subject, wanted, folders[kind])
+        yield folders

@@ -1,4 +1,7 @@
-"""MPII Human Pose: its MATLAB annotations and pictures -> COCO-style json. Taught in notebooks/03_prepare_mpii_and_coco.ipynb."""
+"""MPII Human Pose: its MATLAB annotations and images -> people to train on.
+
+Taught in notebooks/03_prepare_mpii_and_coco.ipynb.
+"""
 
 import json
 from collections import Counter
@@ -8,182 +11,181 @@ import numpy as np
 
 from ..data.images import image_size
 from ..data.matlab import load_mat
-from ..data.people import as_people, checked_image, person_problem
+from ..data.people import People, as_people, checked_image, person_problem
 from ..files import InputError
-from ..geometry.skeleton import MPII
+from ..geometry import MPII
 from ..progress import progress
 
 ANNOTATIONS = "mpii_human_pose_v1_u12_1.mat"
 BOX_GROWTH = 1.2
 
 
-def find_source(source):
-    """The annotation file and the picture folder of a download.
+def find_source(source: Path) -> tuple[Path, Path]:
+    """Find the annotation file and the images of a download.
 
     Args:
         source: folder that holds `mpii_human_pose_v1_u12_1.mat` (up to two folders down) and `images/`.
     Returns:
         Path of the .mat, Path of the folder that holds `images/`.
+    Raises:
+        InputError: one of the two is missing.
     """
     source = Path(source)
-    found = [
-        path
-        for pattern in ("", "*/", "*/*/")
-        for path in sorted(source.glob(pattern + ANNOTATIONS))
-    ]
-    if not found:
+    files = []
+    for pattern in (ANNOTATIONS, f"*/{ANNOTATIONS}", f"*/*/{ANNOTATIONS}"):
+        files += sorted(source.glob(pattern))
+    if not files:
         raise InputError(
             f"{source} holds no {ANNOTATIONS}; extract mpii_human_pose_v1_u12_2.zip there"
         )
-    folders = [
-        path.parent
-        for pattern in ("images", "*/images")
-        for path in sorted(source.glob(pattern))
-        if path.is_dir()
-    ]
+    folders = sorted(source.glob("images/")) + sorted(source.glob("*/images/"))
     if not folders:
         raise InputError(
             f"{source} holds no folder images; extract mpii_human_pose_v1.tar.gz there"
         )
-    return found[0], folders[0]
+    return files[0], folders[0].parent
 
 
-def read_mpii(path, pictures, published=False):
-    """Read the training part of MPII (its test part has no public joints).
+def read_mpii(
+    path: Path, image_folder: Path, published: bool = False
+) -> tuple[People, Counter, list[str]]:
+    """Read the people of MPII's training images; its test images have no public joints.
 
-    A person's box follows the published converter: w = xmax - xmin - 1 and h = ymax - ymin - 1 over the annotated
-    joints, grown to 1.2 w x 1.2 h about their middle, not clipped; people with w <= 0 or h <= 0 are skipped. Pictures
-    with a non-empty `annorect` are listed even when nobody in them has joints.
+    A person's box follows the published converter, see `joints_box`; people whose joints span no box are
+    skipped. Images with a non-empty `annorect` are listed even when nobody in them has joints.
 
     Args:
         path: `mpii_human_pose_v1_u12_1.mat`.
-        pictures: folder that holds `images/`. Only the headers of the pictures are read.
-        published: keep MATLAB's 1-based coordinates as the published converter does, which puts every joint one px right
-            and below of its place; by default 1 is subtracted.
+        image_folder: folder that holds `images/`. Only the headers of the images are read.
+        published: keep MATLAB's 1-based coordinates as the published converter does, which puts every
+            joint one px right of and below its place; by default 1 is subtracted.
     Returns:
-        people: People; image_id is the 0-based index in `annolist`, person_id runs from 0 over the people
-            that the rules keep.
-        skipped: Counter of reason -> people left out by the rules.
-        problems: list of lines, one for each picture or person left out because it is missing or damaged.
+        people: image_id is the 0-based index in `annolist`, person_id runs from 0 over the people that
+            the rules keep.
+        skipped: reason -> number of people left out by the rules.
+        problems: lines, one for each image or person left out because it is missing or damaged.
     Raises:
         InputError: the .mat is missing, damaged or of another form, or no person is left.
     """
-    path = Path(path)
+    path, image_folder = Path(path), Path(image_folder)
     annolist, training = _load_release(path)
     origin = 0.0 if published else 1.0
-    listed, persons, skipped, problems, numbered = [], [], Counter(), [], 0
+    images, persons, problems = [], [], []
+    skipped = Counter()
+    next_id = 0
     indices = np.flatnonzero(training)
-    for index in progress(indices, desc="MPII", unit="picture"):
+    for index in progress(indices, desc="MPII", unit="image"):
         where = f"{path}: annolist({index + 1})"
         try:
-            name, rects = _picture_entry(annolist[index])
+            name, rects = _image_entry(annolist[index])
+            if rects is None:
+                continue
+            image = _listed_image(int(index), name, image_folder)
         except _Malformed as error:
             problems.append(f"{where} is left out: {error}")
             continue
-        if rects is None:
-            continue
-        record = {"id": int(index), "file_name": f"images/{name}", "width": 1, "height": 1}
-        reason = checked_image(record)[1]
-        if reason is None:
-            try:
-                record["width"], record["height"] = image_size(Path(pictures) / record["file_name"])
-                reason = checked_image(record)[1]
-            except InputError as error:
-                reason = str(error)
-        if reason:
-            problems.append(f"{where} is left out: {reason}")
-            continue
-        listed.append((record["id"], record["file_name"], record["width"], record["height"]))
-        for number, rect in enumerate(rects):
+        images.append(image)
+        for number, rect in enumerate(rects, start=1):
             try:
                 keypoints = _keypoints(rect, origin)
                 head = _head_box(rect, origin)
+                if keypoints is None:
+                    skipped["no joints"] += 1
+                    continue
+                known = keypoints[keypoints[:, 2] > 0, :2]
+                bbox = joints_box(known)
+                if bbox is None:
+                    skipped["joints span no box"] += 1
+                    continue
+                person_id = next_id
+                next_id += 1  # counted before the last check, so that ids stay the published ones
+                problem = person_problem(known, bbox, np.array(image[2:]))
+                if problem:
+                    raise _Malformed(problem)
             except _Malformed as error:
-                problems.append(f"{where}.annorect({number + 1}) is left out: {error}")
+                problems.append(f"{where}.annorect({number}) is left out: {error}")
                 continue
-            if keypoints is None:
-                skipped["no joints"] += 1
-                continue
-            known = keypoints[keypoints[:, 2] > 0, :2]
-            bbox = joints_box(known)
-            if bbox is None:
-                skipped["joints span no box"] += 1
-                continue
-            numbered += 1  # before further checks: ids stay the published ones
-            reason = person_problem(known, bbox, np.array(listed[-1][2:]))
-            if reason:
-                problems.append(f"{where}.annorect({number + 1}) is left out: {reason}")
-                continue
-            persons.append((numbered - 1, len(listed) - 1, keypoints, bbox, head))
+            persons.append((person_id, len(images) - 1, keypoints, bbox, head))
     if not persons:
-        raise InputError(
-            f"{path} and {pictures} give no usable person of {len(indices)} training pictures"
-            + (f"; the first of {len(problems)} problems: {problems[0]}" if problems else "")
+        message = (
+            f"{path} and {image_folder} give no usable person of {len(indices)} training images"
         )
-    return as_people(MPII, listed, persons), skipped, problems
+        if problems:
+            message += f"; the first of {len(problems)} problems: {problems[0]}"
+        raise InputError(message)
+    return as_people(MPII, images, persons), skipped, problems
 
 
-def joints_box(joints_img):
-    """The published converter's person box: joints' extent - 1, grown 1.2 times about its middle.
+def joints_box(joints_img: np.ndarray) -> np.ndarray | None:
+    """The published converter's person box: the joints' extent - 1, grown 1.2 times about its middle.
+
+    The box is not clipped to the image.
 
     Args:
         joints_img: (k, 2) annotated joints, px, k > 0.
     Returns:
-        (4,) x, y, width, height; or None where the extent - 1 is not positive.
+        (4,) x, y, width, height, px; or None where the extent - 1 is not positive.
     """
-    low, high = joints_img.min(0), joints_img.max(0)
+    low, high = joints_img.min(axis=0), joints_img.max(axis=0)
     size = high - low - 1
     if (size <= 0).any():
         return None
-    return np.concatenate([(low + high) / 2 - size / 2 * BOX_GROWTH, size * BOX_GROWTH])
+    corner = (low + high) / 2 - size / 2 * BOX_GROWTH
+    return np.concatenate([corner, size * BOX_GROWTH])
 
 
-def read_list(path):
-    """Picture names of a validation list.
+def read_list(path: Path) -> set[str]:
+    """Read the image names of a validation list.
 
     Args:
-        path: a text file with one picture name a line, or a json list of names or of objects with an "image".
+        path: a text file with one image name a line, or a json list of names or of objects with an
+            "image".
     Returns:
-        set of file names without folders.
+        file names without folders.
     Raises:
         InputError: the file is missing or of another form.
     """
     path = Path(path)
+    names = set()
     try:
         text = path.read_text()
         entries = json.loads(text) if path.suffix == ".json" else text.split("\n")
-        names = [entry["image"] if isinstance(entry, dict) else entry.strip() for entry in entries]
-        found = {name.replace("\\", "/").rsplit("/", 1)[-1] for name in names if name}
+        for entry in entries:
+            name = entry["image"] if isinstance(entry, dict) else entry.strip()
+            if name:
+                names.add(name.replace("\\", "/").split("/")[-1])
     except FileNotFoundError as error:
-        raise InputError(f"{path} is missing; name a list of validation pictures") from error
+        raise InputError(f"{path} is missing; name a list of validation images") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
-            f"{path}: expected one picture name a line, or a json list of names or of objects with "
+            f"{path}: expected one image name a line, or a json list of names or of objects with "
             f'an "image" ({type(error).__name__})'
         ) from error
-    if not found:
-        raise InputError(f"{path} names no picture")
-    return found
+    if not names:
+        raise InputError(f"{path} names no image")
+    return names
 
 
-def split_people(people, names):
-    """Part people by picture.
+def split_people(people: People, names: set[str]) -> tuple[People, People]:
+    """Split people by image.
 
     Args:
-        people: People. names: set of file names, as `read_list` gives.
+        people: of all training images.
+        names: file names of the validation images, as `read_list` gives.
     Returns:
-        training People, validation People; a picture is listed where it belongs, ids stay what they were.
+        people for training, people for validation; an image is listed where it belongs, and ids stay
+        what they were.
     Raises:
-        InputError: a part is empty.
+        InputError: one of the two is empty.
     """
-    listed = np.array([name.rsplit("/", 1)[-1] in names for name in people.image_name], bool)
-    parts = people.select_images(~listed), people.select_images(listed)
-    if not all(len(part) for part in parts):
+    in_list = np.array([name.split("/")[-1] in names for name in people.image_name], bool)
+    train, validation = people.select_images(~in_list), people.select_images(in_list)
+    if len(train) == 0 or len(validation) == 0:
         raise InputError(
-            f"the validation list puts {len(parts[1])} people into the validation part and leaves {len(parts[0])} "
-            "for training; expected some of both: is it a list of MPII's training pictures?"
+            f"the validation list puts {len(validation)} people into validation and leaves {len(train)} "
+            "for training; expected some of both: is it a list of MPII's training images?"
         )
-    return parts
+    return train, validation
 
 
 # ---------------------------------------------------------------- the .mat
@@ -199,62 +201,67 @@ def _load_release(path):
         content = load_mat(path, ["RELEASE"])
     except InputError as error:
         raise InputError(f"{error}; extract mpii_human_pose_v1_u12_2.zip again") from error
-    expected = f"{path}: expected a struct RELEASE with annolist and img_train of one length; is it MPII's file?"
+    annolist = training = None
     release = content.get("RELEASE")
-    if not isinstance(release, np.ndarray) or release.dtype.names is None or release.size != 1:
-        raise InputError(expected)
-    annolist, training = (_field(release.flat[0], name) for name in ("annolist", "img_train"))
-    if (
-        annolist is None
-        or training is None
-        or annolist.dtype.names is None
-        or training.dtype.kind not in "biuf"
-        or annolist.size != training.size
-        or not np.isin(training, (0, 1)).all()
-    ):
-        raise InputError(expected)
+    if isinstance(release, np.ndarray) and release.size == 1:
+        annolist = _field(release.flat[0], "annolist")
+        training = _field(release.flat[0], "img_train")
+    if annolist is None or training is None or not _is_release(annolist, training):
+        raise InputError(
+            f"{path}: expected a struct RELEASE with annolist and img_train of one length; is it MPII's file?"
+        )
     return annolist.reshape(-1), training.reshape(-1) == 1
 
 
-def _field(record, name):
-    """A field of a struct's element as an array; None where it is missing or empty."""
-    if record.dtype.names is None or name not in record.dtype.names:
-        return None
-    value = record[name]
-    return value if isinstance(value, np.ndarray) and len(value.shape) and len(value) else None
+def _is_release(annolist, training):
+    if annolist.dtype.names is None or annolist.size != training.size:
+        return False
+    return training.dtype.kind in "biuf" and np.isin(training, (0, 1)).all()
 
 
-def _picture_entry(entry):
-    """File name and the people's records of one picture; None for records where `annorect` is missing or empty."""
+def _image_entry(entry):
+    """File name of one image, and the records of its people, None where `annorect` is missing or empty."""
     image = _field(entry, "image")
-    name = (
-        _field(image.flat[0], "name")
-        if image is not None and image.dtype.names and image.size == 1
-        else None
-    )
+    name = None
+    if image is not None and image.size == 1:
+        name = _field(image.flat[0], "name")
     if name is None or name.dtype.kind != "U" or name.size != 1 or not str(name.flat[0]):
-        raise _Malformed("image.name is no file name")
+        raise _Malformed("image.name is not a file name")
     rects = _field(entry, "annorect")
     if rects is not None and rects.size and rects.dtype.names is None:
-        raise _Malformed("annorect is no struct")
+        raise _Malformed("annorect is not a struct")
     return str(name.flat[0]), None if rects is None else rects.reshape(-1)
+
+
+def _listed_image(index, name, image_folder):
+    """(id, file name, width, height) of one image, whose size its header tells."""
+    record = {"id": index, "file_name": f"images/{name}", "width": 1, "height": 1}
+    problem = checked_image(record)[1]  # before the file is opened: a name may lead elsewhere
+    if problem:
+        raise _Malformed(problem)
+    try:
+        record["width"], record["height"] = image_size(image_folder / record["file_name"])
+    except InputError as error:
+        raise _Malformed(str(error)) from error
+    image, problem = checked_image(record)
+    if problem:
+        raise _Malformed(problem)
+    return image
 
 
 def _keypoints(rect, origin):
     """(16, 3) x, y, known of one person; None without annotated joints."""
-    if rect.dtype.names is None:
-        return None
     annopoints = _field(rect, "annopoints")
     if annopoints is None or annopoints.size == 0:
         return None
-    points = _field(annopoints.flat[0], "point") if annopoints.dtype.names else None
+    points = _field(annopoints.flat[0], "point")
     if points is None or points.size == 0:
         return None
     if points.dtype.names is None:
-        raise _Malformed("annopoints.point is no struct")
+        raise _Malformed("annopoints.point is not a struct")
     keypoints = np.zeros((len(MPII), 3))
     for point in points.reshape(-1):
-        joint, x, y = (_number(point, name) for name in ("id", "x", "y"))
+        joint, x, y = _number(point, "id"), _number(point, "x"), _number(point, "y")
         if joint is None or x is None or y is None:
             raise _Malformed("a joint lacks id, x or y")
         if joint not in range(len(MPII)):
@@ -266,7 +273,20 @@ def _keypoints(rect, origin):
 def _head_box(rect, origin):
     """x1, y1, x2, y2 of the head, or None where one is missing."""
     corners = [_number(rect, name) for name in ("x1", "y1", "x2", "y2")]
-    return None if None in corners else tuple(corner - origin for corner in corners)
+    if None in corners:
+        return None
+    return tuple(corner - origin for corner in corners)
+
+
+def _field(record, name):
+    """A field of a struct's element as an array; None where it is missing or empty."""
+    names = record.dtype.names if isinstance(record, np.void) else None
+    if names is None or name not in names:
+        return None
+    value = record[name]
+    if not isinstance(value, np.ndarray) or value.ndim == 0 or len(value) == 0:
+        return None
+    return value
 
 
 def _number(record, name):
@@ -275,5 +295,5 @@ def _number(record, name):
     if value is None or value.size == 0:
         return None
     if value.dtype.kind not in "biuf" or value.size != 1 or not np.isfinite(value.flat[0]):
-        raise _Malformed(f"{name} is no finite number")
+        raise _Malformed(f"{name} is not a finite number")
     return float(value.flat[0])

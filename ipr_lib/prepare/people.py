@@ -1,58 +1,84 @@
-"""What preparing MPII and COCO ends with: json, crop stores, a summary and the list of what is damaged."""
+"""MPII and COCO: from the downloads to json and crop stores, as training mixes them with 3D.
+
+Taught in notebooks/03_prepare_mpii_and_coco.ipynb.
+"""
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 
-from ..data.people import write_people
-from ..data.store import find_store, open_store
+import cv2
+import numpy as np
+
+from ..data.images import encode_crop, read_image, shrinkage
+from ..data.people import People, write_people
+from ..data.store import MARGIN, CropStore, find_store, new_store, open_store
 from ..files import InputError
+from ..geometry import BOX_SCALE, SKELETONS, crop_affine, square_boxes
+from ..parallel import parallel_map
+from ..progress import progress
 from . import coco, mpii
-from .people_store import BOX_SCALE, build_people_store
 
 
-def prepare_mpii(source, target, validation_list=None, published=False, **stores):
+def prepare_mpii(
+    source: Path,
+    target: Path,
+    validation_list: Path | None = None,
+    published: bool = False,
+    **store_choices,
+) -> list[str]:
     """Write `annotations/train.json` (and `validation.json`) of MPII.
 
     Args:
-        source: see `mpii.find_source`. target: folder of the prepared set.
+        source: see `mpii.find_source`.
+        target: folder of the prepared set.
         validation_list: see `mpii.read_list`; None puts everybody into train.
         published: see `mpii.read_mpii`.
-        **stores: see `write_parts`.
+        **store_choices: store_px, store_dir, box_scale, workers; see `write_splits`.
     Returns:
-        summary, lines.
+        lines that say what was done.
     Raises:
-        InputError: nothing could be written, or, once all else is done, the list of what was left out as damaged.
+        InputError: nothing could be written; or, once all else is done, the list of what was left out as
+            damaged.
     """
     names = None if validation_list is None else mpii.read_list(validation_list)
-    path, pictures = mpii.find_source(source)
-    people, skipped, problems = mpii.read_mpii(path, pictures, published)
-    parts = dict(
-        zip(("train", "validation"), mpii.split_people(people, names) if names else (people,))
-    )
-    return write_parts(target, parts, pictures, skipped, problems, **stores)
+    path, image_folder = mpii.find_source(source)
+    people, skipped, problems = mpii.read_mpii(path, image_folder, published)
+    splits = {"train": people}
+    if names is not None:
+        splits["train"], splits["validation"] = mpii.split_people(people, names)
+    return write_splits(target, splits, image_folder, skipped, problems, **store_choices)
 
 
 def prepare_coco(
-    source, target, parts=tuple(coco.PARTS), year=2017, min_keypoints=1, min_box_px=0.0, **stores
-):
+    source: Path,
+    target: Path,
+    splits: tuple = tuple(coco.SPLITS),
+    year: int = 2017,
+    min_keypoints: int = 1,
+    min_box_px: float = 0.0,
+    **store_choices,
+) -> list[str]:
     """Write `annotations/train.json` and `validation.json` of COCO's people.
 
     Args:
-        source, year: see `coco.find_source`. target: folder of the prepared set.
-        parts: which of `coco.PARTS`.
+        source, year: see `coco.find_source`.
+        target: folder of the prepared set.
+        splits: which of `coco.SPLITS`.
         min_keypoints, min_box_px: see `coco.read_coco`.
-        **stores: see `write_parts`.
+        **store_choices: store_px, store_dir, box_scale, workers; see `write_splits`.
     Returns, Raises:
         as `prepare_mpii`.
     """
-    sources = {
-        part: coco.find_source(source, part, year) for part in parts
-    }  # all of them before any work
+    # All sources are found before any work begins.
+    sources = {split: coco.find_source(source, split, year) for split in splits}
     lines, failures = [], []
-    for part, (path, folder) in sources.items():
+    for split, (path, folder) in sources.items():
         try:
             people, skipped, problems = coco.read_coco(path, folder, min_keypoints, min_box_px)
-            lines += write_parts(target, {part: people}, folder.parent, skipped, problems, **stores)
+            lines += write_splits(
+                target, {split: people}, folder.parent, skipped, problems, **store_choices
+            )
         except InputError as error:
             failures.append(str(error))
     if failures:
@@ -60,57 +86,61 @@ def prepare_coco(
     return lines
 
 
-def write_parts(
-    target,
-    parts,
-    pictures,
-    skipped,
-    problems,
-    store_px=None,
-    store_dir=None,
-    box_scale=BOX_SCALE,
-    workers=1,
-):
-    """Write each part's json and, on request, its crop store.
+def write_splits(
+    target: Path,
+    splits: dict[str, People],
+    image_folder: Path,
+    skipped: Counter,
+    problems: list[str],
+    store_px: int | None = None,
+    store_dir: Path | None = None,
+    box_scale: float = BOX_SCALE,
+    workers: int = 1,
+) -> list[str]:
+    """Write the json of each split and, on request, its crop store.
 
-    A file that is there already is only replaced when nothing was damaged. A store that fits is kept as it is.
+    A file that is there already is only replaced when nothing was damaged. A store that fits is kept.
 
     Args:
         target: folder of the prepared set; its name goes into the stores' names.
-        parts: People by part.
-        pictures: folder that picture names are relative to.
-        skipped: Counter of people left out by the rules. problems: lines about what is damaged.
-        store_px: side of the crops that training will cut; None builds no store.
-        store_dir: folder for the stores `<set>-<part>-<store_px>`; by default `stores` beside `target`.
-        box_scale: see `people_store.square_boxes`.
+        splits: people by split.
+        image_folder: folder that image names are relative to.
+        skipped: reason -> number of people left out by the rules.
+        problems: lines about what is damaged.
+        store_px: side of the crops that training will cut, px; None builds no store.
+        store_dir: folder of the stores `<set>-<split>-<store_px>`; by default `stores` beside `target`.
+        box_scale: see `geometry.square_boxes`.
         workers: number of processes.
     Returns:
-        summary, lines.
+        lines that say what was done.
     Raises:
         InputError: something was damaged or could not be written; all else is done by then.
     """
-    target, problems, lines = Path(target), list(problems), []
-    labels_damaged = bool(problems)
-    for part, people in parts.items():
-        path = target / "annotations" / f"{part}.json"
+    target = Path(target)
+    store_dir = Path(store_dir or target.parent / "stores")
+    labels_damaged = len(problems) > 0
+    problems = list(problems)
+    lines = []
+    for split, people in splits.items():
+        path = target / "annotations" / f"{split}.json"
         if labels_damaged and path.exists():
             problems.append(
                 f"{path} is kept as it was; mend what is listed, or delete it to write it without"
             )
             continue
         write_people(path, people)
-        lines.append(f"{path}: {len(people)} people in {len(people.image_name)} pictures")
+        lines.append(f"{path}: {len(people)} people in {len(people.image_name)} images")
         if store_px is None:
             continue
+        store_path = store_dir / f"{target.name}-{split}-{store_px}"
         origin = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        store_dir = Path(store_dir or target.parent / "stores")
-        store_path = store_dir / f"{target.name}-{part}-{store_px}"
         wanted = {"crop_px": store_px, "box_scale": box_scale, "origin": origin}
         try:
-            if not _fits(store_path, wanted):
-                _, damaged = build_people_store(
+            store = find_store(store_path)
+            if store is None or not wanted.items() <= store.recipe.items():
+                store, damaged = build_people_store(
                     people,
-                    pictures,
+                    image_folder,
                     store_path,
                     crop_px=store_px,
                     box_scale=box_scale,
@@ -118,16 +148,142 @@ def write_parts(
                     origin=origin,
                 )
                 problems += damaged
-            lines.append(f"{store_path}: {len(open_store(store_path))} crops")
+            lines.append(f"{store_path}: {len(store)} crops")
         except InputError as error:
             problems.append(str(error))
-    lines += [f"skipped, {reason}: {count} people" for reason, count in skipped.items() if count]
+    for reason, count in skipped.items():
+        lines.append(f"skipped, {reason}: {count} people")
     if problems:
         raise InputError("\n".join([*lines, f"{len(problems)} problems:", *problems]))
     return lines
 
 
-def _fits(path, wanted):
-    """Whether a complete store of this recipe lies there."""
-    store = find_store(path)
-    return store is not None and wanted.items() <= store.recipe.items()
+# ---------------------------------------------------------------- the crop store
+
+
+def build_people_store(
+    people: People,
+    image_folder: Path,
+    target: Path,
+    *,
+    crop_px: int,
+    box_scale: float = BOX_SCALE,
+    workers: int = 1,
+    origin: str | None = None,
+) -> tuple[CropStore, list[str]]:
+    """Build a crop store of people in 2D.
+
+    Its columns are those of `CropStore`, in the joint set of `people` (recipe["skeleton"]). What 2D people
+    lack is filled so that nothing later divides by zero, and marked: joints_cam is 0 and has_depth False;
+    the camera is a made-up pinhole in the world's axes with a focal length of the image's longer side;
+    subject, action, subaction and camera_id are 0; frame is the image's id. Further columns are person
+    (n,) int64, the annotation's id, and head_box (n, 4). visible is False also for joints annotated outside
+    of the image, since there is nothing to see there.
+
+    Args:
+        people: of one split.
+        image_folder: folder that people.image_name is relative to.
+        target: folder of the store.
+        crop_px: side of the crops that training will cut, px; stored crops are `store.MARGIN` times as
+            wide.
+        box_scale: see `geometry.square_boxes`.
+        workers: number of processes.
+        origin: a mark of the very annotations, kept in the recipe.
+    Returns:
+        store: opened.
+        problems: lines, one for each image left out because it is missing, damaged or of another size.
+    Raises:
+        InputError: no image is usable; some are not and `target` exists already; `target` cannot be
+            written.
+    """
+    image_folder, target = Path(image_folder), Path(target)
+    stored_px = round(crop_px * MARGIN)
+    box = square_boxes(people.bbox, box_scale)
+    affine = crop_affine(box * [1, 1, MARGIN], stored_px)
+    recipe = {
+        "source": image_folder.name,
+        "skeleton": _skeleton_name(people.skeleton),
+        "crop_px": crop_px,
+        "stored_px": stored_px,
+        "box_scale": box_scale,
+        "origin": origin,
+    }
+    tasks = []
+    groups = _people_by_image(people)
+    for row, group in groups.items():
+        path = image_folder / people.image_name[row]
+        width, height = people.image_size[row].tolist()
+        tasks.append((path, width, height, affine[group], stored_px))
+    problems = []
+    results = parallel_map(_cut_people, tasks, workers)
+    results = progress(results, total=len(tasks), desc="crop store", unit="image")
+    with new_store(target, recipe) as writer:
+        for (jpegs, problem), group in zip(results, groups.values()):
+            if problem:
+                problems.append(problem)
+            else:
+                writer.add(_columns(people.select(group), box[group], affine[group]), jpegs)
+        if problems and target.exists():
+            raise InputError(
+                f"{target} is kept as it was, since {len(problems)} of {len(tasks)} images are not usable; "
+                f"mend them, or delete it to build it without them. The first: {problems[0]}"
+            )
+        if len(problems) == len(tasks):
+            raise InputError(
+                f"{image_folder} holds no usable image of {len(tasks)}; the first: {problems[0]}"
+            )
+    return open_store(target), problems
+
+
+def _skeleton_name(skeleton):
+    for name, known in SKELETONS.items():
+        if known == skeleton:
+            return name
+    raise ValueError("a joint set that is not in SKELETONS")
+
+
+def _people_by_image(people):
+    """Indices of the people in each image, by the image's row; images without people are left out."""
+    groups = {}
+    for person in np.argsort(people.image, kind="stable").tolist():
+        groups.setdefault(int(people.image[person]), []).append(person)
+    return groups
+
+
+def _cut_people(task):
+    """Cut out everybody in one image; runs in a worker. Returns (JPEG bytes, None) or (None, problem)."""
+    path, width, height, affines, stored_px = task
+    cv2.setNumThreads(1)
+    try:
+        image, to_whole = read_image(path, width, height, shrinkage(affines).min())
+    except InputError as error:
+        return None, str(error)
+    return [encode_crop(image, affine, stored_px, to_whole) for affine in affines], None
+
+
+def _columns(people, box, affine):
+    """All labels of the store; rows as in `people`."""
+    n, n_joints = people.visibility.shape
+    size = people.image_size[people.image]
+    joints = people.joints_img
+    inside = ((joints > -0.5) & (joints < size[:, None] - 0.5)).all(axis=-1)
+    longer_side = size.max(axis=1, keepdims=True).astype(float)
+    columns = {
+        "joints_cam": np.zeros((n, n_joints, 3), np.float32),
+        "joints_img": joints.astype(np.float32),
+        "visible": (people.visibility > 0) & inside,
+        "has_depth": np.zeros(n, bool),
+        "box": box,
+        "affine": affine,
+        "frame": people.image_id[people.image],
+        "person": people.person_id,
+        "head_box": people.head_box,
+        "picture_size": size.astype(np.int32),
+        "R": np.tile(np.eye(3), (n, 1, 1)),
+        "T": np.zeros((n, 3)),
+        "f": np.repeat(longer_side, 2, axis=1),
+        "c": (size - 1) / 2,
+    }
+    for name in ("subject", "action", "subaction", "camera_id"):
+        columns[name] = np.zeros(n, np.int16)
+    return columns
