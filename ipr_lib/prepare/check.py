@@ -26,7 +26,7 @@ from ..data.h36m_layout import (
 )
 from ..data.images import image_size
 from ..files import InputError, read_json
-from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS, Skeleton, bone_lengths
+from ..geometry import HUMAN36M, SCORED_JOINTS, Skeleton, bone_lengths
 from ..parallel import parallel_map
 from ..progress import progress
 from .raw import Metadata

@@ -22,7 +22,7 @@ from scipy.spatial.transform import Rotation
 
 from ..data.h36m_layout import ACTION_NUMBERS, CAMERAS, SUBACTIONS, SUBJECTS, action_name
 from ..files import InputError
-from ..geometry.camera import Camera
+from ..geometry import Camera
 
 METADATA_NAME = "metadata.xml"
 RAW_JOINTS = 32  # joints of a recorded pose
