@@ -43,11 +43,7 @@ def test_muon_leaves_first_last_and_vectors_to_adamw():
     model = PoseNet(build_backbone("small", 4), 3, 5, 8, 1)
     optimizer = build_optimizer("muon", model, 1e-3)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    *muons, adamw = optimizer.optimizers
-    muon, adamw = ({names[id(p)] for part in parts for group in part.param_groups for p in group["params"]}
-                   for parts in (muons, [adamw]))
-    shapes = [{kernel.flatten(1).shape for group in part.param_groups for kernel in group["params"]} for part in muons]
-    assert all(len(shape) == 1 for shape in shapes) and len(set.union(*shapes)) == len(shapes), "one for each shape"
+    muon, adamw = ({names[id(p)] for p in part.param_groups[0]["params"]} for part in optimizer.optimizers)
     assert muon | adamw == set(names.values()) and not muon & adamw
     assert {"backbone.layers.0.weight", "final.weight", "final.bias"} <= adamw
     assert {"backbone.layers.3.weight", "deconvolutions.0.weight"} <= muon
@@ -61,12 +57,21 @@ def test_muon_gets_the_same_backbone_under_either_head():
 
     def backbone_kernels(model):
         names = {id(parameter): name for name, parameter in model.named_parameters()}
-        muons = build_optimizer("muon", model, 1e-3).optimizers[:-1]
-        kernels = [kernel for muon in muons for kernel in muon.param_groups[0]["params"]]
-        return {names[id(kernel)] for kernel in kernels if names[id(kernel)].startswith("backbone.")}
+        muon, _ = build_optimizer("muon", model, 1e-3).optimizers
+        keys = {names[id(kernel)] for kernel in muon.param_groups[0]["params"]}
+        return {key for key in keys if key.startswith("backbone.")}
 
     assert backbone_kernels(volume) == backbone_kernels(direct)
     assert len(backbone_kernels(direct)) > 10
+
+
+def test_rate_and_weight_decay_reach_every_parameter():
+    model = PoseNet(build_backbone("small", 4), 2, 4, 8, 1)
+    for name in ("adamw", "muon"):
+        groups = build_optimizer(name, model, 0.25, weight_decay=0.125).param_groups
+        assert {(group["lr"], group["weight_decay"]) for group in groups} == {(0.25, 0.125)}, name
+        count = sum(parameter.numel() for group in groups for parameter in group["params"])
+        assert count == sum(parameter.numel() for parameter in model.parameters()), name
 
 
 def test_state_goes_on_where_it_was(training_seed):

@@ -25,12 +25,10 @@ class Muon(torch.optim.Optimizer):
     def step(self):
         for group in self.param_groups:
             moved = [kernel for kernel in group["params"] if kernel.grad is not None]
-            for shape, kernels in by_shape(
-                moved
-            ).items():  # kernels of one shape in one matrix product
-                updates = orthogonal(
-                    torch.stack([self._momentum(kernel, group["momentum"]) for kernel in kernels])
-                )
+            for shape, kernels in by_shape(moved).items():
+                # Kernels of one shape share one matrix product.
+                gradients = [self._momentum(kernel, group["momentum"]) for kernel in kernels]
+                updates = orthogonal(torch.stack(gradients))
                 size = group["lr"] * 0.2 * max(shape) ** 0.5
                 for kernel, update in zip(kernels, updates):
                     kernel.mul_(1 - group["lr"] * group["weight_decay"]).add_(
@@ -80,7 +78,7 @@ def orthogonal(matrices, steps=5):
 
 
 class Together:
-    """Several optimizers, each of parameters of its own, used as one; threads may step them side by side."""
+    """Several optimizers, each of parameters of its own, used as one."""
 
     def __init__(self, *optimizers):
         self.optimizers = optimizers
@@ -106,38 +104,30 @@ class Together:
 OPTIMIZERS = ("adamw", "muon")
 
 
-def build_optimizer(name, model, learning_rate, weight_decay=0.0):
+def build_optimizer(name, network, learning_rate, weight_decay=0.0):
     """Make the optimizer of a network.
 
     Args:
         name: one of OPTIMIZERS. "adamw": Adam with decoupled weight decay, for all parameters. "muon": `Muon` for the
             kernels of all convolutions but the first and the network's `final` one, AdamW for these and all the rest.
-        model: module whose parameters begin with those of its first convolution.
+        network: module whose parameters begin with those of its first convolution.
         learning_rate: of either.
         weight_decay: of either.
     Returns:
         an object with param_groups, step, state_dict and load_state_dict.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    kernels = [
-        (key, kernel)
-        for key, kernel in model.named_parameters()
-        if kernel.requires_grad and kernel.ndim == 4
-    ]
-    hidden = (
-        [kernel for key, kernel in kernels[1:] if not key.startswith("final.")]
-        if name == "muon"
-        else []
+    trained = [(key, p) for key, p in network.named_parameters() if p.requires_grad]
+    if name == "adamw":
+        parameters = [parameter for _, parameter in trained]
+        return _adamw(parameters, learning_rate, weight_decay)
+    kernels = [key for key, parameter in trained if parameter.ndim == 4]
+    hidden = [key for key in kernels[1:] if not key.startswith("final.")]
+    muon = Muon(
+        [p for key, p in trained if key in hidden], learning_rate, weight_decay=weight_decay
     )
-    chosen = {id(parameter) for parameter in hidden}
-    rest = [parameter for parameter in parameters if id(parameter) not in chosen]
-    adamw = torch.optim.AdamW(rest, lr=learning_rate, weight_decay=weight_decay, fused=True)
-    if not hidden:
-        return adamw
-    # One for each shape: what threads can share out, the dearest first.
-    groups = sorted(
-        by_shape(hidden).values(), key=lambda kernels: -sum(kernel.numel() for kernel in kernels)
-    )
-    return Together(
-        *(Muon(kernels, learning_rate, weight_decay=weight_decay) for kernels in groups), adamw
-    )
+    rest = [p for key, p in trained if key not in hidden]
+    return Together(muon, _adamw(rest, learning_rate, weight_decay))
+
+
+def _adamw(parameters, learning_rate, weight_decay):
+    return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
