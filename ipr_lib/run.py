@@ -144,7 +144,7 @@ def train_run(cfg, store, run_dir, device=None, validation=None):
 
 def _check_shared(path, step, device):
     """InputError where the processes of a group found different checkpoints."""
-    steps = distributed.summed(torch.tensor(step, device=device)).item()
+    steps = distributed.all_reduce_sum(torch.tensor(step, device=device)).item()
     if steps != step * distributed.size():
         raise InputError(
             f"{path} is at step {step} for this process and at another for others; several machines need {path.parent} on "

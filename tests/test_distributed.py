@@ -20,7 +20,7 @@ from ipr_lib.evaluation import prediction
 from ipr_lib.files import InputError
 from ipr_lib.geometry.transforms import Augmentation
 from ipr_lib.training import checkpoints, distributed
-from ipr_lib.training.distributed import GroupBatchNorm, ShardedKeys, SomeKeys, gathered
+from ipr_lib.training.distributed import GroupBatchNorm, ShardedKeys, all_gather_rows, share_of
 
 from .conftest import THREADS, TRAINING_SEED
 
@@ -53,7 +53,7 @@ def work(store_path, folder):
         for way, (changes, _) in WAYS.items():
             model = run.train_run(config(**changes), store, folder / way, device, validation=store)
             torch.save(model.state_dict(), folder / way / f"rank{distributed.rank()}.pt")
-        with distributed.first_alone():
+        with distributed.rank0_first():
             if distributed.rank() == 0:
                 (folder / "alone").write_text("written")
             assert (folder / "alone").read_text() == "written"
@@ -71,7 +71,7 @@ def work(store_path, folder):
         (output * slope[distributed.rank()::2]).sum().backward()
         torch.testing.assert_close(output, plain(whole).detach()[distributed.rank()::2])
         torch.testing.assert_close(mine.grad, whole.grad[distributed.rank()::2])
-        torch.testing.assert_close(distributed.summed(layer.weight.grad), plain.weight.grad)
+        torch.testing.assert_close(distributed.all_reduce_sum(layer.weight.grad), plain.weight.grad)
         layer, plain = GroupBatchNorm(5), torch.nn.BatchNorm2d(5)
         layer(mine), plain(whole)
         torch.testing.assert_close(layer.running_mean, plain.running_mean)
@@ -149,13 +149,13 @@ def test_whole_batches_are_shared_out(monkeypatch):
     found = []
     for rank in range(3):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        found.append([items.tolist() for _, _, items in SomeKeys(keys)])
+        found.append([items.tolist() for _, _, items in share_of(keys)])
     assert found == [[[0, 1, 2], [9, 10]], [[3, 4, 5]], [[6, 7, 8]]]
 
 
-def test_gathered_puts_items_in_order():
+def test_gathered_rows_are_in_order_of_items():
     parts = [{"items": np.array([4, 5]), "x": np.array([40, 50])}, {"items": np.array([1]), "x": np.array([10])}]
-    result = gathered(parts)
+    result = all_gather_rows(parts)
     assert result["items"].tolist() == [1, 4, 5] and result["x"].tolist() == [10, 40, 50]
 
 
@@ -239,14 +239,14 @@ def test_torchrun_hands_the_book_s_line_on():
 
 def test_batches_that_cannot_be_shared_out(store, tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "size", lambda: 4)
-    monkeypatch.setattr(distributed, "summed", lambda tensor: 4 * tensor)
+    monkeypatch.setattr(distributed, "all_reduce_sum", lambda tensor: 4 * tensor)
     with pytest.raises(InputError, match="batch_size=6: expected a multiple of 4 processes times 1 parts"):
         run.train_run(config(), store, tmp_path, torch.device("cpu"))
 
 
 def test_machines_that_share_no_disk(store, tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "size", lambda: 2)
-    monkeypatch.setattr(distributed, "summed", lambda tensor: 2 * tensor + 7)  # the other has found a checkpoint
+    monkeypatch.setattr(distributed, "all_reduce_sum", lambda tensor: 2 * tensor + 7)  # the other has found a checkpoint
     with pytest.raises(InputError, match="is at step 0 for this process and at another for others; several machines need"):
         run.train_run(config(), store, tmp_path, torch.device("cpu"))
 

@@ -163,7 +163,7 @@ def trained(cfg, results_dir=REPOSITORY / "results", folder=None):
         model in eval mode.
     """
     others = mixed_in(cfg)  # before hours are spent on the 3D store
-    with distributed.first_alone():
+    with distributed.rank0_first():
         store = stores(cfg)[0]
     return _train(cfg, store, others, Path(folder or run_dir(cfg, results_dir)))
 
@@ -178,7 +178,7 @@ def _train(cfg, store, others, folder):
             f"{folder} holds a network trained on another version of {' or '.join([store.recipe['source'], *cfg.mix])}; "
             "delete that folder to train anew"
         )
-    with distributed.first_alone():
+    with distributed.rank0_first():
         write_json(path, origin)
         validation = crop_store(cfg, "validation") if cfg.validation_subjects else None
     return train_run(cfg, train_set(cfg, store, others), folder, validation=validation)

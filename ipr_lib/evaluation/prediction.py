@@ -158,7 +158,7 @@ def predict_batches(network, loader, flip_test=True):
         if flip_test:
             row["joints_mirrored"] = network(batch["crops"].flip(2))
         rows.append(row)
-    return distributed.gathered(rows)
+    return distributed.all_gather_rows(rows)
 
 
 def predict_store(network, store, inputs, crop_px, batch_size=64, flip_test=True):
@@ -207,7 +207,7 @@ def store_batches(store, crop_px, batch_size=64, box=None):
     if box is not None:
         store = dataclasses.replace(store, columns=store.columns | {"box": box})
     dataset = CropDataset(store, crop_px, depth_mm=np.inf)
-    keys = distributed.SomeKeys(BatchKeys(len(store), batch_size, shuffle=False))
+    keys = distributed.share_of(BatchKeys(len(store), batch_size, shuffle=False))
     return batches(dataset, keys)
 
 

@@ -338,7 +338,7 @@ class PictureBatches(Dataset):
 
     def loader(self):
         """DataLoader of this process' batches."""
-        return batches(self, distributed.SomeKeys(range(len(self))))
+        return batches(self, distributed.share_of(range(len(self))))
 
     def __getitem__(self, number):
         folder, frames = self.chunks[number]

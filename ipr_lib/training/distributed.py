@@ -96,7 +96,7 @@ def launch(arguments, gpus):
 
 
 @contextlib.contextmanager
-def first_alone():
+def rank0_first():
     """The block runs in process 0, then in the others: what it writes they find."""
     if rank() > 0:
         distributed.barrier()
@@ -129,20 +129,12 @@ class ShardedKeys(Sampler):
         return ((*key, self.shard) for key in self.keys)
 
 
-class SomeKeys(Sampler):
-    """Every size-th key for this process: whole batches, so that each is worked through as in a single process."""
-
-    def __init__(self, keys):
-        self.keys = list(keys)[rank() :: size()]
-
-    def __len__(self):
-        return len(self.keys)
-
-    def __iter__(self):
-        return iter(self.keys)
+def share_of(keys):
+    """Every size-th key for this process: whole batches, so that each is worked through as in a single process. A list."""
+    return list(keys)[rank() :: size()]
 
 
-def summed(tensor):
+def all_reduce_sum(tensor):
     """Sum of a tensor over all processes; the tensor itself in a single one."""
     if size() == 1:
         return tensor
@@ -151,32 +143,36 @@ def summed(tensor):
     return tensor
 
 
-def gathered(parts):
-    """What all processes hold, in every process.
+def all_gather_rows(rows):
+    """The rows of all processes, in every process.
 
     Args:
-        parts: list of dicts of arrays, "items" among them, one row an item; a process may hold none.
+        rows: list of dicts of arrays, "items" among them, one row an item; a process may hold none.
     Returns:
-        dict of arrays, joined and ordered by "items".
+        dict of arrays, joined and in the order of "items".
     """
-    everything = [parts]
+    of_all = [rows]
     if size() > 1:
-        everything = [None] * size()
-        distributed.all_gather_object(everything, parts)
-    parts = [part for one in everything for part in one]
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    order = np.argsort(joined["items"], kind="stable")
-    return {name: array[order] for name, array in joined.items()}
+        of_all = [None] * size()
+        distributed.all_gather_object(of_all, rows)
+    parts = []
+    for of_one in of_all:
+        parts.extend(of_one)
+    order = np.argsort(np.concatenate([part["items"] for part in parts]), kind="stable")
+    joined = {}
+    for name in parts[0]:
+        joined[name] = np.concatenate([part[name] for part in parts])[order]
+    return joined
 
 
-def copy_buffers(model):
+def broadcast_buffers(model):
     """Give every process the first one's buffers: since the last step each has running statistics of its own rows."""
     if size() > 1:
         for buffer in model.buffers():
             distributed.broadcast(buffer, 0)
 
 
-def parallel(model, sync_batch_norm=False):
+def wrap(model, sync_batch_norm=False):
     """The network as DistributedDataParallel in a process group, else as it is.
 
     Args:
@@ -235,12 +231,12 @@ class GroupBatchNorm(nn.BatchNorm2d):
 
 
 class _Summed(torch.autograd.Function):
-    """`summed`; every process' loss depends on the sum, so its gradient is the sum of theirs."""
+    """`all_reduce_sum`; every process' loss depends on the sum, so its gradient is the sum of theirs."""
 
     @staticmethod
     def forward(ctx, tensor):
-        return summed(tensor)
+        return all_reduce_sum(tensor)
 
     @staticmethod
     def backward(ctx, gradient):
-        return summed(gradient)
+        return all_reduce_sum(gradient)

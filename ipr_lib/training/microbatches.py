@@ -111,7 +111,7 @@ def _split(batch, parts, counts):
     """[(part, its share of the whole batch's weights)]: shares make the mean of means a mean."""
     if parts == 1 and distributed.size() == 1:
         return [(batch, 1.0)]
-    total = distributed.summed(counts(batch["weights"]).sum()).clamp(
+    total = distributed.all_reduce_sum(counts(batch["weights"]).sum()).clamp(
         min=torch.finfo(batch["weights"].dtype).tiny
     )
     pieces = [

@@ -60,7 +60,7 @@ class TrainingLoop:
     def run(self):
         """Take the steps; InputError where loss or weights stop being finite."""
         cfg, keys, first = self.cfg, self.keys, distributed.rank() == 0
-        net = distributed.parallel(self.model.train(), cfg.sync_batch_norm)
+        net = distributed.wrap(self.model.train(), cfg.sync_batch_norm)
         if cfg.compile:
             net = torch.compile(net)
         waits, losses, since, self.saved = [], [], work_seconds(), work_seconds()
@@ -104,7 +104,7 @@ class TrainingLoop:
                     self._save(row)
                 losses, since = [], work_seconds()
                 waits.clear()
-        distributed.copy_buffers(self.model)
+        distributed.broadcast_buffers(self.model)
 
     def _batches(self):
         """This process' batches, made ahead: on a CPU by a thread, for the network needs every core; else by processes."""
@@ -165,7 +165,7 @@ class TrainingLoop:
             since: time of the last row.
         """
         cfg, keys = self.cfg, self.keys
-        values = distributed.summed(torch.stack(losses))
+        values = distributed.all_reduce_sum(torch.stack(losses))
         loss = values.mean().item()  # the only place that waits for the device
         now = work_seconds()
         self._check(step, values)
@@ -191,7 +191,7 @@ class TrainingLoop:
 
     def _validated(self):
         """`validate` of the network in eval mode; every process gets the same."""
-        distributed.copy_buffers(self.model)
+        distributed.broadcast_buffers(self.model)
         self.model.eval()
         score = self.validate()
         self.model.train()
