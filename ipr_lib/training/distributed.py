@@ -165,78 +165,32 @@ def all_gather_rows(rows):
     return joined
 
 
-def broadcast_buffers(model):
+def broadcast_buffers(network):
     """Give every process the first one's buffers: since the last step each has running statistics of its own rows."""
     if size() > 1:
-        for buffer in model.buffers():
+        for buffer in network.buffers():
             distributed.broadcast(buffer, 0)
 
 
-def wrap(model, sync_batch_norm=False):
+def wrap(network, sync_batch_norm=False):
     """The network as DistributedDataParallel in a process group, else as it is.
 
     Args:
-        model: on its device. Its parameters are those of the result.
-        sync_batch_norm: normalise by the statistics of the whole batch; layers of `model` are replaced in place.
+        network: on its device. Its parameters are those of the result.
+        sync_batch_norm: normalise by the statistics of the whole batch; layers of `network` are replaced in place.
     Returns:
         module with the same forward.
+    Raises:
+        InputError: sync_batch_norm without GPUs.
     """
     if size() == 1:
-        return model
+        return network
+    device = next(network.parameters()).device
     if sync_batch_norm:
-        _synchronise(model)
-    device = next(model.parameters()).device
-    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
-
-
-def _synchronise(module):
-    """Replace every BatchNorm2d in place; `nn.SyncBatchNorm.convert_sync_batchnorm` would, but its layer wants a GPU."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            kind = nn.SyncBatchNorm if child.weight.is_cuda else GroupBatchNorm
-            layer = kind(child.num_features, child.eps, child.momentum).to(child.weight.device)
-            for values in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
-                setattr(
-                    layer, values, getattr(child, values)
-                )  # the very tensors: an optimizer may hold them
-            setattr(module, name, layer.train(child.training))
-        else:
-            _synchronise(child)
-
-
-class GroupBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation by the statistics of all processes, for a CPU: what nn.SyncBatchNorm does on a GPU.
-
-    Ioffe, Szegedy 2015, algorithm 1, with sums over all processes. Each must hold as many rows.
-    """
-
-    def forward(self, pixels):
-        """(B, C, H, W) -> the same shape, normalised."""
-        if not self.training:
-            return super().forward(pixels)
-        if (
-            pixels.dtype != self.weight.dtype
-        ):  # autocast; statistics in float32, as BatchNorm2d takes them
-            return self.forward(pixels.to(self.weight.dtype)).to(pixels.dtype)
-        count = pixels.numel() // pixels.shape[1] * size()
-        mean = _Summed.apply(pixels.sum(dim=(0, 2, 3))) / count
-        centred = pixels - mean[:, None, None]
-        variance = _Summed.apply(centred.square().sum(dim=(0, 2, 3))) / count
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
-        scale = self.weight / (variance + self.eps).sqrt()
-        return centred * scale[:, None, None] + self.bias[:, None, None]
-
-
-class _Summed(torch.autograd.Function):
-    """`all_reduce_sum`; every process' loss depends on the sum, so its gradient is the sum of theirs."""
-
-    @staticmethod
-    def forward(ctx, tensor):
-        return all_reduce_sum(tensor)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return all_reduce_sum(gradient)
+        if device.type != "cuda":
+            raise InputError(
+                "sync_batch_norm=True between processes on CPUs: expected GPUs, which torch.nn.SyncBatchNorm needs; "
+                "train with sync_batch_norm=False"
+            )
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    return DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
