@@ -101,7 +101,7 @@ def train_run(cfg, store, run_dir, device=None, validation=None):
     Args:
         cfg: Config. Its batch_size and learning_rate are those of all processes together.
         store: CropStore of the training subjects, or a StoreMix of it and 2D stores.
-        run_dir: folder for `checkpoint.pt` and for `training.csv` and `training.jsonl`: step, epoch, loss, learning_rate,
+        run_dir: folder for `checkpoint.pt` and `training.jsonl`, a line a row: step, epoch, loss, learning_rate,
             images_per_second, data_wait (share of the time spent waiting for batches), memory_mb, minutes_left.
         device: torch device; by default the GPU where there is one.
         validation: CropStore to score after each epoch; the log then has its MPJPE, mm, and `best.pt` is kept. The

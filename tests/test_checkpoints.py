@@ -20,8 +20,7 @@ from ipr_lib.evaluation import metrics
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import MPII
 from ipr_lib.training import checkpoints, training_loop
-from ipr_lib.training import log as training_log
-from ipr_lib.training.log import TrainingLog, item_names
+from ipr_lib.training.log import TrainingLog, item_names, read_log
 from ipr_lib.training.microbatches import MicroBatches
 
 from .conftest import THREADS, TRAINING_SEED
@@ -88,10 +87,9 @@ def test_a_run_killed_ten_times_ends_with_the_weights_of_an_undisturbed_one(stor
     for name, tensor in calm["network"].items():
         assert torch.equal(tensor, killed["network"][name]), name
     assert [row["loss"] for row in calm["log"]] == [row["loss"] for row in killed["log"]]
-    rows = np.genfromtxt(tmp_path / "killed" / training_log.CSV, delimiter=",", names=True)
-    assert rows["step"].tolist() == list(range(1, 37))  # each step once, however often it was made
-    lines = [json.loads(line) for line in (tmp_path / "killed" / training_log.JSON_LINES).read_text().splitlines()]
-    assert lines == killed["log"] and {"data_wait", "memory_mb", "minutes_left"} <= lines[0].keys()
+    rows = read_log(tmp_path / "killed")
+    assert [row["step"] for row in rows] == list(range(1, 37))  # each step once, however often it was made
+    assert rows == killed["log"] and {"data_wait", "memory_mb", "minutes_left"} <= rows[0].keys()
 
 
 def test_the_last_and_the_best_are_kept(store, tmp_path, monkeypatch):
@@ -194,7 +192,7 @@ def test_tensorboard_reads_what_is_written(tmp_path):
     with TrainingLog(tmp_path) as log:
         log.write({"step": 2, "loss": 0.5, "score": None})
         log.write({"step": 6, "loss": 0.75, "score": 3.0})
-    with TrainingLog(tmp_path, log.rows[:1]) as again:  # resumed from a checkpoint of step 2
+    with TrainingLog(tmp_path, read_log(tmp_path)[:1]) as again:  # resumed from a checkpoint of step 2
         again.write({"step": 6, "loss": 0.25, "score": 4.0})
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert set(events.Tags()["scalars"]) == {"loss", "score"}
@@ -221,26 +219,29 @@ def test_tensorboard_is_written_where_it_is_installed(tmp_path, monkeypatch):
     with TrainingLog(tmp_path, [{"step": 4, "loss": 0.5, "score": None}]) as log:
         log.write({"step": 6, "loss": 0.25, "score": None})
     assert calls == [("tensorboard", 5), ("loss", 0.25, 6), "closed"]
-    assert (tmp_path / "training.csv").read_text().split() == ["step,loss,score", "4,0.5,", "6,0.25,"]
+    assert read_log(tmp_path) == [{"step": 4, "loss": 0.5, "score": None}, {"step": 6, "loss": 0.25, "score": None}]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as if it were not installed
     with TrainingLog(tmp_path) as log:
         log.write({"step": 1, "loss": 1.0})
     assert (tmp_path / "training.jsonl").read_text() == '{"step": 1, "loss": 1.0}\n'
 
 
-def test_a_log_goes_on_with_a_column_more_or_less(tmp_path):
-    """A validation that is added to a run half-way, and one that is taken out again."""
-    with TrainingLog(tmp_path, [{"step": 4, "loss": 0.5}]) as log:
-        log.write({"step": 6, "loss": 0.25, "score": None})
-        log.write({"step": 8, "loss": 0.125, "score": 90.0})
-        log.write({"step": 9, "loss": 0.1})
-    expected = ["step,loss,score", "4,0.5,", "6,0.25,", "8,0.125,90.0", "9,0.1,"]
-    assert (tmp_path / "training.csv").read_text().split() == expected
-    rows = [json.loads(line) for line in (tmp_path / "training.jsonl").read_text().splitlines()]
-    assert [len(row) for row in rows] == [2, 3, 3, 2]
-    with TrainingLog(tmp_path, rows) as log:
-        log.write({"step": 10, "loss": 0.05, "score": 80.0})
-    assert (tmp_path / "training.csv").read_text().split() == [*expected, "10,0.05,80.0"]
+def test_a_log_begins_anew_with_the_rows_that_a_checkpoint_knows(tmp_path):
+    """A kill has torn the last line; the steps after the checkpoint are made again."""
+    with TrainingLog(tmp_path) as log:
+        for step in (4, 6, 8):
+            log.write({"step": step, "loss": 1 / step})
+    with open(tmp_path / "training.jsonl", "a") as file:
+        file.write('{"step": 10, "lo')
+    with TrainingLog(tmp_path, [{"step": 4, "loss": 0.25}]) as log:
+        log.write({"step": 6, "loss": 0.5})
+    assert (tmp_path / "training.jsonl").read_text() == '{"step": 4, "loss": 0.25}\n{"step": 6, "loss": 0.5}\n'
+
+
+def test_only_the_first_process_writes_a_log(tmp_path):
+    with TrainingLog(tmp_path / "run", writes=False) as log:
+        log.write({"step": 1, "loss": 1.0})
+    assert not (tmp_path / "run").exists()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What a training run writes down while it runs. Taught in notebooks/09_training.ipynb."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -11,61 +10,57 @@ from ..data.h36m_layout import item_path
 from ..data.mixing import StoreMix
 from ..files import atomic_path
 
-CSV, JSON_LINES, EVENTS = "training.csv", "training.jsonl", "tensorboard"
+JSON_LINES, EVENTS = "training.jsonl", "tensorboard"
 
 
 class TrainingLog:
-    """Rows of numbers as CSV, as JSON lines, and for TensorBoard where it is installed; each row as soon as it is there.
+    """Rows of numbers as JSON lines, and for TensorBoard where it is installed; each row as soon as it is there.
 
-    A row may bring a column that none had before, such as a validation that was added to a run half-way; the CSV is then
-    written again, with that column empty so far. Use it as a context manager. A kill can tear the last line of a file:
-    beginning anew with the rows that a checkpoint knows of mends it, and drops the rows of steps that will be made again.
+    Use it as a context manager. A kill can tear the last line of the file: beginning anew with the rows that a checkpoint
+    knows of mends it, and drops the rows of steps that will be made again. One line reads the file:
+
+        rows = [json.loads(line) for line in open(run_folder / "training.jsonl")]
     """
 
-    def __init__(self, folder, rows=()):
+    def __init__(self, folder, rows=(), writes=True):
         """
         Args:
             folder: where the files lie.
             rows: dicts of numbers, "step" among them: what was logged before.
+            writes: False writes nothing, for all processes of a group but the first.
         """
-        self.folder, self.rows = Path(folder), list(rows)
-        with atomic_path(self.folder / JSON_LINES) as lines:
-            lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        self._write_table()
-        self.start = rows[-1]["step"] if rows else 0
-
-    def _write_table(self):
-        """The whole CSV, with every column that a row has."""
-        self.fields = list(dict.fromkeys(name for row in self.rows for name in row))
-        with atomic_path(self.folder / CSV) as temporary, open(temporary, "w", newline="") as file:
-            if self.rows:
-                writer = csv.DictWriter(file, self.fields)
-                writer.writeheader()
-                writer.writerows(self.rows)
+        self.folder, self.writes = Path(folder), writes
+        self.first_step = rows[-1]["step"] + 1 if rows else 1
+        if writes:
+            with atomic_path(self.folder / JSON_LINES) as temporary:
+                temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def __enter__(self):
-        self.lines = open(self.folder / JSON_LINES, "a", buffering=1)
-        self.events = _event_writer(self.folder / EVENTS, self.start + 1)
+        if self.writes:
+            self.lines = open(self.folder / JSON_LINES, "a", buffering=1)
+            self.events = _event_writer(self.folder / EVENTS, self.first_step)
         return self
 
     def __exit__(self, *_):
-        self.lines.close()
-        if self.events is not None:
-            self.events.close()
+        if self.writes:
+            self.lines.close()
+            if self.events is not None:
+                self.events.close()
 
     def write(self, row):
         """Add one row, a dict of numbers, "step" among them."""
-        self.rows.append(row)
-        if set(row) <= set(self.fields):
-            with open(self.folder / CSV, "a", newline="") as table:
-                csv.DictWriter(table, self.fields).writerow(row)
-        else:
-            self._write_table()
+        if not self.writes:
+            return
         self.lines.write(json.dumps(row) + "\n")
         if self.events is not None:
             for name, value in row.items():
                 if name != "step" and value is not None:
                     self.events.add_scalar(name, value, row["step"])
+
+
+def read_log(folder):
+    """Rows of the log in a run's folder; list of dicts."""
+    return [json.loads(line) for line in (Path(folder) / JSON_LINES).read_text().splitlines()]
 
 
 def _event_writer(folder, first_step):
