@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ipr_lib.config import load_config
 from ipr_lib.data import h36m_layout as layout
-from ipr_lib.data.datasets import MEAN, STD, BatchKeys, CropDataset, batches, normalise, prefetched
+from ipr_lib.data.datasets import MEAN, STD, BatchKeys, CropDataset, batches, prefetched
 from ipr_lib.data.store import build_store, open_store
 from ipr_lib.files import commit, device_name, write_json
 from ipr_lib.geometry.transforms import compose_affine, crop_affine, draw_augmentation
@@ -39,9 +39,10 @@ from ipr_lib.integral import integral_loss
 from ipr_lib.integral.methods import INTEGRAL
 from ipr_lib.run import build_augmentation, build_network, default_device
 from ipr_lib.studio import write_capture
+from ipr_lib.training.loop import on_device, training_step
 from ipr_lib.training.microbatches import MicroBatches
 from ipr_lib.training.optimizers import build_optimizer
-from ipr_lib.training.precision import autocast, memory_format, resolved
+from ipr_lib.training.precision import memory_format, resolved
 
 READY = 8  # batches that may wait ready when a turn begins: not counted
 STEP = 5
@@ -166,25 +167,21 @@ class Ours:
             if cuda
             else prefetched(batches(self.dataset, keys))
         )
-        self.micro_batches = MicroBatches(self.model, cfg.micro_batches, self.loss)
+        self.micro_batches = MicroBatches(self.model, cfg.micro_batches)
 
     def batches(self):
         return iter(self.loader)
 
-    def loss(self, model, batch):
-        with autocast(self.cfg.precision, self.device):
-            volume = model(normalise(batch["crops"], batch["colour"]))
-        return INTEGRAL(
-            volume, batch["joints"], batch["weights"], self.cfg.crop_px, self.cfg.depth_mm
-        )
-
     def step(self, batch):
-        names = ("crops", "colour", "joints", "weights")
-        loss = self.micro_batches.backward(
-            {name: batch[name].to(self.device, non_blocking=True) for name in names}
+        return training_step(
+            self.micro_batches,
+            on_device(batch, self.device),
+            INTEGRAL,
+            self.optimizer,
+            self.cfg.crop_px,
+            self.cfg.depth_mm,
+            self.cfg.precision,
         )
-        self.micro_batches.step(self.optimizer)
-        return loss
 
     def close(self):
         self.loader = None

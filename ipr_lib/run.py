@@ -4,7 +4,6 @@ What lies below takes plain arguments; here they are read from a Config. Taught 
 """
 
 import dataclasses
-import functools
 import hashlib
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from .config import NOT_IN_HASH, config_from_record
 from .data.datasets import CropDataset, training_keys
 from .evaluation.metrics import score, score_items
 from .evaluation.prediction import (
@@ -27,15 +27,10 @@ from .geometry.skeleton import HUMAN36M, SCORED_JOINTS
 from .geometry.transforms import Augmentation
 from .integral import METHODS
 from .network import DirectNet, PoseNet, build_backbone, count_parameters
-from .training import distributed, precision
-from .training.checkpoints import (
-    CHECKPOINT,
-    load_checkpoint,
-    read_checkpoint,
-    set_random_states,
-)
+from .training import precision
+from .training.checkpoints import CHECKPOINT, read_checkpoint
+from .training.loop import Schedule, train
 from .training.optimizers import build_optimizer
-from .training.training_loop import TrainingLoop
 
 # Counted on the real set: S1, 5, 6, 7, 8, every 5th frame; S9, 11, every 64th.
 HUMAN36M_PICTURES = {"train": (312_188, 5), "test": (8_695, 64)}
@@ -78,87 +73,101 @@ def build_augmentation(cfg):
     )
 
 
-def learning_rate(cfg, step, steps_per_epoch):
-    """Learning rate of global `step` (0-based): a linear warm-up times the schedule of `cfg`."""
-    warmup = min(1.0, (step + 1) / (cfg.warmup_steps + 1))
-    if cfg.schedule == "cosine":
-        factor = 0.5 * (1 + np.cos(np.pi * step / (cfg.epochs * steps_per_epoch)))
-    else:
-        factor = 0.1 ** sum(step // steps_per_epoch >= epoch for epoch in cfg.lr_drops)
-    return float(cfg.learning_rate * warmup * factor)
+def build_schedule(cfg, steps_per_epoch):
+    """The Schedule that `cfg` describes."""
+    return Schedule(
+        learning_rate=cfg.learning_rate,
+        epochs=cfg.epochs,
+        steps_per_epoch=steps_per_epoch,
+        kind=cfg.schedule,
+        drops=cfg.lr_drops,
+        warmup_steps=cfg.warmup_steps,
+    )
 
 
 # --- training ---
 
 
 def train_run(cfg, store, run_dir, device=None, validation=None):
-    """Train the network of `cfg` on `store`, or go on where an interrupted run stopped.
+    """Train the network of `cfg` on `store`, or go on where an interrupted run stopped; see `training.loop.train`.
 
-    A finished run is recognised by its checkpoint and costs nothing. On one machine and CPU, a resumed run ends with
-    the very weights of an undisturbed one: batches and augmentation follow from (seed, epoch, step) alone. Called by
-    several processes inside `distributed.process_group`, it trains one network on the batches that one process would see.
+    A finished run is recognised by its checkpoint and costs nothing.
 
     Args:
         cfg: Config. Its batch_size and learning_rate are those of all processes together.
         store: CropStore of the training subjects, or a StoreMix of it and 2D stores.
-        run_dir: folder for `checkpoint.pt` and `training.jsonl`, a line a row: step, epoch, loss, learning_rate,
-            images_per_second, data_wait (share of the time spent waiting for batches), memory_mb, minutes_left.
+        run_dir: folder for checkpoints and the log.
         device: torch device; by default the GPU where there is one.
         validation: CropStore to score after each epoch; the log then has its MPJPE, mm, and `best.pt` is kept. The
             training loss is no such judge: it falls to the end.
     Returns:
         the trained network, in eval mode.
     Raises:
-        InputError: the folder holds a checkpoint of another config or architecture; fewer items than a batch; the
-            loss or the weights stopped being finite; processes that do not share the folder.
+        InputError: the folder holds a checkpoint of another config; fewer items than a batch; see `training.loop.train`.
     """
     device = device or default_device()
-    run_dir = Path(run_dir)
-    dataset = CropDataset(store, cfg.crop_px, cfg.depth_mm, build_augmentation(cfg), cfg.seed)
     keys = training_keys(store, cfg.batch_size, cfg.epochs, cfg.seed)
     if keys.steps == 0:
         raise InputError(
             f"{store.path} holds {len(store)} items, fewer than one batch of {cfg.batch_size}"
         )
-    path = run_dir / CHECKPOINT
-    network = blank_network(cfg) if path.exists() else build_network(cfg)
-    network = network.to(device, memory_format=precision.memory_format(cfg.precision, device))
-    optimizer = build_optimizer(cfg.optimizer, network, cfg.learning_rate, cfg.weight_decay)
-    state = {"step": 0, "seconds": 0.0, "log": [], "best": float("inf")}
+    path = Path(run_dir) / CHECKPOINT
     if path.exists():
-        state |= load_checkpoint(path, cfg, network, optimizer)
-        random = state.pop("random", None)
-        if random is not None and state["step"] < keys.steps:
-            set_random_states(random)
-    _check_shared(path, state["step"], device)
-    keys.start = state["step"]
-    if keys.start < keys.steps:
-        state["commit"] = commit()
-        rate = functools.partial(learning_rate, cfg, steps_per_epoch=keys.steps_per_epoch)
-        validate = None
-        if validation is not None:
-            validate = functools.partial(validation_mpjpe, network, validation, cfg)
-        TrainingLoop(cfg, network, optimizer, dataset, keys, state, run_dir, rate, validate).run()
-    return network.eval()
+        check_config(path, cfg)
+        network = blank_network(cfg)
+    else:
+        network = build_network(cfg)
+    network.to(device, memory_format=precision.memory_format(cfg.precision, device))
 
+    def new_optimizer(network):
+        return build_optimizer(cfg.optimizer, network, cfg.learning_rate, cfg.weight_decay)
 
-def _check_shared(path, step, device):
-    """InputError where the processes of a group found different checkpoints."""
-    steps = distributed.all_reduce_sum(torch.tensor(step, device=device)).item()
-    if steps != step * distributed.size():
-        raise InputError(
-            f"{path} is at step {step} for this process and at another for others; several machines need {path.parent} on "
-            "a disk that they share"
+    def validate(network):
+        predictions = predict_run(network, validation, cfg)
+        errors = score(
+            predictions["pred_cam"],
+            predictions["target_cam"],
+            validation.columns["action"],
+            SCORED_JOINTS,
         )
+        return float(errors["mpjpe"]["frame_mean"])
 
-
-def validation_mpjpe(network, store, cfg):
-    """MPJPE of a validation store, mm; every process of a group gets the same."""
-    predictions = predict_run(network, store, cfg)
-    scores = score(
-        predictions["pred_cam"], predictions["target_cam"], store.columns["action"], SCORED_JOINTS
+    return train(
+        network,
+        CropDataset(store, cfg.crop_px, cfg.depth_mm, build_augmentation(cfg), cfg.seed),
+        keys,
+        METHODS[cfg.method],
+        build_schedule(cfg, keys.steps_per_epoch),
+        new_optimizer,
+        run_dir,
+        record={"config": cfg.record(), "commit": commit()},
+        validate=None if validation is None else validate,
+        number_format=cfg.precision,
+        micro_batches=cfg.micro_batches,
+        clip_gradient=cfg.clip_gradient,
+        sync_batch_norm=cfg.sync_batch_norm,
+        compiled=cfg.compile,
+        workers=cfg.workers,
+        keep_checkpoints=cfg.keep_checkpoints,
     )
-    return float(scores["mpjpe"]["frame_mean"])
+
+
+def check_config(path, cfg):
+    """InputError where a checkpoint was trained with another config, but for fields that change no result."""
+    saved = config_of(read_checkpoint(path))
+    for field in dataclasses.fields(cfg):
+        then = getattr(saved, field.name)
+        now = getattr(cfg, field.name)
+        if field.name not in NOT_IN_HASH and then != now:
+            raise InputError(
+                f"{path} was trained with {field.name}={then!r}, this run asks for {field.name}={now!r}; "
+                "use another run folder, or delete it to train anew"
+            )
+
+
+def config_of(content):
+    """The Config that a checkpoint's content names; fields younger than it have their defaults."""
+    return config_from_record(content["config"])
 
 
 # --- prediction ---

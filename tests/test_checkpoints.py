@@ -1,5 +1,6 @@
 """Killed at any moment, a run goes on and ends with the same weights."""
 
+import dataclasses
 import json
 import os
 import random
@@ -19,9 +20,10 @@ from ipr_lib.data.store import open_store
 from ipr_lib.evaluation import metrics
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import MPII
-from ipr_lib.training import checkpoints, training_loop
+from ipr_lib.training import checkpoints, loop
 from ipr_lib.training.log import TrainingLog, item_names, read_log
 from ipr_lib.training.microbatches import MicroBatches
+from ipr_lib.training.optimizers import Muon, Together, build_optimizer
 
 from .conftest import THREADS, TRAINING_SEED
 from .test_data_mixing import people_store
@@ -56,7 +58,7 @@ def die_at(moment, calls):
 def killed_again_and_again(store_path, folder):
     """Begin a run KILLS times, each time killed at a moment drawn at random; prints the step that each got to."""
     torch.set_num_threads(THREADS)
-    training_loop.SECONDS_BETWEEN_CHECKPOINTS = -1  # one at every step
+    loop.SECONDS_BETWEEN_CHECKPOINTS = -1  # one at every step
     rng, steps = np.random.default_rng(0), []
     for kill in range(KILLS):
         moment, calls = list(MOMENTS)[kill % len(MOMENTS)], int(rng.integers(2, 6))
@@ -93,28 +95,28 @@ def test_a_run_killed_ten_times_ends_with_the_weights_of_an_undisturbed_one(stor
 
 
 def test_the_last_and_the_best_are_kept(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(training_loop, "SECONDS_BETWEEN_CHECKPOINTS", -1)
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1)
     scores = iter([300.0, 100.0, 200.0])
-    monkeypatch.setattr(training_loop.TrainingLoop, "_validated", lambda run: next(scores))
+    monkeypatch.setattr(loop, "validated", lambda network, validate: next(scores))
     cfg = config(epochs=3, keep_checkpoints=2, batch_size=3, micro_batches=1)
     run.train_run(cfg, store, tmp_path, CPU, validation=store)
     names = sorted(path.name for path in tmp_path.glob("*.pt"))
     assert names == ["best.pt", "checkpoint-00000005.pt", "checkpoint-00000006.pt", "checkpoint.pt"]
     model = run.build_network(cfg)
-    best = checkpoints.load_checkpoint(tmp_path / checkpoints.BEST, cfg, model)
+    best = checkpoints.load_checkpoint(tmp_path / checkpoints.BEST, model)
     assert best["step"] == 4 and best["best"] == 100.0  # two steps an epoch
-    last = checkpoints.load_checkpoint(tmp_path / checkpoints.CHECKPOINT, cfg, model)
+    last = checkpoints.load_checkpoint(tmp_path / checkpoints.CHECKPOINT, model)
     assert last["step"] == 6 and last["best"] == 100.0 and len(last["commit"]) >= 7
     assert [row["validation_mpjpe"] for row in last["log"]] == [None, 300.0, None, 100.0, None, 200.0]
     # keep_checkpoints changes no result: a run may go on with another.
-    checkpoints.load_checkpoint(tmp_path / checkpoints.CHECKPOINT, config(epochs=3, batch_size=3, micro_batches=1), model)
+    run.check_config(tmp_path / checkpoints.CHECKPOINT, config(epochs=3, batch_size=3, micro_batches=1))
 
 
 @pytest.mark.usefixtures("training_seed")
 def test_validation_is_the_score_of_the_store(store, tmp_path):
     cfg = config(epochs=1, batch_size=3, micro_batches=1)
     model = run.train_run(cfg, store, tmp_path, CPU, validation=store)
-    state = checkpoints.load_checkpoint(tmp_path / checkpoints.CHECKPOINT, cfg, run.build_network(cfg))
+    state = checkpoints.load_checkpoint(tmp_path / checkpoints.CHECKPOINT, run.build_network(cfg))
     expected = metrics.score(
         run.predict_run(model, store, cfg)["pred_cam"], store.columns["joints_cam"], store.columns["action"], 17
     )["mpjpe"]["frame_mean"]
@@ -126,37 +128,57 @@ def test_random_states_come_back(store, tmp_path):
     before = checkpoints.random_states()
     drawn = random.random(), np.random.random(), torch.rand(2).tolist()  # noqa: NPY002 - the global one is meant
     cfg, model = config(), run.build_network(config())
-    checkpoints.save_checkpoint(
-        tmp_path / "a.pt", cfg, model, torch.optim.AdamW(model.parameters()), {"step": 1, "seconds": 0.0, "log": []}
-    )
+    save(tmp_path / "a.pt", cfg, model)
     checkpoints.set_random_states(before)
     again = random.random(), np.random.random(), torch.rand(2).tolist()  # noqa: NPY002 - likewise
     assert again == drawn
-    saved = checkpoints.load_checkpoint(tmp_path / "a.pt", cfg, model)["random"]
+    saved = checkpoints.load_checkpoint(tmp_path / "a.pt", model)["random"]
     checkpoints.set_random_states(saved)
     first = random.random(), np.random.random(), torch.rand(2).tolist()  # noqa: NPY002 - likewise
     checkpoints.set_random_states(saved)
     assert first == (random.random(), np.random.random(), torch.rand(2).tolist())  # noqa: NPY002 - likewise
 
 
+def save(path, cfg, model, optimizer=None, step=1):
+    """A checkpoint as a training of `cfg` would leave it."""
+    optimizer = optimizer or torch.optim.AdamW(model.parameters())
+    state = {"step": step, "seconds": 0.0, "log": [], "config": dataclasses.asdict(cfg)}
+    checkpoints.save_checkpoint(path, model, optimizer, state)
+
+
 def test_fields_younger_than_the_checkpoint_had_their_defaults(tmp_path):
     cfg = config()
-    model = run.build_network(cfg)
     path = tmp_path / "old.pt"
-    checkpoints.save_checkpoint(path, cfg, model, torch.optim.AdamW(model.parameters()), {"step": 1, "seconds": 0.0, "log": []})
+    save(path, cfg, run.build_network(cfg))
     content = torch.load(path, weights_only=True)
-    del content["config"]["clip_gradient"], content["random"]
+    del content["config"]["clip_gradient"]
     torch.save(content, path)
-    assert checkpoints.load_checkpoint(path, cfg, model)["step"] == 1
+    run.check_config(path, cfg)
     with pytest.raises(InputError, match="trained with clip_gradient=0.0, this run asks for clip_gradient=1.0"):
-        checkpoints.load_checkpoint(path, config(clip_gradient=1.0), model)
+        run.check_config(path, config(clip_gradient=1.0))
+
+
+def test_an_older_layout_of_the_optimizer_is_refused_where_it_is_needed(store, tmp_path):
+    """Muon's state used to be split by the kernels' shapes. A finished training still gives its network."""
+    cfg = config(optimizer="muon")
+    model = run.build_network(cfg)
+    muon, adamw = build_optimizer("muon", model, 1e-3).optimizers
+    kernels = muon.param_groups[0]["params"]
+    by_shape = Together(Muon(kernels[:1], 1e-3), Muon(kernels[1:], 1e-3), adamw)
+    save(tmp_path / checkpoints.CHECKPOINT, cfg, model, by_shape, step=7)
+    with pytest.raises(InputError, match=r"checkpoint.pt holds the optimizer's state in the layout of another version .*delete it"):
+        run.train_run(cfg, store, tmp_path, CPU)
+    save(tmp_path / checkpoints.CHECKPOINT, cfg, model, by_shape, step=36)
+    finished = run.train_run(cfg, store, tmp_path, CPU)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, finished.state_dict()[name]), name
 
 
 def test_a_loss_that_is_not_finite_names_its_pictures(store, tmp_path):
     cfg = config(learning_rate=1e30, schedule="steps")
     with pytest.raises(InputError, match=r"Try learning_rate=0\.001 or warmup_steps=500 or clip_gradient=1\.0"):
         run.train_run(cfg, store, tmp_path, CPU)
-    content = json.loads((tmp_path / training_loop.NOT_FINITE).read_text())
+    content = json.loads((tmp_path / loop.NOT_FINITE).read_text())
     keys = list(run.training_keys(store, 2, 12, cfg.seed))
     assert content["items"] == keys[content["step"]][2].tolist() and len(content["pictures"]) == 2
     folder = "s_01_act_02_subact_01_ca_01"

@@ -68,7 +68,7 @@ def test_a_checkpoint_brings_its_config(home, tmp_path):
     with pytest.raises(InputError, match="best.pt is missing; pass --checkpoint last"):
         scoring.open_run(folder, "best")
     copy.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(InputError, match="other.pt is not a whole checkpoint of this library"):
+    with pytest.raises(InputError, match="other.pt is not a complete checkpoint of this library"):
         scoring.open_run(folder, copy)
 
 

@@ -19,8 +19,11 @@ from ipr_lib.data.store import open_store
 from ipr_lib.evaluation import prediction
 from ipr_lib.files import InputError
 from ipr_lib.geometry.transforms import Augmentation
+from ipr_lib.integral.methods import INTEGRAL
 from ipr_lib.training import checkpoints, distributed
 from ipr_lib.training.distributed import ShardedKeys, all_gather_rows, share_of
+from ipr_lib.training.loop import training_step
+from ipr_lib.training.microbatches import MicroBatches
 
 from .conftest import THREADS, TRAINING_SEED
 
@@ -58,7 +61,27 @@ def work(store_path, folder):
             assert (folder / "alone").read_text() == "written"
         predictions = predict(model, store, config(**changes))
         np.savez(folder / f"predictions{distributed.rank()}.npz", **predictions)
+        torch.save(gradients(store), folder / f"gradients{distributed.rank()}.pt")
         (folder / f"done{distributed.rank()}").touch()
+
+
+def gradients(store):
+    """Gradients of one step: each of two processes takes every second row, a single one takes both parts in turn.
+
+    Half of the depths are unknown, all of them among the rows of the first process, so that the two know unequally much.
+    """
+    network = run.build_network(config()).train()
+    dataset = CropDataset(store, 64, 2000.0)
+    batch = dataset[0, 0, np.arange(6), (distributed.rank(), distributed.size())]
+    if distributed.size() == 1:
+        batch["weights"][::2, :, 2] = 0
+    elif distributed.rank() == 0:
+        batch["weights"][:, :, 2] = 0
+    parts = 2 // distributed.size()
+    with MicroBatches(distributed.wrap(network), parts, threads=False) as micro_batches:
+        still = torch.optim.SGD(network.parameters(), lr=0.0)
+        training_step(micro_batches, batch, INTEGRAL, still, 64, 2000.0)
+    return {name: parameter.grad for name, parameter in network.named_parameters()}
 
 
 def torchrun(*arguments, **environment):
@@ -77,8 +100,9 @@ def two(store, tmp_path):
 
 @pytest.mark.usefixtures("training_seed")
 def test_two_processes_do_what_one_does(two, store, tmp_path):
-    """Losses to float tolerance, with and without synchronous batch norm; predictions to the last bit."""
+    """Gradients and losses to float tolerance, predictions to the last bit."""
     assert (two / "done0").exists() and (two / "done1").exists()
+    compare_gradients(two, store)
     cpu = torch.device("cpu")
     for way, (_, alone) in WAYS.items():
         model = run.train_run(config(**alone), store, tmp_path / "one" / way, cpu, validation=store)
@@ -95,12 +119,24 @@ def test_two_processes_do_what_one_does(two, store, tmp_path):
                 assert torch.equal(state[name], tensor), f"{way}, process {rank}: {name}"
         assert first["log"][-1]["validation_mpjpe"] == pytest.approx(second["log"][-1]["validation_mpjpe"], rel=0.02)
     cfg = config(**WAYS["clipped"][0])
-    checkpoints.load_checkpoint(two / "clipped" / checkpoints.CHECKPOINT, cfg, model)
+    checkpoints.load_checkpoint(two / "clipped" / checkpoints.CHECKPOINT, model)
     alone = predict(model.eval(), store, cfg)
     for rank in (0, 1):
         together = np.load(two / f"predictions{rank}.npz")
         for name, values in alone.items():
             np.testing.assert_array_equal(together[name], values, err_msg=name)
+
+
+def compare_gradients(two, store):
+    """Averaged over processes, and each known coordinate counting the same wherever it lies."""
+    alone = gradients(store)
+    assert max(gradient.abs().max() for gradient in alone.values()) > 1e-4
+    for rank in (0, 1):
+        found = torch.load(two / f"gradients{rank}.pt", weights_only=True)
+        assert found.keys() == alone.keys()
+        for name, gradient in alone.items():
+            scale = gradient.abs().max().item()
+            torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-3 * scale, msg=f"process {rank}: {name}")
 
 
 def test_synchronous_batch_norm_wants_gpus(monkeypatch):
@@ -131,7 +167,7 @@ def test_whole_batches_are_shared_out(monkeypatch):
     assert found == [[[0, 1, 2], [9, 10]], [[3, 4, 5]], [[6, 7, 8]]]
 
 
-def test_gathered_rows_are_in_order_of_items():
+def test_gathered_rows_are_in_order_of_items_in_order():
     parts = [{"items": np.array([4, 5]), "x": np.array([40, 50])}, {"items": np.array([1]), "x": np.array([10])}]
     result = all_gather_rows(parts)
     assert result["items"].tolist() == [1, 4, 5] and result["x"].tolist() == [10, 40, 50]

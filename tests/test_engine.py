@@ -100,7 +100,7 @@ def test_checkpoint_of_another_config_or_architecture_is_refused(cfg, store, tmp
     content["network"].pop("final.bias")
     torch.save(content, tmp_path / "odd.pt")
     with pytest.raises(InputError, match="odd.pt holds another architecture"):
-        checkpoints.load_checkpoint(tmp_path / "odd.pt", cfg, run.build_network(cfg))
+        checkpoints.load_checkpoint(tmp_path / "odd.pt", run.build_network(cfg))
     assert (tmp_path / checkpoints.CHECKPOINT).read_bytes() == before
 
 
@@ -109,10 +109,10 @@ def test_damaged_checkpoints_are_refused(cfg, store, tmp_path, keep):
     run.train_run(cfg, store, tmp_path)
     path = tmp_path / checkpoints.CHECKPOINT
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(InputError, match="checkpoint.pt is not a whole checkpoint"):
+    with pytest.raises(InputError, match="checkpoint.pt is not a complete checkpoint"):
         run.train_run(cfg, store, tmp_path)
     with pytest.raises(InputError, match="none.pt is missing"):
-        checkpoints.load_checkpoint(tmp_path / "none.pt", cfg, run.build_network(cfg))
+        checkpoints.load_checkpoint(tmp_path / "none.pt", run.build_network(cfg))
 
 
 def test_exploding_loss_stops_with_advice(cfg, store, tmp_path):
@@ -123,15 +123,6 @@ def test_exploding_loss_stops_with_advice(cfg, store, tmp_path):
 def test_too_few_items_for_a_batch(cfg, store, tmp_path):
     with pytest.raises(InputError, match="holds 6 items, fewer than one batch of 8"):
         run.train_run(dataclasses.replace(cfg, batch_size=8), store, tmp_path)
-
-
-def test_schedules_by_hand(cfg):
-    steps = dataclasses.replace(cfg, schedule="steps", epochs=20, lr_drops=(15, 17), learning_rate=1.0, warmup_steps=0)
-    rates = [run.learning_rate(steps, epoch * 10 + 9, 10) for epoch in range(20)]
-    np.testing.assert_allclose(rates, [1] * 15 + [0.1] * 2 + [0.01] * 3)
-    cosine = dataclasses.replace(steps, schedule="cosine", warmup_steps=3)
-    assert run.learning_rate(cosine, 100, 10) == pytest.approx(0.5)
-    assert [run.learning_rate(cosine, step, 1000) for step in range(3)] == pytest.approx([0.25, 0.5, 0.75], rel=1e-3)
 
 
 # --- prediction ---

@@ -182,3 +182,34 @@ def test_mean_pose_is_that_of_the_training_part(store, test_store):
     assert found.shape == (5, 18, 3)
     for pose in found:
         np.testing.assert_allclose(pose, expected, atol=1e-3)
+
+
+# --- the loop over batches ---
+
+def test_predictions_come_in_order_with_what_the_batches_hold():
+    crops = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 2, 2, 3)
+    batches = [
+        {"crops": crops[3:], "items": torch.tensor([3, 4]), "affine": torch.tensor([30.0, 40.0])},
+        {"crops": crops[:3], "items": torch.tensor([0, 1, 2]), "affine": torch.tensor([0.0, 10.0, 20.0])},
+    ]
+
+    def two_decoders(crops):
+        value = crops[:, 0, 0, 0].numpy().astype(float)
+        return np.stack([value, -value], axis=1)
+
+    found = prediction.predict_batches(two_decoders, batches, flip_test=False)
+    assert found["joints_crop"].tolist() == [[0, 0], [1, -1], [2, -2], [3, -3], [4, -4]]
+    assert found["affine"].tolist() == [0, 10, 20, 30, 40] and set(found) == {"joints_crop", "affine", "items"}
+
+
+def test_the_mirror_is_the_crop_from_right_to_left():
+    crops = torch.zeros(1, 2, 4, 3, dtype=torch.uint8)
+    crops[0, :, 1] = 9
+    seen = []
+
+    def network(crops):
+        seen.append(crops[0, 0, :, 0].tolist())
+        return np.zeros((1, 18, 3))
+
+    found = prediction.predict_batches(network, [{"crops": crops, "items": torch.tensor([0])}])
+    assert seen == [[0, 9, 0, 0], [0, 0, 9, 0]] and "joints_mirrored" in found

@@ -12,7 +12,7 @@ from ipr_lib.experiment.plan import Case, case_config
 from ipr_lib.files import InputError, read_json, write_json
 from ipr_lib.integral import joints_to_cells
 from ipr_lib.run import build_network
-from ipr_lib.training import training_loop
+from ipr_lib.training import loop
 
 TINY = {"backbone_width": 4, "head_width": 8, "batch_size": 2, "epochs": 1, "crop_px": 32, "depth_bins": 4}
 
@@ -55,7 +55,7 @@ def test_another_capture_is_another_experiment(store, test_store, tmp_path):
 def test_an_interrupted_run_goes_on(store, test_store, tmp_path, monkeypatch, training_seed):
     case, stores = Case("I2", "method", {"method": "I2"}), (store, test_store)
     calm = run(case, stores, tmp_path / "calm", epochs=2)
-    monkeypatch.setattr(training_loop, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0)
     pulled = shutil.copytree(store.path, tmp_path / "copy")
     half = shrunken_store(open_store(pulled), 32)
     image, left = type(half).image, [9]

@@ -149,8 +149,8 @@ def test_parts_of_a_mixed_batch_have_the_loss_of_the_whole(name, training_seed):
         def loss_of(model, part, loss=loss):
             return loss(model(part["x"]).unflatten(1, shape), part["joints"], part["weights"], CROP_PX, DEPTH_MM)
 
-        with MicroBatches(model, 2, loss_of, counts=loss.counts) as micro_batches:
-            torch.testing.assert_close(micro_batches.backward(batch), loss_of(model, batch).detach(), rtol=1e-4, atol=1e-5)
+        with MicroBatches(model, 2) as micro_batches:
+            torch.testing.assert_close(micro_batches.backward(batch, loss_of, loss.counts), loss_of(model, batch).detach(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -29,9 +29,9 @@ def test_parts_have_the_gradient_of_the_whole(parts, training_seed):
     model, batch = make(training_seed)
     expected = loss_of(model, batch)
     gradients = torch.autograd.grad(expected, list(model.parameters()))
-    with MicroBatches(model, parts, loss_of) as micro_batches:
+    with MicroBatches(model, parts) as micro_batches:
         for _ in range(2):  # gradients are set, not added up
-            loss = micro_batches.backward(batch)
+            loss = micro_batches.backward(batch, loss_of)
     torch.testing.assert_close(loss, expected.detach())
     assert not loss.requires_grad
     for parameter, gradient in zip(model.parameters(), gradients):
@@ -40,12 +40,12 @@ def test_parts_have_the_gradient_of_the_whole(parts, training_seed):
 
 def test_threads_and_turns_agree_with_batch_normalisation(training_seed):
     model, batch = make(training_seed, batch_norm=True)
-    with MicroBatches(model, 2, loss_of) as micro_batches:
-        side_by_side = micro_batches.backward(batch)
+    with MicroBatches(model, 2) as micro_batches:
+        side_by_side = micro_batches.backward(batch, loss_of)
         gradients = [parameter.grad.clone() for parameter in model.parameters()]
         micro_batches.pool.shutdown()
         micro_batches.pool = None  # one after the other, as on a GPU
-        in_turn = micro_batches.backward(batch)
+        in_turn = micro_batches.backward(batch, loss_of)
     torch.testing.assert_close(side_by_side, in_turn)
     for parameter, gradient in zip(model.parameters(), gradients):
         torch.testing.assert_close(parameter.grad, gradient)
@@ -55,8 +55,8 @@ def test_running_statistics_are_those_of_the_first_part(training_seed):
     model, batch = make(training_seed, batch_norm=True)
     first, _ = make(training_seed, batch_norm=True)
     first(batch["x"][::2])
-    with MicroBatches(model, 2, loss_of) as micro_batches:
-        micro_batches.backward(batch)
+    with MicroBatches(model, 2) as micro_batches:
+        micro_batches.backward(batch, loss_of)
     torch.testing.assert_close(model[1].running_mean, first[1].running_mean)
     assert model[1].num_batches_tracked == 1
 
@@ -65,10 +65,10 @@ def test_copies_follow_the_optimizer(training_seed):
     """After a step the second thread works on the new parameters: its gradient is that of the whole again."""
     model, batch = make(training_seed)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    with MicroBatches(model, 2, loss_of) as micro_batches:
-        micro_batches.backward(batch)
+    with MicroBatches(model, 2) as micro_batches:
+        micro_batches.backward(batch, loss_of)
         optimizer.step()
-        micro_batches.backward(batch)
+        micro_batches.backward(batch, loss_of)
         found = [parameter.grad.clone() for parameter in model.parameters()]
     expected = torch.autograd.grad(loss_of(model, batch), list(model.parameters()))
     for gradient, value in zip(found, expected):
@@ -80,8 +80,8 @@ def test_threads_are_given_back(training_seed):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with MicroBatches(model, 2, loss_of) as micro_batches:
-            micro_batches.backward(batch)
+        with MicroBatches(model, 2) as micro_batches:
+            micro_batches.backward(batch, loss_of)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -89,8 +89,8 @@ def test_threads_are_given_back(training_seed):
 
 def test_an_error_in_a_part_reaches_the_caller(training_seed):
     model, batch = make(training_seed)
-    with pytest.raises(KeyError, match="y"), MicroBatches(model, 2, loss_of) as micro_batches:
-        micro_batches.backward({name: tensor for name, tensor in batch.items() if name != "y"})
+    with pytest.raises(KeyError, match="y"), MicroBatches(model, 2) as micro_batches:
+        micro_batches.backward({name: tensor for name, tensor in batch.items() if name != "y"}, loss_of)
 
 
 def test_prefetched_keeps_order_and_errors():
@@ -105,38 +105,3 @@ def test_prefetched_keeps_order_and_errors():
     assert next(items) == 1
     with pytest.raises(OSError, match="gone"):
         next(items)
-
-
-@pytest.mark.parametrize("parts", [1, 2])
-def test_a_step_is_the_optimizers_own(parts, training_seed):
-    model, batch = make(training_seed)
-    other, _ = make(training_seed)
-    optimizer, expected = (torch.optim.AdamW(net.parameters(), lr=0.1) for net in (model, other))
-    with MicroBatches(model, parts, loss_of) as micro_batches:
-        micro_batches.backward(batch)
-        for parameter, twin in zip(model.parameters(), other.parameters()):
-            twin.grad = parameter.grad.clone()
-        micro_batches.step(optimizer)
-    expected.step()
-    for parameter, twin in zip(model.parameters(), other.parameters()):
-        assert torch.equal(parameter, twin)
-
-
-def test_a_step_takes_a_parts_share_of_the_cores(training_seed):
-    model, _ = make(training_seed)
-    seen = []
-
-    class Optimizer:
-        def step(self):
-            seen.append(torch.get_num_threads())
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with MicroBatches(model, 2, loss_of) as micro_batches:
-            micro_batches.step(Optimizer())
-        with MicroBatches(model, 1, loss_of) as micro_batches:
-            micro_batches.step(Optimizer())
-    finally:
-        torch.set_num_threads(threads)
-    assert seen == [1, 2]

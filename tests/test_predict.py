@@ -497,7 +497,8 @@ def runs(tmp_path):
     folder = pipeline.run_dir(CFG, tmp_path / "results")
     folder.mkdir(parents=True)
     checkpoints.save_checkpoint(
-        folder / checkpoints.CHECKPOINT, CFG, model, torch.optim.AdamW(model.parameters()), {"step": 1, "seconds": 0.0, "log": []}
+        folder / checkpoints.CHECKPOINT, model, torch.optim.AdamW(model.parameters()),
+        {"step": 1, "seconds": 0.0, "log": [], "config": dataclasses.asdict(CFG)},
     )
     write_json(folder / pipeline.METRICS, {
         name: "x" for name in ("run", "profile", "data", "split", "train_items", "samples_seen", "network", "parameters",

@@ -41,8 +41,8 @@ def test_resume_takes_the_config_of_the_checkpoint(calls, tmp_path, capsys):
     assert "is missing; expected a run that has begun to train" in capsys.readouterr().err
     cfg = load_config("smoke", seed=5, backbone_width=4, clip_gradient=0.5)
     model = run.build_network(cfg)
-    checkpoints.save_checkpoint(tmp_path / "mine" / checkpoints.CHECKPOINT, cfg, model, torch.optim.AdamW(model.parameters()),
-                                {"step": 1, "seconds": 0.0, "log": []})
+    checkpoints.save_checkpoint(tmp_path / "mine" / checkpoints.CHECKPOINT, model, torch.optim.AdamW(model.parameters()),
+                                {"step": 1, "seconds": 0.0, "log": [], "config": dataclasses.asdict(cfg)})
     assert main(["train", *RUN, str(tmp_path), "--resume"]) == 0
     stated = ["--profile", "smoke", "--seed", "5", "--set", "backbone_width=4", "clip_gradient=0.5"]
     assert main(["train", *RUN, str(tmp_path), "--resume", *stated]) == 0

@@ -10,8 +10,8 @@ import torch
 
 from ..config import REPOSITORY, load_config
 from ..files import InputError, atomic_path, read_json, write_json
-from ..run import blank_network, default_device
-from ..training.checkpoints import CHECKPOINT, config_of, load_checkpoint, read_checkpoint
+from ..run import blank_network, config_of, default_device
+from ..training.checkpoints import CHECKPOINT, load_checkpoint, read_checkpoint
 from . import pipeline
 
 REFERENCE = REPOSITORY / "results" / "reference"
@@ -129,7 +129,7 @@ def load_reference(
         model = pipeline.trained(cfg, results_dir)
     else:
         model = blank_network(cfg)
-        load_checkpoint(run / CHECKPOINT, cfg, model)
+        load_checkpoint(run / CHECKPOINT, model)
     return model.to(device).eval(), cfg, f"network: run {run.name}"
 
 

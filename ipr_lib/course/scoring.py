@@ -16,8 +16,8 @@ from ..evaluation.report import (
 )
 from ..evaluation.tables import action_rows
 from ..files import InputError, read_json
-from ..run import blank_network, default_device, fingerprint, score_run
-from ..training.checkpoints import BEST, CHECKPOINT, config_of, load_checkpoint, read_checkpoint
+from ..run import blank_network, config_of, default_device, fingerprint, score_run
+from ..training.checkpoints import BEST, CHECKPOINT, load_checkpoint, read_checkpoint
 from . import pipeline
 
 CHECKPOINTS = {"last": CHECKPOINT, "best": BEST}
@@ -60,7 +60,7 @@ def open_run(folder: Path, checkpoint: str | Path = "last"):
         )
     cfg = checkpoint_config(path)
     network = blank_network(cfg)  # the weights come from the file
-    load_checkpoint(path, cfg, network)
+    load_checkpoint(path, network)
     return network.to(default_device()).eval(), cfg, path
 
 
@@ -73,7 +73,7 @@ def checkpoint_config(path: Path):
     if not Path(path).is_file():
         raise InputError(f"{path} is missing; expected a run that has begun to train")
     advice = "published ones are read by --published"
-    content = read_checkpoint(path, what="a whole checkpoint of this library", advice=advice)
+    content = read_checkpoint(path, what="a complete checkpoint of this library", advice=advice)
     return config_of(content)
 
 

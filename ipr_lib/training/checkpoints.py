@@ -1,6 +1,5 @@
-"""A run's state in files that are whole or absent. Taught in notebooks/09_training.ipynb."""
+"""A run's state in files that are complete or absent. Taught in notebooks/09_training.ipynb."""
 
-import dataclasses
 import os
 import random
 import shutil
@@ -9,27 +8,25 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..config import NOT_IN_HASH, config_from_record
 from ..files import InputError, atomic_path
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
+STATE = ("network", "optimizer", "step", "seconds", "log")  # what a training needs to go on
 
 
-def save_checkpoint(path, cfg, model, optimizer, state, keep=1):
-    """Write model, optimizer, progress, random states and config as one file, atomically.
+def save_checkpoint(path, network, optimizer, state, keep=1):
+    """Write network, optimizer, random states and progress as one file, atomically.
 
     Args:
         path: the file.
-        cfg: Config of the run.
-        model, optimizer: whose state_dict is taken.
-        state: dict with step, seconds, log, and whatever else is to come back (best, commit).
+        network, optimizer: whose state_dict is taken.
+        state: dict with step, seconds, log, and whatever else is to come back: best, config (a dict), commit.
         keep: above 1, the last `keep` files of this name stay beside it as NAME-<step>.pt.
     Raises:
-        InputError: the disk is full or not to be written to; the file from before is whole then.
+        InputError: the disk is full or not to be written to; the file from before is complete then.
     """
     content = {
-        "config": cfg.record(),
-        "network": model.state_dict(),
+        "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
         "random": random_states(),
         **state,
@@ -48,9 +45,9 @@ def save_checkpoint(path, cfg, model, optimizer, state, keep=1):
 
 
 def read_checkpoint(
-    path, names=("config",), what="a whole checkpoint", advice="delete it and train"
+    path, names=("config",), what="a complete checkpoint", advice="delete it and train"
 ):
-    """What a file of torch's holds, on the CPU.
+    """What a checkpoint file holds, on the CPU.
 
     Args:
         path: the file.
@@ -61,65 +58,58 @@ def read_checkpoint(
     Raises:
         InputError: missing or damaged, or one of `names` is not in it.
     """
+    if not Path(path).is_file():
+        raise InputError(f"{path} is missing; train first: python -m ipr_lib train")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        if missing := set(names) - set(content):
+        missing = set(names) - set(content)
+        if missing:
             raise KeyError(missing)
         return content
-    except (
-        Exception
-    ) as error:  # torch raises many kinds for damaged files; each means the same to a user
+    except Exception as error:  # torch raises many kinds for damaged files; all mean the same
         raise InputError(f"{path} is not {what} ({type(error).__name__}); {advice}") from error
 
 
-def config_of(content):
-    """The Config that a checkpoint's content names; fields younger than it have their defaults."""
-    return config_from_record(content["config"])
+def load_checkpoint(path, network):
+    """Fill a network from a checkpoint.
+
+    Args:
+        path: the file.
+        network: filled in place.
+    Returns:
+        dict: all that the checkpoint holds, see `save_checkpoint`.
+    Raises:
+        InputError: missing, damaged, or of another architecture.
+    """
+    content = read_checkpoint(path, STATE)
+    fill_network(path, content, network)
+    return content
+
+
+def fill_network(path, content, network):
+    """Put a checkpoint's weights into a network; InputError where it has another architecture."""
+    try:
+        network.load_state_dict(content["network"])
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{path} holds another architecture: {reason}; delete it and train"
+        ) from error
+
+
+def fill_optimizer(path, content, optimizer):
+    """Put a checkpoint's state into an optimizer; InputError where it is laid out in another way."""
+    try:
+        optimizer.load_state_dict(content["optimizer"])
+    except (ValueError, KeyError) as error:
+        raise InputError(
+            f"{path} holds the optimizer's state in the layout of another version ({error}); delete it and train anew"
+        ) from error
 
 
 def trained_minutes(path):
     """Minutes that all steps of a checkpoint took, those before an interruption too."""
     return round(read_checkpoint(path, ("seconds",))["seconds"] / 60, 3)
-
-
-def load_checkpoint(path, cfg, model, optimizer=None):
-    """Fill model (and optimizer) from a checkpoint.
-
-    Args:
-        path: the file.
-        cfg: Config that the checkpoint must have been written for, but for `config.NOT_IN_HASH`.
-        model, optimizer: filled in place.
-    Returns:
-        dict: step, seconds, log, random, and whatever else it was saved with.
-    Raises:
-        InputError: missing, damaged, of another config or of another architecture.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(
-            f"{path} is missing; train first: python -m ipr_lib train --profile {cfg.profile}"
-        )
-    parts = ("config", "network", "optimizer")
-    content = read_checkpoint(path, (*parts, "step", "seconds", "log"))
-    config, network, optimizer_state = (content.pop(name) for name in parts)
-    trained = config_from_record(config)
-    for field in dataclasses.fields(cfg):
-        name = field.name
-        had, asked = getattr(trained, name), getattr(cfg, name)
-        if had != asked and name not in NOT_IN_HASH:
-            raise InputError(
-                f"{path} was trained with {name}={had!r}, this run asks for {name}={asked!r}; "
-                "use another run folder, or delete it to train anew"
-            )
-    try:
-        model.load_state_dict(network)
-        if optimizer is not None:
-            optimizer.load_state_dict(optimizer_state)
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{path} holds another architecture: {str(error).splitlines()[0]}; delete it and train"
-        ) from error
-    return content
 
 
 def random_states():
@@ -137,10 +127,10 @@ def random_states():
 
 
 def set_random_states(states):
-    """Undo what has been drawn since `random_states`; GPUs that are not there any more are passed over."""
+    """Restore the saved random states; GPUs that are not there any more are left out."""
     torch.set_rng_state(states["torch"])
-    for device, state in list(enumerate(states["cuda"]))[: torch.cuda.device_count()]:
-        torch.cuda.set_rng_state(state, device)
+    for device in range(min(len(states["cuda"]), torch.cuda.device_count())):
+        torch.cuda.set_rng_state(states["cuda"][device], device)
     version, values, gauss = states["python"]
     random.setstate((version, tuple(values), gauss))
     name, keys, *rest = states["numpy"]

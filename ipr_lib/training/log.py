@@ -9,6 +9,8 @@ import torch
 from ..data.h36m_layout import item_path
 from ..data.mixing import StoreMix
 from ..files import atomic_path
+from ..timing import work_seconds
+from . import distributed
 
 JSON_LINES, EVENTS = "training.jsonl", "tensorboard"
 
@@ -61,6 +63,61 @@ class TrainingLog:
 def read_log(folder):
     """Rows of the log in a run's folder; list of dicts."""
     return [json.loads(line) for line in (Path(folder) / JSON_LINES).read_text().splitlines()]
+
+
+class StepMeter:
+    """Collects what a row of the log says about the steps since the row before."""
+
+    def __init__(self, device, batch_size, schedule):
+        """
+        Args:
+            device: of the network.
+            batch_size: crops a step, those of all processes together.
+            schedule: Schedule of the training.
+        """
+        self.device, self.batch_size, self.schedule = device, batch_size, schedule
+        self.restart()
+
+    def restart(self):
+        """Begin a new row."""
+        self.losses, self.waited, self.seconds, self.start = [], 0.0, 0.0, work_seconds()
+
+    def timed(self, batches):
+        """The items of `batches`; the seconds that each one takes to come are counted as waiting."""
+        iterator = iter(batches)
+        while True:
+            start = work_seconds()
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            self.waited += work_seconds() - start
+            yield batch
+
+    def add(self, loss):
+        """Count one step; `loss` is a scalar on the device, what this process' rows add to it."""
+        self.losses.append(loss)
+
+    def row(self, done):
+        """Close the row after `done` steps; `seconds` is the time that its steps took.
+
+        Returns:
+            the losses of its steps, (n,) on the device; and the row, a dict of numbers.
+        """
+        losses = distributed.all_reduce_sum(torch.stack(self.losses))
+        loss = losses.mean().item()  # the only place that waits for the device
+        self.seconds = work_seconds() - self.start
+        steps_per_second = len(losses) / self.seconds
+        return losses, {
+            "step": done,
+            "epoch": round(done / self.schedule.steps_per_epoch, 3),
+            "loss": loss,
+            "learning_rate": self.schedule.rate(done - 1),
+            "images_per_second": steps_per_second * self.batch_size,
+            "data_wait": round(self.waited / self.seconds, 4),
+            "memory_mb": memory_mb(self.device),
+            "minutes_left": round((self.schedule.steps - done) / steps_per_second / 60, 2),
+        }
 
 
 def _event_writer(folder, first_step):

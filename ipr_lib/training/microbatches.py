@@ -14,40 +14,35 @@ class MicroBatches:
 
     Part i takes rows i, i + parts, …: a mixed batch holds its sources one after the other, and each part should see all of
     them. Batch normalisation sees one part at a time; the loss is that of the whole batch, every known coordinate, or joint,
-    counting the same. On a CPU the parts run side by side in threads, each with its share of the cores: the layers of a small
-    network are too small to be shared out between cores, whole passes are not. KEEP: a step of the laptop profile takes 63 ms
-    instead of 141 (bfloat16) and 106 ms instead of 167 (float32, AVX2) on two idle cores, so they save far more than 15 %. On a GPU they run one after the other, which
-    saves memory. Either way the gradients follow from the batch and the count of parts alone, and where the processes of a
-    group hold rows i, i + processes, … of a batch, they and their parts give the gradients of that many parts of the whole.
-    Use it as a context manager:
+    counting the same. On a CPU the parts run side by side in threads, each with its share of the cores. That stays because
+    it pays: a step of profile laptop takes 63 ms instead of 141 (bfloat16), and 106 ms instead of 167 (float32, AVX2), on two
+    idle cores. On a GPU the parts run one after the other, which saves memory. Either way the gradients follow from the batch
+    and the count of parts alone, and where the processes of a group hold rows i, i + processes, … of a batch, they and their
+    parts give the gradients of that many parts of the whole. Use it as a context manager:
 
-        with MicroBatches(model, parts=2, loss_of=loss_of) as micro_batches:
-            loss = micro_batches.backward(batch)
+        with MicroBatches(network, parts=2) as micro_batches:
+            loss = micro_batches.backward(batch, loss_of)
     """
 
-    def __init__(self, model, parts, loss_of, threads=True, counts=None):
+    def __init__(self, network, parts, threads=True):
         """
         Args:
-            model: network, or a DistributedDataParallel of it. Its running statistics are those of the first part in
+            network: module, or a DistributedDataParallel of it. Its running statistics are those of the first part in
                 threads, of all parts in turn otherwise.
             parts: how many; the batch size must be a multiple of it.
-            loss_of: (model, batch) -> scalar, a mean over the batch weighted by counts(batch["weights"]).
             threads: False works one part after the other on a CPU, too.
-            counts: weights -> the weights that the mean divides by; by default they are these themselves.
         """
-        self.model, self.parts, self.loss_of = model, parts, loss_of
-        self.counts = counts or (lambda weights: weights)
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.threads = torch.get_num_threads()
+        self.network, self.parts = network, parts
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.cores = torch.get_num_threads()
         self.pool = None
         if threads and parts > 1 and self.parameters[0].device.type == "cpu":
             # Copies share the parameters and keep running statistics of their own, so that no thread waits for another.
-            shared = {id(parameter): parameter for parameter in model.parameters()}
-            self.models = [model] + [copy.deepcopy(model, dict(shared)) for _ in range(parts - 1)]
-            share = max(1, self.threads // parts)
-            self.pool = ThreadPoolExecutor(
-                parts, initializer=torch.set_num_threads, initargs=(share,)
-            )
+            shared = {id(parameter): parameter for parameter in network.parameters()}
+            copies = [copy.deepcopy(network, dict(shared)) for _ in range(parts - 1)]
+            self.networks = [network, *copies]
+            cores_each = max(1, self.cores // parts)
+            self.pool = ThreadPoolExecutor(parts, None, torch.set_num_threads, (cores_each,))
 
     def __enter__(self):
         return self
@@ -55,67 +50,64 @@ class MicroBatches:
     def __exit__(self, *_):
         if self.pool is not None:
             self.pool.shutdown()
-            torch.set_num_threads(self.threads)
+            torch.set_num_threads(self.cores)
 
-    def backward(self, batch):
-        """Set the gradients of the model's parameters.
+    def backward(self, batch, loss_of, counts=None):
+        """Set the gradients of the network's parameters.
 
         Args:
             batch: dict of tensors with B rows each, "weights" among them; in a process group, this process' rows.
+            loss_of: (network, part of the batch) -> scalar, a mean over the part weighted by counts(part["weights"]).
+            counts: weights -> the weights that the mean divides by; by default they are these themselves.
         Returns:
             scalar: the loss of the whole batch, detached; in a process group, what these rows add to it.
         """
         for parameter in self.parameters:
             parameter.grad = None
-        parts = _split(batch, self.parts, self.counts)
+        parts, shares = self._split(batch, counts)
         if self.pool is None:
-            losses = []
-            for i, (part, share) in enumerate(parts):
-                # Gradients travel once, with the last part; DistributedDataParallel divides their sum by the processes.
-                wait = (
-                    self.model.no_sync()
-                    if distributed.size() > 1 and i < len(parts) - 1
-                    else contextlib.nullcontext()
-                )
-                with wait:
-                    loss = self.loss_of(self.model, part) * share
-                    (loss * distributed.size()).backward()
-                losses.append(loss.detach())
-            return sum(losses)
-        results = list(self.pool.map(self._gradients, self.models, *zip(*parts)))
-        self.pool.submit(self._add, [gradients for _, gradients in results]).result()
+            return self._in_turn(parts, shares, loss_of)
+        return self._in_threads(parts, shares, loss_of)
+
+    def _split(self, batch, counts):
+        """Parts of a batch, and the share of the whole batch's weights that each holds: a mean is their weighted mean."""
+        if self.parts == 1 and distributed.size() == 1:
+            return [batch], [1.0]
+        parts = []
+        for first in range(self.parts):
+            rows = slice(first, None, self.parts)
+            parts.append({name: tensor[rows].contiguous() for name, tensor in batch.items()})
+        sums = []
+        for part in parts:
+            weights = part["weights"] if counts is None else counts(part["weights"])
+            sums.append(weights.sum())
+        total = distributed.all_reduce_sum(sum(sums))
+        total = total.clamp(min=torch.finfo(total.dtype).tiny)
+        return parts, [part_sum / total for part_sum in sums]
+
+    def _in_turn(self, parts, shares, loss_of):
+        """One part after the other; gradients of several processes travel once, with the last part."""
+        whole = 0.0
+        for i, (part, share) in enumerate(zip(parts, shares)):
+            is_last = i == len(parts) - 1
+            quiet = contextlib.nullcontext()
+            if distributed.size() > 1 and not is_last:
+                quiet = self.network.no_sync()
+            with quiet:
+                loss = loss_of(self.network, part) * share
+                # DistributedDataParallel divides the sum of gradients by the number of processes.
+                (loss * distributed.size()).backward()
+            whole = whole + loss.detach()
+        return whole
+
+    def _in_threads(self, parts, shares, loss_of):
+        """All parts side by side; their gradients are added in the order of the parts."""
+
+        def gradients(network, part, share):
+            loss = loss_of(network, part) * share
+            return loss.detach(), torch.autograd.grad(loss, self.parameters)
+
+        results = list(self.pool.map(gradients, self.networks, parts, shares))
+        for i, parameter in enumerate(self.parameters):
+            parameter.grad = sum(of_part[i] for _, of_part in results)
         return sum(loss for loss, _ in results)
-
-    def step(self, optimizer):
-        """optimizer.step(); where parts run in threads, these share its optimizers out, each with its share of the cores.
-
-        A small network's kernels are small matrices: to wake a second core for each takes longer than to work them out.
-        """
-        if self.pool is None:
-            optimizer.step()
-        else:
-            list(
-                self.pool.map(lambda one: one.step(), getattr(optimizer, "optimizers", [optimizer]))
-            )
-
-    def _add(self, gradients):
-        for parameter, *parts in zip(self.parameters, *gradients):
-            parameter.grad = sum(parts[1:], parts[0])
-
-    def _gradients(self, model, part, share):
-        loss = self.loss_of(model, part) * share
-        return loss.detach(), torch.autograd.grad(loss, list(self.parameters))
-
-
-def _split(batch, parts, counts):
-    """[(part, its share of the whole batch's weights)]: shares make the mean of means a mean."""
-    if parts == 1 and distributed.size() == 1:
-        return [(batch, 1.0)]
-    total = distributed.all_reduce_sum(counts(batch["weights"]).sum()).clamp(
-        min=torch.finfo(batch["weights"].dtype).tiny
-    )
-    pieces = [
-        {name: tensor[i::parts].contiguous() for name, tensor in batch.items()}
-        for i in range(parts)
-    ]
-    return [(piece, counts(piece["weights"]).sum() / total) for piece in pieces]

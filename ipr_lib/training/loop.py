@@ -1,0 +1,363 @@
+"""A whole training on one page: the step, the learning rate, the loop. Taught in notebooks/09_training.ipynb.
+
+The loop knows no Config and no metric: all choices are plain arguments, and a validation is a function handed in.
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..data.datasets import batches, normalise, prefetched
+from ..files import InputError, write_json
+from ..progress import progress
+from ..timing import work_seconds
+from . import distributed
+from .checkpoints import (
+    BEST,
+    CHECKPOINT,
+    STATE,
+    fill_network,
+    fill_optimizer,
+    read_checkpoint,
+    save_checkpoint,
+    set_random_states,
+)
+from .log import StepMeter, TrainingLog, item_names
+from .microbatches import MicroBatches
+from .precision import autocast
+
+NOT_FINITE = "not_finite.json"
+SECONDS_BETWEEN_CHECKPOINTS = 60
+LOG_ROWS = 400  # of a whole training, at most; each makes the computer wait for the device
+LARGEST_RATE = 1e-3  # that is ever advised: from here on even Adam's first steps are large
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How many steps a training has, and the learning rate of each; steps count from 0.
+
+    Attributes:
+        learning_rate: the highest one.
+        epochs, steps_per_epoch: the training's length.
+        kind: "steps", a tenth of the rate from each epoch of `drops` on; "cosine", half a cosine down to zero.
+        drops: epochs, for "steps".
+        warmup_steps: the rate climbs in a straight line so long.
+    """
+
+    learning_rate: float
+    epochs: int
+    steps_per_epoch: int
+    kind: str = "steps"
+    drops: tuple[int, ...] = ()
+    warmup_steps: int = 0
+
+    @property
+    def steps(self):
+        """Steps of the whole training."""
+        return self.epochs * self.steps_per_epoch
+
+    def rate(self, step):
+        """Learning rate of a step."""
+        warmup = min(1.0, (step + 1) / (self.warmup_steps + 1))
+        if self.kind == "cosine":
+            factor = 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        else:
+            epoch = step // self.steps_per_epoch
+            factor = 0.1 ** sum(epoch >= drop for drop in self.drops)
+        return self.learning_rate * warmup * factor
+
+    def ends_epoch(self, done):
+        """Whether an epoch is over after `done` steps."""
+        return done % self.steps_per_epoch == 0
+
+
+def training_step(
+    micro_batches,
+    batch,
+    loss_function,
+    optimizer,
+    crop_px,
+    depth_mm,
+    number_format="float32",
+    clip_gradient=0.0,
+):
+    """One step, as notebook 09 writes it: crops in, gradients out, weights moved.
+
+    Args:
+        micro_batches: MicroBatches of the network.
+        batch: dict of tensors on the network's device, see `datasets.CropDataset`.
+        loss_function: of a Method: (output, joints, weights, crop_px, depth_mm) -> scalar.
+        optimizer: its learning rate is set.
+        crop_px, depth_mm: side of the crops, px, and depth range of the volume, mm.
+        number_format: one of precision.PRECISIONS, for the network; the loss is always float32.
+        clip_gradient: largest norm of all gradients together; 0 leaves them as they are.
+    Returns:
+        scalar on the device: the loss of the batch; in a process group, what this process' rows add to it.
+    """
+
+    def loss_of(network, part):
+        images = normalise(part["crops"], part["colour"])  # (B, 3, S, S)
+        with autocast(number_format, images.device):
+            output = network(images)  # (B, J, D, H, W), or (B, J, 3) of a direct network
+        return loss_function(output, part["joints"], part["weights"], crop_px, depth_mm)
+
+    loss = micro_batches.backward(batch, loss_of, loss_function.counts)
+    if clip_gradient:
+        torch.nn.utils.clip_grad_norm_(micro_batches.parameters, clip_gradient)
+    optimizer.step()
+    return loss
+
+
+def train(
+    network,
+    dataset,
+    keys,
+    method,
+    schedule,
+    new_optimizer,
+    run_dir,
+    *,
+    record=None,
+    validate=None,
+    number_format="float32",
+    micro_batches=1,
+    clip_gradient=0.0,
+    sync_batch_norm=False,
+    compiled=False,
+    workers=0,
+    keep_checkpoints=1,
+):
+    """Train a network, or go on where an interrupted run stopped.
+
+    On one machine and CPU, a resumed run ends with the very weights of an undisturbed one: batches and augmentation follow
+    from (seed, epoch, step) alone. Inside `distributed.process_group`, several processes train one network on the batches
+    that one process would see.
+
+    Args:
+        network: on its device; trained in place.
+        dataset: CropDataset.
+        keys: of its batches, see `datasets.training_keys`.
+        method: Method, whose loss may change from one stage of the training to the next.
+        schedule: Schedule.
+        new_optimizer: function from the network to an optimizer of its parameters.
+        run_dir: folder for `checkpoint.pt` and `training.jsonl`, a line a row: step, epoch, loss, learning_rate,
+            images_per_second, data_wait (share of the time spent waiting for batches), memory_mb, minutes_left.
+        record: dict that each checkpoint keeps, such as the config and the commit.
+        validate: function from the network in eval mode to its MPJPE, mm, called after each epoch. The log then has
+            validation_mpjpe, and `best.pt` is kept.
+        number_format, clip_gradient: see `training_step`.
+        micro_batches: parts that a batch is worked through in, see `MicroBatches`.
+        sync_batch_norm: in a process group, normalise by the statistics of the whole batch.
+        compiled: run the network by torch.compile.
+        workers: processes that make batches for a GPU.
+        keep_checkpoints: the last how many.
+    Returns:
+        the network, in eval mode.
+    Raises:
+        InputError: the checkpoint in `run_dir` does not fit; the batch cannot be divided among processes and parts; the
+            loss or the weights stopped being finite; processes do not share the folder.
+    """
+    run_dir, device = Path(run_dir), next(network.parameters()).device
+    optimizer = new_optimizer(network)
+    state = resume(run_dir / CHECKPOINT, network, optimizer, schedule.steps)
+    if state["step"] == schedule.steps:
+        return network.eval()
+    state |= record or {}
+    keys.start = state["step"]
+    parts = max(1, micro_batches // distributed.size())
+    check_batch_size(keys.batch_size, parts)
+
+    network.train()
+    parallel = distributed.wrap(network, sync_batch_norm)
+    if compiled:
+        parallel = torch.compile(parallel)
+    threads = distributed.size() == 1 and not compiled
+    meter = StepMeter(device, keys.batch_size, schedule)
+    bar = progress(
+        meter.timed(loader(dataset, keys, device, workers)),
+        initial=keys.start,
+        total=schedule.steps,
+        desc="training",
+        unit="step",
+        show=distributed.rank() == 0,
+        smoothing=0.02,
+        leave=None,  # below another bar, such as a comparison's, it goes when it is done
+    )
+    saved = work_seconds()
+    with (
+        TrainingLog(run_dir, state["log"], writes=distributed.rank() == 0) as log,
+        MicroBatches(parallel, parts, threads) as micro_batches,
+    ):
+        for step, batch in enumerate(bar, start=keys.start):
+            loss_function = method.loss(step / schedule.steps)
+            if step > 0 and loss_function is not method.loss((step - 1) / schedule.steps):
+                # Adam's memory of another loss' gradients, a thousand times as large, would stop it for as many steps.
+                optimizer = new_optimizer(network)
+            set_learning_rate(optimizer, schedule.rate(step))
+            network.train()  # a validation leaves it in eval mode
+            loss = training_step(
+                micro_batches,
+                on_device(batch, device),
+                loss_function,
+                optimizer,
+                dataset.crop_px,
+                dataset.depth_mm,
+                number_format,
+                clip_gradient,
+            )
+            meter.add(loss)
+
+            done = step + 1
+            validates = validate is not None and schedule.ends_epoch(done)
+            if not (log_is_due(done, schedule.steps) or validates):
+                continue
+            losses, row = meter.row(done)
+            stop_if_not_finite(
+                losses, network, done, dataset, keys, schedule, clip_gradient, run_dir
+            )
+            state["step"] = done
+            state["seconds"] += meter.seconds
+            if validate is not None:
+                row["validation_mpjpe"] = validated(network, validate) if validates else None
+            state["log"].append(row)
+            log.write(row)
+            show(bar, row)
+            if distributed.rank() == 0:
+                if validates and row["validation_mpjpe"] < state["best"]:
+                    state["best"] = row["validation_mpjpe"]
+                    save_checkpoint(run_dir / BEST, network, optimizer, state)
+                if done == schedule.steps or work_seconds() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                    path = run_dir / CHECKPOINT
+                    save_checkpoint(path, network, optimizer, state, keep_checkpoints)
+                    saved = work_seconds()
+            meter.restart()
+    distributed.broadcast_buffers(network)
+    return network.eval()
+
+
+def resume(path, network, optimizer, steps):
+    """Fill network and optimizer from a run's checkpoint, if there is one.
+
+    Args:
+        path: of the checkpoint.
+        network, optimizer: filled in place; the optimizer of a training that is over is left alone.
+        steps: of the whole training.
+    Returns:
+        dict: step, seconds, log, best (MPJPE, mm), and whatever else the checkpoint keeps; step is 0 for a new run.
+    Raises:
+        InputError: the checkpoint does not fit, or the processes of a group found different ones.
+    """
+    state = {"step": 0, "seconds": 0.0, "log": [], "best": float("inf")}
+    if path.exists():
+        content = read_checkpoint(path, STATE)
+        fill_network(path, content, network)
+        if content["step"] < steps:
+            fill_optimizer(path, content, optimizer)
+            if "random" in content:
+                set_random_states(content["random"])
+        for name in ("network", "optimizer", "random"):
+            content.pop(name, None)
+        state |= content
+    step = state["step"]
+    device = next(network.parameters()).device
+    if distributed.all_reduce_sum(torch.tensor(step, device=device)) != step * distributed.size():
+        raise InputError(
+            f"{path} is at step {step} for this process and at another for others; several machines need {path.parent} on "
+            "a disk that they share"
+        )
+    return state
+
+
+def check_batch_size(batch_size, parts):
+    """InputError unless a batch can be divided among all processes and the parts that each works through."""
+    if batch_size % (parts * distributed.size()):
+        raise InputError(
+            f"batch_size={batch_size}: expected a multiple of {distributed.size()} processes times {parts} parts"
+        )
+
+
+def loader(dataset, keys, device, workers):
+    """This process' batches, made ahead: for a GPU by processes; on a CPU, whose cores the network needs, by a thread."""
+    sharded = distributed.ShardedKeys(keys)
+    if device.type == "cuda":
+        return batches(dataset, sharded, workers)
+    return prefetched(batches(dataset, sharded))
+
+
+def on_device(batch, device):
+    """What a step uses of a batch, on the network's device."""
+    used = ("crops", "colour", "joints", "weights")
+    return {name: batch[name].to(device, non_blocking=True) for name in used}
+
+
+def set_learning_rate(optimizer, rate):
+    """Set the learning rate of all parameters."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def log_is_due(done, steps):
+    """Whether a row is written after `done` of all steps."""
+    return done % max(1, steps // LOG_ROWS) == 0 or done == steps
+
+
+def validated(network, validate):
+    """`validate` of the network in eval mode; every process gets the same."""
+    distributed.broadcast_buffers(network)
+    return validate(network.eval())
+
+
+def show(bar, row):
+    """What the progress bar says beside the count of steps."""
+    bar.set_postfix(
+        loss=f"{row['loss']:.4f}",
+        images_per_second=f"{row['images_per_second']:.0f}",
+        data_wait=f"{row['data_wait']:.0%}",
+        memory=f"{row['memory_mb'] or 0} MB",
+    )
+
+
+def stop_if_not_finite(losses, network, done, dataset, keys, schedule, clip_gradient, run_dir):
+    """InputError unless the losses of the last steps and the weights after them are finite; it says what to try.
+
+    Args:
+        losses: (n,) of the last n steps, all processes together.
+        network: after these steps.
+        done: steps done.
+        dataset, keys: what the batches came from; their pictures are named in `run_dir`.
+        schedule, clip_gradient: of the training, for the advice.
+        run_dir: folder that gets `not_finite.json`.
+    """
+    bad = (~losses.isfinite()).nonzero()
+    sums = torch.stack([parameter.detach().sum() for parameter in network.parameters()])
+    if len(bad) == 0 and sums.isfinite().all():
+        return
+    what, step = "weights are", done - 1
+    if len(bad) > 0:
+        what, step = "loss is", done - len(losses) + int(bad[0])
+    keys = copy.copy(keys)
+    keys.start = step
+    epoch, _, items = next(iter(keys))
+    if distributed.rank() == 0:
+        content = {
+            "what": f"the {what} not finite",
+            "step": step,
+            "epoch": int(epoch),
+            "learning_rate": schedule.rate(step),
+            "items": items.tolist(),
+            "pictures": item_names(dataset.store, items),
+        }
+        write_json(run_dir / NOT_FINITE, content)
+    advice = [
+        f"learning_rate={min(schedule.learning_rate / 3, LARGEST_RATE):.1g}",
+        f"warmup_steps={schedule.warmup_steps + 500}",
+    ]
+    if not clip_gradient:
+        advice.append("clip_gradient=1.0")
+    raise InputError(
+        f"the {what} not finite at step {step}; the last checkpoint is complete, the batch's pictures are named in "
+        f"{run_dir / NOT_FINITE}. Try {' or '.join(advice)}"
+    )
