@@ -5,7 +5,7 @@ To read the library, follow the course. Modules by the notebook that teaches or 
 00: files, config
 01: skeleton, camera
 02: matlab, layout, parallel, progress, prepare.raw, prepare.human36m, prepare.check; capture, in its own order
-03: people, prepare.mpii, prepare.coco, prepare.people, prepare.command, mixing
+03: people, prepare.mpii, prepare.coco, prepare.people, mixing
 04: pictures, transforms, store, datasets
 05: heatmaps
 06: integral, integral_triton

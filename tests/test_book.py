@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
-from ipr_lib.__main__ import _parser
+from ipr_lib.__main__ import make_parser
 from ipr_lib.config import REPOSITORY
 from ipr_lib.course import notebooks
 from ipr_lib.files import InputError, write_json
@@ -179,7 +179,7 @@ def test_links_of_pages_resolve(path):
 def test_commands_of_pages_exist(path):
     text = path.read_text()
     for command in re.findall(r"(?:^|`)python -m ipr_lib ([^`\n]+)", text, flags=re.MULTILINE):
-        assert _parser().parse_args(shlex.split(command, comments=True)).command == command.split()[0]
+        assert make_parser().parse_args(shlex.split(command, comments=True)).command == command.split()[0]
     targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE))
     assert set(re.findall(r"(?:^|`)make ([a-z]+)", text, flags=re.MULTILINE)) <= targets
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ipr_lib import run
-from ipr_lib.__main__ import main
+from ipr_lib.__main__ import ON_EACH_MACHINE, main
 from ipr_lib.config import load_config
 from ipr_lib.data.datasets import BatchKeys, CropDataset
 from ipr_lib.data.store import open_store
@@ -194,11 +194,11 @@ with distributed.process_group():
 
 def test_the_line_for_several_machines(tmp_path, capsys):
     """It stands in the help and in the book, its arguments are known, and processes that it starts apart find each other."""
-    assert distributed.ON_EACH_MACHINE in (REPOSITORY / "book" / "trouble.md").read_text()
+    assert ON_EACH_MACHINE in (REPOSITORY / "book" / "trouble.md").read_text()
     with pytest.raises(SystemExit):
         main(["train", "--help"])
-    assert distributed.ON_EACH_MACHINE in capsys.readouterr().out
-    ours, arguments = distributed.ON_EACH_MACHINE.split(" -m -- ")
+    assert ON_EACH_MACHINE in capsys.readouterr().out
+    ours, arguments = ON_EACH_MACHINE.split(" -m -- ")
     assert main([*arguments.split()[1:], "--set", "epochs=-1"]) == 2, "so far it is read as it should be"
     assert "epochs=-1" in capsys.readouterr().err
     with socket.socket() as free:

@@ -157,7 +157,6 @@ def test_a_notebook_without_a_place_for_exercises_is_refused(course):
 
 def test_the_command_writes_what_is_stale_and_says_so(course, monkeypatch, capsys):
     monkeypatch.setattr(notebooks, "NOTEBOOKS", course.parent)
-    monkeypatch.setattr("ipr_lib.config.REPOSITORY", course.parent.parent)
     write_notebook(course.parent / "01_without_solutions.ipynb", "x = 1")
     assert main(["exercises"]) == 0
     assert capsys.readouterr().out == "notebooks/00_first.ipynb: exercises written anew\n"

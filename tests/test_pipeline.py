@@ -152,8 +152,8 @@ def test_who_is_drawn_every_15th_frame_is_not_asked_for_the_64th(part, subjects,
     others = {f"{other}_subjects": () for other in ("train", "validation", "test")}
     cfg = load_config("gpu", **others | {f"{part}_subjects": subjects})
     assert (cfg.train_step, cfg.test_step) == (15, 64)
-    assert pipeline.part_step(cfg, part) == expected
-    assert pipeline.part_step(load_config("gpu", dataset="made-up", **others | {f"{part}_subjects": subjects}), part) == (
+    assert pipeline.split_step(cfg, part) == expected
+    assert pipeline.split_step(load_config("gpu", dataset="made-up", **others | {f"{part}_subjects": subjects}), part) == (
         15 if part == "train" else 64)
 
 

@@ -580,7 +580,7 @@ def test_the_command(runs, tmp_path, capsys, monkeypatch):
     assert main(["predict", str(tmp_path / "a.png"), str(tmp_path / "gone.png"), "--box", "10,20,30,40", *options]) == 2
     captured = capsys.readouterr()
     assert "gone.png: no such file" in captured.out and "a.png: 1 person; box as given" in captured.out
-    assert captured.err.startswith("ipr_lib predict: 1 inputs")
+    assert captured.err.startswith("ipr_lib predict: inputs without a pose: 1;")
     for wrong in (["--box", "1,2"], ["--every", "0"], ["--focal", "-1"]):
         assert main(["predict", str(tmp_path / "a.png"), *wrong, *options]) == 2
         assert capsys.readouterr().err.count("\n") == 1

@@ -555,7 +555,7 @@ def test_commands_and_exit_codes(tree, tmp_path, capsys):
     (tree / "metadata.xml").unlink()
     assert main(arguments) == 2 and "holds no metadata.xml" in capsys.readouterr().err
     assert main(["prepare", "human36m", "--source", str(tmp_path / "nowhere")]) == 2
-    assert main([*arguments, "--step", "0"]) == 2 and "--step 0: expected 1 or more" in capsys.readouterr().err
+    assert main([*arguments, "--step", "0"]) == 2 and "--step 0: expected a number above 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -6,8 +6,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from ..config import REPOSITORY
-from ..files import InputError
+from ..files import REPOSITORY, InputError
 from . import exercises
 
 NOTEBOOKS = REPOSITORY / "notebooks"

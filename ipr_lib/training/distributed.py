@@ -20,9 +20,6 @@ from ..files import InputError
 
 # Longer than the first process may take over capture and crop store, while the others wait.
 TIMEOUT = datetime.timedelta(hours=12)
-# To be run on each of several machines, the same line everywhere; HOST is one of them. The arguments of `train` follow. After
-# "--" torchrun leaves alone what it would else take for its own: --run begins two of its options.
-ON_EACH_MACHINE = "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 -m -- ipr_lib train --profile full"
 
 
 def size():
