@@ -8,10 +8,10 @@ from pathlib import Path
 
 import nbformat
 
-from ipr_lib.config import REPOSITORY, load_config, parse_overrides
+from ipr_lib.config import load_config, parse_overrides
 from ipr_lib.course import exercises, notebooks, pipeline
 from ipr_lib.evaluation.report import minutes_table, run_minutes
-from ipr_lib.files import InputError, atomic_path
+from ipr_lib.files import REPOSITORY, InputError, atomic_path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))  # this folder is no package; run from elsewhere, it has to be named

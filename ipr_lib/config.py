@@ -12,7 +12,6 @@ import typing
 from dataclasses import dataclass
 
 from .data.h36m_layout import ACTIONS, CAMERAS, FIRST_ACTION, SUBJECTS
-from .files import REPOSITORY as REPOSITORY  # until its users import it from files
 from .files import InputError
 from .integral import METHODS
 from .network import BACKBONES

@@ -22,8 +22,7 @@ import subprocess
 import sys
 import time
 
-from ipr_lib.config import REPOSITORY
-from ipr_lib.files import InputError, atomic_path, read_json, write_json
+from ipr_lib.files import REPOSITORY, InputError, atomic_path, read_json, write_json
 
 from . import recorded_checks
 

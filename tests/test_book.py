@@ -17,9 +17,8 @@ import pytest
 import yaml
 
 from ipr_lib.__main__ import make_parser
-from ipr_lib.config import REPOSITORY
 from ipr_lib.course import notebooks
-from ipr_lib.files import InputError, write_json
+from ipr_lib.files import REPOSITORY, InputError, write_json
 from ipr_lib.geometry.skeleton import HUMAN36M
 
 BOOK = REPOSITORY / "book"

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from ipr_lib.__main__ import main
-from ipr_lib.config import REPOSITORY, load_config
+from ipr_lib.config import load_config
 from ipr_lib.course import notebooks, pipeline
 from ipr_lib.data.store import open_store, write_store
-from ipr_lib.files import InputError, read_json, write_json
+from ipr_lib.files import REPOSITORY, InputError, read_json, write_json
 from ipr_lib.geometry.skeleton import MPII
 from ipr_lib.training import checkpoints
 

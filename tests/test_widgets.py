@@ -18,9 +18,8 @@ import traitlets
 from PIL import Image
 
 from ipr_lib import integral
-from ipr_lib.config import REPOSITORY
 from ipr_lib.evaluation import metrics
-from ipr_lib.files import InputError
+from ipr_lib.files import REPOSITORY, InputError
 from ipr_lib.geometry.skeleton import COCO, HUMAN36M, MPII
 from ipr_lib.studio import studio_cameras
 from ipr_lib.views import SkeletonView, VolumeExplorer, plots

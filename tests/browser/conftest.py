@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ipr_lib.config import REPOSITORY
+from ipr_lib.files import REPOSITORY
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None)
 # What a browser asks of the network by itself is switched off, so that any request seen is the page's own.

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import TimeoutError as Late
 
-from ipr_lib import config
+from ipr_lib.config import load_config
 from ipr_lib.course import pipeline
+from ipr_lib.files import REPOSITORY
 from ipr_lib.geometry import skeleton
 
 KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel"
@@ -159,9 +160,9 @@ def test_views_and_python_move_each_other(notebook, shoot):
 
 def test_notebook_00_runs_and_can_be_played_with(notebook, shoot):
     """The first notebook as a reader meets it, with the smoke profile: the reference model, and no run made for it."""
-    book = nbformat.read(config.REPOSITORY / "notebooks" / "00_start_here.ipynb", as_version=4)
+    book = nbformat.read(REPOSITORY / "notebooks" / "00_start_here.ipynb", as_version=4)
     (parameters,) = [cell for cell in book.cells if "parameters" in cell.metadata.get("tags", [])]
-    parameters.source = f"profile = 'smoke'\nseed = 0\noverrides = {{}}\nresults_dir = {str(config.REPOSITORY / 'results')!r}"
+    parameters.source = f"profile = 'smoke'\nseed = 0\noverrides = {{}}\nresults_dir = {str(REPOSITORY / 'results')!r}"
     page = notebook("00_start_here.ipynb", book)
     # Cells far from the screen are not drawn until they come near: walk down to the views.
     for view in (".ipr-space", ".iprv-table td"):
@@ -180,11 +181,11 @@ def test_notebook_00_runs_and_can_be_played_with(notebook, shoot):
 
 def test_a_notebook_opened_by_clicks_runs_to_its_end(lab, open_page, shoot):
     """As a reader: by the file browser, profile typed into its cell, Run All. No error, no warning, no code cut off."""
-    cfg = config.load_config("smoke")
+    cfg = load_config("smoke")
     pipeline.stores(cfg)
-    book = nbformat.read(config.REPOSITORY / "notebooks" / "01_skeletons_and_cameras.ipynb", as_version=4)
+    book = nbformat.read(REPOSITORY / "notebooks" / "01_skeletons_and_cameras.ipynb", as_version=4)
     (place,) = [i for i, cell in enumerate(book.cells) if "parameters" in cell.metadata.get("tags", [])]
-    asked = book.cells[place].source.replace('"laptop"', '"smoke"').replace('"../results"', repr(str(config.REPOSITORY / "results")))
+    asked = book.cells[place].source.replace('"laptop"', '"smoke"').replace('"../results"', repr(str(REPOSITORY / "results")))
     (lab.folder / "course").mkdir()
     nbformat.write(book, lab.folder / "course" / "01_skeletons_and_cameras.ipynb")
     page = open_page(lab.home, viewport={"width": 1240, "height": 900})

@@ -10,9 +10,9 @@ import urllib.parse
 import nbformat
 import pytest
 
-from ipr_lib.config import REPOSITORY
 from ipr_lib.course import exercises
 from ipr_lib.course.notebooks import list_notebooks, parameter_names
+from ipr_lib.files import REPOSITORY
 
 NOTEBOOKS = list_notebooks()
 PARAMETERS = {"profile": "laptop", "seed": 0, "overrides": {}, "results_dir": "../results"}
