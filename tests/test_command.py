@@ -18,7 +18,7 @@ from ipr_lib.experiment import AXES
 from ipr_lib.files import REPOSITORY, InputError
 from ipr_lib.training import checkpoints
 
-from .test_pipeline import TINY, home  # noqa: F401 - a fixture
+from .test_course_pipeline import TINY, home  # noqa: F401 - a fixture
 
 RUN = ["--run", "mine", "--results-dir"]
 

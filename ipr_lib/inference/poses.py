@@ -116,7 +116,6 @@ def predict_people(
     box: np.ndarray,
     focal_px: float,
     passes: int = PASSES,
-    flip_test: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Poses of the people in given boxes of a picture.
 
@@ -130,7 +129,6 @@ def predict_people(
         box: (P, 3) centre x, y, side, px.
         focal_px: focal length, px.
         passes: 1 takes the boxes as they are.
-        flip_test: see `run.predict_crops`.
 
     Returns:
         joints_cam (P, J, 3) mm; joints_img (P, J, 2) px; the boxes of the last pass (P, 3).
@@ -141,7 +139,7 @@ def predict_people(
     for number in range(passes):
         affine = crop_affine(box, cfg.crop_px)
         crops = np.stack([warp_shrinking(image, matrix, cfg.crop_px) for matrix in affine])
-        joints = predict_crops(network, torch.from_numpy(crops), cfg, flip_test)
+        joints = predict_crops(network, torch.from_numpy(crops), cfg)
         joints_img = apply_affine(invert_affine(affine), joints[..., :2].astype(float))
         if number < passes - 1:
             box = box_from_pose(joints, joints_img, box, cfg.crop_px)

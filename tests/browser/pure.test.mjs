@@ -1,4 +1,4 @@
-// The parts of the views' JavaScript that need no page: run by node's own test runner, see tests/test_widgets.py.
+// The parts of the views' JavaScript that need no page: run by node's own test runner, see tests/test_views.py.
 // Numbers to compare with come from Python, in the file that IPR_CASES names.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";

@@ -123,8 +123,8 @@ def run_node(*arguments, **kwargs):
 def test_script_in_nodes_own_test_runner(tmp_path):
     # node takes a .js outside of a package for the older kind of module, so the script gets the newer kind's ending.
     shutil.copy(SCRIPT, tmp_path / "curve_explorer.mjs")
-    shutil.copy(Path(__file__).with_name("curve_explorer.test.mjs"), tmp_path)
-    done = run_node("--test", "--test-reporter=tap", str(tmp_path / "curve_explorer.test.mjs"))
+    shutil.copy(Path(__file__).with_name("views_curve.test.mjs"), tmp_path)
+    done = run_node("--test", "--test-reporter=tap", str(tmp_path / "views_curve.test.mjs"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "# fail 0" in done.stdout and "# pass 0" not in done.stdout
 

@@ -19,8 +19,8 @@ from ipr_lib.geometry.skeleton import MPII
 from ipr_lib.training import checkpoints
 
 from .conftest import write_sequence
+from .test_course_notebooks import COUNT, write_notebook
 from .test_data_mixing import people_store
-from .test_notebooks import COUNT, write_notebook
 
 TINY = {
     "dataset": "made-up", "train_subjects": [1], "test_subjects": [9], "train_step": 3, "test_step": 3, "batch_size": 2,

@@ -10,7 +10,7 @@ from ipr_lib.course import exercises, notebooks
 from ipr_lib.course.exercises import Outcome, check
 from ipr_lib.files import InputError
 
-from .test_notebooks import KERNEL, write_notebook
+from .test_course_notebooks import KERNEL, write_notebook
 
 EVEN = ("is it even?", lambda value: value % 2 == 0)
 CLOSING = {"exercises": "## Exercises\n\nMine.", "after-exercises": "---\nNext: [a](b)\n\n## References\n\n- R."}

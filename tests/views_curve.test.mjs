@@ -1,4 +1,4 @@
-// Run by tests/test_curve_explorer.py, beside a copy of ipr_lib/views/curve_explorer.js.
+// Run by tests/test_views_curve.py, beside a copy of ipr_lib/views/curve_explorer.js.
 import assert from "node:assert/strict";
 import test from "node:test";
 import explorer, { argmax, expectation, logitsOf, pulls, quarterShift, softmax } from "./curve_explorer.mjs";
