@@ -219,7 +219,7 @@ def add_prepare(commands):
     coco = _add(sets, "coco", run_coco, "COCO: person keypoints to json and crop stores")
     _add_people(coco)
     coco.add_argument(
-        "--parts", nargs="+", choices=("train", "validation"), default=["train", "validation"]
+        "--splits", nargs="+", choices=("train", "validation"), default=["train", "validation"]
     )
     coco.add_argument("--year", type=int, default=2017)
     coco.add_argument(
@@ -396,7 +396,7 @@ def run_coco(options):
     lines = prepare_coco(
         options.source,
         options.target or DATA / "coco",
-        options.parts,
+        options.splits,
         options.year,
         options.min_keypoints,
         options.min_box,

@@ -1,6 +1,5 @@
 """Killed at any moment, a run goes on and ends with the same weights."""
 
-import dataclasses
 import json
 import os
 import random
@@ -142,7 +141,7 @@ def test_random_states_come_back(store, tmp_path):
 def save(path, cfg, model, optimizer=None, step=1):
     """A checkpoint as a training of `cfg` would leave it."""
     optimizer = optimizer or torch.optim.AdamW(model.parameters())
-    state = {"step": step, "seconds": 0.0, "log": [], "config": dataclasses.asdict(cfg)}
+    state = {"step": step, "seconds": 0.0, "log": [], "config": cfg.record()}
     checkpoints.save_checkpoint(path, model, optimizer, state)
 
 

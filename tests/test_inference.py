@@ -498,7 +498,7 @@ def runs(tmp_path):
     folder.mkdir(parents=True)
     checkpoints.save_checkpoint(
         folder / checkpoints.CHECKPOINT, model, torch.optim.AdamW(model.parameters()),
-        {"step": 1, "seconds": 0.0, "log": [], "config": dataclasses.asdict(CFG)},
+        {"step": 1, "seconds": 0.0, "log": [], "config": CFG.record()},
     )
     write_json(folder / pipeline.METRICS, {
         name: "x" for name in ("run", "profile", "data", "split", "train_items", "samples_seen", "network", "parameters",
