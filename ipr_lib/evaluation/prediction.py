@@ -5,6 +5,7 @@ own, go through the same loop. Taught in notebooks/10_evaluation.ipynb.
 """
 
 import dataclasses
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +49,11 @@ class OracleInputs:
 
 
 def oracle_inputs(
-    store, box="oracle", root="oracle", intrinsics="oracle", train_store=None
+    store,
+    box: str = "oracle",
+    root: str = "oracle",
+    intrinsics: str = "oracle",
+    train_store=None,
 ) -> OracleInputs:
     """Take a network's inputs from the labels, or estimate them.
 
@@ -135,7 +140,9 @@ def _box_scale(train_store):
 # --- the loop ---
 
 
-def predict_batches(network, loader, flip_test=True):
+def predict_batches(
+    network: Callable, loader: Iterable[dict], flip_test: bool = True
+) -> dict[str, np.ndarray]:
     """Run a network over batches of crops, and over their mirrors.
 
     The processes of a group share the batches; each gets all predictions, to the bit those of a single process.
@@ -161,7 +168,14 @@ def predict_batches(network, loader, flip_test=True):
     return distributed.all_gather_rows(rows)
 
 
-def predict_store(network, store, inputs, crop_px, batch_size=64, flip_test=True):
+def predict_store(
+    network: Callable,
+    store,
+    inputs: OracleInputs,
+    crop_px: int,
+    batch_size: int = 64,
+    flip_test: bool = True,
+) -> dict[str, np.ndarray]:
     """Predict every item of a store, in mm.
 
     Args:
@@ -193,7 +207,7 @@ def predict_store(network, store, inputs, crop_px, batch_size=64, flip_test=True
     return result
 
 
-def store_batches(store, crop_px, batch_size=64, box=None):
+def store_batches(store, crop_px: int, batch_size: int = 64, box: np.ndarray | None = None):
     """This process' batches of a store, in order and without augmentation.
 
     Args:
@@ -211,7 +225,7 @@ def store_batches(store, crop_px, batch_size=64, box=None):
     return batches(dataset, keys)
 
 
-def flip_mean(joints, mirrored, crop_px):
+def flip_mean(joints: np.ndarray, mirrored: np.ndarray, crop_px: int) -> np.ndarray:
     """The flip test: the mean of joints as seen and of those seen in the mirror, put back.
 
     Args:
@@ -244,7 +258,7 @@ def read_network(network, crops, decoders, crop_px, depth_mm, number_format="flo
     return torch.stack(joints, dim=1).float().cpu().numpy()
 
 
-def mean_pose(train_store, test_store):
+def mean_pose(train_store, test_store) -> np.ndarray:
     """Baseline: the mean root-relative pose of the training set, in camera axes, for every test item.
 
     Args:
