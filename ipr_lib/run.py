@@ -5,14 +5,18 @@ What lies below takes plain arguments; here they are read from a Config. Taught 
 
 import dataclasses
 import hashlib
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from .config import NOT_IN_HASH, config_from_record
+from .config import NOT_IN_HASH, Config, config_from_record
 from .data.datasets import CropDataset, training_keys
+from .data.mixing import StoreMix
+from .data.store import CropStore
 from .evaluation.metrics import score, score_items
 from .evaluation.prediction import (
     OracleInputs,
@@ -33,10 +37,10 @@ from .training.loop import Schedule, train
 from .training.optimizers import build_optimizer
 
 # Counted on the real set: S1, 5, 6, 7, 8, every 5th frame; S9, 11, every 64th.
-HUMAN36M_PICTURES = {"train": (312_188, 5), "test": (8_695, 64)}
+HUMAN36M_IMAGES = {"train": (312_188, 5), "test": (8_695, 64)}
 
 
-def default_device():
+def default_device() -> torch.device:
     """The GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -44,7 +48,7 @@ def default_device():
 # --- what a Config describes ---
 
 
-def build_network(cfg):
+def build_network(cfg: Config) -> PoseNet | DirectNet:
     """The network that `cfg` describes, its random start drawn from cfg.seed."""
     with torch.random.fork_rng():
         torch.manual_seed(cfg.seed)
@@ -54,12 +58,12 @@ def build_network(cfg):
         return PoseNet(backbone, len(HUMAN36M), cfg.depth_bins, cfg.head_width, cfg.deconvolutions)
 
 
-def blank_network(cfg):
+def blank_network(cfg: Config) -> PoseNet | DirectNet:
     """The same network for weights that come from a file, or for counting: no ImageNet weights are fetched."""
     return build_network(dataclasses.replace(cfg, pretrained=False))
 
 
-def build_augmentation(cfg):
+def build_augmentation(cfg: Config) -> Augmentation:
     """The Augmentation that `cfg` describes."""
     return Augmentation(
         scale=cfg.scale,
@@ -73,7 +77,7 @@ def build_augmentation(cfg):
     )
 
 
-def build_schedule(cfg, steps_per_epoch):
+def build_schedule(cfg: Config, steps_per_epoch: int) -> Schedule:
     """The Schedule that `cfg` describes."""
     return Schedule(
         learning_rate=cfg.learning_rate,
@@ -88,17 +92,23 @@ def build_schedule(cfg, steps_per_epoch):
 # --- training ---
 
 
-def train_run(cfg, store, run_dir, device=None, validation=None):
+def train_run(
+    cfg: Config,
+    store: CropStore | StoreMix,
+    run_dir: Path,
+    device: torch.device | None = None,
+    validation: CropStore | None = None,
+) -> PoseNet | DirectNet:
     """Train the network of `cfg` on `store`, or go on where an interrupted run stopped; see `training.loop.train`.
 
     A finished run is recognised by its checkpoint and costs nothing.
 
     Args:
-        cfg: Config. Its batch_size and learning_rate are those of all processes together.
-        store: CropStore of the training subjects, or a StoreMix of it and 2D stores.
+        cfg: its batch_size and learning_rate are those of all processes together.
+        store: of the training subjects, or a StoreMix of it and 2D stores.
         run_dir: folder for checkpoints and the log.
-        device: torch device; by default the GPU where there is one.
-        validation: CropStore to score after each epoch; the log then has its MPJPE, mm, and `best.pt` is kept. The
+        device: by default the GPU where there is one.
+        validation: store to score after each epoch; the log then has its MPJPE, mm, and `best.pt` is kept. The
             training loss is no such judge: it falls to the end.
     Returns:
         the trained network, in eval mode.
@@ -152,9 +162,9 @@ def train_run(cfg, store, run_dir, device=None, validation=None):
     )
 
 
-def check_config(path, cfg):
+def check_config(path: Path, cfg: Config):
     """InputError where a checkpoint was trained with another config, but for fields that change no result."""
-    saved = config_of(read_checkpoint(path))
+    saved = config_from_record(read_checkpoint(path)["config"])
     for field in dataclasses.fields(cfg):
         then = getattr(saved, field.name)
         now = getattr(cfg, field.name)
@@ -165,40 +175,36 @@ def check_config(path, cfg):
             )
 
 
-def config_of(content):
-    """The Config that a checkpoint's content names; fields younger than it have their defaults."""
-    return config_from_record(content["config"])
-
-
 # --- prediction ---
 
 
-def network_function(network, cfg, decoders=None):
+def network_function(network: torch.nn.Module, cfg: Config) -> Callable:
     """The network of `cfg` as `evaluation.prediction` takes networks: a function from crops to joints.
 
     Args:
         network: in eval mode.
-        cfg: Config; method, crop_px, depth_mm and precision are used.
-        decoders: names out of integral.DECODERS; the method's own alone by default.
+        cfg: method, crop_px, depth_mm and precision are used.
     Returns:
-        function from crops (B, S, S, 3), a uint8 tensor, to joints (B, J, 3); (B, K, J, 3) for a list of K decoders.
+        Function from crops (B, S, S, 3), a uint8 tensor, to an array of joints (B, J, 3).
     """
+    decoders = [METHODS[cfg.method].decoder]
 
     def joints_of(crops):
-        chosen = [METHODS[cfg.method].decoder] if decoders is None else decoders
-        joints = read_network(network, crops, chosen, cfg.crop_px, cfg.depth_mm, cfg.precision)
-        return joints[:, 0] if decoders is None else joints
+        joints = read_network(network, crops, decoders, cfg.crop_px, cfg.depth_mm, cfg.precision)
+        return joints[:, 0]
 
     return joints_of
 
 
-def predict_crops(network, crops, cfg, flip_test=False):
+def predict_crops(
+    network: torch.nn.Module, crops: torch.Tensor, cfg: Config, flip_test: bool = False
+) -> np.ndarray:
     """Joints in a batch of crops.
 
     Args:
         network: in eval mode.
         crops: (B, S, S, 3) uint8, on any device.
-        cfg: Config; method, crop_px, depth_mm and precision are used.
+        cfg: method, crop_px, depth_mm and precision are used.
         flip_test: average with the un-mirrored prediction of the mirrored crop.
     Returns:
         (B, J, 3) float32 array: x, y in crop px, z in mm behind the root.
@@ -210,15 +216,23 @@ def predict_crops(network, crops, cfg, flip_test=False):
     return joints
 
 
-def predict_run(network, store, cfg, inputs=None, flip_test=False):
+def predict_run(
+    network: torch.nn.Module,
+    store: CropStore,
+    cfg: Config,
+    inputs: OracleInputs | None = None,
+    flip_test: bool = False,
+) -> dict[str, np.ndarray]:
     """Predict every item of a store with the network of `cfg`; see `prediction.predict_store`.
 
     Args:
         network: in eval mode.
-        store: CropStore.
-        cfg: Config.
-        inputs: OracleInputs; all oracles by default.
+        store: whose items are predicted.
+        cfg: that the network was trained with.
+        inputs: all oracles by default.
         flip_test: predict the mirrored crops, too.
+    Returns:
+        See `prediction.predict_store`.
     """
     return predict_store(
         network_function(network, cfg),
@@ -323,50 +337,46 @@ def fingerprint(path: str | Path) -> str:
 # --- what a run costs, counted before anything is made ---
 
 
-def picture_count(cfg, part):
-    """Pictures of a part of the data, none of them made.
+def image_count(cfg: Config, split: str) -> int:
+    """Images of a split, none of them made.
 
     Args:
-        cfg: Config.
-        part: "train" or "test".
+        cfg: names the data, the subjects and the step.
+        split: "train" or "test".
     Returns:
-        int; for Human3.6M's usual subjects, about, where the step is not the usual one.
+        Their number; for Human3.6M about that, and of its usual subjects.
     """
-    step = getattr(cfg, f"{part}_step")
+    step = getattr(cfg, f"{split}_step")
     if cfg.dataset != "capture":
-        count, usual = HUMAN36M_PICTURES[part]
-        return round(count * usual / step)
-    subjects = set(getattr(cfg, f"{part}_subjects")) & set(cfg.capture_subjects)
-    takes = (
-        len(subjects) * len(cfg.capture_actions) * len(cfg.capture_takes) * len(cfg.capture_cameras)
-    )
-    return takes * -(-cfg.capture_frames // step)
+        count, usual_step = HUMAN36M_IMAGES[split]
+        return round(count * usual_step / step)
+    subjects = set(getattr(cfg, f"{split}_subjects")) & set(cfg.capture_subjects)
+    sequences = len(subjects) * len(cfg.capture_actions) * len(cfg.capture_takes)
+    images_each = math.ceil(cfg.capture_frames / step)
+    return sequences * len(cfg.capture_cameras) * images_each
 
 
-def crops_seen(cfg):
-    """Crops that go through training, repeats counted, as many of each 2D set as of the 3D one; int."""
-    return (
-        picture_count(cfg, "train")
-        * (1 + len(cfg.mix))
-        // cfg.batch_size
-        * cfg.batch_size
-        * cfg.epochs
-    )
+def crops_seen(cfg: Config) -> int:
+    """Crops that go through a training, repeats counted, as many of each 2D set as of the 3D one."""
+    crops = image_count(cfg, "train") * (1 + len(cfg.mix))
+    steps_per_epoch = crops // cfg.batch_size
+    return steps_per_epoch * cfg.batch_size * cfg.epochs
 
 
-def work_per_crop(cfg, training=True):
+def work_per_crop(cfg: Config, training: bool = True) -> float:
     """Floating-point operations of the network for one crop, counted on shapes alone.
 
     Args:
-        cfg: Config.
+        cfg: describes the network.
         training: forward and backward; else forward.
     Returns:
-        float; a multiplication and an addition are two.
+        Their number; a multiplication and an addition are two.
     """
     with torch.device("meta"):
-        model, crops = blank_network(cfg), torch.empty(2, 3, cfg.crop_px, cfg.crop_px)
+        network = blank_network(cfg)
+        crops = torch.empty(2, 3, cfg.crop_px, cfg.crop_px)
     with FlopCounterMode(display=False) as counter:
-        volume = model(crops)
+        output = network(crops)
         if training:
-            volume.sum().backward()
+            output.sum().backward()
     return counter.get_total_flops() / len(crops)

@@ -9,13 +9,13 @@ from ipr_lib.network import count_parameters
 
 def test_pictures_of_a_capture():
     cfg = load_config("smoke", train_subjects=[1, 5], capture_actions=[2, 3, 4], capture_frames=81)  # 1 take, 2 cameras
-    assert (run.picture_count(cfg, "train"), run.picture_count(cfg, "test")) == (2 * 3 * 2 * 3, 2 * 3 * 2 * 2)  # 0, 40, 80; 0, 64
+    assert (run.image_count(cfg, "train"), run.image_count(cfg, "test")) == (2 * 3 * 2 * 3, 2 * 3 * 2 * 2)  # 0, 40, 80; 0, 64
 
 
 def test_real_counts_and_mixing():
     full = load_config("full")
-    assert (run.picture_count(full, "train"), run.picture_count(full, "test")) == (312_188, 8_695)
-    assert run.picture_count(load_config("full", train_step=50), "train") == 31_219
+    assert (run.image_count(full, "train"), run.image_count(full, "test")) == (312_188, 8_695)
+    assert run.image_count(load_config("full", train_step=50), "train") == 31_219
     alone = dataclasses.replace(full, mix=())
     assert run.crops_seen(alone) == 312_188 // full.batch_size * full.batch_size * full.epochs
     assert abs(run.crops_seen(full) - 2 * run.crops_seen(alone)) <= full.batch_size * full.epochs

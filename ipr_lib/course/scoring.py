@@ -5,6 +5,7 @@ Notebook 10 makes the same numbers by hand.
 
 from pathlib import Path
 
+from ..config import config_from_record
 from ..evaluation.prediction import oracle_inputs
 from ..evaluation.published import RELEASED_PASS, score_published
 from ..evaluation.report import (
@@ -16,7 +17,7 @@ from ..evaluation.report import (
 )
 from ..evaluation.tables import action_rows
 from ..files import InputError, read_json
-from ..run import blank_network, config_of, default_device, fingerprint, score_run
+from ..run import blank_network, default_device, fingerprint, score_run
 from ..training.checkpoints import BEST, CHECKPOINT, load_checkpoint, read_checkpoint
 from . import pipeline
 
@@ -74,7 +75,7 @@ def checkpoint_config(path: Path):
         raise InputError(f"{path} is missing; expected a run that has begun to train")
     advice = "published ones are read by --published"
     content = read_checkpoint(path, what="a complete checkpoint of this library", advice=advice)
-    return config_of(content)
+    return config_from_record(content["config"])
 
 
 def evaluate_run(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..files import InputError, atomic_path
 
@@ -14,7 +15,7 @@ CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 STATE = ("network", "optimizer", "step", "seconds", "log")  # what a training needs to go on
 
 
-def save_checkpoint(path, network, optimizer, state, keep=1):
+def save_checkpoint(path: Path, network: nn.Module, optimizer, state: dict, keep: int = 1):
     """Write network, optimizer, random states and progress as one file, atomically.
 
     Args:
@@ -45,8 +46,11 @@ def save_checkpoint(path, network, optimizer, state, keep=1):
 
 
 def read_checkpoint(
-    path, names=("config",), what="a complete checkpoint", advice="delete it and train"
-):
+    path: Path,
+    names: tuple[str, ...] = ("config",),
+    what: str = "a complete checkpoint",
+    advice: str = "delete it and train",
+) -> dict:
     """What a checkpoint file holds, on the CPU.
 
     Args:
@@ -70,7 +74,7 @@ def read_checkpoint(
         raise InputError(f"{path} is not {what} ({type(error).__name__}); {advice}") from error
 
 
-def load_checkpoint(path, network):
+def load_checkpoint(path: Path, network: nn.Module) -> dict:
     """Fill a network from a checkpoint.
 
     Args:
@@ -86,7 +90,7 @@ def load_checkpoint(path, network):
     return content
 
 
-def fill_network(path, content, network):
+def fill_network(path: Path, content: dict, network: nn.Module):
     """Put a checkpoint's weights into a network; InputError where it has another architecture."""
     try:
         network.load_state_dict(content["network"])
@@ -97,7 +101,7 @@ def fill_network(path, content, network):
         ) from error
 
 
-def fill_optimizer(path, content, optimizer):
+def fill_optimizer(path: Path, content: dict, optimizer):
     """Put a checkpoint's state into an optimizer; InputError where it is laid out in another way."""
     try:
         optimizer.load_state_dict(content["optimizer"])
@@ -107,12 +111,12 @@ def fill_optimizer(path, content, optimizer):
         ) from error
 
 
-def trained_minutes(path):
+def trained_minutes(path: Path) -> float:
     """Minutes that all steps of a checkpoint took, those before an interruption too."""
     return round(read_checkpoint(path, ("seconds",))["seconds"] / 60, 3)
 
 
-def random_states():
+def random_states() -> dict:
     """States of all global random generators, in types that torch.load takes from strangers.
 
     Batches and augmentation do not ask them; a network with dropout, or code of a reader's own, may.
@@ -126,7 +130,7 @@ def random_states():
     }
 
 
-def set_random_states(states):
+def set_random_states(states: dict):
     """Restore the saved random states; GPUs that are not there any more are left out."""
     torch.set_rng_state(states["torch"])
     for device in range(min(len(states["cuda"]), torch.cuda.device_count())):

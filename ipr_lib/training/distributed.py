@@ -9,6 +9,7 @@ import datetime
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from ..files import InputError
 TIMEOUT = datetime.timedelta(hours=12)
 
 
-def size():
+def size() -> int:
     """Number of processes that work on this run."""
     return (
         distributed.get_world_size()
@@ -31,7 +32,7 @@ def size():
     )
 
 
-def rank():
+def rank() -> int:
     """Number of this process, 0 … size - 1. Process 0 writes files."""
     return distributed.get_rank() if size() > 1 else 0
 
@@ -61,12 +62,12 @@ def process_group():
         distributed.destroy_process_group()
 
 
-def launch(arguments, gpus):
+def launch(arguments: list[str], gpus: list[int]) -> int:
     """Run `python -m ipr_lib ARGUMENTS` by torchrun, one process a GPU.
 
     Args:
-        arguments: list of str.
-        gpus: list of int, as CUDA counts them.
+        arguments: of `python -m ipr_lib`.
+        gpus: as CUDA counts them.
     Returns:
         the exit code.
     Raises:
@@ -126,12 +127,12 @@ class ShardedKeys(Sampler):
         return ((*key, self.shard) for key in self.keys)
 
 
-def share_of(keys):
-    """Every size-th key for this process: whole batches, so that each is worked through as in a single process. A list."""
+def share_of(keys: Iterable) -> list:
+    """Every size-th key for this process: whole batches, so that each is worked through as in a single process."""
     return list(keys)[rank() :: size()]
 
 
-def all_reduce_sum(tensor):
+def all_reduce_sum(tensor: torch.Tensor) -> torch.Tensor:
     """Sum of a tensor over all processes; the tensor itself in a single one."""
     if size() == 1:
         return tensor
@@ -140,13 +141,13 @@ def all_reduce_sum(tensor):
     return tensor
 
 
-def all_gather_rows(rows):
+def all_gather_rows(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The rows of all processes, in every process.
 
     Args:
-        rows: list of dicts of arrays, "items" among them, one row an item; a process may hold none.
+        rows: dicts of arrays, "items" among them, one row an item; a process may hold none.
     Returns:
-        dict of arrays, joined and in the order of "items".
+        The arrays, joined and in the order of "items".
     """
     of_all = [rows]
     if size() > 1:
@@ -162,14 +163,14 @@ def all_gather_rows(rows):
     return joined
 
 
-def broadcast_buffers(network):
+def broadcast_buffers(network: nn.Module):
     """Give every process the first one's buffers: since the last step each has running statistics of its own rows."""
     if size() > 1:
         for buffer in network.buffers():
             distributed.broadcast(buffer, 0)
 
 
-def wrap(network, sync_batch_norm=False):
+def wrap(network: nn.Module, sync_batch_norm: bool = False) -> nn.Module:
     """The network as DistributedDataParallel in a process group, else as it is.
 
     Args:

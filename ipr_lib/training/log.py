@@ -1,6 +1,7 @@
 """What a training run writes down while it runs. Taught in notebooks/09_training.ipynb."""
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ class TrainingLog:
         rows = [json.loads(line) for line in open(run_folder / "training.jsonl")]
     """
 
-    def __init__(self, folder, rows=(), writes=True):
+    def __init__(self, folder: Path, rows: Iterable[dict] = (), writes: bool = True):
         """
         Args:
             folder: where the files lie.
@@ -49,7 +50,7 @@ class TrainingLog:
             if self.events is not None:
                 self.events.close()
 
-    def write(self, row):
+    def write(self, row: dict):
         """Add one row, a dict of numbers, "step" among them."""
         if not self.writes:
             return
@@ -60,8 +61,8 @@ class TrainingLog:
                     self.events.add_scalar(name, value, row["step"])
 
 
-def read_log(folder):
-    """Rows of the log in a run's folder; list of dicts."""
+def read_log(folder: Path) -> list[dict]:
+    """Rows of the log in a run's folder."""
     return [json.loads(line) for line in (Path(folder) / JSON_LINES).read_text().splitlines()]
 
 
@@ -82,7 +83,7 @@ class StepMeter:
         """Begin a new row."""
         self.losses, self.waited, self.seconds, self.start = [], 0.0, 0.0, work_seconds()
 
-    def timed(self, batches):
+    def timed(self, batches: Iterable) -> Iterator:
         """The items of `batches`; the seconds that each one takes to come are counted as waiting."""
         iterator = iter(batches)
         while True:
@@ -94,11 +95,11 @@ class StepMeter:
             self.waited += work_seconds() - start
             yield batch
 
-    def add(self, loss):
+    def add(self, loss: torch.Tensor):
         """Count one step; `loss` is a scalar on the device, what this process' rows add to it."""
         self.losses.append(loss)
 
-    def row(self, done):
+    def row(self, done: int) -> tuple[torch.Tensor, dict]:
         """Close the row after `done` steps; `seconds` is the time that its steps took.
 
         Returns:
@@ -129,7 +130,7 @@ def _event_writer(folder, first_step):
     return SummaryWriter(str(folder), purge_step=first_step)
 
 
-def memory_mb(device):
+def memory_mb(device: torch.device) -> int | None:
     """Largest memory in use so far, MB: of the GPU's allocations, or of this process; None where it cannot be told."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 1e6)
@@ -142,14 +143,14 @@ def memory_mb(device):
     return round(highest / (1e6 if sys.platform == "darwin" else 1e3))
 
 
-def item_names(store, items):
+def item_names(store, items: np.ndarray) -> list[str]:
     """Names of items, by which a picture can be found.
 
     Args:
         store: CropStore or StoreMix.
         items: (m,) indices.
     Returns:
-        list of m str: the picture's path in its prepared set, or set, picture and person of a 2D set.
+        The picture's path in its prepared set, or set, picture and person of a 2D set.
     """
     items = np.asarray(items)
     if isinstance(store, StoreMix):

@@ -5,13 +5,17 @@ The loop knows no Config and no metric: all choices are plain arguments, and a v
 
 import copy
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from ..data.datasets import batches, normalise, prefetched
+from ..data.datasets import CropDataset, batches, normalise, prefetched
+from ..data.mixing import BatchKeys, MixedKeys
 from ..files import InputError, write_json
+from ..integral import Loss, Method
 from ..progress import progress
 from ..timing import work_seconds
 from . import distributed
@@ -55,11 +59,11 @@ class Schedule:
     warmup_steps: int = 0
 
     @property
-    def steps(self):
+    def steps(self) -> int:
         """Steps of the whole training."""
         return self.epochs * self.steps_per_epoch
 
-    def rate(self, step):
+    def rate(self, step: int) -> float:
         """Learning rate of a step."""
         warmup = min(1.0, (step + 1) / (self.warmup_steps + 1))
         if self.kind == "cosine":
@@ -69,27 +73,27 @@ class Schedule:
             factor = 0.1 ** sum(epoch >= drop for drop in self.drops)
         return self.learning_rate * warmup * factor
 
-    def ends_epoch(self, done):
+    def ends_epoch(self, done: int) -> bool:
         """Whether an epoch is over after `done` steps."""
         return done % self.steps_per_epoch == 0
 
 
 def training_step(
-    micro_batches,
-    batch,
-    loss_function,
+    micro_batches: MicroBatches,
+    batch: dict[str, torch.Tensor],
+    loss_function: Loss,
     optimizer,
-    crop_px,
-    depth_mm,
-    number_format="float32",
-    clip_gradient=0.0,
-):
+    crop_px: int,
+    depth_mm: float,
+    number_format: str = "float32",
+    clip_gradient: float = 0.0,
+) -> torch.Tensor:
     """One step, as notebook 09 writes it: crops in, gradients out, weights moved.
 
     Args:
         micro_batches: MicroBatches of the network.
         batch: dict of tensors on the network's device, see `datasets.CropDataset`.
-        loss_function: of a Method: (output, joints, weights, crop_px, depth_mm) -> scalar.
+        loss_function: of a Method.
         optimizer: its learning rate is set.
         crop_px, depth_mm: side of the crops, px, and depth range of the volume, mm.
         number_format: one of precision.PRECISIONS, for the network; the loss is always float32.
@@ -112,24 +116,24 @@ def training_step(
 
 
 def train(
-    network,
-    dataset,
-    keys,
-    method,
-    schedule,
-    new_optimizer,
-    run_dir,
+    network: nn.Module,
+    dataset: CropDataset,
+    keys: BatchKeys | MixedKeys,
+    method: Method,
+    schedule: Schedule,
+    new_optimizer: Callable,
+    run_dir: Path,
     *,
-    record=None,
-    validate=None,
-    number_format="float32",
-    micro_batches=1,
-    clip_gradient=0.0,
-    sync_batch_norm=False,
-    compiled=False,
-    workers=0,
-    keep_checkpoints=1,
-):
+    record: dict | None = None,
+    validate: Callable | None = None,
+    number_format: str = "float32",
+    micro_batches: int = 1,
+    clip_gradient: float = 0.0,
+    sync_batch_norm: bool = False,
+    compiled: bool = False,
+    workers: int = 0,
+    keep_checkpoints: int = 1,
+) -> nn.Module:
     """Train a network, or go on where an interrupted run stopped.
 
     On one machine and CPU, a resumed run ends with the very weights of an undisturbed one: batches and augmentation follow
@@ -138,10 +142,10 @@ def train(
 
     Args:
         network: on its device; trained in place.
-        dataset: CropDataset.
+        dataset: what batches are made of, augmentation included.
         keys: of its batches, see `datasets.training_keys`.
-        method: Method, whose loss may change from one stage of the training to the next.
-        schedule: Schedule.
+        method: its loss may change from one stage of the training to the next.
+        schedule: steps and learning rates.
         new_optimizer: function from the network to an optimizer of its parameters.
         run_dir: folder for `checkpoint.pt` and `training.jsonl`, a line a row: step, epoch, loss, learning_rate,
             images_per_second, data_wait (share of the time spent waiting for batches), memory_mb, minutes_left.
@@ -238,7 +242,7 @@ def train(
     return network.eval()
 
 
-def resume(path, network, optimizer, steps):
+def resume(path: Path, network: nn.Module, optimizer, steps: int) -> dict:
     """Fill network and optimizer from a run's checkpoint, if there is one.
 
     Args:
@@ -246,7 +250,7 @@ def resume(path, network, optimizer, steps):
         network, optimizer: filled in place; the optimizer of a training that is over is left alone.
         steps: of the whole training.
     Returns:
-        dict: step, seconds, log, best (MPJPE, mm), and whatever else the checkpoint keeps; step is 0 for a new run.
+        step, seconds, log, best (MPJPE, mm), and whatever else the checkpoint keeps; step is 0 for a new run.
     Raises:
         InputError: the checkpoint does not fit, or the processes of a group found different ones.
     """
@@ -271,7 +275,7 @@ def resume(path, network, optimizer, steps):
     return state
 
 
-def check_batch_size(batch_size, parts):
+def check_batch_size(batch_size: int, parts: int):
     """InputError unless a batch can be divided among all processes and the parts that each works through."""
     if batch_size % (parts * distributed.size()):
         raise InputError(
@@ -279,7 +283,9 @@ def check_batch_size(batch_size, parts):
         )
 
 
-def loader(dataset, keys, device, workers):
+def loader(
+    dataset: CropDataset, keys: BatchKeys | MixedKeys, device: torch.device, workers: int
+) -> Iterable[dict]:
     """This process' batches, made ahead: for a GPU by processes; on a CPU, whose cores the network needs, by a thread."""
     sharded = distributed.ShardedKeys(keys)
     if device.type == "cuda":
@@ -287,30 +293,30 @@ def loader(dataset, keys, device, workers):
     return prefetched(batches(dataset, sharded))
 
 
-def on_device(batch, device):
+def on_device(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
     """What a step uses of a batch, on the network's device."""
     used = ("crops", "colour", "joints", "weights")
     return {name: batch[name].to(device, non_blocking=True) for name in used}
 
 
-def set_learning_rate(optimizer, rate):
+def set_learning_rate(optimizer, rate: float):
     """Set the learning rate of all parameters."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
 
-def log_is_due(done, steps):
+def log_is_due(done: int, steps: int) -> bool:
     """Whether a row is written after `done` of all steps."""
     return done % max(1, steps // LOG_ROWS) == 0 or done == steps
 
 
-def validated(network, validate):
+def validated(network: nn.Module, validate: Callable) -> float:
     """`validate` of the network in eval mode; every process gets the same."""
     distributed.broadcast_buffers(network)
     return validate(network.eval())
 
 
-def show(bar, row):
+def show(bar, row: dict):
     """What the progress bar says beside the count of steps."""
     bar.set_postfix(
         loss=f"{row['loss']:.4f}",
@@ -320,7 +326,16 @@ def show(bar, row):
     )
 
 
-def stop_if_not_finite(losses, network, done, dataset, keys, schedule, clip_gradient, run_dir):
+def stop_if_not_finite(
+    losses: torch.Tensor,
+    network: nn.Module,
+    done: int,
+    dataset: CropDataset,
+    keys: BatchKeys | MixedKeys,
+    schedule: Schedule,
+    clip_gradient: float,
+    run_dir: Path,
+):
     """InputError unless the losses of the last steps and the weights after them are finite; it says what to try.
 
     Args:

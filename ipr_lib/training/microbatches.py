@@ -2,9 +2,11 @@
 
 import contextlib
 import copy
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
+from torch import nn
 
 from . import distributed
 
@@ -24,7 +26,7 @@ class MicroBatches:
             loss = micro_batches.backward(batch, loss_of)
     """
 
-    def __init__(self, network, parts, threads=True):
+    def __init__(self, network: nn.Module, parts: int, threads: bool = True):
         """
         Args:
             network: module, or a DistributedDataParallel of it. Its running statistics are those of the first part in
@@ -52,7 +54,9 @@ class MicroBatches:
             self.pool.shutdown()
             torch.set_num_threads(self.cores)
 
-    def backward(self, batch, loss_of, counts=None):
+    def backward(
+        self, batch: dict[str, torch.Tensor], loss_of: Callable, counts: Callable | None = None
+    ) -> torch.Tensor:
         """Set the gradients of the network's parameters.
 
         Args:

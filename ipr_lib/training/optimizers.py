@@ -11,7 +11,13 @@ class Muon(torch.optim.Optimizer):
     emulate many times slower; here kernels (out, in, h, w) count as matrices (out, in * h * w), in float32.
     """
 
-    def __init__(self, kernels, lr, momentum=0.95, weight_decay=0.0):
+    def __init__(
+        self,
+        kernels: list[torch.Tensor],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+    ):
         """
         Args:
             kernels: parameters of two or more axes.
@@ -44,15 +50,15 @@ class Muon(torch.optim.Optimizer):
         return kernel.grad.lerp(average, momentum).flatten(1).float()
 
 
-def by_shape(kernels):
-    """Kernels (out, in, h, w) grouped by the shape (out, in * h * w) of their matrices: {shape: list}."""
+def by_shape(kernels: list[torch.Tensor]) -> dict[tuple, list[torch.Tensor]]:
+    """Kernels (out, in, h, w) grouped by the shape (out, in * h * w) of their matrices."""
     groups = {}
     for kernel in kernels:
         groups.setdefault(kernel.flatten(1).shape, []).append(kernel)
     return groups
 
 
-def orthogonal(matrices, steps=5):
+def orthogonal(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """Nearly the nearest orthogonal matrices: singular vectors kept, singular values brought to about 0.7 … 1.2.
 
     Newton-Schulz iteration with Jordan's coefficients, which trade exactness for few steps. It runs on the small square
@@ -104,7 +110,9 @@ class Together:
 OPTIMIZERS = ("adamw", "muon")
 
 
-def build_optimizer(name, network, learning_rate, weight_decay=0.0):
+def build_optimizer(
+    name: str, network: torch.nn.Module, learning_rate: float, weight_decay: float = 0.0
+):
     """Make the optimizer of a network.
 
     Args:

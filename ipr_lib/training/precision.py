@@ -19,27 +19,21 @@ LIMITS_WITHOUT_BFLOAT16 = (
 )
 
 
-def computes_bfloat16(device):
-    """Whether a device multiplies bfloat16 numbers itself; those that do not emulate it, several times slower than float32.
-
-    Args:
-        device: torch device.
-    """
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 numbers itself; those that do not emulate it, several times slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if (
-        device.type != "cpu"
-        or os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in LIMITS_WITHOUT_BFLOAT16
-    ):
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    if device.type != "cpu" or limit in LIMITS_WITHOUT_BFLOAT16:
         return False
-    capabilities = getattr(
-        torch.cpu, "get_capabilities", dict
-    )()  # an older torch does not tell: float32 is always right
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return False  # an older torch does not say: float32 is always right
+    capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in INSTRUCTIONS)
 
 
-def resolved(precision, device):
-    """ "float32" or "bfloat16": what one of PRECISIONS comes to on a device.
+def resolved(precision: str, device: torch.device) -> str:
+    """The number format, "float32" or "bfloat16", that one of PRECISIONS means on a device.
 
     "native" is bfloat16 where the device computes in it, else float32: the same training, up to twice as fast where it can be.
     """
@@ -48,7 +42,7 @@ def resolved(precision, device):
     return precision
 
 
-def autocast(precision, device):
+def autocast(precision: str, device: torch.device) -> torch.autocast:
     """The context in which a network of one of PRECISIONS runs on a device.
 
     Weights stay float32; in bfloat16, convolutions and matrix products take copies of them.
@@ -58,8 +52,8 @@ def autocast(precision, device):
     )
 
 
-def memory_format(precision, device):
-    """How the network's pictures and kernels should lie in memory.
+def memory_format(precision: str, device: torch.device) -> torch.memory_format:
+    """How the network's images and kernels should lie in memory.
 
     Channels-last is what a GPU's convolutions like, and a processor's in bfloat16; in float32 it makes no difference there.
     """
