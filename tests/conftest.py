@@ -30,10 +30,14 @@ def make_pose(rng, n):
     return joints
 
 
-def write_sequence(root, subject=1, action=2, subaction=1, camera_id=1, n=7, step=3, width=200, height=202, seed=0):
+def write_sequence(
+    root, subject=1, action=2, subaction=1, camera_id=1, n=7, step=3, width=200, height=202, seed=0
+):
     """Write one folder of the prepared layout, with smooth random pictures; returns the folder."""
     rng = np.random.default_rng([seed, subject, action, subaction, camera_id])
-    camera = look_at([4000, 900, 1500], [0, 0, 900], f=(231, 229), c=(99.3, 101.1), width=width, height=height)
+    camera = look_at(
+        [4000, 900, 1500], [0, 0, 900], f=(231, 229), c=(99.3, 101.1), width=width, height=height
+    )
     folder = root / layout.folder_name(subject, action, subaction, camera_id)
     folder.mkdir(parents=True)
     for frame in range(0, n, step):

@@ -26,7 +26,10 @@ def corruptions(data, n, seed):
         damaged = bytearray(data)
         for j in range(at, min(at + length, len(data))):
             damaged[j] ^= int(rng.integers(1, 256))
-        yield f"seed {seed}, case {i}: {length} bytes changed at {at} of {len(data)}", bytes(damaged)
+        yield (
+            f"seed {seed}, case {i}: {length} bytes changed at {at} of {len(data)}",
+            bytes(damaged),
+        )
 
 
 def judge(damaged_files, path, read, same):

@@ -32,8 +32,21 @@ RAW_INDEX = {
 }
 JOINTS = [RAW_INDEX[name] for name in HUMAN36M.names[:17]]
 ACTION_NAMES = {
-    1: "_ALL", 2: "Directions", 3: "Discussion", 4: "Eating", 5: "Greeting", 6: "Phoning", 7: "Posing", 8: "Purchases",
-    9: "Sitting", 10: "SittingDown", 11: "Smoking", 12: "Photo", 13: "Waiting", 14: "Walking", 15: "WalkDog",
+    1: "_ALL",
+    2: "Directions",
+    3: "Discussion",
+    4: "Eating",
+    5: "Greeting",
+    6: "Phoning",
+    7: "Posing",
+    8: "Purchases",
+    9: "Sitting",
+    10: "SittingDown",
+    11: "Smoking",
+    12: "Photo",
+    13: "Waiting",
+    14: "Walking",
+    15: "WalkDog",
     16: "WalkTogether",
 }
 CAMERA_NAMES = ("54138969", "55011271", "58860488", "60457274")
@@ -42,8 +55,13 @@ WIDTH, HEIGHT = 64, 48
 SMALL = (((1, 12, 1), 23), ((1, 12, 2), 7), ((11, 6, 1), 66), ((11, 6, 2), 9))
 # The digits of these follow no rule, as in the real file.
 IRREGULAR = {
-    (1, 10, 1): "SittingDown 2", (1, 12, 1): "TakingPhoto 1", (1, 12, 2): "TakingPhoto", (5, 3, 1): "Discussion 2",
-    (5, 3, 2): "Discussion 3", (11, 6, 1): "Phoning 3", (11, 6, 2): "Phoning 2",
+    (1, 10, 1): "SittingDown 2",
+    (1, 12, 1): "TakingPhoto 1",
+    (1, 12, 2): "TakingPhoto",
+    (5, 3, 1): "Discussion 2",
+    (5, 3, 2): "Discussion 3",
+    (11, 6, 1): "Phoning 3",
+    (11, 6, 2): "Phoning 2",
 }
 
 
@@ -68,16 +86,30 @@ def make_w0(seed=0):
             angle = np.pi / 4 + camera * np.pi / 2 + rng.normal(0, 0.05)
             centre = [4000 * np.cos(angle), 4000 * np.sin(angle), 1500 + rng.normal(0, 50)]
             R = look_at(centre, [0, 0, 900], (1, 1), (0, 0), 1, 1).R
-            angles = [np.arctan2(-R[1, 2], R[2, 2]), np.arcsin(R[0, 2]), np.arctan2(-R[0, 1], R[0, 0])]
-            w0[6 * (camera * 11 + subject):][:6] = [*angles, *centre]
-        w0[264 + 9 * camera:][:9] = [70 + camera, 71, 32.5, 24.25, -0.2, 0.24, -0.002, -0.0009, -0.0014]
+            angles = [
+                np.arctan2(-R[1, 2], R[2, 2]),
+                np.arcsin(R[0, 2]),
+                np.arctan2(-R[0, 1], R[0, 0]),
+            ]
+            w0[6 * (camera * 11 + subject) :][:6] = [*angles, *centre]
+        w0[264 + 9 * camera :][:9] = [
+            70 + camera,
+            71,
+            32.5,
+            24.25,
+            -0.2,
+            0.24,
+            -0.002,
+            -0.0009,
+            -0.0014,
+        ]
     return w0
 
 
 def project(w0, subject, camera, joints_world):
     """Camera mm and lens px, written out apart from the library's own code: (n, J, 3), (n, J, 2)."""
-    rx, ry, rz, *T = w0[6 * ((camera - 1) * 11 + subject - 1):][:6]
-    f, c, k, p = np.split(w0[264 + 9 * (camera - 1):][:9], [2, 4, 7])
+    rx, ry, rz, *T = w0[6 * ((camera - 1) * 11 + subject - 1) :][:6]
+    f, c, k, p = np.split(w0[264 + 9 * (camera - 1) :][:9], [2, 4, 7])
     turn = np.eye(3)
     for axis, angle in ((0, rx), (1, ry), (2, rz)):
         i, j = [(1, 2), (2, 0), (0, 1)][axis]
@@ -134,8 +166,15 @@ def write_pose(path, pose, name="Pose", compress=False):
     """Write (n, width) numbers as variable `name` of a CDF file, (1, n, width) float32."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = CDF(path, cdf_spec={"Compressed": 6} if compress else {}, delete=True)
-    spec = {"Variable": name, "Data_Type": 21, "Num_Elements": 1, "Rec_Vary": True, "Dim_Sizes": list(pose.shape),
-            "Compress": 0, "Var_Type": "zVariable"}
+    spec = {
+        "Variable": name,
+        "Data_Type": 21,
+        "Num_Elements": 1,
+        "Rec_Vary": True,
+        "Dim_Sizes": list(pose.shape),
+        "Compress": 0,
+        "Var_Type": "zVariable",
+    }
     file.write_var(spec, var_data=np.asarray(pose, np.float32)[None])
     file.close()
 
@@ -152,14 +191,21 @@ def write_video(path, n, width=WIDTH, height=HEIGHT, picture=None):
         height, width = picture.shape[:2]
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=50)
-        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = width, height, "yuv420p", 800_000
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = (
+            width,
+            height,
+            "yuv420p",
+            800_000,
+        )
         for i in range(n):
             rgb = np.full((height, width, 3), shade(i), np.uint8) if picture is None else picture
             container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
         container.mux(stream.encode())
 
 
-def write_tree(root, sequences=SMALL, cameras=(1, 2, 3, 4), longer=3, folders="MyPoseFeatures", w0=None):
+def write_tree(
+    root, sequences=SMALL, cameras=(1, 2, 3, 4), longer=3, folders="MyPoseFeatures", w0=None
+):
     """Write a raw download; returns poses (n, 32, 3) by (subject, action, subaction).
 
     Args:
@@ -176,7 +222,9 @@ def write_tree(root, sequences=SMALL, cameras=(1, 2, 3, 4), longer=3, folders="M
     for key, n in sequences:
         person = root / f"S{key[0]}"
         base = {
-            kind: person / "MyPoseFeatures" / kind if folders == "MyPoseFeatures" else person / f"Poses_{kind}"
+            kind: person / "MyPoseFeatures" / kind
+            if folders == "MyPoseFeatures"
+            else person / f"Poses_{kind}"
             for kind in ("D3_Positions", "D3_Positions_mono", "D2_Positions")
         }
         poses[key] = make_poses(key[0], n)

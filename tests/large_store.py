@@ -42,5 +42,7 @@ def write_large_store(path, store, n):
 
 def probe(path):
     """Open a store in a process of its own and read a few items; what `PROBE` prints, a dict."""
-    result = subprocess.run([sys.executable, "-c", PROBE, str(path)], check=True, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", PROBE, str(path)], check=True, capture_output=True, text=True
+    )
     return json.loads(result.stdout)

@@ -13,11 +13,18 @@ import numpy as np
 
 RECORD = "IPR_CHECKS_RECORD"
 CALLS = "_recorded"  # this module's name in rewritten code
-OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq}
+OPERATORS = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+}
 SYMBOLS = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "=="}
 
 
 # --- what rewritten code calls ---
+
 
 def comparison(place, texts, limits, symbols, *operands):
     """Compare as `operands[0] < operands[1] < ...` does, and note each pair of numbers.
@@ -52,9 +59,18 @@ def closeness(place, text, function, left, right, **tolerances):
     if left is not None and right is not None and left.size and right.size:
         allowed = tolerances.get("atol", 1e-8) + tolerances.get("rtol", 1e-5) * np.abs(right)
         with np.errstate(divide="ignore", invalid="ignore"):
-            share = float(np.max(np.nan_to_num(np.abs(left - right) / allowed, nan=0.0, posinf=1e9)))
+            share = float(
+                np.max(np.nan_to_num(np.abs(left - right) / allowed, nan=0.0, posinf=1e9))
+            )
         holds = bool(np.all(as_numbers(outcome)))
-        note(place, text=text, value=share, limit=1.0, margin=float(relative_margin(share, 1.0)), holds=holds)
+        note(
+            place,
+            text=text,
+            value=share,
+            limit=1.0,
+            margin=float(relative_margin(share, 1.0)),
+            holds=holds,
+        )
     return outcome
 
 
@@ -83,6 +99,7 @@ def note(place, **content):
 
 
 # --- numbers ---
+
 
 def worst_pair(symbol, left, right):
     """The pair of two arrays that is nearest to failing.
@@ -134,6 +151,7 @@ def as_numbers(value):
 
 # --- rewriting ---
 
+
 def rewritten(source, place, raises):
     """Source code whose checks are recorded.
 
@@ -163,9 +181,14 @@ class CheckRewriter(ast.NodeTransformer):
     def visit_Assert(self, node):
         text = ast.unparse(node.test)
         message = node.msg or ast.Constant("")
-        no_arguments = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
+        no_arguments = ast.arguments(
+            posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[]
+        )
         arguments = [
-            ast.Constant(self.place), ast.Constant(text), self.recorded(node.test), ast.Lambda(no_arguments, message),
+            ast.Constant(self.place),
+            ast.Constant(text),
+            self.recorded(node.test),
+            ast.Lambda(no_arguments, message),
             ast.Constant(self.raises),
         ]
         return ast.Expr(call("result", arguments))
@@ -200,7 +223,12 @@ class CheckRewriter(ast.NodeTransformer):
         elif name in ("all", "bool", "np.all"):
             node.args = [self.recorded(argument) for argument in node.args]
         elif name in ("np.allclose", "np.isclose", "torch.allclose") and plain_closeness(node):
-            arguments = [ast.Constant(self.place), ast.Constant(ast.unparse(node)), node.func, *node.args]
+            arguments = [
+                ast.Constant(self.place),
+                ast.Constant(ast.unparse(node)),
+                node.func,
+                *node.args,
+            ]
             return call("closeness", arguments, node.keywords)
         return node
 
@@ -220,7 +248,9 @@ class CheckRewriter(ast.NodeTransformer):
 
 def call(name, arguments, keywords=()):
     """A call of this module's function."""
-    return ast.Call(ast.Attribute(ast.Name(CALLS, ast.Load()), name, ast.Load()), arguments, list(keywords))
+    return ast.Call(
+        ast.Attribute(ast.Name(CALLS, ast.Load()), name, ast.Load()), arguments, list(keywords)
+    )
 
 
 def literal(texts):
@@ -254,6 +284,7 @@ def rewritten_module(source, place):
 
 
 # --- as a pytest plugin: only tests whose check rests on a training, and how each ended ---
+
 
 def pytest_collection_modifyitems(config, items):
     chosen = [item for item in items if "training_seed" in getattr(item, "fixturenames", ())]

@@ -37,6 +37,7 @@ del sys.path[0]"""
 
 # --- conditions ---
 
+
 @dataclasses.dataclass(frozen=True)
 class Condition:
     """What a run depends on that no check may depend on; None leaves an instruction set as the processor has it."""
@@ -60,7 +61,9 @@ class Condition:
         found = {name: value for name, value in os.environ.items() if name not in (ONEDNN, ATEN)}
         found |= {"OMP_NUM_THREADS": str(self.threads), "IPR_TEST_THREADS": str(self.threads)}
         found |= {"IPR_TRAINING_SEED": str(self.seed), "CUDA_VISIBLE_DEVICES": ""}
-        found.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the Makefile: threads that wait leave the cores to others
+        found.setdefault(
+            "OMP_WAIT_POLICY", "PASSIVE"
+        )  # as in the Makefile: threads that wait leave the cores to others
         if self.onednn:
             found[ONEDNN] = self.onednn
         if self.aten:
@@ -72,7 +75,11 @@ def default_conditions(seeds):
     """Each seed as the machine is, then each other thread count and instruction set with one of the seeds."""
     conditions = [Condition(seed) for seed in seeds]
     others = [
-        {"threads": 1}, {"onednn": "AVX2"}, {"aten": "default"}, {"aten": "avx2"}, {"onednn": "AVX2", "aten": "default"},
+        {"threads": 1},
+        {"onednn": "AVX2"},
+        {"aten": "default"},
+        {"aten": "avx2"},
+        {"onednn": "AVX2", "aten": "default"},
     ]
     for number, other in enumerate(others):
         conditions.append(Condition(seeds[number % len(seeds)], **other))
@@ -82,12 +89,15 @@ def default_conditions(seeds):
 def all_conditions(seeds):
     """Every combination."""
     conditions = []
-    for seed, threads, onednn, aten in itertools.product(seeds, (2, 1), (None, "AVX2"), (None, "default", "avx2")):
+    for seed, threads, onednn, aten in itertools.product(
+        seeds, (2, 1), (None, "AVX2"), (None, "default", "avx2")
+    ):
         conditions.append(Condition(seed, threads, onednn, aten))
     return conditions
 
 
 # --- one condition, in a process of its own ---
+
 
 def run_condition(condition, profile, numbers, with_tests):
     """Run what has not been run under a condition, or has changed since; write its file after each notebook.
@@ -99,7 +109,11 @@ def run_condition(condition, profile, numbers, with_tests):
         with_tests: whether the tests are run, too.
     """
     path = condition_file(condition, profile)
-    kept = read_json(path) if path.exists() else {"condition": dataclasses.asdict(condition), "runs": {}}
+    kept = (
+        read_json(path)
+        if path.exists()
+        else {"condition": dataclasses.asdict(condition), "runs": {}}
+    )
     jobs = [(number, run_notebook) for number in numbers]
     if with_tests:
         jobs.append(("tests", run_tests))
@@ -119,10 +133,18 @@ def run_condition(condition, profile, numbers, with_tests):
         checks = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
         record.unlink()
         seconds = round(time.perf_counter() - start, 1)
-        kept["runs"][name] = {"stamp": stamp, "seconds": seconds, "error": error, "checks": summary(checks)}
+        kept["runs"][name] = {
+            "stamp": stamp,
+            "seconds": seconds,
+            "error": error,
+            "checks": summary(checks),
+        }
         write_json(path, kept)
         failed = sum(not check["holds"] for check in kept["runs"][name]["checks"])
-        print(f"{where}: {seconds:.0f} s, {failed} of {len(kept['runs'][name]['checks'])} checks failed", flush=True)
+        print(
+            f"{where}: {seconds:.0f} s, {failed} of {len(kept['runs'][name]['checks'])} checks failed",
+            flush=True,
+        )
         if error:
             print(f"    {error}", flush=True)
 
@@ -136,7 +158,10 @@ def stamp_of(name):
     if name == "tests":
         paths = training_tests()
     else:
-        paths = [notebook_path(name), notebook_path(name).parent / "solutions" / notebook_path(name).name]
+        paths = [
+            notebook_path(name),
+            notebook_path(name).parent / "solutions" / notebook_path(name).name,
+        ]
     content = b"".join(path.read_bytes() for path in paths if path.exists())
     return hashlib.sha256(content).hexdigest()[:16]
 
@@ -164,7 +189,9 @@ def run_notebook(condition, profile, number):
     notebook = nbformat.read(source, as_version=4)
     solutions = exercises.solutions_of(source)
     if solutions.exists():
-        notebook = exercises.with_solutions(notebook, exercises.read_exercises(solutions), source.name)
+        notebook = exercises.with_solutions(
+            notebook, exercises.read_exercises(solutions), source.name
+        )
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.source = recorded_checks.rewritten(cell.source, cell.id, raises=False)
@@ -173,7 +200,12 @@ def run_notebook(condition, profile, number):
     copy.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(copy) as temporary:
         nbformat.write(notebook, temporary)
-    parameters = {"profile": profile, "seed": condition.seed, "overrides": {}, "results_dir": str(folder)}
+    parameters = {
+        "profile": profile,
+        "seed": condition.seed,
+        "overrides": {},
+        "results_dir": str(folder),
+    }
     try:
         cfg = load_config(profile, seed=condition.seed)
         pipeline.evaluated(cfg, folder)
@@ -196,14 +228,30 @@ def run_tests(condition, profile, name):
     folder = FOLDER / f"{profile}-{condition.name}" / "checked"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    shutil.copytree(REPOSITORY / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__", "browser"))
+    shutil.copytree(
+        REPOSITORY / "tests",
+        folder / "tests",
+        ignore=shutil.ignore_patterns("__pycache__", "browser"),
+    )
     shutil.copy(REPOSITORY / "pyproject.toml", folder)
     chosen = []
     for path in training_tests():
         module = folder / "tests" / path.name
-        module.write_text(recorded_checks.rewritten_module(path.read_text(encoding="utf-8"), path.name), encoding="utf-8")
+        module.write_text(
+            recorded_checks.rewritten_module(path.read_text(encoding="utf-8"), path.name),
+            encoding="utf-8",
+        )
         chosen.append(f"tests/{path.name}")
-    command = [sys.executable, "-m", "pytest", "-p", "tests.recorded_checks", "-p", "no:cacheprovider", *chosen]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "tests.recorded_checks",
+        "-p",
+        "no:cacheprovider",
+        *chosen,
+    ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode in (0, 1):  # 1: tests failed, which is noted test by test
         return None
@@ -214,7 +262,10 @@ def summary(checks):
     """One entry a check: the lowest and highest value that it met, its nearest miss, and whether it always held."""
     found = {}
     for check in checks:
-        entry = found.setdefault((check["place"], check["text"]), {"place": check["place"], "text": check["text"], "holds": True})
+        entry = found.setdefault(
+            (check["place"], check["text"]),
+            {"place": check["place"], "text": check["text"], "holds": True},
+        )
         if not check["holds"]:
             entry["holds"] = False
             entry["message"] = check.get("message", "")
@@ -233,6 +284,7 @@ def merge_numbers(entry, low, high, limit, margin):
 
 # --- the table ---
 
+
 def table(contents):
     """Markdown: every check that compares numbers, and every other one that has failed; those with least room first.
 
@@ -245,7 +297,10 @@ def table(contents):
     for content in contents:
         for name, run in content["runs"].items():
             if run["error"]:
-                row = rows.setdefault((name, "", "runs to its end"), {"name": name, "text": "runs to its end", "failed": [], "n": 0})
+                row = rows.setdefault(
+                    (name, "", "runs to its end"),
+                    {"name": name, "text": "runs to its end", "failed": [], "n": 0},
+                )
                 row["failed"].append(content["condition"])
                 row["message"] = run["error"]
             for check in run["checks"]:
@@ -253,26 +308,44 @@ def table(contents):
                 if check["holds"] and "margin" not in check:
                     plain.add(key)
                     continue
-                row = rows.setdefault(key, {"name": place_name(name, check["place"]), "text": check["text"], "failed": [], "n": 0})
+                row = rows.setdefault(
+                    key,
+                    {
+                        "name": place_name(name, check["place"]),
+                        "text": check["text"],
+                        "failed": [],
+                        "n": 0,
+                    },
+                )
                 row["n"] += 1
                 if "margin" in check:
                     merge_numbers(row, check["low"], check["high"], check["limit"], check["margin"])
                 if not check["holds"]:
                     row["failed"].append(content["condition"])
                     row["message"] = check.get("message", "")
-    lines = ["| where | check | lowest | highest | limit | margin | failed |", "|:--|:--|--:|--:|--:|--:|--:|"]
+    lines = [
+        "| where | check | lowest | highest | limit | margin | failed |",
+        "|:--|:--|--:|--:|--:|--:|--:|",
+    ]
     for row in sorted(rows.values(), key=urgency):
         numbers = ["", "", "", ""]
         if "margin" in row:
-            numbers = [f"{row[name]:.4g}" for name in ("low", "high", "limit")] + [f"{100 * row['margin']:.0f} %"]
+            numbers = [f"{row[name]:.4g}" for name in ("low", "high", "limit")] + [
+                f"{100 * row['margin']:.0f} %"
+            ]
         text = row["text"].replace("|", "\\|").replace("\n", " ")
         lines.append(f"| {row['name']} | `{text}` | {' | '.join(numbers)} | {len(row['failed'])} |")
     seconds = sum(run["seconds"] for content in contents for run in content["runs"].values())
-    lines += ["", f"{len(contents)} conditions, {seconds / 60:.0f} minutes. {len(plain)} further checks compare no sizes and always held."]
+    lines += [
+        "",
+        f"{len(contents)} conditions, {seconds / 60:.0f} minutes. {len(plain)} further checks compare no sizes and always held.",
+    ]
     for row in rows.values():
         if row["failed"]:
             names = ", ".join(Condition(**condition).name for condition in row["failed"])
-            lines.append(f"- {row['name']}, `{row['text']}` failed under {names}. {row.get('message', '')}")
+            lines.append(
+                f"- {row['name']}, `{row['text']}` failed under {names}. {row.get('message', '')}"
+            )
     return "\n".join(lines)
 
 
@@ -288,13 +361,27 @@ def urgency(row):
 
 # --- the command ---
 
+
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--profile", default="smoke", help="of the notebooks (smoke)")
-    parser.add_argument("--only", nargs="+", default=NUMBERS, metavar="NN", help="numbers of notebooks (05 to 12)")
+    parser.add_argument(
+        "--only", nargs="+", default=NUMBERS, metavar="NN", help="numbers of notebooks (05 to 12)"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--conditions", nargs="+", metavar="PATTERN", help="only conditions of these names, as '*onednn*'")
-    parser.add_argument("--all", action="store_true", help="every combination of seeds, threads and instruction sets")
+    parser.add_argument(
+        "--conditions",
+        nargs="+",
+        metavar="PATTERN",
+        help="only conditions of these names, as '*onednn*'",
+    )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="every combination of seeds, threads and instruction sets",
+    )
     parser.add_argument("--tests", action="store_true", help="only the tests")
     parser.add_argument("--notebooks", action="store_true", help="only the notebooks")
     parser.add_argument("--fresh", action="store_true", help="run again what has been run")
@@ -305,11 +392,17 @@ def main(arguments=None):
     with_tests = options.tests or not options.notebooks
     FOLDER.mkdir(parents=True, exist_ok=True)
     if options.in_condition:
-        run_condition(Condition(**json.loads(options.in_condition)), options.profile, numbers, with_tests)
+        run_condition(
+            Condition(**json.loads(options.in_condition)), options.profile, numbers, with_tests
+        )
         return 0
     conditions = all_conditions(options.seeds) if options.all else default_conditions(options.seeds)
     if options.conditions:
-        conditions = [each for each in conditions if any(fnmatch.fnmatch(each.name, pattern) for pattern in options.conditions)]
+        conditions = [
+            each
+            for each in conditions
+            if any(fnmatch.fnmatch(each.name, pattern) for pattern in options.conditions)
+        ]
     failed = 0
     for condition in conditions:
         if options.table:
@@ -318,11 +411,22 @@ def main(arguments=None):
         if options.fresh:
             path.unlink(missing_ok=True)
             shutil.rmtree(FOLDER / f"{options.profile}-{condition.name}", ignore_errors=True)
-        command = [sys.executable, "-m", "tests.sweep", "--profile", options.profile, "--in-condition",
-                   json.dumps(dataclasses.asdict(condition)), "--only", *options.only]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.sweep",
+            "--profile",
+            options.profile,
+            "--in-condition",
+            json.dumps(dataclasses.asdict(condition)),
+            "--only",
+            *options.only,
+        ]
         command += ["--tests"] if options.tests else []
         command += ["--notebooks"] if options.notebooks else []
-        failed += subprocess.run(command, cwd=REPOSITORY, env=condition.environment()).returncode != 0
+        failed += (
+            subprocess.run(command, cwd=REPOSITORY, env=condition.environment()).returncode != 0
+        )
     paths = [condition_file(condition, options.profile) for condition in conditions]
     print(table([read_json(path) for path in paths if path.exists()]))
     return 1 if failed else 0

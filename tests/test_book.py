@@ -22,10 +22,18 @@ from ipr_lib.files import REPOSITORY, InputError, write_json
 from ipr_lib.geometry.skeleton import HUMAN36M
 
 BOOK = REPOSITORY / "book"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
 ]
 
 
@@ -43,15 +51,23 @@ build, mathml = load("build"), load("mathml")
 # Cells of notebook 06 that draw, with what they leave.
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 LINES = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><path d="M0 0L9 9" stroke="black"/></svg>'
-DRAWN = {"map": f"image/svg+xml;{LINES}", "bias-figure": f"image/svg+xml;{LINES}", "trained-figure": f"image/png;{PIXEL}"}
+DRAWN = {
+    "map": f"image/svg+xml;{LINES}",
+    "bias-figure": f"image/svg+xml;{LINES}",
+    "trained-figure": f"image/png;{PIXEL}",
+}
 
 
 def output(**data):
-    return nbformat.v4.new_output("display_data", {name.replace("_", "/", 1): value for name, value in data.items()})
+    return nbformat.v4.new_output(
+        "display_data", {name.replace("_", "/", 1): value for name, value in data.items()}
+    )
 
 
 def view_of(model_id):
-    return nbformat.v4.new_output("display_data", {build.VIEW: {"model_id": model_id, "version_major": 2, "version_minor": 0}})
+    return nbformat.v4.new_output(
+        "display_data", {build.VIEW: {"model_id": model_id, "version_major": 2, "version_minor": 0}}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -63,24 +79,46 @@ def run(tmp_path_factory):
     from ipr_lib.views import SkeletonView
 
     folder = tmp_path_factory.mktemp("run")
-    (folder / "report.md").write_text("# smoke\n\nMPJPE **1.0 mm**.\n\n## Per action\n\n| mm | all |\n| :-- | --: |\n| ours | 1.0 |\n")
+    (folder / "report.md").write_text(
+        "# smoke\n\nMPJPE **1.0 mm**.\n\n## Per action\n\n| mm | all |\n| :-- | --: |\n| ours | 1.0 |\n"
+    )
     write_json(folder / "metrics.json", {"minutes": {"data": 1.25}})
     write_json(folder / "06" / "stamp.json", {"minutes": 0.5})
     rng = np.random.default_rng(0)
-    view, slider = SkeletonView(rng.normal(0, 300, (2, 5, len(HUMAN36M), 3)).astype(np.float32)), IntSlider()
+    view, slider = (
+        SkeletonView(rng.normal(0, 300, (2, 5, len(HUMAN36M), 3)).astype(np.float32)),
+        IntSlider(),
+    )
     state = dependency_state([view, slider], drop_defaults=False)
     (path,) = [path for path in notebooks.list_notebooks() if path.name.startswith("06")]
     notebook = nbformat.read(path, as_version=4)
-    injected = nbformat.v4.new_code_cell('results_dir = "/elsewhere/results"', metadata={"tags": ["injected-parameters"]})
-    shown = nbformat.v4.new_code_cell("view", outputs=[
-        view_of(view.model_id), view_of(slider.model_id), output(text_markdown="| a | b |\n|:--|--:|\n| 1 | $x^2$ |"),
-        nbformat.v4.new_output("stream", name="stderr", text="a warning of one machine"),
-    ])
+    injected = nbformat.v4.new_code_cell(
+        'results_dir = "/elsewhere/results"', metadata={"tags": ["injected-parameters"]}
+    )
+    shown = nbformat.v4.new_code_cell(
+        "view",
+        outputs=[
+            view_of(view.model_id),
+            view_of(slider.model_id),
+            output(text_markdown="| a | b |\n|:--|--:|\n| 1 | $x^2$ |"),
+            nbformat.v4.new_output("stream", name="stderr", text="a warning of one machine"),
+        ],
+    )
     notebook.cells[5:5] = [injected, shown]
     for cell in notebook.cells:
         if cell.id in DRAWN:
-            cell.outputs = [output(**{DRAWN[cell.id].partition(";")[0].replace("/", "_", 1): DRAWN[cell.id].partition(";")[2]})]
-    notebook.metadata["widgets"] = {build.STATE: {"state": state, "version_major": 2, "version_minor": 0}}
+            cell.outputs = [
+                output(
+                    **{
+                        DRAWN[cell.id].partition(";")[0].replace("/", "_", 1): DRAWN[
+                            cell.id
+                        ].partition(";")[2]
+                    }
+                )
+            ]
+    notebook.metadata["widgets"] = {
+        build.STATE: {"state": state, "version_major": 2, "version_minor": 0}
+    }
     notebook.metadata["papermill"] = {"output_path": "/elsewhere/results"}
     nbformat.write(notebook, folder / "06" / "executed.ipynb")
     return folder
@@ -100,11 +138,17 @@ def page(site, number):
 
 # --- what goes in ---
 
+
 def test_dead_widgets_and_paths_of_one_machine_are_left_out(run):
     notebook = build.clean_notebook(nbformat.read(run / "06" / "executed.ipynb", as_version=4))
     nbformat.validate(notebook)
     assert "elsewhere" not in nbformat.writes(notebook)
-    views = [output for cell in notebook.cells for output in cell.get("outputs", []) if build.VIEW in output.get("data", {})]
+    views = [
+        output
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if build.VIEW in output.get("data", {})
+    ]
     (state,) = notebook.metadata["widgets"][build.STATE]["state"].values()
     assert len(views) == 1 and "_esm" in state["state"]
 
@@ -121,7 +165,9 @@ def test_a_run_without_notebooks_or_report_is_one_line(tmp_path, run):
 
 def test_formulas_become_mathml():
     assert "<mfrac" in mathml.to_mathml(r"\tfrac12", block=False)
-    assert mathml.to_mathml(r"\frac{1}{2}", block=False) == mathml.to_mathml(r"\frac12", block=False)
+    assert mathml.to_mathml(r"\frac{1}{2}", block=False) == mathml.to_mathml(
+        r"\frac12", block=False
+    )
     assert 'display="block"' in mathml.to_mathml(r"\sum_i p_i", block=True)
     with pytest.raises(mathml.MathError):
         mathml.to_mathml(r"\nosuchthing{x}", block=False)
@@ -131,19 +177,31 @@ def test_the_site_holds_every_notebook_and_asks_nobody(site):
     names = {path.stem for path in site.glob("[0-9][0-9]_*.html")}
     assert names == {path.stem for path in notebooks.list_notebooks()}
     for path in site.rglob("*.html"):
-        loaded = re.findall(r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=\"((?:https?:)?//[^\"]+)", path.read_text())
+        loaded = re.findall(
+            r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=\"((?:https?:)?//[^\"]+)",
+            path.read_text(),
+        )
         assert not loaded, f"{path.name} loads {loaded}"
     assert all((site / name).with_suffix(".html").exists() for name in build.PAGES)
     six = page(site, "06")
     assert re.search(r"<td[^>]*><p><math|<td[^>]*><math", six), "a formula in a printed table"
     assert "<math" in six and "elsewhere" not in six and "a warning of one machine" not in six
-    assert "smoke" not in (site / "index.html").read_text().split("This run")[0] and "Per action" in (site / "index.html").read_text()
-    minutes = re.findall(r"<t[dh][^>]*><p>([^<]*)</p>", (site / "index.html").read_text().split("Minutes<a")[1])
+    assert (
+        "smoke" not in (site / "index.html").read_text().split("This run")[0]
+        and "Per action" in (site / "index.html").read_text()
+    )
+    minutes = re.findall(
+        r"<t[dh][^>]*><p>([^<]*)</p>", (site / "index.html").read_text().split("Minutes<a")[1]
+    )
     assert minutes[:8] == ["minutes", "data", "06", "all", "measured", "1.2", "0.5", "2"]
 
 
 def test_every_figure_is_told_in_words(site):
-    alts = [re.search(r'alt="([^"]*)"', tag) for path in site.glob("*.html") for tag in re.findall(r"<img\b[^>]*>", path.read_text())]
+    alts = [
+        re.search(r'alt="([^"]*)"', tag)
+        for path in site.glob("*.html")
+        for tag in re.findall(r"<img\b[^>]*>", path.read_text())
+    ]
     assert len(alts) >= len(DRAWN) and all(alts), "a picture without a text in its place"
     texts = [found[1] for found in alts]
     assert all(len(text.split()) >= 3 and "_images" not in text for text in texts), texts
@@ -154,16 +212,25 @@ def test_every_figure_is_told_in_words(site):
 @pytest.mark.parametrize("path", notebooks.list_notebooks(), ids=lambda path: path.stem)
 def test_every_cell_that_draws_has_words(path):
     cells = nbformat.read(path, as_version=4).cells
-    drawing = [i for i, cell in enumerate(cells) if cell.cell_type == "code" and "plt.subplot" in cell.source]
+    drawing = [
+        i
+        for i, cell in enumerate(cells)
+        if cell.cell_type == "code" and "plt.subplot" in cell.source
+    ]
     assert drawing
     for number in drawing:
         text = build.alternative_text(cells, number)
-        assert len(text.split()) >= 5 and not re.search(r"[`$]|\]\(|\n", text), f"{cells[number].id}: {text}"
+        assert len(text.split()) >= 5 and not re.search(r"[`$]|\]\(|\n", text), (
+            f"{cells[number].id}: {text}"
+        )
 
 
 # --- pages beside the notebooks ---
 
-PAGES = [*(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md")), *(BOOK / name for name in build.PAGES)]
+PAGES = [
+    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md")),
+    *(BOOK / name for name in build.PAGES),
+]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
@@ -171,19 +238,27 @@ def test_links_of_pages_resolve(path):
     links = re.findall(r"\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$", path.read_text(), flags=re.MULTILINE)
     assert links
     for link in map("".join, links):
-        assert link.startswith("https://") or (path.parent / link.partition("#")[0]).exists(), f"{path.name} links to {link}"
+        assert link.startswith("https://") or (path.parent / link.partition("#")[0]).exists(), (
+            f"{path.name} links to {link}"
+        )
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_commands_of_pages_exist(path):
     text = path.read_text()
     for command in re.findall(r"(?:^|`)python -m ipr_lib ([^`\n]+)", text, flags=re.MULTILINE):
-        assert make_parser().parse_args(shlex.split(command, comments=True)).command == command.split()[0]
-    targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE))
+        assert (
+            make_parser().parse_args(shlex.split(command, comments=True)).command
+            == command.split()[0]
+        )
+    targets = set(
+        re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE)
+    )
     assert set(re.findall(r"(?:^|`)make ([a-z]+)", text, flags=re.MULTILINE)) <= targets
 
 
 # --- in a browser ---
+
 
 class Silent(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_):
@@ -225,12 +300,18 @@ def test_in_a_browser_with_the_network_cut_off(site, tmp_path):
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         window = browser.new_page(viewport={"width": 1280, "height": 900})
         window.route("**/*", route)
-        window.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        window.on(
+            "console",
+            lambda message: complaints.append(message.text) if message.type == "error" else None,
+        )
         window.on("pageerror", lambda error: complaints.append(str(error)))
         for start in (address, site.as_uri()):  # served, and opened from disk
             window.goto(f"{start}/{six}")
             window.locator("div.anywidget canvas").first.wait_for(state="visible", timeout=20_000)
-            canvas = max(window.locator("div.anywidget canvas").all(), key=lambda one: (one.bounding_box() or {"width": 0})["width"])
+            canvas = max(
+                window.locator("div.anywidget canvas").all(),
+                key=lambda one: (one.bounding_box() or {"width": 0})["width"],
+            )
             assert window.locator("div.anywidget").count() == 1
             canvas.scroll_into_view_if_needed()
             window.wait_for_timeout(300)
@@ -238,26 +319,36 @@ def test_in_a_browser_with_the_network_cut_off(site, tmp_path):
             box = canvas.bounding_box()
             window.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
             window.mouse.down()
-            window.mouse.move(box["x"] + box["width"] / 2 + 80, box["y"] + box["height"] / 2 + 20, steps=4)
+            window.mouse.move(
+                box["x"] + box["width"] / 2 + 80, box["y"] + box["height"] / 2 + 20, steps=4
+            )
             window.mouse.up()
             window.wait_for_timeout(300)
             assert canvas.screenshot() != still, "dragging did not turn the skeletons"
             size = window.locator("math").first.bounding_box()
             assert size["width"] > 5 and size["height"] > 5
-            line, formula = (window.locator(f"div.math{inner}").first.bounding_box() for inner in ("", " math"))
-            assert abs(line["x"] + line["width"] / 2 - formula["x"] - formula["width"] / 2) < 5, "a formula is not centred"
+            line, formula = (
+                window.locator(f"div.math{inner}").first.bounding_box() for inner in ("", " math")
+            )
+            assert abs(line["x"] + line["width"] / 2 - formula["x"] - formula["width"] / 2) < 5, (
+                "a formula is not centred"
+            )
             assert window.locator("table").count() >= 1
             window.locator(".prev-next-area a.right-next").click()
             assert re.search(r"/0[7-9]_[^/]*\.html$", window.url)
             window.goto(f"{start}/search.html?q=volume")
             window.locator("#search-results li a").first.wait_for(timeout=20_000)
         window.goto(f"{address}/index.html")
-        assert window.locator(".toctree-wrapper a").count() == len(notebooks.list_notebooks()) + len(build.PAGES)
+        assert window.locator(".toctree-wrapper a").count() == len(
+            notebooks.list_notebooks()
+        ) + len(build.PAGES)
         window.screenshot(path=tmp_path / "index.png")
         window.goto(f"{address}/{six}")
         window.locator("div.anywidget canvas").first.wait_for(state="visible", timeout=20_000)
         window.wait_for_timeout(300)
-        assert window.locator(".bd-sidebar-primary li a").count() == len(notebooks.list_notebooks()) + len(build.PAGES)
+        assert window.locator(".bd-sidebar-primary li a").count() == len(
+            notebooks.list_notebooks()
+        ) + len(build.PAGES)
         window.screenshot(path=tmp_path / "notebook.png", full_page=True)
         browser.close()
     assert not outside, f"asked for {outside}"
@@ -266,26 +357,43 @@ def test_in_a_browser_with_the_network_cut_off(site, tmp_path):
 
 # --- around it ---
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.stem)
+
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.stem
+)
 def test_workflows_call_targets_that_exist(path):
     workflow = yaml.safe_load(path.read_text())
-    targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE))
+    targets = set(
+        re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE)
+    )
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
-    called = [name for step in steps for name in re.findall(r"\bmake ([a-z]+)", step.get("run", ""))]
+    called = [
+        name for step in steps for name in re.findall(r"\bmake ([a-z]+)", step.get("run", ""))
+    ]
     assert called and set(called) <= targets
-    assert all("uses" in step or "run" in step for step in steps) and workflow[True]  # YAML reads the key `on` as true
+    assert (
+        all("uses" in step or "run" in step for step in steps) and workflow[True]
+    )  # YAML reads the key `on` as true
 
 
 def test_both_workflows_are_there():
-    assert {path.name for path in (REPOSITORY / ".github" / "workflows").glob("*.yml")} == {"test.yml", "site.yml"}
+    assert {path.name for path in (REPOSITORY / ".github" / "workflows").glob("*.yml")} == {
+        "test.yml",
+        "site.yml",
+    }
 
 
 def test_lab_settings_keep_the_news_quiet_and_wrap_long_lines():
     import json
 
     settings = json.loads((BOOK / "overrides.json").read_text())
-    assert settings["@jupyterlab/apputils-extension:notification"] == {"fetchNews": "false", "checkForUpdates": False}
-    assert settings["@jupyterlab/notebook-extension:tracker"] == {"codeCellConfig": {"lineWrap": True}}
+    assert settings["@jupyterlab/apputils-extension:notification"] == {
+        "fetchNews": "false",
+        "checkForUpdates": False,
+    }
+    assert settings["@jupyterlab/notebook-extension:tracker"] == {
+        "codeCellConfig": {"lineWrap": True}
+    }
     makefile = (REPOSITORY / "Makefile").read_text()
     assert "book/overrides.json" in makefile.split("\nlab:")[1].split("\n\n")[0]
     assert Path(sys.prefix, "share", "jupyter").exists()

@@ -30,7 +30,9 @@ def test_clothes_vary_and_their_parts_match():
     assert all(0 < own[subject] < 15 for subject in LOOKS)
     for look in OUTFITS.values():
         sleeves = {LOOKS[owner].sleeve for owner in LOOKS}
-        assert look.sleeve in sleeves and len(look.top.layers) in {len(LOOKS[owner].top.layers) for owner in LOOKS}
+        assert look.sleeve in sleeves and len(look.top.layers) in {
+            len(LOOKS[owner].top.layers) for owner in LOOKS
+        }
 
 
 def test_the_test_actors_own_clothes_are_never_seen_in_training():
@@ -44,7 +46,7 @@ def test_the_test_actors_own_clothes_are_never_seen_in_training():
 def test_dyes_are_colours_and_never_glaring():
     for look in OUTFITS.values():
         for colour in (look.top.colour, look.bottom.colour, look.shoe.colour, look.collar):
-            values = [int(colour[i:i + 2], 16) for i in (1, 3, 5)]
+            values = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
             assert len(colour) == 7 and max(values) - min(values) < 240
 
 
@@ -53,4 +55,6 @@ def test_sheet_is_written_whole(tmp_path):
     picture = cv2.imread(str(tmp_path / "sheet.jpg"))
     assert picture.shape == (80, 120, 3)
     cells = picture.reshape(2, 40, 3, 40, 3).transpose(0, 2, 1, 3, 4).reshape(6, -1).astype(float)
-    assert all(np.abs(a - b).mean() > 10 for a, b in combinations(cells, 2))  # everyone does something else
+    assert all(
+        np.abs(a - b).mean() > 10 for a, b in combinations(cells, 2)
+    )  # everyone does something else

@@ -23,8 +23,16 @@ from ipr_lib.files import InputError
 from ipr_lib.studio import MANIFEST, contact_sheet, perform, studio_cameras, write_capture
 from ipr_lib.studio import capture as studio
 
-SMALL = dict(subjects=(1, 9), actions=(2,), takes=(1,), cameras=(1, 3), n_frames=7, train_step=3, test_step=6,
-             picture_px=80)
+SMALL = dict(
+    subjects=(1, 9),
+    actions=(2,),
+    takes=(1,),
+    cameras=(1, 3),
+    n_frames=7,
+    train_step=3,
+    test_step=6,
+    picture_px=80,
+)
 
 
 def contents(root):
@@ -32,7 +40,9 @@ def contents(root):
     found = {}
     for path in sorted(Path(root).rglob("*")):
         if path.name == META_NAME:
-            found[str(path.relative_to(root))] = read_camera_view(path.parent).joints_world.tobytes()
+            found[str(path.relative_to(root))] = read_camera_view(
+                path.parent
+            ).joints_world.tobytes()
         elif path.is_file():
             found[str(path.relative_to(root))] = path.read_bytes()
     return found
@@ -68,11 +78,17 @@ def test_the_person_stands_where_the_labels_say(capture):
     one, other = (read_camera_view(capture / folder_name(subject, 2, 1, 1)) for subject in (1, 9))
     pictures = [cv2.imread(str(sequence.image_path(0))).astype(int) for sequence in (one, other)]
     # Each picture's own brightness differs: compare what is left after the median change.
-    change = np.abs(pictures[0] - pictures[1] - np.median(pictures[0] - pictures[1], axis=(0, 1))).max(axis=2)
+    change = np.abs(
+        pictures[0] - pictures[1] - np.median(pictures[0] - pictures[1], axis=(0, 1))
+    ).max(axis=2)
     camera = one.camera
-    joints = camera.camera_to_image(camera.world_to_camera(np.stack([one.joints_world[0], other.joints_world[0]])))
-    rows, columns = np.mgrid[:change.shape[0], :change.shape[1]]
-    gap = np.hypot(columns[..., None] - joints[..., 0].ravel(), rows[..., None] - joints[..., 1].ravel()).min(axis=2)
+    joints = camera.camera_to_image(
+        camera.world_to_camera(np.stack([one.joints_world[0], other.joints_world[0]]))
+    )
+    rows, columns = np.mgrid[: change.shape[0], : change.shape[1]]
+    gap = np.hypot(
+        columns[..., None] - joints[..., 0].ravel(), rows[..., None] - joints[..., 1].ravel()
+    ).min(axis=2)
     assert np.percentile(change[gap < 2], 75) > 25
     assert np.percentile(change[gap > 15], 95) < 25
 
@@ -97,7 +113,9 @@ def test_small_pictures_are_the_large_ones_shrunk():
         small = studio_cameras(250)[number]
         u, v = large.camera_to_image(large.world_to_camera(point))[0]
         np.testing.assert_allclose(
-            small.camera_to_image(small.world_to_camera(point))[0], ((u + 0.5) / 4 - 0.5, (v + 0.5) / 4 - 0.5), atol=1e-9
+            small.camera_to_image(small.world_to_camera(point))[0],
+            ((u + 0.5) / 4 - 0.5, (v + 0.5) / 4 - 0.5),
+            atol=1e-9,
         )
 
 
@@ -154,7 +172,10 @@ def test_a_killed_run_is_carried_on(tmp_path):
 
 def test_another_recipe_is_refused(capture):
     before = contents(capture)
-    with pytest.raises(InputError, match=r"n_frames 7 there, 8 asked for; seed 0 there, 3 asked for.*delete it or choose"):
+    with pytest.raises(
+        InputError,
+        match=r"n_frames 7 there, 8 asked for; seed 0 there, 3 asked for.*delete it or choose",
+    ):
         write_capture(capture, **SMALL | {"n_frames": 8}, seed=3)
     assert contents(capture) == before
     assert json.loads((capture / MANIFEST).read_text())["version"] == studio.CAPTURE_VERSION
@@ -193,19 +214,30 @@ def test_a_failing_take_is_named_and_leaves_nothing(tmp_path, monkeypatch, error
         raise error
 
     monkeypatch.setattr(studio, "picture", fail)
-    expected, match = (InputError, "S1 Directions take 1.*bad pose") if isinstance(error, ValueError) else (
-        KeyboardInterrupt, None)
+    expected, match = (
+        (InputError, "S1 Directions take 1.*bad pose")
+        if isinstance(error, ValueError)
+        else (KeyboardInterrupt, None)
+    )
     with pytest.raises(expected, match=match):
         write_capture(tmp_path, **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == [MANIFEST]
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"subjects": (2,)}, r"subjects: \[2\] asked for"), ({"actions": ()}, "actions: nothing asked for"),
-    ({"takes": (3,)}, "takes"), ({"cameras": (0,)}, "cameras"), ({"n_frames": 0}, "n_frames is 0"),
-    ({"n_frames": 2.5}, "n_frames is 2.5"), ({"train_step": -1}, "train_step"), ({"picture_px": 3}, "picture_px"),
-    ({"workers": 0}, "workers is 0"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"subjects": (2,)}, r"subjects: \[2\] asked for"),
+        ({"actions": ()}, "actions: nothing asked for"),
+        ({"takes": (3,)}, "takes"),
+        ({"cameras": (0,)}, "cameras"),
+        ({"n_frames": 0}, "n_frames is 0"),
+        ({"n_frames": 2.5}, "n_frames is 2.5"),
+        ({"train_step": -1}, "train_step"),
+        ({"picture_px": 3}, "picture_px"),
+        ({"workers": 0}, "workers is 0"),
+    ],
+)
 def test_wrong_numbers_are_refused(tmp_path, change, message):
     with pytest.raises(InputError, match=message):
         write_capture(tmp_path / "new", **SMALL | change)

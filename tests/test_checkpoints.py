@@ -27,11 +27,25 @@ from ipr_lib.training.optimizers import Muon, Together, build_optimizer
 from .conftest import THREADS, TRAINING_SEED
 from .test_data_mixing import people_store
 
-TINY = dict(crop_px=64, depth_bins=8, backbone="small", backbone_width=4, head_width=8, deconvolutions=2, batch_size=2, epochs=12)
+TINY = dict(
+    crop_px=64,
+    depth_bins=8,
+    backbone="small",
+    backbone_width=4,
+    head_width=8,
+    deconvolutions=2,
+    batch_size=2,
+    epochs=12,
+)
 CPU = torch.device("cpu")
 KILLS = 10
 # Where a kill can strike: in a step, in the middle of writing a file, before it gets its name, and before the log's row.
-MOMENTS = {"step": (MicroBatches, "backward"), "save": (torch, "save"), "name": (Path, "replace"), "log": (TrainingLog, "write")}
+MOMENTS = {
+    "step": (MicroBatches, "backward"),
+    "save": (torch, "save"),
+    "name": (Path, "replace"),
+    "log": (TrainingLog, "write"),
+}
 
 
 def config(**changes):
@@ -66,7 +80,9 @@ def killed_again_and_again(store_path, folder):
             run.train_run(config(), open_store(store_path), folder, CPU)
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, f"kill {kill} at {moment} came too late"
+        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, (
+            f"kill {kill} at {moment} came too late"
+        )
         path = Path(folder) / checkpoints.CHECKPOINT
         steps.append(torch.load(path, weights_only=True)["step"] if path.exists() else 0)
     print(json.dumps(steps))
@@ -78,18 +94,26 @@ def test_a_run_killed_ten_times_ends_with_the_weights_of_an_undisturbed_one(stor
     run.train_run(config(), store, tmp_path / "calm", CPU)
     result = subprocess.run(
         [sys.executable, "-m", "tests.test_checkpoints", str(store.path), str(tmp_path / "killed")],
-        cwd=Path(__file__).parents[1], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert result.returncode == 0, result.stderr[-3000:]
     steps = json.loads(result.stdout.splitlines()[-1])
     assert len(steps) == KILLS and steps == sorted(steps) and 0 < steps[-1] < 36
     run.train_run(config(), store, tmp_path / "killed", CPU)
-    calm, killed = (torch.load(tmp_path / name / checkpoints.CHECKPOINT, weights_only=True) for name in ("calm", "killed"))
+    calm, killed = (
+        torch.load(tmp_path / name / checkpoints.CHECKPOINT, weights_only=True)
+        for name in ("calm", "killed")
+    )
     for name, tensor in calm["network"].items():
         assert torch.equal(tensor, killed["network"][name]), name
     assert [row["loss"] for row in calm["log"]] == [row["loss"] for row in killed["log"]]
     rows = read_log(tmp_path / "killed")
-    assert [row["step"] for row in rows] == list(range(1, 37))  # each step once, however often it was made
+    assert [row["step"] for row in rows] == list(
+        range(1, 37)
+    )  # each step once, however often it was made
     assert rows == killed["log"] and {"data_wait", "memory_mb", "minutes_left"} <= rows[0].keys()
 
 
@@ -106,9 +130,18 @@ def test_the_last_and_the_best_are_kept(store, tmp_path, monkeypatch):
     assert best["step"] == 4 and best["best"] == 100.0  # two steps an epoch
     last = checkpoints.load_checkpoint(tmp_path / checkpoints.CHECKPOINT, model)
     assert last["step"] == 6 and last["best"] == 100.0 and len(last["commit"]) >= 7
-    assert [row["validation_mpjpe"] for row in last["log"]] == [None, 300.0, None, 100.0, None, 200.0]
+    assert [row["validation_mpjpe"] for row in last["log"]] == [
+        None,
+        300.0,
+        None,
+        100.0,
+        None,
+        200.0,
+    ]
     # keep_checkpoints changes no result: a run may go on with another.
-    run.check_config(tmp_path / checkpoints.CHECKPOINT, config(epochs=3, batch_size=3, micro_batches=1))
+    run.check_config(
+        tmp_path / checkpoints.CHECKPOINT, config(epochs=3, batch_size=3, micro_batches=1)
+    )
 
 
 @pytest.mark.usefixtures("training_seed")
@@ -117,7 +150,10 @@ def test_validation_is_the_score_of_the_store(store, tmp_path):
     model = run.train_run(cfg, store, tmp_path, CPU, validation=store)
     state = checkpoints.load_checkpoint(tmp_path / checkpoints.CHECKPOINT, run.build_network(cfg))
     expected = metrics.score(
-        run.predict_run(model, store, cfg)["pred_cam"], store.columns["joints_cam"], store.columns["action"], 17
+        run.predict_run(model, store, cfg)["pred_cam"],
+        store.columns["joints_cam"],
+        store.columns["action"],
+        17,
     )["mpjpe"]["frame_mean"]
     assert state["log"][-1]["validation_mpjpe"] == expected == state["best"]
 
@@ -153,7 +189,9 @@ def test_fields_younger_than_the_checkpoint_had_their_defaults(tmp_path):
     del content["config"]["clip_gradient"]
     torch.save(content, path)
     run.check_config(path, cfg)
-    with pytest.raises(InputError, match="trained with clip_gradient=0.0, this run asks for clip_gradient=1.0"):
+    with pytest.raises(
+        InputError, match="trained with clip_gradient=0.0, this run asks for clip_gradient=1.0"
+    ):
         run.check_config(path, config(clip_gradient=1.0))
 
 
@@ -165,7 +203,10 @@ def test_an_older_layout_of_the_optimizer_is_refused_where_it_is_needed(store, t
     kernels = muon.param_groups[0]["params"]
     by_shape = Together(Muon(kernels[:1], 1e-3), Muon(kernels[1:], 1e-3), adamw)
     save(tmp_path / checkpoints.CHECKPOINT, cfg, model, by_shape, step=7)
-    with pytest.raises(InputError, match=r"checkpoint.pt holds the optimizer's state in the layout of another version .*delete it"):
+    with pytest.raises(
+        InputError,
+        match=r"checkpoint.pt holds the optimizer's state in the layout of another version .*delete it",
+    ):
         run.train_run(cfg, store, tmp_path, CPU)
     save(tmp_path / checkpoints.CHECKPOINT, cfg, model, by_shape, step=36)
     finished = run.train_run(cfg, store, tmp_path, CPU)
@@ -175,7 +216,9 @@ def test_an_older_layout_of_the_optimizer_is_refused_where_it_is_needed(store, t
 
 def test_a_loss_that_is_not_finite_names_its_pictures(store, tmp_path):
     cfg = config(learning_rate=1e30, schedule="steps")
-    with pytest.raises(InputError, match=r"Try learning_rate=0\.001 or warmup_steps=500 or clip_gradient=1\.0"):
+    with pytest.raises(
+        InputError, match=r"Try learning_rate=0\.001 or warmup_steps=500 or clip_gradient=1\.0"
+    ):
         run.train_run(cfg, store, tmp_path, CPU)
     content = json.loads((tmp_path / loop.NOT_FINITE).read_text())
     keys = list(run.training_keys(store, 2, 12, cfg.seed))
@@ -213,7 +256,9 @@ def test_tensorboard_reads_what_is_written(tmp_path):
     with TrainingLog(tmp_path) as log:
         log.write({"step": 2, "loss": 0.5, "score": None})
         log.write({"step": 6, "loss": 0.75, "score": 3.0})
-    with TrainingLog(tmp_path, read_log(tmp_path)[:1]) as again:  # resumed from a checkpoint of step 2
+    with TrainingLog(
+        tmp_path, read_log(tmp_path)[:1]
+    ) as again:  # resumed from a checkpoint of step 2
         again.write({"step": 6, "loss": 0.25, "score": 4.0})
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert set(events.Tags()["scalars"]) == {"loss", "score"}
@@ -240,7 +285,10 @@ def test_tensorboard_is_written_where_it_is_installed(tmp_path, monkeypatch):
     with TrainingLog(tmp_path, [{"step": 4, "loss": 0.5, "score": None}]) as log:
         log.write({"step": 6, "loss": 0.25, "score": None})
     assert calls == [("tensorboard", 5), ("loss", 0.25, 6), "closed"]
-    assert read_log(tmp_path) == [{"step": 4, "loss": 0.5, "score": None}, {"step": 6, "loss": 0.25, "score": None}]
+    assert read_log(tmp_path) == [
+        {"step": 4, "loss": 0.5, "score": None},
+        {"step": 6, "loss": 0.25, "score": None},
+    ]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as if it were not installed
     with TrainingLog(tmp_path) as log:
         log.write({"step": 1, "loss": 1.0})
@@ -256,7 +304,9 @@ def test_a_log_begins_anew_with_the_rows_that_a_checkpoint_knows(tmp_path):
         file.write('{"step": 10, "lo')
     with TrainingLog(tmp_path, [{"step": 4, "loss": 0.25}]) as log:
         log.write({"step": 6, "loss": 0.5})
-    assert (tmp_path / "training.jsonl").read_text() == '{"step": 4, "loss": 0.25}\n{"step": 6, "loss": 0.5}\n'
+    assert (
+        tmp_path / "training.jsonl"
+    ).read_text() == '{"step": 4, "loss": 0.25}\n{"step": 6, "loss": 0.5}\n'
 
 
 def test_only_the_first_process_writes_a_log(tmp_path):

@@ -27,15 +27,44 @@ RUN = ["--run", "mine", "--results-dir"]
 def calls(monkeypatch):
     """(config, folder) of every training that is asked for."""
     made = []
-    monkeypatch.setattr(pipeline, "trained", lambda cfg, results_dir, folder: made.append((cfg, folder)))
+    monkeypatch.setattr(
+        pipeline, "trained", lambda cfg, results_dir, folder: made.append((cfg, folder))
+    )
     return made
 
 
 def test_recipes_overrides_and_scaling_add_up(calls, tmp_path, capsys):
-    assert main(["train", "--profile", "full", "--seed", "2", "--recipe", "every-50th", "depth-16", "--set", "batch_size=16",
-                 "--times", "2", *RUN, str(tmp_path)]) == 0
-    (cfg, folder), = calls
-    assert cfg == load_config("full", seed=2, train_step=50, depth_bins=16, batch_size=32, learning_rate=2e-3, warmup_steps=500)
+    assert (
+        main(
+            [
+                "train",
+                "--profile",
+                "full",
+                "--seed",
+                "2",
+                "--recipe",
+                "every-50th",
+                "depth-16",
+                "--set",
+                "batch_size=16",
+                "--times",
+                "2",
+                *RUN,
+                str(tmp_path),
+            ]
+        )
+        == 0
+    )
+    ((cfg, folder),) = calls
+    assert cfg == load_config(
+        "full",
+        seed=2,
+        train_step=50,
+        depth_bins=16,
+        batch_size=32,
+        learning_rate=2e-3,
+        warmup_steps=500,
+    )
     assert folder == tmp_path / "mine" and capsys.readouterr().out.strip() == str(folder)
 
 
@@ -44,8 +73,12 @@ def test_resume_takes_the_config_of_the_checkpoint(calls, tmp_path, capsys):
     assert "is missing; expected a run that has begun to train" in capsys.readouterr().err
     cfg = load_config("smoke", seed=5, backbone_width=4, clip_gradient=0.5)
     model = run.build_network(cfg)
-    checkpoints.save_checkpoint(tmp_path / "mine" / checkpoints.CHECKPOINT, model, torch.optim.AdamW(model.parameters()),
-                                {"step": 1, "seconds": 0.0, "log": [], "config": cfg.record()})
+    checkpoints.save_checkpoint(
+        tmp_path / "mine" / checkpoints.CHECKPOINT,
+        model,
+        torch.optim.AdamW(model.parameters()),
+        {"step": 1, "seconds": 0.0, "log": [], "config": cfg.record()},
+    )
     assert main(["train", *RUN, str(tmp_path), "--resume"]) == 0
     stated = ["--profile", "smoke", "--seed", "5", "--set", "backbone_width=4", "clip_gradient=0.5"]
     assert main(["train", *RUN, str(tmp_path), "--resume", *stated]) == 0
@@ -58,25 +91,51 @@ def test_resuming_under_another_config_is_refused(home, capsys):  # noqa: F811
     cfg = load_config("smoke", **TINY)
     pipeline.trained(cfg, home / "results", home / "results" / "mine")
     assert main(["train", *RUN, str(home / "results"), "--resume", "--set", "epochs=3"]) == 2
-    assert "was trained with epochs=2, this run asks for epochs=3; use another run folder" in capsys.readouterr().err
-    assert main(["train", *RUN, str(home / "results"), "--resume", "--set", "keep_checkpoints=2"]) == 0
+    assert (
+        "was trained with epochs=2, this run asks for epochs=3; use another run folder"
+        in capsys.readouterr().err
+    )
+    assert (
+        main(["train", *RUN, str(home / "results"), "--resume", "--set", "keep_checkpoints=2"]) == 0
+    )
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--resume"], "--resume goes with --run NAME"),
-    (["--run", "not there", "--resume", "--profile", "smoke"], "checkpoint.pt is missing; expected a run that has begun"),
-    (["--times", "0"], "--times 0: expected a number above 0"),
-    (["--recipe", "strong", "--profile", "full", "--set", "crop_px=100"], "crop_px=100: expected a multiple of 32"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--resume"], "--resume goes with --run NAME"),
+        (
+            ["--run", "not there", "--resume", "--profile", "smoke"],
+            "checkpoint.pt is missing; expected a run that has begun",
+        ),
+        (["--times", "0"], "--times 0: expected a number above 0"),
+        (
+            ["--recipe", "strong", "--profile", "full", "--set", "crop_px=100"],
+            "crop_px=100: expected a multiple of 32",
+        ),
+    ],
+)
 def test_wrong_arguments(calls, arguments, message, capsys):
     assert main(["train", *arguments]) == 2
     assert message in capsys.readouterr().err and not calls
 
 
-COMMANDS = ("capture", "prepare", "train", "test", "predict", "compare", "reproduce", "exercises", "report")
+COMMANDS = (
+    "capture",
+    "prepare",
+    "train",
+    "test",
+    "predict",
+    "compare",
+    "reproduce",
+    "exercises",
+    "report",
+)
 
 
-@pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS), ["prepare", "human36m"], ["prepare", "coco"]])
+@pytest.mark.parametrize(
+    "arguments", [[], *([name] for name in COMMANDS), ["prepare", "human36m"], ["prepare", "coco"]]
+)
 def test_help_does_not_wait_for_torch(arguments, capsys):
     """In a process of its own, because this one has torch already."""
     code = (
@@ -84,9 +143,17 @@ def test_help_does_not_wait_for_torch(arguments, capsys):
         f"try: m.main({[*arguments, '--help']})\n"
         "finally: print('loaded:', sorted({'torch', 'torchvision', 'cv2', 'matplotlib'} & set(sys.modules)))"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, timeout=300,
-                            env=os.environ | {"COLUMNS": "80"})
-    assert "loaded: []" in result.stdout and "usage: python -m ipr_lib" in result.stdout, result.stderr
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        timeout=300,
+        env=os.environ | {"COLUMNS": "80"},
+    )
+    assert "loaded: []" in result.stdout and "usage: python -m ipr_lib" in result.stdout, (
+        result.stderr
+    )
 
 
 def test_each_command_stands_on_one_line_of_the_help_with_its_text(capsys, monkeypatch):
@@ -117,10 +184,17 @@ def test_what_the_help_names_is_what_there_is(capsys, monkeypatch):
         assert "|".join(choices) in texts["test"]
 
 
-@pytest.mark.parametrize("error, code, line", [
-    (InputError("a.png: no such file"), 2, "ipr_lib predict: a.png: no such file\n"),
-    (KeyboardInterrupt(), 130, "\nipr_lib predict: interrupted; the same command goes on from here\n"),
-])
+@pytest.mark.parametrize(
+    "error, code, line",
+    [
+        (InputError("a.png: no such file"), 2, "ipr_lib predict: a.png: no such file\n"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "\nipr_lib predict: interrupted; the same command goes on from here\n",
+        ),
+    ],
+)
 def test_exit_codes(monkeypatch, capsys, error, code, line):
     def fail(options):
         raise error
@@ -130,12 +204,21 @@ def test_exit_codes(monkeypatch, capsys, error, code, line):
     assert capsys.readouterr().err == line
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["compare", "--list", "--axes", "colour"], "unknown axis 'colour'; choose from method, budget"),
-    (["compare", "--profile", "full", "--list"], "profile 'full' has no comparison"),
-    (["train", "--profile", "full", "--recipe", "weak"], "unknown recipe 'weak'; choose from every-50th"),
-    (["test", "--profile", "smoke", "--seeds", "1"], None),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            ["compare", "--list", "--axes", "colour"],
+            "unknown axis 'colour'; choose from method, budget",
+        ),
+        (["compare", "--profile", "full", "--list"], "profile 'full' has no comparison"),
+        (
+            ["train", "--profile", "full", "--recipe", "weak"],
+            "unknown recipe 'weak'; choose from every-50th",
+        ),
+        (["test", "--profile", "smoke", "--seeds", "1"], None),
+    ],
+)
 def test_unknown_names_are_refused(arguments, message, capsys):
     if message is None:  # argparse's own error
         with pytest.raises(SystemExit) as ended:

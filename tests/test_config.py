@@ -27,48 +27,63 @@ def test_every_profile_loads(profile):
 
 def test_full_is_the_papers_recipe():
     cfg = load_config("full")
-    assert (cfg.backbone, cfg.crop_px, cfg.depth_bins, cfg.batch_size, cfg.learning_rate) == ("resnet50", 256, 64, 32, 1e-3)
+    assert (cfg.backbone, cfg.crop_px, cfg.depth_bins, cfg.batch_size, cfg.learning_rate) == (
+        "resnet50",
+        256,
+        64,
+        32,
+        1e-3,
+    )
     assert (cfg.epochs, cfg.lr_drops, cfg.train_step, cfg.test_step) == (20, (15, 17), 5, 64)
     assert cfg.pretrained and cfg.mix == ("mpii",)
 
 
-@pytest.mark.parametrize("overrides, message", [
-    (dict(crop_pixels=96), "unknown override 'crop_pixels'"),
-    (dict(batchsize=96), "did you mean 'batch_size'"),
-    (dict(trunk="small"), "unknown override 'trunk'; it is called 'backbone' now"),
-    (dict(trunk_width=8), "unknown override 'trunk_width'; it is called 'backbone_width' now"),
-    (dict(profile="laptop"), "unknown override 'profile'"),
-    (dict(crop_px="96"), "crop_px='96': expected a value of type int"),
-    (dict(crop_px=96.0), "expected a value of type int"),
-    (dict(epochs=True), "epochs=True: expected a value of type int"),
-    (dict(pretrained=1), "expected a value of type bool"),
-    (dict(lr_drops=5), "lr_drops=5: expected a list of whole numbers"),
-    (dict(lr_drops=[1.5]), "expected a list of whole numbers"),
-    (dict(mix="mpii"), "mix='mpii': expected a list of names"),
-    (dict(mix=[1]), "mix=.1.: expected a list of names"),
-    (dict(mix=["mpii"], mix_ratio=[1]), "expected 2 numbers, one for capture and one for each of mix"),
-    (dict(mix_ratio=[1, 1]), "expected 1 numbers"),
-    (dict(mix=["mpii"], batch_size=15, micro_batches=1), "batch_size=15: expected a multiple of 2, so that it can be divided 1 : 1"),
-    (dict(mix=["mpii"], mix_ratio=[0, 1]), "mix_ratio 0 : 1: expected whole numbers above 0"),
-    (dict(crop_px=100), "multiple of 16, the stride of backbone small"),
-    (dict(crop_px=48, backbone="resnet18"), "multiple of 32"),
-    (dict(epochs=0), "epochs=0: expected a number above 0"),
-    (dict(backbone="resnet51"), "expected one of small, resnet18"),
-    (dict(schedule="linear"), "expected one of steps, cosine"),
-    (dict(test_subjects=[5, 9]), "train_subjects .* and test_subjects .* overlap"),
-    (dict(validation_subjects=[8]), "train_subjects .* and validation_subjects .* overlap"),
-    (dict(validation_subjects=[9]), "validation_subjects .* and test_subjects .* overlap"),
-    (dict(clip_gradient=-1), "clip_gradient=-1.0: expected a number above 0, or 0"),
-    (dict(keep_checkpoints=0), "keep_checkpoints=0: expected a number above 0"),
-    (dict(capture_takes=[]), "capture_takes is empty"),
-    (dict(seed=-1), "seed=-1: expected 0 or a number above it"),
-    (dict(warmup_steps=-1), "warmup_steps=-1: expected 0 or"),
-    (dict(rotation=float("nan")), "rotation=nan: expected 0 or"),
-    (dict(occlusion=1.5), "occlusion=1.5: expected a probability"),
-    (dict(occlusion=float("nan")), "occlusion=nan: expected a probability"),
-    (dict(scale=1.0), "scale=1.0: expected a number below 1"),
-    (dict(learning_rate=float("nan")), "expected a number above 0"),
-])
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (dict(crop_pixels=96), "unknown override 'crop_pixels'"),
+        (dict(batchsize=96), "did you mean 'batch_size'"),
+        (dict(trunk="small"), "unknown override 'trunk'; it is called 'backbone' now"),
+        (dict(trunk_width=8), "unknown override 'trunk_width'; it is called 'backbone_width' now"),
+        (dict(profile="laptop"), "unknown override 'profile'"),
+        (dict(crop_px="96"), "crop_px='96': expected a value of type int"),
+        (dict(crop_px=96.0), "expected a value of type int"),
+        (dict(epochs=True), "epochs=True: expected a value of type int"),
+        (dict(pretrained=1), "expected a value of type bool"),
+        (dict(lr_drops=5), "lr_drops=5: expected a list of whole numbers"),
+        (dict(lr_drops=[1.5]), "expected a list of whole numbers"),
+        (dict(mix="mpii"), "mix='mpii': expected a list of names"),
+        (dict(mix=[1]), "mix=.1.: expected a list of names"),
+        (
+            dict(mix=["mpii"], mix_ratio=[1]),
+            "expected 2 numbers, one for capture and one for each of mix",
+        ),
+        (dict(mix_ratio=[1, 1]), "expected 1 numbers"),
+        (
+            dict(mix=["mpii"], batch_size=15, micro_batches=1),
+            "batch_size=15: expected a multiple of 2, so that it can be divided 1 : 1",
+        ),
+        (dict(mix=["mpii"], mix_ratio=[0, 1]), "mix_ratio 0 : 1: expected whole numbers above 0"),
+        (dict(crop_px=100), "multiple of 16, the stride of backbone small"),
+        (dict(crop_px=48, backbone="resnet18"), "multiple of 32"),
+        (dict(epochs=0), "epochs=0: expected a number above 0"),
+        (dict(backbone="resnet51"), "expected one of small, resnet18"),
+        (dict(schedule="linear"), "expected one of steps, cosine"),
+        (dict(test_subjects=[5, 9]), "train_subjects .* and test_subjects .* overlap"),
+        (dict(validation_subjects=[8]), "train_subjects .* and validation_subjects .* overlap"),
+        (dict(validation_subjects=[9]), "validation_subjects .* and test_subjects .* overlap"),
+        (dict(clip_gradient=-1), "clip_gradient=-1.0: expected a number above 0, or 0"),
+        (dict(keep_checkpoints=0), "keep_checkpoints=0: expected a number above 0"),
+        (dict(capture_takes=[]), "capture_takes is empty"),
+        (dict(seed=-1), "seed=-1: expected 0 or a number above it"),
+        (dict(warmup_steps=-1), "warmup_steps=-1: expected 0 or"),
+        (dict(rotation=float("nan")), "rotation=nan: expected 0 or"),
+        (dict(occlusion=1.5), "occlusion=1.5: expected a probability"),
+        (dict(occlusion=float("nan")), "occlusion=nan: expected a probability"),
+        (dict(scale=1.0), "scale=1.0: expected a number below 1"),
+        (dict(learning_rate=float("nan")), "expected a number above 0"),
+    ],
+)
 def test_wrong_overrides(overrides, message):
     with pytest.raises(InputError, match=message):
         load_config("smoke", **overrides)
@@ -76,40 +91,68 @@ def test_wrong_overrides(overrides, message):
 
 @pytest.mark.parametrize("profile", ["labtop", None, 3])
 def test_unknown_profile(profile):
-    with pytest.raises(InputError, match="unknown profile .* choose one of smoke, laptop, gpu, full"):
+    with pytest.raises(
+        InputError, match="unknown profile .* choose one of smoke, laptop, gpu, full"
+    ):
         load_config(profile)
 
 
 def test_hash_follows_every_field_that_changes_results():
     cfg = load_config("smoke", micro_batches=1)
-    changed = {int: lambda v: v + 32, float: lambda v: v + 0.1, bool: lambda v: not v, str: None, tuple: lambda v: (*v, 4)}
+    changed = {
+        int: lambda v: v + 32,
+        float: lambda v: v + 0.1,
+        bool: lambda v: not v,
+        str: None,
+        tuple: lambda v: (*v, 4),
+    }
     for field in dataclasses.fields(Config):
         change = changed[type(getattr(cfg, field.name))]
         if change is None or field.name in ("train_subjects", "test_subjects", "mix", "mix_ratio"):
             continue
         value = change(getattr(cfg, field.name)) if field.name != "micro_batches" else 2
         other = dataclasses.replace(cfg, **{field.name: value})
-        assert (other.hash() == cfg.hash()) == (field.name in ("workers", "keep_checkpoints")), field.name
+        assert (other.hash() == cfg.hash()) == (field.name in ("workers", "keep_checkpoints")), (
+            field.name
+        )
     assert load_config("smoke", micro_batches=1, lr_drops=[15, 17]).hash() == cfg.hash()
     mixes = [dict(), dict(mix=["mpii"]), dict(mix=["coco"]), dict(mix=["mpii"], mix_ratio=[3, 1])]
     assert len({load_config("smoke", micro_batches=1, **mix).hash() for mix in mixes}) == 4
 
 
-@pytest.mark.parametrize(("profile", "overrides", "expected"), [
-    ("smoke", {}, "965ca6d0"),
-    ("smoke", {"seed": 3}, "42ba6609"),
-    ("smoke", {"workers": 7, "keep_checkpoints": 2}, "965ca6d0"),
-    ("smoke", {"method": "H2", "clip_gradient": 1.0, "compile": True, "occlusion": 0.5}, "6b28b17c"),
-    ("laptop", {}, "aff47fca"),
-    ("laptop", {"seed": 3}, "2980d010"),
-    ("laptop", {"backbone_width": 16, "mix": ["coco"], "mix_ratio": [2, 2]}, "6a3b1d24"),
-    ("gpu", {}, "ebb7f7da"),
-    ("gpu", {"seed": 3}, "1a9a8a36"),
-    ("full", {}, "f32f78ec"),
-    ("full", {"seed": 3}, "1473a30e"),
-    ("full", {"backbone": "resnet152", "crop_px": 384, "mix": ["mpii", "coco"], "mix_ratio": [2, 1, 1], "contrast": 0.3,
-              "occlusion": 0.5, "warmup_steps": 1000}, "90d8d0c9"),
-])
+@pytest.mark.parametrize(
+    ("profile", "overrides", "expected"),
+    [
+        ("smoke", {}, "965ca6d0"),
+        ("smoke", {"seed": 3}, "42ba6609"),
+        ("smoke", {"workers": 7, "keep_checkpoints": 2}, "965ca6d0"),
+        (
+            "smoke",
+            {"method": "H2", "clip_gradient": 1.0, "compile": True, "occlusion": 0.5},
+            "6b28b17c",
+        ),
+        ("laptop", {}, "aff47fca"),
+        ("laptop", {"seed": 3}, "2980d010"),
+        ("laptop", {"backbone_width": 16, "mix": ["coco"], "mix_ratio": [2, 2]}, "6a3b1d24"),
+        ("gpu", {}, "ebb7f7da"),
+        ("gpu", {"seed": 3}, "1a9a8a36"),
+        ("full", {}, "f32f78ec"),
+        ("full", {"seed": 3}, "1473a30e"),
+        (
+            "full",
+            {
+                "backbone": "resnet152",
+                "crop_px": 384,
+                "mix": ["mpii", "coco"],
+                "mix_ratio": [2, 1, 1],
+                "contrast": 0.3,
+                "occlusion": 0.5,
+                "warmup_steps": 1000,
+            },
+            "90d8d0c9",
+        ),
+    ],
+)
 def test_runs_keep_the_names_of_their_folders(profile, overrides, expected):
     """The hash names a run's folder. Whatever is renamed in the code, finished runs must be found again."""
     assert load_config(profile, **overrides).hash() == expected
@@ -126,13 +169,19 @@ def test_a_record_has_the_names_that_files_had_first():
 def test_fields_that_a_record_lacks_have_their_defaults():
     record = load_config("laptop", hue=0.0).record()
     del record["clip_gradient"], record["hue"]
-    assert config_from_record(record) == load_config("laptop", hue=0.0), "hue is 60 in profile laptop, and 0 by default"
+    assert config_from_record(record) == load_config("laptop", hue=0.0), (
+        "hue is 60 in profile laptop, and 0 by default"
+    )
 
 
-@pytest.mark.parametrize(("record", "message"), [
-    ({}, "unknown profile None"), ({"profile": "smoke", "depth": 3}, "unknown override 'depth'"),
-    ({"profile": "smoke", "crop_px": "64"}, "expected a value of type int"),
-])
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({}, "unknown profile None"),
+        ({"profile": "smoke", "depth": 3}, "unknown override 'depth'"),
+        ({"profile": "smoke", "crop_px": "64"}, "expected a value of type int"),
+    ],
+)
 def test_a_damaged_record_is_refused(record, message):
     with pytest.raises(InputError, match=message):
         config_from_record(record)
@@ -141,29 +190,45 @@ def test_a_damaged_record_is_refused(record, message):
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_fits_the_full_profile(recipe):
     cfg = load_config("full", **RECIPES[recipe])
-    assert cfg != load_config("full") and all(getattr(cfg, name) == value for name, value in RECIPES[recipe].items())
+    assert cfg != load_config("full") and all(
+        getattr(cfg, name) == value for name, value in RECIPES[recipe].items()
+    )
 
 
 def test_linear_scaling_by_hand():
     cfg = load_config("full", seed=3)
     large = load_config("full", **scaled({"seed": 3}, cfg, 4))
-    assert (large.batch_size, large.learning_rate, large.warmup_steps, large.seed) == (128, 4e-3, 500, 3)
+    assert (large.batch_size, large.learning_rate, large.warmup_steps, large.seed) == (
+        128,
+        4e-3,
+        500,
+        3,
+    )
     assert load_config("full", **scaled({"seed": 3}, cfg, 1)) == cfg
 
 
 def test_parse_overrides():
-    assert parse_overrides(["crop_px=96", "backbone=small", "lr_drops=[1, 2]", "pretrained=true"]) == {
-        "crop_px": 96, "backbone": "small", "lr_drops": [1, 2], "pretrained": True
-    }
+    assert parse_overrides(
+        ["crop_px=96", "backbone=small", "lr_drops=[1, 2]", "pretrained=true"]
+    ) == {"crop_px": 96, "backbone": "small", "lr_drops": [1, 2], "pretrained": True}
     with pytest.raises(InputError, match="expected NAME=VALUE"):
         parse_overrides(["crop_px"])
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["train", "--profile", "labtop"], "ipr_lib train: unknown profile 'labtop'"),
-    (["train", "--profile", "smoke", "--set", "crop=96"], "ipr_lib train: unknown override 'crop'"),
-    (["capture", "--profile", "smoke", "--set", "capture_takes=two"], "expected a list of whole numbers"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["train", "--profile", "labtop"], "ipr_lib train: unknown profile 'labtop'"),
+        (
+            ["train", "--profile", "smoke", "--set", "crop=96"],
+            "ipr_lib train: unknown override 'crop'",
+        ),
+        (
+            ["capture", "--profile", "smoke", "--set", "capture_takes=two"],
+            "expected a list of whole numbers",
+        ),
+    ],
+)
 def test_command_line_answers_in_one_line_and_exits_with_2(arguments, message, capsys):
     assert main(arguments) == 2
     error = capsys.readouterr().err
@@ -180,8 +245,14 @@ def test_recipes_by_hand():
     """What people ask for, as its name says; each fits the full profile and is a run of its own."""
     made = {name: load_config("full", **RECIPES[name]) for name in RECIPES}
     assert made["every-50th"].train_step == 50 and made["every-50th"].volume_shape == (64, 64, 64)
-    assert made["depth-32"].volume_shape == (32, 64, 64) and made["depth-16"].volume_shape == (16, 64, 64)
-    assert made["strong"].network == "resnet152, 384 px, volume 64 x 96 x 96" and made["strong"].mix == ("mpii", "coco")
+    assert made["depth-32"].volume_shape == (32, 64, 64) and made["depth-16"].volume_shape == (
+        16,
+        64,
+        64,
+    )
+    assert made["strong"].network == "resnet152, 384 px, volume 64 x 96 x 96" and made[
+        "strong"
+    ].mix == ("mpii", "coco")
     assert len({cfg.hash() for cfg in made.values()} | {load_config("full").hash()}) == 5
 
 

@@ -8,8 +8,13 @@ from ipr_lib.network import count_parameters
 
 
 def test_pictures_of_a_capture():
-    cfg = load_config("smoke", train_subjects=[1, 5], capture_actions=[2, 3, 4], capture_frames=81)  # 1 take, 2 cameras
-    assert (run.image_count(cfg, "train"), run.image_count(cfg, "test")) == (2 * 3 * 2 * 3, 2 * 3 * 2 * 2)  # 0, 40, 80; 0, 64
+    cfg = load_config(
+        "smoke", train_subjects=[1, 5], capture_actions=[2, 3, 4], capture_frames=81
+    )  # 1 take, 2 cameras
+    assert (run.image_count(cfg, "train"), run.image_count(cfg, "test")) == (
+        2 * 3 * 2 * 3,
+        2 * 3 * 2 * 2,
+    )  # 0, 40, 80; 0, 64
 
 
 def test_real_counts_and_mixing():
@@ -26,7 +31,9 @@ def test_work_is_weights_times_places():
     cfg = load_config("smoke")
     model, forward = run.build_network(cfg), run.work_per_crop(cfg, training=False)
     assert forward > 2 * count_parameters(model)
-    assert 2.5 * forward < run.work_per_crop(cfg) < 3 * forward  # the first layer hands nothing back to the pixels
+    assert (
+        2.5 * forward < run.work_per_crop(cfg) < 3 * forward
+    )  # the first layer hands nothing back to the pixels
     last = model.final
     wider = run.work_per_crop(load_config("smoke", depth_bins=2 * cfg.depth_bins), training=False)
     places = cfg.volume_shape[1] * cfg.volume_shape[2]

@@ -19,9 +19,21 @@ def store_of(rows):
 
 def test_the_example_is_the_second_frame_of_the_greeting():
     frames = [(11, 5, 1, 3, 128), (11, 5, 1, 3, 0), (11, 5, 1, 3, 64)]
-    assert example.example_item(store_of([(9, 5, 1, 3, 64), (11, 5, 1, 1, 64), *frames, (11, 6, 1, 3, 64)])) == 4
-    assert example.example_item(store_of([(9, 5, 1, 3, 64), frames[0]])) == 1  # a take of one picture
-    assert example.example_item(store_of([(9, 16, 2, 4, 0), (9, 16, 2, 4, 64), (9, 2, 1, 1, 64), (9, 2, 1, 1, 0)])) == 2
+    assert (
+        example.example_item(
+            store_of([(9, 5, 1, 3, 64), (11, 5, 1, 1, 64), *frames, (11, 6, 1, 3, 64)])
+        )
+        == 4
+    )
+    assert (
+        example.example_item(store_of([(9, 5, 1, 3, 64), frames[0]])) == 1
+    )  # a take of one picture
+    assert (
+        example.example_item(
+            store_of([(9, 16, 2, 4, 0), (9, 16, 2, 4, 64), (9, 2, 1, 1, 64), (9, 2, 1, 1, 0)])
+        )
+        == 2
+    )
 
 
 def test_folder_and_item_are_of_the_same_take():

@@ -13,7 +13,10 @@ from ipr_lib.files import InputError
 from .test_course_notebooks import KERNEL, write_notebook
 
 EVEN = ("is it even?", lambda value: value % 2 == 0)
-CLOSING = {"exercises": "## Exercises\n\nMine.", "after-exercises": "---\nNext: [a](b)\n\n## References\n\n- R."}
+CLOSING = {
+    "exercises": "## Exercises\n\nMine.",
+    "after-exercises": "---\nNext: [a](b)\n\n## References\n\n- R.",
+}
 
 
 def tagged(cell, tag):
@@ -21,19 +24,31 @@ def tagged(cell, tag):
     return cell
 
 
-def exercise(number, solution="answer = 4", check="check(answer, ('is it even?', lambda n: n % 2 == 0))", discussion=True):
+def exercise(
+    number,
+    solution="answer = 4",
+    check="check(answer, ('is it even?', lambda n: n % 2 == 0))",
+    discussion=True,
+):
     cells = [
         tagged(new_markdown_cell(f"### Exercise {number} · Derive\n\nAn even number."), "exercise"),
-        tagged(new_code_cell("answer = None  # a number"), "stub"), tagged(new_code_cell(solution), "solution"),
+        tagged(new_code_cell("answer = None  # a number"), "stub"),
+        tagged(new_code_cell(solution), "solution"),
         tagged(new_code_cell(check), "check"),
     ]
-    return [*cells, tagged(new_markdown_cell("Every multiple of two."), "discussion")] if discussion else cells
+    return (
+        [*cells, tagged(new_markdown_cell("Every multiple of two."), "discussion")]
+        if discussion
+        else cells
+    )
 
 
 def write_solutions(path, *cells):
     solutions = exercises.solutions_of(path)
     solutions.parent.mkdir(exist_ok=True)
-    nbformat.write(new_notebook(cells=[new_markdown_cell("# Solutions"), *cells], metadata=KERNEL), solutions)
+    nbformat.write(
+        new_notebook(cells=[new_markdown_cell("# Solutions"), *cells], metadata=KERNEL), solutions
+    )
     return solutions
 
 
@@ -49,6 +64,7 @@ def course(tmp_path):
 
 
 # --- check ---
+
 
 @pytest.mark.parametrize("answer", [None, (), [], {}, (1, None), [None], {"a": None, "b": 1}])
 def test_a_missing_answer_is_open_and_asks_nothing(answer):
@@ -91,14 +107,24 @@ def test_html_is_the_line_with_its_signs_escaped():
 
 # --- solutions -> exercises ---
 
+
 def test_exercises_follow_their_heading_and_leave_the_rest(course):
     before = nbformat.read(course, as_version=4)
     assert exercises.update_exercises(course)
     notebook = nbformat.read(course, as_version=4)
     nbformat.validate(notebook)
     names = [cell.id for cell in notebook.cells[2:]]
-    assert names == ["exercises", "ex-setup", "ex-1-text", "ex-1-stub", "ex-1-check", "ex-2-text", "ex-2-stub", "ex-2-check",
-                     "after-exercises"]
+    assert names == [
+        "exercises",
+        "ex-setup",
+        "ex-1-text",
+        "ex-1-stub",
+        "ex-1-check",
+        "ex-2-text",
+        "ex-2-stub",
+        "ex-2-check",
+        "after-exercises",
+    ]
     assert notebook.cells[:3] + notebook.cells[-1:] == before.cells
     sources = {cell.id: cell.source for cell in notebook.cells}
     assert sources["ex-setup"] == "from ipr_lib.course import check"
@@ -125,10 +151,17 @@ def test_cells_that_stay_are_written_as_they_stood(course):
     assert '"source": "x = 1"' in course.read_text() and course.read_text().endswith("}\n")
 
 
-@pytest.mark.parametrize("order, complaint", [
-    ((0, 1, 3, 2), "cell 3 (check) is out of order"), ((1, 2, 3), "cell 1 (stub) is out of order"),
-    ((0, 1, 2), "an exercise has no check"), ((0, 0, 1, 2, 3), "an exercise has no check"), ((0, 1, 1, 2, 3), "cell 3 (stub)"), ((), "no check"),
-])
+@pytest.mark.parametrize(
+    "order, complaint",
+    [
+        ((0, 1, 3, 2), "cell 3 (check) is out of order"),
+        ((1, 2, 3), "cell 1 (stub) is out of order"),
+        ((0, 1, 2), "an exercise has no check"),
+        ((0, 0, 1, 2, 3), "an exercise has no check"),
+        ((0, 1, 1, 2, 3), "cell 3 (stub)"),
+        ((), "no check"),
+    ],
+)
 def test_cells_out_of_order_are_refused(course, order, complaint):
     cells = exercise(1)
     for number, cell in enumerate(chosen := [nbformat.from_dict(cells[i]) for i in order]):
@@ -141,17 +174,23 @@ def test_cells_out_of_order_are_refused(course, order, complaint):
 
 def test_cells_without_tag_of_the_wrong_kind_or_without_an_expression_are_refused(course):
     for cell, complaint in (
-        (new_code_cell("x"), "no tag"), (tagged(new_code_cell("x"), "exercise"), r"is code; expected markdown"),
+        (new_code_cell("x"), "no tag"),
+        (tagged(new_code_cell("x"), "exercise"), r"is code; expected markdown"),
     ):
         with pytest.raises(InputError, match=complaint):
             exercises.read_exercises(write_solutions(course, cell))
     with pytest.raises(InputError, match="does not end in the expression"):
-        exercises.read_exercises(write_solutions(course, *exercise(1, check="outcome = check(answer)")))
+        exercises.read_exercises(
+            write_solutions(course, *exercise(1, check="outcome = check(answer)"))
+        )
 
 
 def test_a_notebook_without_a_place_for_exercises_is_refused(course):
     write_notebook(course, "x = 1")
-    with pytest.raises(InputError, match="00_first.ipynb: expected one cell with the heading '## Exercises', found 0"):
+    with pytest.raises(
+        InputError,
+        match="00_first.ipynb: expected one cell with the heading '## Exercises', found 0",
+    ):
         exercises.update_exercises(course)
 
 
@@ -165,30 +204,49 @@ def test_the_command_writes_what_is_stale_and_says_so(course, monkeypatch, capsy
 
 # --- run ---
 
+
 def run(course, tmp_path):
-    notebooks.run_notebook(course, tmp_path / "out", {"profile": "smoke"}, exercises.solutions_of(course))
-    return {cell.id: cell for cell in nbformat.read(tmp_path / "out" / "executed.ipynb", as_version=4).cells}
+    notebooks.run_notebook(
+        course, tmp_path / "out", {"profile": "smoke"}, exercises.solutions_of(course)
+    )
+    return {
+        cell.id: cell
+        for cell in nbformat.read(tmp_path / "out" / "executed.ipynb", as_version=4).cells
+    }
 
 
 def test_one_run_shows_each_exercise_open_then_right(course, tmp_path):
     cells = run(course, tmp_path)
     for k in (1, 2):
-        assert [cells[f"ex-{k}-{name}"].outputs[0].data["text/plain"] for name in ("open", "right")] == ["○ open", "✓ right"]
+        assert [
+            cells[f"ex-{k}-{name}"].outputs[0].data["text/plain"] for name in ("open", "right")
+        ] == ["○ open", "✓ right"]
         names = list(cells)
-        assert names.index(f"ex-{k}-open") < names.index(f"ex-{k}-solution") < names.index(f"ex-{k}-right")
+        assert (
+            names.index(f"ex-{k}-open")
+            < names.index(f"ex-{k}-solution")
+            < names.index(f"ex-{k}-right")
+        )
     assert "Every multiple" in cells["ex-1-discussion"].source and "ex-2-discussion" not in cells
-    assert "ex-1-text" not in {cell.id for cell in nbformat.read(course, as_version=4).cells}, "the course was written to"
+    assert "ex-1-text" not in {cell.id for cell in nbformat.read(course, as_version=4).cells}, (
+        "the course was written to"
+    )
 
 
 def test_a_check_of_several_lines_keeps_them(course, tmp_path):
-    several = "even = lambda n: n % 2 == 0\ncheck(\n    answer,\n    ('is it even?', even),\n)  # no more"
+    several = (
+        "even = lambda n: n % 2 == 0\ncheck(\n    answer,\n    ('is it even?', even),\n)  # no more"
+    )
     write_solutions(course, *exercise(1, check=several))
     assert run(course, tmp_path)["ex-1-right"].outputs[0].data["text/plain"] == "✓ right"
 
 
 def test_a_wrong_solution_fails_the_run_in_words(course, tmp_path):
     write_solutions(course, *exercise(1, "answer = 3"))
-    with pytest.raises(InputError, match=r"00_first\.ipynb stopped in cell .*AssertionError: ✗ not yet: is it even\?"):
+    with pytest.raises(
+        InputError,
+        match=r"00_first\.ipynb stopped in cell .*AssertionError: ✗ not yet: is it even\?",
+    ):
         run(course, tmp_path)
 
 
@@ -203,6 +261,9 @@ def test_a_stub_that_answers_fails_the_run(course, tmp_path):
 def test_without_solutions_the_reader_s_version_runs(course, tmp_path):
     exercises.update_exercises(course)
     notebooks.run_notebook(course, tmp_path / "out", {"profile": "smoke"})
-    cells = {cell.id: cell for cell in nbformat.read(tmp_path / "out" / "executed.ipynb", as_version=4).cells}
+    cells = {
+        cell.id: cell
+        for cell in nbformat.read(tmp_path / "out" / "executed.ipynb", as_version=4).cells
+    }
     assert [cells[f"ex-{k}-check"].outputs[0].data["text/plain"] for k in (1, 2)] == ["○ open"] * 2
     assert "ex-1-solution" not in cells

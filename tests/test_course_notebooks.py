@@ -10,7 +10,9 @@ from ipr_lib.course import notebooks
 from ipr_lib.files import InputError
 
 PARAMETERS = 'profile = "laptop"\nseed = 0\noverrides = {}\nresults_dir = "../results"'
-KERNEL = {"kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}}
+KERNEL = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+}
 # Each run of a notebook leaves a line; `tally` is what the notebook appends to.
 COUNT = 'open(results_dir + "/tally", "a").write("{} " + profile + str(seed) + str(len(overrides)) + chr(10));'
 
@@ -25,10 +27,13 @@ def write_notebook(path, *cells, tags=("parameters",)):
 def test_notebooks_leave_nothing_beside_them(tmp_path):
     source = write_notebook(tmp_path / "notebooks" / "00_a.ipynb", "print(profile)")
     notebooks.run_notebook(source, tmp_path / "out", {"profile": "smoke"})
-    assert os.listdir(source.parent) == ["00_a.ipynb"] and os.listdir(tmp_path / "out") == ["executed.ipynb"]
+    assert os.listdir(source.parent) == ["00_a.ipynb"] and os.listdir(tmp_path / "out") == [
+        "executed.ipynb"
+    ]
 
 
 # --- parameters and failures of notebooks ---
+
 
 def test_parameter_names(tmp_path):
     notebook = nbformat.read(write_notebook(tmp_path / "a.ipynb", "other = 1"), as_version=4)
@@ -37,7 +42,9 @@ def test_parameter_names(tmp_path):
 
 @pytest.mark.parametrize("count", [0, 2])
 def test_parameters_stand_in_one_cell(count):
-    cells = [new_code_cell("seed = 0", metadata={"tags": ["parameters"]}) for _ in range(count)] + [new_code_cell("1")]
+    cells = [new_code_cell("seed = 0", metadata={"tags": ["parameters"]}) for _ in range(count)] + [
+        new_code_cell("1")
+    ]
     with pytest.raises(InputError, match=f"expected one cell tagged 'parameters', found {count}"):
         notebooks.parameter_names(new_notebook(cells=cells))
 
@@ -45,18 +52,26 @@ def test_parameters_stand_in_one_cell(count):
 def test_unknown_parameter_is_refused_before_anything_runs(tmp_path):
     source = write_notebook(tmp_path / "00_first.ipynb", COUNT.format("first"))
     with pytest.raises(InputError, match="00_first.ipynb has no parameter profil, sed$"):
-        notebooks.run_notebook(source, tmp_path / "out", {"sed": 1, "profil": "smoke", "results_dir": str(tmp_path)})
+        notebooks.run_notebook(
+            source, tmp_path / "out", {"sed": 1, "profil": "smoke", "results_dir": str(tmp_path)}
+        )
     assert not (tmp_path / "tally").exists() and not (tmp_path / "out").exists()
 
 
 def test_failing_notebook_names_its_cell_its_line_and_the_error(tmp_path):
     source = write_notebook(
-        tmp_path / "07_broken.ipynb", "x = 1", "y = 2\nassert y < x, f'expected less than {x}, got {y}'\nz = 3", COUNT.format("late")
+        tmp_path / "07_broken.ipynb",
+        "x = 1",
+        "y = 2\nassert y < x, f'expected less than {x}, got {y}'\nz = 3",
+        COUNT.format("late"),
     )
     with pytest.raises(notebooks.NotebookFailed) as caught:
         notebooks.run_notebook(source, tmp_path / "out", {"results_dir": str(tmp_path)})
     failure = caught.value
-    assert failure.notebook == "07_broken.ipynb" and failure.executed == tmp_path / "out" / "executed.ipynb"
+    assert (
+        failure.notebook == "07_broken.ipynb"
+        and failure.executed == tmp_path / "out" / "executed.ipynb"
+    )
     assert failure.line == "assert y < x, f'expected less than {x}, got {y}'"
     assert failure.reason == "AssertionError: expected less than 1, got 2"
     executed = nbformat.read(failure.executed, as_version=4)
@@ -70,7 +85,9 @@ def test_failing_notebook_names_its_cell_its_line_and_the_error(tmp_path):
 
 
 def test_an_error_inside_a_library_names_the_line_of_the_cell(tmp_path):
-    source = write_notebook(tmp_path / "07_broken.ipynb", "import json\n\njson.loads('{') # half a file")
+    source = write_notebook(
+        tmp_path / "07_broken.ipynb", "import json\n\njson.loads('{') # half a file"
+    )
     with pytest.raises(notebooks.NotebookFailed) as caught:
         notebooks.run_notebook(source, tmp_path / "out", {"profile": "smoke"})
     assert caught.value.line == "json.loads('{') # half a file"
@@ -78,9 +95,19 @@ def test_an_error_inside_a_library_names_the_line_of_the_cell(tmp_path):
 
 
 def test_a_dead_kernel_is_one_line(tmp_path):
-    source = write_notebook(tmp_path / "07_killed.ipynb", "x = 1", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "2")
-    with pytest.raises(notebooks.NotebookFailed, match="07_killed.ipynb stopped in cell .*: the kernel died, most often") as caught:
+    source = write_notebook(
+        tmp_path / "07_killed.ipynb",
+        "x = 1",
+        "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
+        "2",
+    )
+    with pytest.raises(
+        notebooks.NotebookFailed,
+        match="07_killed.ipynb stopped in cell .*: the kernel died, most often",
+    ) as caught:
         notebooks.run_notebook(source, tmp_path / "out", {"profile": "smoke"})
     assert caught.value.line == "import os, signal"
-    assert "\n" not in str(caught.value) and str(caught.value).endswith(str(tmp_path / "out" / "executed.ipynb"))
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(
+        str(tmp_path / "out" / "executed.ipynb")
+    )
     assert "x = 1" in (tmp_path / "out" / "executed.ipynb").read_text()

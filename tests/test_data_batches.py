@@ -18,13 +18,16 @@ def test_targets_without_augmentation_are_the_labels(store):
     depth = columns["joints_cam"][1, :, 2] - columns["joints_cam"][1, 0, 2]
     np.testing.assert_allclose(batch["joints"][1, :, 2], depth, atol=1e-3)
     assert batch["crops"].shape == (2, 64, 64, 3) and batch["crops"].dtype == torch.uint8
-    assert batch["weights"].shape == (2, 18, 3) and set(batch["weights"].unique().tolist()) <= {0.0, 1.0}
+    assert batch["weights"].shape == (2, 18, 3) and set(batch["weights"].unique().tolist()) <= {
+        0.0,
+        1.0,
+    }
 
 
 def test_targets_outside_the_volume_weigh_nothing(store):
     dataset = CropDataset(store, 64, 300.0)
     joints, weights = (dataset[0, 0, np.arange(6)][name] for name in ("joints", "weights"))
-    outside = (joints[..., 2].abs() > 150)
+    outside = joints[..., 2].abs() > 150
     assert outside.any() and not outside.all()
     assert (weights[..., 2][outside] == 0).all() and (weights[..., 2][~outside] == 1).all()
 
@@ -43,11 +46,15 @@ def test_augmented_crop_and_joints_agree(store):
         expected = apply_affine(affine, store.columns["joints_img"][i].astype(float))[order]
         np.testing.assert_allclose(batch["joints"][i, :, :2], expected, atol=1e-3)
         zoom = np.sqrt(abs(np.linalg.det(affine[:, :2]))) * store.columns["box"][i, 2] / 64
-        np.testing.assert_allclose(batch["joints"][i, :, 2], plain["joints"][i, order, 2] * zoom, rtol=1e-4, atol=1e-2)
+        np.testing.assert_allclose(
+            batch["joints"][i, :, 2], plain["joints"][i, order, 2] * zoom, rtol=1e-4, atol=1e-2
+        )
         centre = apply_affine(affine, store.columns["box"][i, None, :2])[0].round().astype(int)
         np.testing.assert_allclose(
-            batch["crops"][i, centre[1], centre[0]].int(), plain["crops"][i, 31:33, 31:33].int().reshape(4, 3).float().mean(0),
-            atol=25)
+            batch["crops"][i, centre[1], centre[0]].int(),
+            plain["crops"][i, 31:33, 31:33].int().reshape(4, 3).float().mean(0),
+            atol=25,
+        )
 
 
 def test_batches_depend_on_seed_epoch_and_step_alone(store):
@@ -74,8 +81,12 @@ def test_normalise_by_hand():
     crops = torch.tensor([255, 51, 0], dtype=torch.uint8).expand(2, 4, 5, 3)
     gains = torch.tensor([[1.2, 0.5, 1], [0.5, 2, 1]])
     pixels = normalise(crops, torch.cat([torch.diag_embed(gains), torch.zeros(2, 3, 1)], dim=2))
-    expected = torch.tensor([[(1 - 0.485) / 0.229, (0.1 - 0.456) / 0.224, -0.406 / 0.225],
-                             [(0.5 - 0.485) / 0.229, (0.4 - 0.456) / 0.224, -0.406 / 0.225]])
+    expected = torch.tensor(
+        [
+            [(1 - 0.485) / 0.229, (0.1 - 0.456) / 0.224, -0.406 / 0.225],
+            [(0.5 - 0.485) / 0.229, (0.4 - 0.456) / 0.224, -0.406 / 0.225],
+        ]
+    )
     assert pixels.shape == (2, 3, 4, 5)
     torch.testing.assert_close(pixels[:, :, 2, 3], expected)
 
@@ -84,8 +95,13 @@ def test_normalising_is_tint_then_scale():
     """Whatever autocast says; the limits of 0 and 1 are met."""
     rng = np.random.default_rng(3)
     crops = torch.from_numpy(rng.integers(0, 256, (11, 5, 6, 3), np.uint8))
-    colour = torch.from_numpy(draw_augmentation(Augmentation(hue=40, contrast=0.8), rng, 11)["colour"])
-    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    colour = torch.from_numpy(
+        draw_augmentation(Augmentation(hue=40, contrast=0.8), rng, 11)["colour"]
+    )
+    mean, std = (
+        torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1),
+        torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1),
+    )
     pixels = crops.permute(0, 3, 1, 2).double() / 255
     mixed = torch.einsum("bij,bjhw->bihw", colour[..., :3].double(), pixels) + colour[..., 3:, None]
     expected = mixed.clamp(0, 1)
@@ -93,28 +109,47 @@ def test_normalising_is_tint_then_scale():
     torch.testing.assert_close(tint(crops, colour), expected.float(), atol=1e-6, rtol=1e-5)
     for enabled in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            torch.testing.assert_close(normalise(crops, colour), ((expected - mean) / std).float(), atol=1e-5, rtol=1e-5)
-            torch.testing.assert_close(normalise(crops), ((pixels - mean) / std).float(), atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(
+                normalise(crops, colour), ((expected - mean) / std).float(), atol=1e-5, rtol=1e-5
+            )
+            torch.testing.assert_close(
+                normalise(crops), ((pixels - mean) / std).float(), atol=1e-5, rtol=1e-5
+            )
 
 
 def test_colour_maps_turn_colours_round_the_grey_axis():
-    pictures = torch.tensor([[200, 40, 40], [90, 90, 90]], dtype=torch.uint8).view(1, 2, 1, 3).expand(50, 2, 2, 3)
+    pictures = (
+        torch.tensor([[200, 40, 40], [90, 90, 90]], dtype=torch.uint8)
+        .view(1, 2, 1, 3)
+        .expand(50, 2, 2, 3)
+    )
     rng = np.random.default_rng(0)
     still = draw_augmentation(Augmentation(colour=0), rng, 50)["colour"]
-    np.testing.assert_allclose(tint(pictures, torch.from_numpy(still)), pictures.permute(0, 3, 1, 2) / 255, atol=1e-6)
-    turned = tint(pictures, torch.from_numpy(draw_augmentation(Augmentation(colour=0, hue=30), rng, 50)["colour"]))
+    np.testing.assert_allclose(
+        tint(pictures, torch.from_numpy(still)), pictures.permute(0, 3, 1, 2) / 255, atol=1e-6
+    )
+    turned = tint(
+        pictures,
+        torch.from_numpy(draw_augmentation(Augmentation(colour=0, hue=30), rng, 50)["colour"]),
+    )
     np.testing.assert_allclose(turned[:, :, 1], 90 / 255, atol=1e-5)  # greys stay
     red = turned[:, :, 0, 0] - 280 / 3 / 255
-    angle = torch.atan2((red[:, 1] - red[:, 2]) * 3**0.5, 2 * red[:, 0] - red[:, 1] - red[:, 2]).rad2deg()
+    angle = torch.atan2(
+        (red[:, 1] - red[:, 2]) * 3**0.5, 2 * red[:, 0] - red[:, 1] - red[:, 2]
+    ).rad2deg()
     assert 20 < angle.abs().max() <= 30.1 and angle.abs().min() < 5
-    strong = tint(pictures, torch.from_numpy(draw_augmentation(Augmentation(contrast=0.9), rng, 50)["colour"]))
+    strong = tint(
+        pictures, torch.from_numpy(draw_augmentation(Augmentation(contrast=0.9), rng, 50)["colour"])
+    )
     assert strong.min() == 0 and strong.max() == 1 and strong[:, :, 1].std() > 0.1
 
 
 def test_crop_to_camera_undoes_the_targets(store):
     batch = CropDataset(store, 64, 2000.0)[0, 0, np.arange(6)]
     target = store.columns["joints_cam"].astype(float)
-    cam = crop_to_camera(batch["joints"], batch["affine"].numpy(), store.cameras(np.arange(6)), target[:, 0, 2])
+    cam = crop_to_camera(
+        batch["joints"], batch["affine"].numpy(), store.cameras(np.arange(6)), target[:, 0, 2]
+    )
     np.testing.assert_allclose(cam, target, atol=0.05)
 
 

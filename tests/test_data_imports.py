@@ -9,8 +9,20 @@ import ipr_lib.data
 from ipr_lib.data import datasets
 
 
-@pytest.mark.parametrize("module", ["data", "data.h36m_layout", "data.images", "data.matlab", "data.mixing", "data.people", "data.store",
-                                    "prepare", "geometry"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "data",
+        "data.h36m_layout",
+        "data.images",
+        "data.matlab",
+        "data.mixing",
+        "data.people",
+        "data.store",
+        "prepare",
+        "geometry",
+    ],
+)
 def test_no_torch_is_loaded(module):
     program = f"import sys, ipr_lib.{module}; assert 'torch' not in sys.modules, 'torch was loaded'"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300)

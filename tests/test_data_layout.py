@@ -15,7 +15,9 @@ def folder(tmp_path):
 
 def rewrite_meta(folder, **changes):
     path = folder / layout.META_NAME
-    content = {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
+    content = {
+        name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")
+    }
     content |= changes
     scipy.io.savemat(path, {name: value for name, value in content.items() if value is not None})
     return content
@@ -23,15 +25,31 @@ def rewrite_meta(folder, **changes):
 
 def test_names_by_hand():
     assert layout.folder_name(1, 2, 1, 4) == "s_01_act_02_subact_01_ca_04"
-    assert layout.image_name("s_01_act_02_subact_01_ca_04", 0) == "s_01_act_02_subact_01_ca_04_000001.jpg"
+    assert (
+        layout.image_name("s_01_act_02_subact_01_ca_04", 0)
+        == "s_01_act_02_subact_01_ca_04_000001.jpg"
+    )
     assert layout.parse_folder_name("s_11_act_16_subact_02_ca_03") == (11, 16, 2, 3)
     assert layout.parse_folder_name("s_11_act_16_subact_02_ca_03_old") is None
 
 
 def test_actions_have_human36ms_numbers():
     names = {
-        2: "Directions", 3: "Discussion", 4: "Eating", 5: "Greeting", 6: "Phoning", 7: "Posing", 8: "Purchases", 9: "Sitting",
-        10: "SittingDown", 11: "Smoking", 12: "Photo", 13: "Waiting", 14: "Walking", 15: "WalkDog", 16: "WalkTogether",
+        2: "Directions",
+        3: "Discussion",
+        4: "Eating",
+        5: "Greeting",
+        6: "Phoning",
+        7: "Posing",
+        8: "Purchases",
+        9: "Sitting",
+        10: "SittingDown",
+        11: "Smoking",
+        12: "Photo",
+        13: "Waiting",
+        14: "Walking",
+        15: "WalkDog",
+        16: "WalkTogether",
     }
     assert {number: layout.action_name(number) for number in range(2, 17)} == names
     assert layout.SUBJECTS == (1, 5, 6, 7, 8, 9, 11) and layout.TRAIN_SUBJECTS == (1, 5, 6, 7, 8)
@@ -64,8 +82,12 @@ def test_missing_picture_names_it(folder):
 
 def test_more_pictures_than_poses(folder):
     meta = scipy.io.loadmat(folder / layout.META_NAME)
-    rewrite_meta(folder, **{name: meta[name][:6] for name in ("pose3d_world", "img_height", "img_width")})
-    with pytest.raises(InputError, match=r"_000007\.jpg: picture without a pose \(h36m_meta.mat holds 6"):
+    rewrite_meta(
+        folder, **{name: meta[name][:6] for name in ("pose3d_world", "img_height", "img_width")}
+    )
+    with pytest.raises(
+        InputError, match=r"_000007\.jpg: picture without a pose \(h36m_meta.mat holds 6"
+    ):
         layout.frames_in_use(layout.read_camera_view(folder), 3)
 
 
@@ -73,7 +95,9 @@ def test_non_finite_pose(folder):
     pose = scipy.io.loadmat(folder / layout.META_NAME)["pose3d_world"]
     pose[4, 2, 1] = np.nan
     rewrite_meta(folder, pose3d_world=pose)
-    with pytest.raises(InputError, match=r"h36m_meta.mat: pose3d_world is not finite at index \(4, 2, 1\)"):
+    with pytest.raises(
+        InputError, match=r"h36m_meta.mat: pose3d_world is not finite at index \(4, 2, 1\)"
+    ):
         layout.read_camera_view(folder)
 
 
@@ -85,13 +109,16 @@ def test_joint_behind_the_camera(folder):
         layout.read_camera_view(folder)
 
 
-@pytest.mark.parametrize("changes, message", [
-    (dict(R=None), "lacks R"),
-    (dict(pose3d_world=np.zeros((7, 16, 3))), "pose3d_world has shape"),
-    (dict(img_height=np.full((5, 1), 202.0)), "img_height has shape"),
-    (dict(img_width=np.arange(7.0)[:, None] + 200), "one picture size"),
-    (dict(f="wide"), "should hold numbers"),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(R=None), "lacks R"),
+        (dict(pose3d_world=np.zeros((7, 16, 3))), "pose3d_world has shape"),
+        (dict(img_height=np.full((5, 1), 202.0)), "img_height has shape"),
+        (dict(img_width=np.arange(7.0)[:, None] + 200), "one picture size"),
+        (dict(f="wide"), "should hold numbers"),
+    ],
+)
 def test_wrong_fields(folder, changes, message):
     rewrite_meta(folder, **changes)
     with pytest.raises(InputError, match=message):
@@ -128,7 +155,9 @@ def test_unreadable_pictures_stop_the_store_and_leave_nothing(tmp_path, folder, 
     if damage == "another size":
         other = write_sequence(tmp_path / "other", width=198)
         data = (other / path.name).read_bytes()
-    path.write_bytes({"truncated": data[:-300], "empty": b"", "text": b"not a picture" * 50}.get(damage, data))
+    path.write_bytes(
+        {"truncated": data[:-300], "empty": b"", "text": b"not a picture" * 50}.get(damage, data)
+    )
     target = tmp_path / "out" / "crops"
     with pytest.raises(InputError, match=path.name):
         build_store(folder.parent, target, subjects=(1,), step=3, crop_px=64)

@@ -26,7 +26,10 @@ def people_store(folder, skeleton, n, width=90, height=71):
     (folder / "images").mkdir(parents=True)
     for i in range(n):
         name = f"images/{i}.jpg"
-        cv2.imwrite(str(folder / name), cv2.resize(rng.integers(0, 255, (5, 5, 3), np.uint8), (width, height)))
+        cv2.imwrite(
+            str(folder / name),
+            cv2.resize(rng.integers(0, 255, (5, 5, 3), np.uint8), (width, height)),
+        )
         pictures.append((100 + i, name, width, height))
         keypoints = [(20 + 2 * j, 60 - 3 * j, 0 if j == i % 3 else 2) for j in range(len(skeleton))]
         persons.append((i, i, keypoints, (18.0, 10.0, 40.0, 54.0), None))
@@ -47,10 +50,19 @@ def items_seen(keys):
 
 # ---------------------------------------------------------------- order
 
-@pytest.mark.parametrize(("sizes", "batch_size", "ratio"), [
-    ((96, 40), 16, (1, 1)), ((40, 96), 16, (1, 1)), ((1003, 250), 16, (1, 1)), ((300, 7), 12, (2, 1)), ((60, 200, 31), 20, (2, 1, 1)),
-    ((997, 1000), 32, (1, 1)), ((50, 5000), 8, (3, 1)),
-])
+
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "ratio"),
+    [
+        ((96, 40), 16, (1, 1)),
+        ((40, 96), 16, (1, 1)),
+        ((1003, 250), 16, (1, 1)),
+        ((300, 7), 12, (2, 1)),
+        ((60, 200, 31), 20, (2, 1, 1)),
+        ((997, 1000), 32, (1, 1)),
+        ((50, 5000), 8, (3, 1)),
+    ],
+)
 def test_ratio_and_coverage(sizes, batch_size, ratio):
     keys = MixedKeys(sizes, batch_size, ratio, epochs=2, seed=5)
     ends = np.cumsum([0, *sizes])
@@ -95,10 +107,15 @@ def test_a_resumed_run_meets_the_batches_it_would_have_met():
     assert any((a != b).any() for a, b in zip(whole, other))
 
 
-@pytest.mark.parametrize(("sizes", "batch_size", "ratio", "message"), [
-    ((10, 10), 9, (1, 1), "multiple"), ((10, 10), 8, (1, 1, 2), "2 stores at 1 : 1 : 2"), ((10, 10), 8, (0, 1), "above 0"),
-    ((10, 0), 8, (1, 1), "empty"),
-])
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "ratio", "message"),
+    [
+        ((10, 10), 9, (1, 1), "multiple"),
+        ((10, 10), 8, (1, 1, 2), "2 stores at 1 : 1 : 2"),
+        ((10, 10), 8, (0, 1), "above 0"),
+        ((10, 0), 8, (1, 1), "empty"),
+    ],
+)
 def test_ratios_that_cannot_be_held_are_refused(sizes, batch_size, ratio, message):
     with pytest.raises(InputError, match=message):
         MixedKeys(sizes, batch_size, ratio)
@@ -112,6 +129,7 @@ def test_one_store_keeps_its_keys(store):
 
 
 # ---------------------------------------------------------------- items
+
 
 def test_joints_meet_by_name(store, mpii, tmp_path):
     coco = people_store(tmp_path / "coco", COCO, 3)
@@ -141,7 +159,10 @@ def test_a_lens_in_one_store_leaves_the_others_pinholes(store, mpii):
     lens = {"k": np.full((6, 3), 0.1), "p": np.full((6, 2), 0.02)}
     mix = StoreMix([dataclasses.replace(store, columns=store.columns | lens), mpii])
     camera = mix.cameras(np.array([8, 2]))
-    assert camera.k[:, 0].tolist() == [[0, 0, 0], [0.1, 0.1, 0.1]] and camera.p[:, 0].tolist() == [[0, 0], [0.02, 0.02]]
+    assert camera.k[:, 0].tolist() == [[0, 0, 0], [0.1, 0.1, 0.1]] and camera.p[:, 0].tolist() == [
+        [0, 0],
+        [0.02, 0.02],
+    ]
     assert StoreMix([store, mpii]).cameras(np.array([8, 2])).k is None
 
 
@@ -150,9 +171,14 @@ def test_people_on_their_own_are_brought_to_the_reference_skeleton(mpii):
     weights = batch["weights"].numpy()
     assert batch["joints"].shape == (2, 18, 3) and not weights[..., 2].any()
     known = MPII.index("Thorax")
-    expected = apply_affine(batch["affine"].numpy(), np.full((2, 1, 2), [20.0 + 2 * known, 60.0 - 3 * known]))
+    expected = apply_affine(
+        batch["affine"].numpy(), np.full((2, 1, 2), [20.0 + 2 * known, 60.0 - 3 * known])
+    )
     np.testing.assert_allclose(batch["joints"][:, 17, :2], expected[:, 0], rtol=1e-5)
-    assert not weights[:, [HUMAN36M.index("Torso"), HUMAN36M.index("Nose")]].any() and weights[:, 17, :2].all()
+    assert (
+        not weights[:, [HUMAN36M.index("Torso"), HUMAN36M.index("Nose")]].any()
+        and weights[:, 17, :2].all()
+    )
 
 
 def test_flipped_people_swap_their_sides(mpii):
@@ -163,7 +189,9 @@ def test_flipped_people_swap_their_sides(mpii):
     # Person 0 lacks its right ankle: in the mirror it is the left one that is unknown.
     assert plain["weights"][0, right, 0] == 0 and plain["weights"][0, left, 0] == 1
     assert flipped["weights"][0, right, 0] == 1 and flipped["weights"][0, left, 0] == 0
-    assert flipped["joints"][0, right, 0] == pytest.approx(63 - plain["joints"][0, left, 0].item(), abs=1e-4)
+    assert flipped["joints"][0, right, 0] == pytest.approx(
+        63 - plain["joints"][0, left, 0].item(), abs=1e-4
+    )
 
 
 def test_depth_of_people_in_2d_gets_no_gradient(store, mpii):
@@ -187,11 +215,15 @@ def test_workers_change_neither_coverage_nor_contents(store, mpii, workers):
     mix = StoreMix([store, mpii])
     keys = training_keys(mix, 4, 2, seed=7)
     seen, checksum = [[], []], 0.0
-    for (epoch, _, items), batch in zip(keys, batches(CropDataset(mix, 64, 2000.0, Augmentation(), 7), keys, workers)):
+    for (epoch, _, items), batch in zip(
+        keys, batches(CropDataset(mix, 64, 2000.0, Augmentation(), 7), keys, workers)
+    ):
         assert batch["items"].tolist() == items.tolist() and len(items) == 4
         assert (mix.sources(items) == [0, 0, 1, 1]).all()
         seen[epoch].extend(items.tolist())
-        checksum += batch["crops"].double().mean().item() + batch["joints"].double().abs().mean().item()
+        checksum += (
+            batch["crops"].double().mean().item() + batch["joints"].double().abs().mean().item()
+        )
     for epoch in seen:
         counts = np.bincount(epoch, minlength=10)
         assert counts[:6].tolist() == [1] * 6  # the larger set, each once

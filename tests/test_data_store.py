@@ -48,23 +48,34 @@ def read_all(store):
 def test_columns_hold_what_the_layout_says(prepared, store):
     columns = store.columns
     assert len(store) == 6
-    assert columns["action"].tolist() == [2, 2, 2, 3, 3, 3] and columns["frame"].tolist() == [0, 3, 6] * 2
+    assert (
+        columns["action"].tolist() == [2, 2, 2, 3, 3, 3]
+        and columns["frame"].tolist() == [0, 3, 6] * 2
+    )
     sequence = read_camera_view(prepared / layout.folder_name(1, 3, 1, 1))
     cam = sequence.camera.world_to_camera(sequence.joints_world[[0, 3, 6]])
     np.testing.assert_allclose(columns["joints_cam"][3:, :17], cam, rtol=1e-6)
-    np.testing.assert_allclose(columns["joints_img"][3:, :17], sequence.camera.camera_to_image(cam), rtol=1e-5)
-    np.testing.assert_allclose(columns["box"][3:], box_at_root(cam[:, HUMAN36M.root], sequence.camera))
+    np.testing.assert_allclose(
+        columns["joints_img"][3:, :17], sequence.camera.camera_to_image(cam), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        columns["box"][3:], box_at_root(cam[:, HUMAN36M.root], sequence.camera)
+    )
 
 
 def test_cameras_of_items_project_their_own_joints(store):
     items = np.array([4, 1, 1])
-    projected = store.cameras(items).camera_to_image(store.columns["joints_cam"][items].astype(float))
+    projected = store.cameras(items).camera_to_image(
+        store.columns["joints_cam"][items].astype(float)
+    )
     np.testing.assert_allclose(projected, store.columns["joints_img"][items], atol=1e-3)
 
 
 def test_crops_are_the_picture_under_the_stored_affine(prepared, store):
     folder = layout.folder_name(1, 2, 1, 1)
-    picture = cv2.imread(str(prepared / folder / layout.image_name(folder, 3)), cv2.IMREAD_COLOR_RGB)
+    picture = cv2.imread(
+        str(prepared / folder / layout.image_name(folder, 3)), cv2.IMREAD_COLOR_RGB
+    )
     wide = store.columns["box"][1] * [1, 1, MARGIN]
     side = round(64 * MARGIN)
     affine = crop_affine(wide, side)
@@ -84,7 +95,11 @@ def test_reduced_decoding_moves_nothing(tmp_path):
     errors = []
     for dx, dy in shift:
         affine = store.columns["affine"][0] + [[0, 0, dx], [0, 0, dy]]
-        errors.append(np.abs(warp_shrinking(picture, affine, len(store.image(0))).astype(int) - store.image(0)).mean())
+        errors.append(
+            np.abs(
+                warp_shrinking(picture, affine, len(store.image(0))).astype(int) - store.image(0)
+            ).mean()
+        )
     assert np.argmin(errors) == 0 and errors[0] < 2
 
 
@@ -103,7 +118,9 @@ def test_crops_are_the_same_from_a_video_and_from_prepared_pictures(tmp_path, si
     assert len(reduced) < len(whole)
     expected = warp_shrinking(whole, affine, 192)
     cut = warp_shrinking(reduced, compose_affine(affine, to_picture), 192)
-    stored = cv2.imdecode(np.frombuffer(encode_crop(whole, affine, 192), np.uint8), cv2.IMREAD_COLOR)
+    stored = cv2.imdecode(
+        np.frombuffer(encode_crop(whole, affine, 192), np.uint8), cv2.IMREAD_COLOR
+    )
     noise = cv2.absdiff(stored, expected).mean()
     assert 0 < cv2.absdiff(cut, expected).mean() < noise
 
@@ -112,7 +129,9 @@ def test_colours_are_stored_at_full_size():
     """A sharp red edge on blue stays within the noise of JPEG; colours at half size would smear it."""
     picture = np.zeros((96, 96, 3), np.uint8)
     picture[:, :47], picture[:, 47:] = (200, 40, 40), (40, 40, 200)
-    stored = cv2.imdecode(np.frombuffer(encode_crop(picture, np.eye(2, 3), 96), np.uint8), cv2.IMREAD_COLOR)
+    stored = cv2.imdecode(
+        np.frombuffer(encode_crop(picture, np.eye(2, 3), 96), np.uint8), cv2.IMREAD_COLOR
+    )
     assert cv2.absdiff(stored, picture)[:, 44:50].mean() < 5
 
 
@@ -146,9 +165,9 @@ def test_a_store_opens_without_the_library(store):
     start = np.load(store.path / "start.npy", mmap_mode="r")
     jpegs = np.load(store.path / "jpegs.npy", mmap_mode="r")
     assert start.shape == (6,) and start[0] == 0 and jpegs.dtype == np.uint8
-    third = cv2.imdecode(np.array(jpegs[start[2]:start[3]]), cv2.IMREAD_COLOR_RGB)
+    third = cv2.imdecode(np.array(jpegs[start[2] : start[3]]), cv2.IMREAD_COLOR_RGB)
     np.testing.assert_array_equal(third, store.image(2))
-    last = cv2.imdecode(np.array(jpegs[start[5]:]), cv2.IMREAD_COLOR_RGB)
+    last = cv2.imdecode(np.array(jpegs[start[5] :]), cv2.IMREAD_COLOR_RGB)
     np.testing.assert_array_equal(last, store.image(5))
     assert np.load(store.path / "joints_cam.npy").shape == (6, 18, 3)
     assert json.loads((store.path / "store.json").read_text())["recipe"]["crop_px"] == 64
@@ -156,7 +175,11 @@ def test_a_store_opens_without_the_library(store):
 
 def test_some_items_as_a_store_of_their_own(store):
     some = store.select(np.array([4, 1]))
-    assert len(some) == 2 and some.columns["frame"].tolist() == [3, 3] and some.columns["action"].tolist() == [3, 2]
+    assert (
+        len(some) == 2
+        and some.columns["frame"].tolist() == [3, 3]
+        and some.columns["action"].tolist() == [3, 2]
+    )
     again = pickle.loads(pickle.dumps(some))
     for one in (some, again):
         np.testing.assert_array_equal(one.image(0), store.image(4))
@@ -183,7 +206,10 @@ def test_corners_of_the_box_lie_inside_the_stored_crop(store):
 def test_cut_files_are_refused(store, name, keep):
     path = store.path / name
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(InputError, match=rf"s1/{name} is .*(damaged|incomplete); delete the store and build it again"):
+    with pytest.raises(
+        InputError,
+        match=rf"s1/{name} is .*(damaged|incomplete); delete the store and build it again",
+    ):
         open_store(store.path)
     assert find_store(store.path) is None
 
@@ -206,7 +232,9 @@ def test_damage_is_found(store):
     flip(store.path / "jpegs.npy", 128 + int(store.columns["start"][4]) + 200)
     damaged = open_store(store.path)
     damaged.image(3)
-    with pytest.raises(InputError, match="s1: crop 4 is damaged; delete the store and build it again"):
+    with pytest.raises(
+        InputError, match="s1: crop 4 is damaged; delete the store and build it again"
+    ):
         damaged.image(4)
     flip(store.path / "box.npy", 140)
     with pytest.raises(InputError, match="box.npy is damaged"):
@@ -223,7 +251,10 @@ def test_a_recipe_that_was_changed_by_hand_is_refused(store):
 def test_another_version_is_refused(store):
     path = store.path / "store.json"
     path.write_text(path.read_text().replace('"version": 5', '"version": 6'))
-    with pytest.raises(InputError, match="s1 is of version 6, this library reads version 5; delete the store and build it again"):
+    with pytest.raises(
+        InputError,
+        match="s1 is of version 6, this library reads version 5; delete the store and build it again",
+    ):
         open_store(store.path)
     assert find_store(store.path) is None
 
@@ -233,7 +264,10 @@ def test_a_file_of_the_older_versions_is_refused(tmp_path):
     old.write_bytes(b"IPRSTORE" + bytes(100))
     for path in (old, tmp_path / "mpii-train-64"):
         for read in (open_store, find_store):
-            with pytest.raises(InputError, match="mpii-train-64.crops is a crop store of an older version, in one file; delete it and run"):
+            with pytest.raises(
+                InputError,
+                match="mpii-train-64.crops is a crop store of an older version, in one file; delete it and run",
+            ):
                 read(path)
 
 
@@ -246,18 +280,28 @@ def test_missing_store(tmp_path):
 def content(store):
     """All labels and crops of a store, copied: the files may change afterwards."""
     columns = {name: np.array(column) for name, column in store.columns.items()}
-    return columns | {"pictures": np.stack([store.image(i) for i in range(len(store))]), "recipe": store.recipe}
+    return columns | {
+        "pictures": np.stack([store.image(i) for i in range(len(store))]),
+        "recipe": store.recipe,
+    }
 
 
 def same(one, other):
-    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+    return one.keys() == other.keys() and all(
+        np.array_equal(one[name], other[name]) for name in one
+    )
 
 
-@pytest.mark.parametrize(("name", "n"), [("store.json", 105), ("joints_cam.npy", 60), ("size.npy", 60), ("jpegs.npy", 105)])
+@pytest.mark.parametrize(
+    ("name", "n"),
+    [("store.json", 105), ("joints_cam.npy", 60), ("size.npy", 60), ("jpegs.npy", 105)],
+)
 def test_random_damage_is_found_or_changes_nothing(store, name, n):
     path, expected = store.path / name, content(store)
     cases = corruptions(path.read_bytes(), n, seed=29)
-    outcomes = judge(cases, path, lambda: content(open_store(store.path)), lambda result: same(result, expected))
+    outcomes = judge(
+        cases, path, lambda: content(open_store(store.path)), lambda result: same(result, expected)
+    )
     assert outcomes["refused"] > n // 2
 
 
@@ -267,7 +311,10 @@ def test_random_damage_is_found_or_changes_nothing(store, name, n):
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads its memory in /proc")
 def test_a_store_of_full_size_opens_quickly_and_in_little_memory(store, tmp_path):
     n = 312_188
-    tiny = [cv2.imencode(".jpg", store.image(i)[:8, :8], [cv2.IMWRITE_JPEG_OPTIMIZE, 1])[1].tobytes() for i in range(6)]
+    tiny = [
+        cv2.imencode(".jpg", store.image(i)[:8, :8], [cv2.IMWRITE_JPEG_OPTIMIZE, 1])[1].tobytes()
+        for i in range(6)
+    ]
     labels = store.labels
     write_store(tmp_path / "tiny", labels, tiny, store.recipe)
     path = tmp_path / "large"
@@ -277,7 +324,9 @@ def test_a_store_of_full_size_opens_quickly_and_in_little_memory(store, tmp_path
     finally:
         shutil.rmtree(path, ignore_errors=True)  # pytest keeps its folders
     assert found["items"] == n and found["labels"]["frame"] == found["chosen"]
-    np.testing.assert_array_equal(found["labels"]["joints_img"], labels["joints_img"][np.array(found["chosen"]) % 6])
+    np.testing.assert_array_equal(
+        found["labels"]["joints_img"], labels["joints_img"][np.array(found["chosen"]) % 6]
+    )
     assert found["highest"] - found["before"] < 150 and found["opened"] - found["before"] < 150
     assert found["busy"] < 0.5
 
@@ -289,7 +338,9 @@ def test_crops_go_to_disk_as_they_come(store, tmp_path):
 
     def jpegs():
         for _ in range(9):
-            on_disk.append(sum(path.stat().st_size for path in tmp_path.rglob("streamed/jpegs.npy")))
+            on_disk.append(
+                sum(path.stat().st_size for path in tmp_path.rglob("streamed/jpegs.npy"))
+            )
             yield block
 
     write_store(tmp_path / "streamed", labels, jpegs(), {})
@@ -310,7 +361,10 @@ def test_an_error_amid_the_crops_leaves_what_was_there(store, tmp_path):
 
 
 def test_a_store_of_another_recipe_is_replaced(store):
-    labels, jpegs = {name: np.array(column) for name, column in store.labels.items()}, [bytes(store.jpeg(i)) for i in range(6)]
+    labels, jpegs = (
+        {name: np.array(column) for name, column in store.labels.items()},
+        [bytes(store.jpeg(i)) for i in range(6)],
+    )
     write_store(store.path, labels, jpegs, store.recipe | {"origin": "new"})
     assert open_store(store.path).recipe["origin"] == "new"
     assert [path.name for path in store.path.parent.iterdir() if path.name.startswith(".")] == []
@@ -318,7 +372,10 @@ def test_a_store_of_another_recipe_is_replaced(store):
 
 def test_of_two_builders_the_first_to_finish_stays(store, tmp_path):
     """The same recipe: the second store is dropped. Another recipe: the second one replaces it, as if it came later."""
-    labels, jpegs = {name: np.array(column) for name, column in store.labels.items()}, [bytes(store.jpeg(i)) for i in range(6)]
+    labels, jpegs = (
+        {name: np.array(column) for name, column in store.labels.items()},
+        [bytes(store.jpeg(i)) for i in range(6)],
+    )
     target = tmp_path / "both"
     for recipe, stays in (({"step": 3}, True), ({"step": 6}, False)):
         shutil.rmtree(target, ignore_errors=True)
@@ -347,9 +404,15 @@ store.build_store(sys.argv[1], sys.argv[2], subjects=(1,), step=3, crop_px=64)
 
 
 @pytest.mark.parametrize("moment", ["encode_crop", "_write_labels", "_put_in_place"])
-def test_a_builder_that_is_killed_leaves_nothing_that_is_taken_for_a_store(prepared, tmp_path, moment):
+def test_a_builder_that_is_killed_leaves_nothing_that_is_taken_for_a_store(
+    prepared, tmp_path, moment
+):
     target = tmp_path / "stores" / "s1"
-    process = subprocess.Popen([sys.executable, "-c", BUILDER, prepared, target, "60", moment], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUILDER, prepared, target, "60", moment],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert process.stdout.readline() == "working\n"
     finally:
@@ -372,7 +435,10 @@ def test_two_processes_may_build_one_store(prepared, store, tmp_path):
     folder = tmp_path / "stores"
     context = get_context("spawn")
     barrier = context.Barrier(2)
-    processes = [context.Process(target=build_repeatedly, args=(barrier, prepared, folder / "s1")) for _ in range(2)]
+    processes = [
+        context.Process(target=build_repeatedly, args=(barrier, prepared, folder / "s1"))
+        for _ in range(2)
+    ]
     for process in processes:
         process.start()
     for process in processes:

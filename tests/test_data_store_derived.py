@@ -34,14 +34,20 @@ RECIPE = {"step": 3}
 
 
 def test_the_cameras_of_a_sequence_share_its_number():
-    columns = {"subject": np.array([5, 9, 1, 9, 5]), "action": np.array([2, 3, 16, 3, 2]), "subaction": np.array([1, 2, 2, 1, 1]),
-               "camera_id": np.array([1, 2, 3, 4, 2])}
+    columns = {
+        "subject": np.array([5, 9, 1, 9, 5]),
+        "action": np.array([2, 3, 16, 3, 2]),
+        "subaction": np.array([1, 2, 2, 1, 1]),
+        "camera_id": np.array([1, 2, 3, 4, 2]),
+    }
     assert sequence_index(columns).tolist() == [1, 3, 0, 2, 1]
 
 
 def test_every_nth_frame(store):
     thin = every_nth_frame(store, 6)
-    assert thin.columns["frame"].tolist() == [0, 6, 0, 6] and thin.recipe == store.recipe | {"step": 6}
+    assert thin.columns["frame"].tolist() == [0, 6, 0, 6] and thin.recipe == store.recipe | {
+        "step": 6
+    }
     np.testing.assert_array_equal(thin.image(3), store.image(5))
     assert pickle.loads(pickle.dumps(thin)).recipe["step"] == 6
     assert every_nth_frame(store, 3) is store
@@ -65,10 +71,14 @@ def test_depth_is_withheld_from_whole_sequences(store):
 
 def test_some_items_give_the_batches_of_the_whole_store(store):
     again = pickle.loads(pickle.dumps(store.select(np.array([4, 1]))))
-    assert item_names(again, [0, 1]) == item_names(store, [4, 1]), "a loss that is not finite names them"
+    assert item_names(again, [0, 1]) == item_names(store, [4, 1]), (
+        "a loss that is not finite names them"
+    )
     whole = CropDataset(store, 64, 2000.0)[0, 0, np.array([4, 1])]
     some = CropDataset(again, 64, 2000.0)[0, 0, np.array([0, 1])]
-    assert torch.equal(whole["crops"], some["crops"]) and torch.equal(whole["joints"], some["joints"])
+    assert torch.equal(whole["crops"], some["crops"]) and torch.equal(
+        whole["joints"], some["joints"]
+    )
 
 
 # ---------------------------------------------------------------- smaller crops
@@ -76,11 +86,17 @@ def test_some_items_give_the_batches_of_the_whole_store(store):
 
 def test_shrunken_crops_show_the_same_at_half_the_size(store):
     half = shrunken_store(store, 32)
-    assert half.recipe["crop_px"] == 32 and half.recipe["stored_px"] == 43 and half.image(0).shape == (43, 43, 3)
+    assert (
+        half.recipe["crop_px"] == 32
+        and half.recipe["stored_px"] == 43
+        and half.image(0).shape == (43, 43, 3)
+    )
     full = CropDataset(store, 64, 2000.0)[0, 0, np.arange(6)]
     small = CropDataset(half, 32, 2000.0)[0, 0, np.arange(6)]
     # Joints: px of the small crop lie over (p + 0.5) / 2 - 0.5 of the large one's.
-    np.testing.assert_allclose((full["joints"][..., :2] + 0.5) / 2 - 0.5, small["joints"][..., :2], atol=1e-4)
+    np.testing.assert_allclose(
+        (full["joints"][..., :2] + 0.5) / 2 - 0.5, small["joints"][..., :2], atol=1e-4
+    )
     np.testing.assert_allclose(full["joints"][..., 2], small["joints"][..., 2])
     averaged = full["crops"].float().view(6, 32, 2, 32, 2, 3).mean(dim=(2, 4))
     assert (averaged - small["crops"].float()).abs().mean() < 4, "two roundings of JPEG apart"
@@ -96,7 +112,9 @@ def test_shrunken_store_is_written_once_and_again_for_another_source(store, prep
     (path / "jpegs.npy").write_bytes((path / "jpegs.npy").read_bytes()[:-100])
     assert len(shrunken_store(other, 32)) == 4
     for px in (48, 128):
-        with pytest.raises(InputError, match=f"holds crops for 64 px; {px} px does not divide them"):
+        with pytest.raises(
+            InputError, match=f"holds crops for 64 px; {px} px does not divide them"
+        ):
             shrunken_store(other, px)
 
 
@@ -120,7 +138,11 @@ def test_recipes_take_turns_without_building_anything_twice(prepared, monkeypatc
     choices = [((1,), 3), ((1,), 6), ((1, 5), 3), ((5,), 3)]
     for _ in range(2):
         assert [len(get(prepared, *choice)) for choice in choices] == [6, 4, 9, 3]
-    assert built == ["prepared-train-64", "prepared-train-64-S1-5-every-3", "prepared-train-64-S5-every-3"]
+    assert built == [
+        "prepared-train-64",
+        "prepared-train-64-S1-5-every-3",
+        "prepared-train-64-S5-every-3",
+    ]
     assert len(get(prepared, (1,), 6)) == 4 and get(prepared, (1,), 6).recipe["step"] == 6
     # A manifest, so other data: all are built again, each where it was.
     write_json(prepared / "capture.json", {"version": 2})
@@ -147,14 +169,20 @@ def test_a_stale_or_damaged_store_is_built_again(prepared, spoil):
     else:
         header.write_text(header.read_text()[:-30])
     again = get(prepared)
-    assert again.path == first.path and header.is_file() and len(again) == (9 if spoil == "labels" else 6)
+    assert (
+        again.path == first.path
+        and header.is_file()
+        and len(again) == (9 if spoil == "labels" else 6)
+    )
 
 
 def test_an_old_file_in_the_place_of_a_store_is_refused(prepared):
     old = prepared.parent / "stores" / "prepared-train-64.crops"
     old.parent.mkdir()
     old.write_bytes(b"IPRSTORE")
-    with pytest.raises(InputError, match="prepared-train-64.crops is a crop store of an older version"):
+    with pytest.raises(
+        InputError, match="prepared-train-64.crops is a crop store of an older version"
+    ):
         get(prepared)
     old.unlink()
     assert len(get(prepared)) == 6
@@ -197,7 +225,9 @@ def test_joined_stores_hold_the_items_of_all(parts, tmp_path):
     for item in range(6):
         np.testing.assert_array_equal(both.image(item), crops[item])
     for name in ("joints_cam", "affine", "R", "frame"):
-        np.testing.assert_array_equal(both.columns[name], np.concatenate([labels[name] for labels, _ in before]))
+        np.testing.assert_array_equal(
+            both.columns[name], np.concatenate([labels[name] for labels, _ in before])
+        )
     assert list((tmp_path / "parts").iterdir()) == [], "parts are removed on the way"
 
 
@@ -207,7 +237,10 @@ def test_crops_need_room_once(parts, tmp_path, monkeypatch):
     seen, read = [], stores.open_store
 
     def spy(path):
-        files = {file.parent.name: file.stat().st_size - 128 for file in tmp_path.rglob("parts/**/jpegs.npy")}
+        files = {
+            file.parent.name: file.stat().st_size - 128
+            for file in tmp_path.rglob("parts/**/jpegs.npy")
+        }
         seen.append((files.pop("joined"), sum(files.values())))
         return read(path)
 
@@ -248,7 +281,9 @@ def stop_at(n, function):
 store.join_stores(sys.argv[1], [Path(path) for path in sys.argv[2:]], {RECIPE!r})
 """
     target = tmp_path / "both"
-    ended = subprocess.run([sys.executable, "-c", program, target, *parts], capture_output=True, text=True, timeout=300)
+    ended = subprocess.run(
+        [sys.executable, "-c", program, target, *parts], capture_output=True, text=True, timeout=300
+    )
     assert ended.returncode == -9, ended.stderr
     assert not target.exists()
     folder = join_folder(parts, RECIPE)
@@ -269,10 +304,17 @@ def test_damaged_and_missing_parts_are_named(parts, tmp_path):
     with pytest.raises(InputError, match="s_01 is missing"):
         join_stores(target, parts, RECIPE)
     flip(folder / "s_09" / "frame.npy", 130)
-    with pytest.raises(InputError, match="s_09/frame.npy is damaged; delete the store and build it again"):
+    with pytest.raises(
+        InputError, match="s_09/frame.npy is damaged; delete the store and build it again"
+    ):
         join_stores(target, parts, RECIPE)
 
 
 def test_another_list_or_recipe_is_another_join(parts):
-    folders = {join_folder(parts, RECIPE), join_folder(parts[:2], RECIPE), join_folder(parts[::-1], RECIPE), join_folder(parts, {})}
+    folders = {
+        join_folder(parts, RECIPE),
+        join_folder(parts[:2], RECIPE),
+        join_folder(parts[::-1], RECIPE),
+        join_folder(parts, {}),
+    }
     assert len(folders) == 4

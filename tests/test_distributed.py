@@ -28,22 +28,40 @@ from ipr_lib.training.microbatches import MicroBatches
 from .conftest import THREADS, TRAINING_SEED
 
 REPOSITORY = Path(__file__).parents[1]
-TINY = dict(crop_px=64, depth_bins=8, backbone="small", backbone_width=4, head_width=8, deconvolutions=2, batch_size=6, epochs=3)
+TINY = dict(
+    crop_px=64,
+    depth_bins=8,
+    backbone="small",
+    backbone_width=4,
+    head_width=8,
+    deconvolutions=2,
+    batch_size=6,
+    epochs=3,
+)
 # What each way of sharing a batch out must agree with: the parts of one process, or the whole batch.
 WAYS = {
     "own": (dict(micro_batches=1), dict(micro_batches=2)),
-    "clipped": (dict(micro_batches=2, clip_gradient=0.05), dict(micro_batches=2, clip_gradient=0.05)),
+    "clipped": (
+        dict(micro_batches=2, clip_gradient=0.05),
+        dict(micro_batches=2, clip_gradient=0.05),
+    ),
 }
 
 
 def config(**changes):
-    return load_config("smoke", seed=TRAINING_SEED, **TINY | dict(optimizer="adamw", learning_rate=1e-3) | changes)
+    return load_config(
+        "smoke", seed=TRAINING_SEED, **TINY | dict(optimizer="adamw", learning_rate=1e-3) | changes
+    )
 
 
 def predict(model, store, cfg):
     """Batches of four and of two: the second process has one to do."""
     return prediction.predict_store(
-        lambda crops: run.predict_crops(model, crops, cfg), store, prediction.oracle_inputs(store), cfg.crop_px, batch_size=4
+        lambda crops: run.predict_crops(model, crops, cfg),
+        store,
+        prediction.oracle_inputs(store),
+        cfg.crop_px,
+        batch_size=4,
     )
 
 
@@ -85,9 +103,22 @@ def gradients(store):
 
 
 def torchrun(*arguments, **environment):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=500,
-                          env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | environment)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        *arguments,
+    ]
+    return subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | environment,
+    )
 
 
 @pytest.fixture
@@ -107,7 +138,8 @@ def test_two_processes_do_what_one_does(two, store, tmp_path):
     for way, (_, alone) in WAYS.items():
         model = run.train_run(config(**alone), store, tmp_path / "one" / way, cpu, validation=store)
         first, second = (
-            torch.load(folder / way / checkpoints.CHECKPOINT, weights_only=True) for folder in (two, tmp_path / "one")
+            torch.load(folder / way / checkpoints.CHECKPOINT, weights_only=True)
+            for folder in (two, tmp_path / "one")
         )
         assert len(first["log"]) == len(second["log"]) == 3
         for a, b in zip(first["log"], second["log"]):
@@ -117,7 +149,9 @@ def test_two_processes_do_what_one_does(two, store, tmp_path):
             state = torch.load(two / way / f"rank{rank}.pt", weights_only=True)
             for name, tensor in first["network"].items():
                 assert torch.equal(state[name], tensor), f"{way}, process {rank}: {name}"
-        assert first["log"][-1]["validation_mpjpe"] == pytest.approx(second["log"][-1]["validation_mpjpe"], rel=0.02)
+        assert first["log"][-1]["validation_mpjpe"] == pytest.approx(
+            second["log"][-1]["validation_mpjpe"], rel=0.02
+        )
     cfg = config(**WAYS["clipped"][0])
     checkpoints.load_checkpoint(two / "clipped" / checkpoints.CHECKPOINT, model)
     alone = predict(model.eval(), store, cfg)
@@ -136,12 +170,16 @@ def compare_gradients(two, store):
         assert found.keys() == alone.keys()
         for name, gradient in alone.items():
             scale = gradient.abs().max().item()
-            torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-3 * scale, msg=f"process {rank}: {name}")
+            torch.testing.assert_close(
+                found[name], gradient, rtol=1e-3, atol=1e-3 * scale, msg=f"process {rank}: {name}"
+            )
 
 
 def test_synchronous_batch_norm_wants_gpus(monkeypatch):
     monkeypatch.setattr(distributed, "size", lambda: 2)
-    with pytest.raises(InputError, match="sync_batch_norm=True between processes on CPUs: expected GPUs"):
+    with pytest.raises(
+        InputError, match="sync_batch_norm=True between processes on CPUs: expected GPUs"
+    ):
         distributed.wrap(torch.nn.Sequential(torch.nn.BatchNorm2d(3)), sync_batch_norm=True)
 
 
@@ -168,7 +206,10 @@ def test_whole_batches_are_shared_out(monkeypatch):
 
 
 def test_gathered_rows_are_in_order_of_items_in_order():
-    parts = [{"items": np.array([4, 5]), "x": np.array([40, 50])}, {"items": np.array([1]), "x": np.array([10])}]
+    parts = [
+        {"items": np.array([4, 5]), "x": np.array([40, 50])},
+        {"items": np.array([1]), "x": np.array([10])},
+    ]
     result = all_gather_rows(parts)
     assert result["items"].tolist() == [1, 4, 5] and result["x"].tolist() == [10, 40, 50]
 
@@ -199,20 +240,42 @@ def test_the_line_for_several_machines(tmp_path, capsys):
         main(["train", "--help"])
     assert ON_EACH_MACHINE in capsys.readouterr().out
     ours, arguments = ON_EACH_MACHINE.split(" -m -- ")
-    assert main([*arguments.split()[1:], "--set", "epochs=-1"]) == 2, "so far it is read as it should be"
+    assert main([*arguments.split()[1:], "--set", "epochs=-1"]) == 2, (
+        "so far it is read as it should be"
+    )
     assert "epochs=-1" in capsys.readouterr().err
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    line = ours.replace("--nproc-per-node 8", "--nproc-per-node 1").replace("HOST:29500", f"127.0.0.1:{port}").split()
+    line = (
+        ours.replace("--nproc-per-node 8", "--nproc-per-node 1")
+        .replace("HOST:29500", f"127.0.0.1:{port}")
+        .split()
+    )
     (tmp_path / "meet.py").write_text(MEET)
     (tmp_path / "met").mkdir()
-    command = [sys.executable, "-m", "torch.distributed.run", *line[1:], str(tmp_path / "meet.py"), str(tmp_path / "met")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)}
-    machines = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) for _ in range(2)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        *line[1:],
+        str(tmp_path / "meet.py"),
+        str(tmp_path / "met"),
+    ]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": str(REPOSITORY),
+    }
+    machines = [
+        subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) for _ in range(2)
+    ]
     errors = [machine.communicate(timeout=300)[1].decode() for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], errors
-    assert {path.name: path.read_text() for path in (tmp_path / "met").iterdir()} == {"0": "2", "1": "2"}
+    assert {path.name: path.read_text() for path in (tmp_path / "met").iterdir()} == {
+        "0": "2",
+        "1": "2",
+    }
 
 
 def test_launch_hands_visible_gpus_on(monkeypatch):
@@ -227,11 +290,33 @@ def test_launch_hands_visible_gpus_on(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,7")
     assert distributed.launch(["train", "--profile", "full"], [0, 2]) == 3
     command, environment = calls[0]
-    assert command[1:] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "--", "ipr_lib", "train",
-                           "--profile", "full"]
+    assert command[1:] == [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "--",
+        "ipr_lib",
+        "train",
+        "--profile",
+        "full",
+    ]
     assert environment["CUDA_VISIBLE_DEVICES"] == "4,7"
     # What follows is ours, whatever it begins like; torchrun has options --run-path, --no-python and many more.
-    arguments = ["train", "--run", "mine", "--resume", "--profile", "full", "--set", "epochs=3", "--times", "2", "--n"]
+    arguments = [
+        "train",
+        "--run",
+        "mine",
+        "--resume",
+        "--profile",
+        "full",
+        "--set",
+        "epochs=3",
+        "--times",
+        "2",
+        "--n",
+    ]
     distributed.launch(arguments, [0, 2])
     assert_handed_on(calls[1][0][3:], arguments)
 
@@ -241,27 +326,38 @@ def assert_handed_on(command, arguments):
     from torch.distributed.run import parse_args
 
     read = parse_args(command)
-    assert read.module and read.training_script == "ipr_lib" and read.training_script_args == arguments
+    assert (
+        read.module and read.training_script == "ipr_lib" and read.training_script_args == arguments
+    )
 
 
 def test_torchrun_hands_the_book_s_line_on():
-    (line,) = re.findall(r"^torchrun (.*)$", (REPOSITORY / "book" / "trouble.md").read_text(), flags=re.MULTILINE)
+    (line,) = re.findall(
+        r"^torchrun (.*)$", (REPOSITORY / "book" / "trouble.md").read_text(), flags=re.MULTILINE
+    )
     command = line.split()
     assert "--run" in command
-    assert_handed_on(command, command[command.index("ipr_lib") + 1:])
+    assert_handed_on(command, command[command.index("ipr_lib") + 1 :])
 
 
 def test_batches_that_cannot_be_shared_out(store, tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "size", lambda: 4)
     monkeypatch.setattr(distributed, "all_reduce_sum", lambda tensor: 4 * tensor)
-    with pytest.raises(InputError, match="batch_size=6: expected a multiple of 4 processes times 1 parts"):
+    with pytest.raises(
+        InputError, match="batch_size=6: expected a multiple of 4 processes times 1 parts"
+    ):
         run.train_run(config(), store, tmp_path, torch.device("cpu"))
 
 
 def test_machines_that_share_no_disk(store, tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "size", lambda: 2)
-    monkeypatch.setattr(distributed, "all_reduce_sum", lambda tensor: 2 * tensor + 7)  # the other has found a checkpoint
-    with pytest.raises(InputError, match="is at step 0 for this process and at another for others; several machines need"):
+    monkeypatch.setattr(
+        distributed, "all_reduce_sum", lambda tensor: 2 * tensor + 7
+    )  # the other has found a checkpoint
+    with pytest.raises(
+        InputError,
+        match="is at step 0 for this process and at another for others; several machines need",
+    ):
         run.train_run(config(), store, tmp_path, torch.device("cpu"))
 
 

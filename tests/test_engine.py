@@ -13,8 +13,17 @@ from ipr_lib.files import InputError
 from ipr_lib.integral import decode, integral_loss, soft_argmax
 from ipr_lib.training import checkpoints
 
-TINY = dict(crop_px=64, depth_bins=8, backbone="small", backbone_width=4, head_width=8,
-            deconvolutions=2, batch_size=2, epochs=4, workers=0)
+TINY = dict(
+    crop_px=64,
+    depth_bins=8,
+    backbone="small",
+    backbone_width=4,
+    head_width=8,
+    deconvolutions=2,
+    batch_size=2,
+    epochs=4,
+    workers=0,
+)
 
 
 @pytest.fixture
@@ -24,12 +33,16 @@ def cfg():
 
 # --- networks ---
 
-@pytest.mark.parametrize("name, width, deconvolutions", [
-    ("small", 4, 1), ("small", 6, 2), ("small", 5, 3), ("resnet18", 64, 3), ("resnet50", 64, 2)
-])
+
+@pytest.mark.parametrize(
+    "name, width, deconvolutions",
+    [("small", 4, 1), ("small", 6, 2), ("small", 5, 3), ("resnet18", 64, 3), ("resnet50", 64, 2)],
+)
 def test_every_backbone_gives_a_volume(name, width, deconvolutions):
     backbone = models.build_backbone(name, width)
-    model = models.PoseNet(backbone, joints=3, depth_bins=5, head_width=7, deconvolutions=deconvolutions).eval()
+    model = models.PoseNet(
+        backbone, joints=3, depth_bins=5, head_width=7, deconvolutions=deconvolutions
+    ).eval()
     volume = model(torch.randn(2, 3, 64, 96))
     H, W = (side // models.BACKBONES[name] * 2**deconvolutions for side in (64, 96))
     assert volume.shape == (2, 3, 5, H, W)
@@ -39,7 +52,11 @@ def test_every_backbone_gives_a_volume(name, width, deconvolutions):
 
 
 def test_config_knows_the_shape_of_the_volume(cfg):
-    for changes in (dict(), dict(backbone="resnet18", deconvolutions=3, crop_px=96), dict(deconvolutions=2)):
+    for changes in (
+        dict(),
+        dict(backbone="resnet18", deconvolutions=3, crop_px=96),
+        dict(deconvolutions=2),
+    ):
         other = dataclasses.replace(cfg, **changes)
         volume = run.build_network(other).eval()(torch.zeros(1, 3, other.crop_px, other.crop_px))
         assert volume.shape[2:] == other.volume_shape
@@ -58,7 +75,10 @@ def test_missing_imagenet_weights_say_where_to_put_them(tmp_path, monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    with pytest.raises(InputError, match=rf"resnet18-\w+\.pth could not be downloaded .*{tmp_path}/checkpoints/resnet18"):
+    with pytest.raises(
+        InputError,
+        match=rf"resnet18-\w+\.pth could not be downloaded .*{tmp_path}/checkpoints/resnet18",
+    ):
         models.build_backbone("resnet18", pretrained=True)
     with pytest.raises(InputError, match="unknown backbone"):
         models.build_backbone("resnet19")
@@ -66,8 +86,13 @@ def test_missing_imagenet_weights_say_where_to_put_them(tmp_path, monkeypatch):
 
 # --- training ---
 
+
 def test_overfits_a_few_crops(store, training_seed):
-    cfg = load_config("smoke", seed=training_seed, **TINY | dict(backbone_width=8, head_width=32, learning_rate=5e-3))
+    cfg = load_config(
+        "smoke",
+        seed=training_seed,
+        **TINY | dict(backbone_width=8, head_width=32, learning_rate=5e-3),
+    )
     model = run.build_network(cfg)
     batch = CropDataset(store, 64, 2000.0)[0, 0, np.arange(6)]
     optimizer = torch.optim.Adam(model.parameters(), lr=cfg.learning_rate)
@@ -94,7 +119,9 @@ def test_finished_run_is_not_trained_again(cfg, store, tmp_path):
 def test_checkpoint_of_another_config_or_architecture_is_refused(cfg, store, tmp_path):
     run.train_run(cfg, store, tmp_path)
     before = (tmp_path / checkpoints.CHECKPOINT).read_bytes()
-    with pytest.raises(InputError, match="trained with backbone_width=4, this run asks for backbone_width=6"):
+    with pytest.raises(
+        InputError, match="trained with backbone_width=4, this run asks for backbone_width=6"
+    ):
         run.train_run(dataclasses.replace(cfg, backbone_width=6), store, tmp_path)
     content = torch.load(tmp_path / checkpoints.CHECKPOINT, weights_only=True)
     content["network"].pop("final.bias")
@@ -117,7 +144,11 @@ def test_damaged_checkpoints_are_refused(cfg, store, tmp_path, keep):
 
 def test_exploding_loss_stops_with_advice(cfg, store, tmp_path):
     with pytest.raises(InputError, match="loss is not finite at step .* Try learning_rate="):
-        run.train_run(dataclasses.replace(cfg, learning_rate=1e30, warmup_steps=0, schedule="steps"), store, tmp_path)
+        run.train_run(
+            dataclasses.replace(cfg, learning_rate=1e30, warmup_steps=0, schedule="steps"),
+            store,
+            tmp_path,
+        )
 
 
 def test_too_few_items_for_a_batch(cfg, store, tmp_path):
@@ -126,6 +157,7 @@ def test_too_few_items_for_a_batch(cfg, store, tmp_path):
 
 
 # --- prediction ---
+
 
 class Ruler(torch.nn.Module):
     """A "network" whose volume peaks where the picture is brightest, for all joints alike, but for joint 0's partner."""
@@ -170,6 +202,7 @@ def test_predict_store_keeps_order_and_frames(cfg, store, training_seed):
 
 def test_weights_from_a_file_ask_for_no_others(monkeypatch):
     """A run is gone on with, scored and counted on a machine that cannot fetch ImageNet weights."""
+
     def offline(*_, **__):
         raise OSError("no network")
 

@@ -14,18 +14,32 @@ from packaging.utils import canonicalize_name
 from ipr_lib.files import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-LOCK = [line for line in (REPOSITORY / "requirements.lock").read_text().splitlines() if line and not line.startswith("#")]
+LOCK = [
+    line
+    for line in (REPOSITORY / "requirements.lock").read_text().splitlines()
+    if line and not line.startswith("#")
+]
 REQUIREMENTS = [
     Requirement(line)
-    for line in PROJECT["dependencies"] + [line for extra in PROJECT["optional-dependencies"].values() for line in extra]
+    for line in PROJECT["dependencies"]
+    + [line for extra in PROJECT["optional-dependencies"].values() for line in extra]
 ]
 # What a marker may ask for: each system that the lock serves, on each Python from the lower bound on.
 MACHINES = [
-    default_environment() | {
-        "sys_platform": system, "platform_system": name, "os_name": "nt" if system == "win32" else "posix",
-        "platform_machine": machine, "python_version": python, "python_full_version": f"{python}.0",
+    default_environment()
+    | {
+        "sys_platform": system,
+        "platform_system": name,
+        "os_name": "nt" if system == "win32" else "posix",
+        "platform_machine": machine,
+        "python_version": python,
+        "python_full_version": f"{python}.0",
     }
-    for system, name, machine in (("linux", "Linux", "x86_64"), ("darwin", "Darwin", "arm64"), ("win32", "Windows", "AMD64"))
+    for system, name, machine in (
+        ("linux", "Linux", "x86_64"),
+        ("darwin", "Darwin", "arm64"),
+        ("win32", "Windows", "AMD64"),
+    )
     for python in ("3.11", "3.12", "3.13", "3.14")
 ]
 
@@ -36,7 +50,9 @@ def pinned(machine):
     for requirement in map(Requirement, LOCK):
         if requirement.marker is None or requirement.marker.evaluate(machine):
             name = canonicalize_name(requirement.name)
-            assert name not in found, f"{name} is pinned twice on {machine['sys_platform']} {machine['python_version']}"
+            assert name not in found, (
+                f"{name} is pinned twice on {machine['sys_platform']} {machine['python_version']}"
+            )
             (pin,) = requirement.specifier
             found[name] = pin.version
     return found
@@ -54,29 +70,43 @@ def test_environment_file_is_thin_and_agrees():
 
 def test_lock_holds_exact_versions_and_nothing_else():
     for line in LOCK:
-        assert "://" not in line and " @ " not in line and not line.startswith("-"), f"more than a version: {line}"
+        assert "://" not in line and " @ " not in line and not line.startswith("-"), (
+            f"more than a version: {line}"
+        )
         requirement = Requirement(line)
-        assert re.fullmatch(r"==[\w.+!-]+", str(requirement.specifier)), f"not one exact version: {line}"
+        assert re.fullmatch(r"==[\w.+!-]+", str(requirement.specifier)), (
+            f"not one exact version: {line}"
+        )
 
 
-@pytest.mark.parametrize("machine", MACHINES, ids=lambda m: f"{m['sys_platform']}-{m['python_version']}")
+@pytest.mark.parametrize(
+    "machine", MACHINES, ids=lambda m: f"{m['sys_platform']}-{m['python_version']}"
+)
 def test_lock_serves_every_dependency_once(machine):
     found = pinned(machine)
     for requirement in REQUIREMENTS:
         name = canonicalize_name(requirement.name)
         assert name in found, f"{requirement} is not in the lock; run `make lock`"
-        assert requirement.specifier.contains(found[name], prereleases=True), f"{name} {found[name]} is not {requirement}"
+        assert requirement.specifier.contains(found[name], prereleases=True), (
+            f"{name} {found[name]} is not {requirement}"
+        )
 
 
 def test_forks_of_a_package_carry_markers():
     names = [requirement.name for requirement in map(Requirement, LOCK)]
     for first, second in combinations(map(Requirement, LOCK), 2):
         if first.name == second.name:
-            assert first.marker and second.marker and str(first.specifier) != str(second.specifier), first.name
+            assert (
+                first.marker and second.marker and str(first.specifier) != str(second.specifier)
+            ), first.name
     assert names == sorted(names), "the lock is not in the order that `make lock` writes"
 
 
 def test_every_dependency_has_a_lower_bound():
     for requirement in REQUIREMENTS:
-        assert [pin.operator for pin in requirement.specifier] == [">="], f"{requirement}: expected one lower bound"
-    assert len({requirement.name for requirement in REQUIREMENTS}) == len(REQUIREMENTS), "a dependency stands twice"
+        assert [pin.operator for pin in requirement.specifier] == [">="], (
+            f"{requirement}: expected one lower bound"
+        )
+    assert len({requirement.name for requirement in REQUIREMENTS}) == len(REQUIREMENTS), (
+        "a dependency stands twice"
+    )

@@ -83,7 +83,9 @@ def test_best_scale_is_a_minimum():
     noisy = moved(POSE, 0.8) + RNG.normal(0, 30, POSE.shape)
     best = metrics.align(noisy, POSE, scale=True)
     centre = POSE.mean(1, keepdims=True)
-    squared = [((centre + factor * (best - centre) - POSE) ** 2).sum((1, 2)) for factor in (0.99, 1, 1.01)]
+    squared = [
+        ((centre + factor * (best - centre) - POSE) ** 2).sum((1, 2)) for factor in (0.99, 1, 1.01)
+    ]
     assert (squared[1] < squared[0]).all() and (squared[1] < squared[2]).all()
 
 
@@ -130,7 +132,9 @@ def test_auc_by_hand():
     assert metrics.auc(np.zeros((1, 4)), visible, 0.5) == pytest.approx(1)
     assert metrics.auc(np.full((1, 4), 0.6), visible, 0.5) == 0
     # Half of the joints right from the start, the rest from a threshold of 0.25 on: 0.5 + 0.5 * 0.5, up to one step.
-    assert metrics.auc(np.array([[0, 0, 0.25, 0.25]]), visible, 0.5) == pytest.approx(0.75, abs=0.01)
+    assert metrics.auc(np.array([[0, 0, 0.25, 0.25]]), visible, 0.5) == pytest.approx(
+        0.75, abs=0.01
+    )
     # Errors spread evenly: the curve is a straight line.
     even = np.linspace(0, 0.5, 2001)[1:][None]
     assert metrics.auc(even, np.ones_like(even, bool), 0.5) == pytest.approx(0.5, abs=1e-3)
@@ -139,6 +143,7 @@ def test_auc_by_hand():
 
 
 # --- all conventions at once ---
+
 
 def slow_scores(pred, target, actions, scale):
     """MPJPE after alignment, frame mean and action mean, with and without pelvis, pose by pose and by SciPy's rotations."""
@@ -153,7 +158,10 @@ def slow_scores(pred, target, actions, scale):
     result = []
     for chosen in ([e for e in errors], [e[1:] for e in errors]):
         means = [np.mean(e) for e in chosen]
-        result += [np.mean(means), np.mean([np.mean([m for m, a in zip(means, actions) if a == b]) for b in set(actions)])]
+        result += [
+            np.mean(means),
+            np.mean([np.mean([m for m, a in zip(means, actions) if a == b]) for b in set(actions)]),
+        ]
     return result
 
 
@@ -163,11 +171,19 @@ def test_every_mean_agrees_with_a_loop():
     scores = metrics.score(pred, POSE, np.array(actions), 17)
     for name, scale in (("mpjpe", None), ("pa_mpjpe", False), ("pa_mpjpe_scale", True)):
         s = scores[name]
-        means = [part[mean] for part in (s, s["without_pelvis"]) for mean in ("frame_mean", "action_mean")]
+        means = [
+            part[mean]
+            for part in (s, s["without_pelvis"])
+            for mean in ("frame_mean", "action_mean")
+        ]
         assert means == pytest.approx(slow_scores(pred, POSE, actions, scale), rel=1e-9)
         assert s["frame_mean"] == pytest.approx(np.mean(s["per_joint"])) and "interval" not in s
-    assert scores["mpjpe"]["without_pelvis"]["frame_mean"] == pytest.approx(scores["mpjpe"]["frame_mean"] * 17 / 16)
-    assert scores["pa_mpjpe"]["without_pelvis"]["frame_mean"] != pytest.approx(scores["pa_mpjpe"]["frame_mean"] * 17 / 16)
+    assert scores["mpjpe"]["without_pelvis"]["frame_mean"] == pytest.approx(
+        scores["mpjpe"]["frame_mean"] * 17 / 16
+    )
+    assert scores["pa_mpjpe"]["without_pelvis"]["frame_mean"] != pytest.approx(
+        scores["pa_mpjpe"]["frame_mean"] * 17 / 16
+    )
 
 
 def test_parts_by_joint():
@@ -190,9 +206,13 @@ def test_scored_joints_alone_are_aligned():
 
 # --- items of a store ---
 
+
 def test_damaged_sequences_are_found_by_all_three_numbers():
     near = [(9, 5, 2), (9, 5, 1), (11, 5, 2), (9, 10, 2), (9, 13, 2), (9, 13, 1)]
-    columns = {name: np.array(column) for name, column in zip(("subject", "action", "subaction"), zip(*near))}
+    columns = {
+        name: np.array(column)
+        for name, column in zip(("subject", "action", "subaction"), zip(*near))
+    }
     assert metrics.is_damaged(columns).tolist() == [True, False, False, True, False, True]
 
 
@@ -206,9 +226,16 @@ def test_scores_with_and_without_damaged(test_store):
     share = damaged.mean()
     assert scores["mpjpe"]["frame_mean"] == pytest.approx(34 * 16 / 17 * share, rel=1e-5)
     assert scores["mpjpe"]["action_mean"] == pytest.approx(34 * 16 / 17 / 2, rel=1e-5)
-    assert scores["without_damaged"]["n"] == (~damaged).sum() and scores["without_damaged"]["mpjpe"]["frame_mean"] < 1e-3
+    assert (
+        scores["without_damaged"]["n"] == (~damaged).sum()
+        and scores["without_damaged"]["mpjpe"]["frame_mean"] < 1e-3
+    )
     only = metrics.score_items(pred, columns, np.flatnonzero(damaged))
-    assert only["n"] == damaged.sum() and only["without_damaged"] == {} and only["mpjpe"]["interval"] is None
+    assert (
+        only["n"] == damaged.sum()
+        and only["without_damaged"] == {}
+        and only["mpjpe"]["interval"] is None
+    )
     none = metrics.score_items(pred, columns, np.flatnonzero(~damaged))
     assert none["without_damaged"]["mpjpe"]["frame_mean"] == none["mpjpe"]["frame_mean"]
 
@@ -228,6 +255,7 @@ def test_sequence_errors_by_hand():
 
 # --- intervals ---
 
+
 def test_interval_by_hand():
     """Two sequences, of 1 and 3 images, errors 0 and 8: the draws are (a, a), (a, b), (b, a), (b, b), means 0, 6, 6, 8."""
     values, sequences = np.array([8.0, 0, 8, 8]), np.array([5, 2, 5, 5])
@@ -235,8 +263,12 @@ def test_interval_by_hand():
     assert (low, high) == (0, 8)
     # A quarter of the draws is 0, a quarter 8: the middle 40 % are all 6, the middle 60 % reach both.
     for seed in (0, 3):
-        assert metrics.bootstrap_interval(values, sequences, level=0.4, draws=4000, seed=seed).tolist() == [6, 6]
-        assert metrics.bootstrap_interval(values, sequences, level=0.6, draws=4000, seed=seed).tolist() == [0, 8]
+        assert metrics.bootstrap_interval(
+            values, sequences, level=0.4, draws=4000, seed=seed
+        ).tolist() == [6, 6]
+        assert metrics.bootstrap_interval(
+            values, sequences, level=0.6, draws=4000, seed=seed
+        ).tolist() == [0, 8]
 
 
 def test_interval_covers_the_truth_as_often_as_it_says():
@@ -253,8 +285,10 @@ def test_interval_of_sequences_is_wider_than_of_images():
     rng = np.random.default_rng(2)
     sequences = np.repeat(np.arange(20), 9)
     values = rng.normal(0, 10, 20)[sequences] + rng.normal(0, 1, len(sequences))
-    width = {name: np.diff(metrics.bootstrap_interval(values, of))[0] for name, of in
-             (("sequences", sequences), ("images", np.arange(len(sequences))))}
+    width = {
+        name: np.diff(metrics.bootstrap_interval(values, of))[0]
+        for name, of in (("sequences", sequences), ("images", np.arange(len(sequences))))
+    }
     assert width["sequences"] > 2 * width["images"]
 
 
@@ -264,8 +298,14 @@ def test_columns_share_their_draws():
     one = rng.normal(50, 20, len(sequences))
     both = np.stack([one, one + 1], axis=1)
     low, high = metrics.bootstrap_interval(both, sequences)
-    assert low.shape == (2,) and low[1] - low[0] == pytest.approx(1) and high[1] - high[0] == pytest.approx(1)
-    np.testing.assert_allclose(metrics.bootstrap_interval(both[:, 1] - both[:, 0], sequences), [1, 1])
+    assert (
+        low.shape == (2,)
+        and low[1] - low[0] == pytest.approx(1)
+        and high[1] - high[0] == pytest.approx(1)
+    )
+    np.testing.assert_allclose(
+        metrics.bootstrap_interval(both[:, 1] - both[:, 0], sequences), [1, 1]
+    )
 
 
 def test_one_sequence_has_no_interval():

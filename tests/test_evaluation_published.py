@@ -46,7 +46,11 @@ class Net(nn.Module):
         self.backbone = Backbone(backbone)
         layers, channels = [], self.backbone.width
         for _ in range(3):
-            layers += [nn.ConvTranspose2d(channels, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+            layers += [
+                nn.ConvTranspose2d(channels, width, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            ]
             channels = width
         last = nn.Conv2d(width, 18 * depth, 1)
         self.head = nn.Module()
@@ -65,11 +69,18 @@ class Net(nn.Module):
 
 def checkpoint(net, counters=True, prefix="module."):
     """What the releases save: a state dict with DataParallel's prefix beside optimizer and scheduler."""
-    state = {f"{prefix}{name}": value for name, value in net.state_dict().items()
-             if counters or not name.endswith("num_batches_tracked")}
+    state = {
+        f"{prefix}{name}": value
+        for name, value in net.state_dict().items()
+        if counters or not name.endswith("num_batches_tracked")
+    }
     return {
-        "epoch": 16, "network": state,
-        "optimizer": {"state": {0: {"step": 5, "exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 1e-3, "params": [0]}]},
+        "epoch": 16,
+        "network": state,
+        "optimizer": {
+            "state": {0: {"step": 5, "exp_avg": torch.ones(3)}},
+            "param_groups": [{"lr": 1e-3, "params": [0]}],
+        },
         "scheduler": {"milestones": [15, 17], "gamma": 0.1, "base_lrs": [1e-3], "last_epoch": 16},
     }
 
@@ -88,17 +99,31 @@ def net(request):
 
 # --- reading ---
 
-@pytest.mark.parametrize("counters, prefix, zipped", [(True, "module.", True), (False, "module.", False), (True, "", True)])
+
+@pytest.mark.parametrize(
+    "counters, prefix, zipped",
+    [(True, "module.", True), (False, "module.", False), (True, "", True)],
+)
 def test_network_answers_as_its_own(net, tmp_path, counters, prefix, zipped):
-    torch.save(checkpoint(net, counters, prefix), tmp_path / "snapshot_16.pth.tar", _use_new_zipfile_serialization=zipped)
+    torch.save(
+        checkpoint(net, counters, prefix),
+        tmp_path / "snapshot_16.pth.tar",
+        _use_new_zipfile_serialization=zipped,
+    )
     read = published.read_published(tmp_path / "snapshot_16.pth.tar")
-    assert (read.release.name, read.backbone, read.epoch) == (net.style, "resnet18", 16) and not read.model.training
+    assert (read.release.name, read.backbone, read.epoch) == (
+        net.style,
+        "resnet18",
+        16,
+    ) and not read.model.training
     pixels = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         maps, volume = net(pixels), read.model(pixels)
     assert volume.shape == (2, 18, 4, 16, 24)
     for joint, k in ((0, 0), (5, 3), (17, 2)):  # map joint * depth + k
-        torch.testing.assert_close(volume[:, joint, k], maps[:, joint * 4 + k], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            volume[:, joint, k], maps[:, joint * 4 + k], rtol=1e-4, atol=1e-6
+        )
 
 
 def test_a_state_dict_alone_will_do(net, tmp_path):
@@ -114,8 +139,13 @@ def test_the_released_architecture(tmp_path, style):
     content = checkpoint(full)
     assert len(content["network"]) == 338
     assert sum(parameter.numel() for parameter in full.parameters()) == 34_291_392
-    assert content["network"][f"module.head.{'final_layer' if style == 'mks0601' else 'features.9'}.bias"].shape == (1152,)
-    content["network"] = {name: torch.ones((), dtype=value.dtype).expand(value.shape) for name, value in content["network"].items()}
+    assert content["network"][
+        f"module.head.{'final_layer' if style == 'mks0601' else 'features.9'}.bias"
+    ].shape == (1152,)
+    content["network"] = {
+        name: torch.ones((), dtype=value.dtype).expand(value.shape)
+        for name, value in content["network"].items()
+    }
     torch.save(content, tmp_path / "a.pth.tar")
     assert (tmp_path / "a.pth.tar").stat().st_size < 1e6
     read = published.read_published(tmp_path / "a.pth.tar")
@@ -145,11 +175,17 @@ def test_bad_files_are_named(net, tmp_path):
     torch.save({"epoch": 1, "network": [1, 2]}, path)
     with pytest.raises(InputError, match="no state dict"):
         published.read_published(path)
-    lacking = {name: value for name, value in good["network"].items() if "layer3.0.bn1.weight" not in name}
+    lacking = {
+        name: value for name, value in good["network"].items() if "layer3.0.bn1.weight" not in name
+    }
     torch.save(good | {"network": lacking}, path)
-    with pytest.raises(InputError, match=r"not of the release's architecture: .*layer3\.0\.bn1\.weight"):
+    with pytest.raises(
+        InputError, match=r"not of the release's architecture: .*layer3\.0\.bn1\.weight"
+    ):
         published.read_published(path)
-    other = {name.replace("layer4.1.", "layer4.7."): value for name, value in good["network"].items()}
+    other = {
+        name.replace("layer4.1.", "layer4.7."): value for name, value in good["network"].items()
+    }
     other |= {"module.backbone.layer4.5.conv1.weight": torch.zeros(2)}
     torch.save(good | {"network": other}, path)
     with pytest.raises(InputError, match=r"no ResNet has \[2, 2, 2, 3\] blocks"):
@@ -158,14 +194,22 @@ def test_bad_files_are_named(net, tmp_path):
 
 # --- conventions ---
 
+
 def test_input_scaling_by_hand():
     crops = torch.tensor([[[[0, 128, 255]]]], dtype=torch.uint8)
     np.testing.assert_allclose(
-        published.scale_input(crops, MKS)[0, :, 0, 0], [(0 - 0.485) / 0.229, (128 - 0.456) / 0.224, (255 - 0.406) / 0.225], rtol=1e-6
+        published.scale_input(crops, MKS)[0, :, 0, 0],
+        [(0 - 0.485) / 0.229, (128 - 0.456) / 0.224, (255 - 0.406) / 0.225],
+        rtol=1e-6,
     )
     np.testing.assert_allclose(
         published.scale_input(crops, JIMMY)[0, :, 0, 0],
-        [(0 - 0.485) / 0.229, (128 - 255 * 0.456) / (255 * 0.224), (255 - 255 * 0.406) / (255 * 0.225)], rtol=1e-5,
+        [
+            (0 - 0.485) / 0.229,
+            (128 - 255 * 0.456) / (255 * 0.224),
+            (255 - 255 * 0.406) / (255 * 0.225),
+        ],
+        rtol=1e-5,
     )
 
 
@@ -191,16 +235,22 @@ def test_crop_affine(release, extra):
 
 
 def test_a_lens_is_left_out():
-    bent = Camera(np.eye(3), np.zeros(3), F, C, 1000, 1002, np.array([-0.2, 0.2, 0.0]), np.array([1e-3, 1e-3]))
+    bent = Camera(
+        np.eye(3), np.zeros(3), F, C, 1000, 1002, np.array([-0.2, 0.2, 0.0]), np.array([1e-3, 1e-3])
+    )
     pelvis = np.array([[300.0, -200, 4000]])
-    np.testing.assert_array_equal(published.plane_box(pelvis, bent), published.plane_box(pelvis, CAMERA))
+    np.testing.assert_array_equal(
+        published.plane_box(pelvis, bent), published.plane_box(pelvis, CAMERA)
+    )
 
 
 def test_grid_by_hand():
     cells = np.array([[0, 0, 0], [32, 32, 32], [10.5, 63, 48]], float)
     expected = [[0, 0, -1000], [128, 128, 0], [42, 252, 500]]
     np.testing.assert_allclose(published.cells_to_crop(cells, (64, 64, 64)), expected)
-    np.testing.assert_allclose(published.cells_to_crop(cells[1:], (96, 64, 64))[:, 2], [-1000 / 3, 0])
+    np.testing.assert_allclose(
+        published.cells_to_crop(cells[1:], (96, 64, 64))[:, 2], [-1000 / 3, 0]
+    )
 
 
 def test_flip_rules():
@@ -213,19 +263,25 @@ def test_flip_rules():
         np.testing.assert_array_equal(published.mirror_cells(cells, total), expected)
     assert MKS.mirror_total == 63 and JIMMY.mirror_total == published.EXACT_MIRROR == 63.75
     # Exact: crop px 4 i of a mirrored 256 px crop shows what px 255 - 4 i shows of the crop.
-    mirrored = published.cells_to_crop(published.mirror_cells(cells, published.EXACT_MIRROR), (64, 64, 64))[..., 0]
+    mirrored = published.cells_to_crop(
+        published.mirror_cells(cells, published.EXACT_MIRROR), (64, 64, 64)
+    )[..., 0]
     np.testing.assert_allclose(mirrored, 255 - 4 * cells[:, HUMAN36M.flip_order, 0])
 
 
 @pytest.mark.parametrize("release", published.RELEASES)
 def test_alignment_over_18_score_over_17(release):
     target = RNG.normal(0, 300, (3, 18, 3)) + [0, 0, 4000]
-    pred = target @ Rotation.from_euler("xyz", [5, -8, 3], degrees=True).as_matrix() + RNG.normal(0, 40, target.shape)
+    pred = target @ Rotation.from_euler("xyz", [5, -8, 3], degrees=True).as_matrix() + RNG.normal(
+        0, 40, target.shape
+    )
     errors = published.release_errors(pred, target, release)
     for n in range(3):
         p, t = pred[n] - pred[n, 0], target[n] - target[n, 0]
         plain = [np.sqrt(((p[j] - t[j]) ** 2).sum()) for j in range(17)]
-        aligned = Rotation.align_vectors(t - t.mean(0), p - p.mean(0))[0].apply(p - p.mean(0)) + t.mean(0)
+        aligned = Rotation.align_vectors(t - t.mean(0), p - p.mean(0))[0].apply(
+            p - p.mean(0)
+        ) + t.mean(0)
         if release.name == "JimmySuen":
             aligned = aligned - aligned[0]
         rigid = [np.sqrt(((aligned[j] - t[j]) ** 2).sum()) for j in range(17)]
@@ -234,6 +290,7 @@ def test_alignment_over_18_score_over_17(release):
 
 
 # --- the whole way, from pictures to mm ---
+
 
 class OneCell(nn.Module):
     """Whatever it sees, joint j lies in cell (2 j + 1, 3 j, 10 + j) of 64³: logits of 0 and 1000. Keeps what it saw."""
@@ -253,10 +310,16 @@ class OneCell(nn.Module):
 
 @pytest.mark.parametrize("release, extra", [(MKS, 1), (JIMMY, 0)])
 def test_from_pictures_to_camera(tmp_path, release, extra):
-    folders = [write_sequence(tmp_path / "set", subject=9, action=action, n=n, step=3, width=300, height=302)
-               for action, n in ((2, 7), (3, 4))]
+    folders = [
+        write_sequence(
+            tmp_path / "set", subject=9, action=action, n=n, step=3, width=300, height=302
+        )
+        for action, n in ((2, 7), (3, 4))
+    ]
     model = OneCell()
-    rows = published.predict_set(published.Published(model, release, "", None), tmp_path / "set", (9,), 3, batch_size=2)
+    rows = published.predict_set(
+        published.Published(model, release, "", None), tmp_path / "set", (9,), 3, batch_size=2
+    )
     assert rows["frame"].tolist() == [0, 3, 6, 0, 3] and rows["action"].tolist() == [2, 2, 2, 3, 3]
     cells = [[2 * j + 1, 3 * j, 10 + j] for j in range(18)]
     partner = list(range(18))
@@ -277,7 +340,11 @@ def test_from_pictures_to_camera(tmp_path, release, extra):
             left, top = f[0] * (x - 1000) / z + c[0], f[1] * (y - 1000) / z + c[1]
             width, height = f[0] * 2000 / z + extra, f[1] * 2000 / z + extra
             for look in PASSES:
-                total = {"one look": None, "flip test as released": 63 if extra else 63.75, "flip test, exact": 63.75}[look]
+                total = {
+                    "one look": None,
+                    "flip test as released": 63 if extra else 63.75,
+                    "flip test, exact": 63.75,
+                }[look]
                 for j in range(18):
                     i = np.array(cells[j], float)
                     if total is not None:
@@ -290,21 +357,36 @@ def test_from_pictures_to_camera(tmp_path, release, extra):
             # The crop is the picture itself, warped once, bilinear.
             picture = cv2.imread(str(sequence.image_path(frame)))
             to_crop = cv2.getAffineTransform(
-                np.float32([[left, top], [left + width, top], [left, top + height]]), np.float32([[0, 0], [256, 0], [0, 256]])
+                np.float32([[left, top], [left + width, top], [left, top + height]]),
+                np.float32([[0, 0], [256, 0], [0, 256]]),
             )
-            crop = cv2.warpAffine(picture, to_crop, (256, 256), flags=cv2.INTER_LINEAR)[..., ::-1].astype(float)
-            pixels = seen[row].permute(1, 2, 0).numpy() * [0.229, 0.224, 0.225] + [0.485, 0.456, 0.406]
+            crop = cv2.warpAffine(picture, to_crop, (256, 256), flags=cv2.INTER_LINEAR)[
+                ..., ::-1
+            ].astype(float)
+            pixels = seen[row].permute(1, 2, 0).numpy() * [0.229, 0.224, 0.225] + [
+                0.485,
+                0.456,
+                0.406,
+            ]
             difference = np.abs(pixels * (1 if extra else 255) - crop)
-            assert difference.mean() < 0.1 and difference.max() < 4, "beyond what float32 points move"
+            assert difference.mean() < 0.1 and difference.max() < 4, (
+                "beyond what float32 points move"
+            )
             row += 1
     assert row == 5
 
 
 def test_the_damaged_video_is_left_out(tmp_path):
-    write_sequence(tmp_path / "set", *layout.parse_folder_name(layout.SKIPPED_FOLDERS[0]), n=4, step=3)
+    write_sequence(
+        tmp_path / "set", *layout.parse_folder_name(layout.SKIPPED_FOLDERS[0]), n=4, step=3
+    )
     write_sequence(tmp_path / "set", subject=11, action=2, subaction=2, camera_id=2, n=4, step=3)
-    rows = published.predict_set(published.Published(OneCell(), MKS, "", None), tmp_path / "set", (11,), 3)
+    rows = published.predict_set(
+        published.Published(OneCell(), MKS, "", None), tmp_path / "set", (11,), 3
+    )
     assert rows["camera_id"].tolist() == [2, 2]
     (tmp_path / "set" / "capture.json").write_text("{}")  # nothing is damaged in a capture
-    rows = published.predict_set(published.Published(OneCell(), MKS, "", None), tmp_path / "set", (11,), 3)
+    rows = published.predict_set(
+        published.Published(OneCell(), MKS, "", None), tmp_path / "set", (11,), 3
+    )
     assert rows["camera_id"].tolist() == [1, 1, 2, 2]

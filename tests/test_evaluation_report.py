@@ -14,6 +14,7 @@ README = REPOSITORY / "README.md"
 
 # --- reports ---
 
+
 def test_report_holds_the_table_in_the_order_of_the_actions():
     text = report.run_report(made_up())
     ours, *_ = table = table_after(text, "## Per action")
@@ -25,12 +26,20 @@ def test_report_holds_the_table_in_the_order_of_the_actions():
 def test_report_names_its_circumstances():
     text = report.run_report(made_up(seed=3))
     assert text.startswith("# made-up-3\n")
-    assert "MPJPE **50.0 mm**, 0.33 of the mean pose's 150.0 mm. 17 joints, pelvis included. Oracle inputs: box; root depth." in text
+    assert (
+        "MPJPE **50.0 mm**, 0.33 of the mean pose's 150.0 mm. 17 joints, pelvis included. Oracle inputs: box; root depth."
+        in text
+    )
     assert "With the flip test, which published tables of this method use: 48.0 mm." in text
     for fact in (
-        "| test items | 4 |", "| seed | 3 |", "1.23 million parameters", "| commit, device | abc, a processor |",
-        "| minutes | data 1.0, training 13.0, evaluation 1.0 |", "| error across / along the view | 33.3 / 22.2 mm |",
-        "S1 / S9, 64 frames", "real Human3.6M; on **other data** they show",
+        "| test items | 4 |",
+        "| seed | 3 |",
+        "1.23 million parameters",
+        "| commit, device | abc, a processor |",
+        "| minutes | data 1.0, training 13.0, evaluation 1.0 |",
+        "| error across / along the view | 33.3 / 22.2 mm |",
+        "S1 / S9, 64 frames",
+        "real Human3.6M; on **other data** they show",
     ):
         assert fact in text, fact
     for label in tables.PUBLISHED:
@@ -39,13 +48,22 @@ def test_report_names_its_circumstances():
 
 # --- text files ---
 
+
 def test_text_files_hold_a_pose_a_line(tmp_path):
     pred, target = np.random.default_rng(0).normal(0, 300, (2, 4, 18, 3)) + [100, 200, 4000]
     report.write_poses(tmp_path, pred, target)
     lines = (tmp_path / "pred_3d_kpt.txt").read_text().split("\n")
-    assert len(lines) == 5 and lines[-1] == "" and lines[0].startswith("0.000 0.000 0.000 ") and lines[0].endswith(" ")
+    assert (
+        len(lines) == 5
+        and lines[-1] == ""
+        and lines[0].startswith("0.000 0.000 0.000 ")
+        and lines[0].endswith(" ")
+    )
     assert len(lines[0].split()) == 54
-    read = {name: np.loadtxt(tmp_path / f"{name}.txt").reshape(4, 18, 3) for name in ("pred_3d_kpt", "pred_3d_kpt_align", "gt_3d_kpt")}
+    read = {
+        name: np.loadtxt(tmp_path / f"{name}.txt").reshape(4, 18, 3)
+        for name in ("pred_3d_kpt", "pred_3d_kpt_align", "gt_3d_kpt")
+    }
     np.testing.assert_allclose(read["pred_3d_kpt"], pred - pred[:, :1], atol=6e-4)
     np.testing.assert_allclose(read["gt_3d_kpt"], target - target[:, :1], atol=6e-4)
     errors = np.linalg.norm(read["pred_3d_kpt_align"] - read["gt_3d_kpt"], axis=-1)
@@ -53,6 +71,7 @@ def test_text_files_hold_a_pose_a_line(tmp_path):
 
 
 # --- several runs ---
+
 
 @pytest.fixture
 def runs(tmp_path):
@@ -70,25 +89,40 @@ def test_reference_by_hand(runs, tmp_path):
     assert content["mpjpe"]["seeds"] == pytest.approx([50.045, 52.045])
     assert content["pa_mpjpe"]["seeds"] == pytest.approx([35.0, 38.0])  # (3 * 34 + 50) / 4 = 38
     assert content["action_mean"]["mean"] == pytest.approx(61.05)
-    assert content["flip_test"]["mpjpe"]["seeds"] == pytest.approx([48.03, 51.03])  # (3 * 42.04 + 78) / 4 = 51.03
-    assert content["per_action"]["pa_mpjpe"]["2"] == {"mean": 32.0, "spread": 4.0, "seeds": [30.0, 34.0]}
+    assert content["flip_test"]["mpjpe"]["seeds"] == pytest.approx(
+        [48.03, 51.03]
+    )  # (3 * 42.04 + 78) / 4 = 51.03
+    assert content["per_action"]["pa_mpjpe"]["2"] == {
+        "mean": 32.0,
+        "spread": 4.0,
+        "seeds": [30.0, 34.0],
+    }
     assert content["per_action"]["pa_mpjpe"]["16"]["spread"] == 0.0
-    assert content["mean_pose"] == 150.0 and content["seeds"] == [0, 1] and content["test_items"] == 4
+    assert (
+        content["mean_pose"] == 150.0 and content["seeds"] == [0, 1] and content["test_items"] == 4
+    )
     assert [minutes["training"] for minutes in content["minutes"]] == [10.0, 11.0]
     assert content["commit"] == ["abc"] and content["device"] == ["a processor"]
     assert content["oracle"] == ["box", "root depth"]
 
 
-@pytest.mark.parametrize("change, named", [
-    ({"config": {"epochs": 4}}, "epochs"), ({"config": {"lr_drops": [15]}}, "lr_drops"), ({"test_step": 32}, "test_step"),
-    ({"split": "S1 / S11"}, "split"),
-])
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        ({"config": {"epochs": 4}}, "epochs"),
+        ({"config": {"lr_drops": [15]}}, "lr_drops"),
+        ({"test_step": 32}, "test_step"),
+        ({"split": "S1 / S11"}, "split"),
+    ],
+)
 def test_runs_that_differ_in_more_than_the_seed_are_refused(runs, tmp_path, change, named):
     metrics = copy.deepcopy(made_up(seed=1))
     for name, value in change.items():
         metrics[name] = metrics[name] | value if isinstance(value, dict) else value
     write_json(runs[1] / "metrics.json", metrics)
-    with pytest.raises(InputError, match=f"made-up-1 and made-up-0 differ in {named}, not only in the seed"):
+    with pytest.raises(
+        InputError, match=f"made-up-1 and made-up-0 differ in {named}, not only in the seed"
+    ):
         report.write_reference(runs, tmp_path / "laptop.json")
     assert not (tmp_path / "laptop.json").exists()
 
@@ -112,19 +146,43 @@ def test_readme_table_by_hand(runs, tmp_path):
     metrics = ["MPJPE", "MPJPE, flip test", "PA-MPJPE (rigid)", "PA-MPJPE (with scale)"]
     assert header == ["profile", "network", "mean pose", *metrics, "minutes"]
     # Minutes: the longer of 1 + 10 + 1 and 1 + 11 + 1.
-    assert row == ["`laptop`", "small, 64 px, 16 x 16 x 8", "150", "51.0 ± 1.0", "49.5 ± 1.5", "36.5 ± 1.5", "26.0 ± 0.0", "13"]
+    assert row == [
+        "`laptop`",
+        "small, 64 px, 16 x 16 x 8",
+        "150",
+        "51.0 ± 1.0",
+        "49.5 ± 1.5",
+        "36.5 ± 1.5",
+        "26.0 ± 0.0",
+        "13",
+    ]
     note = report.reference_note(read_json(tmp_path / "laptop.json"))
-    assert note in text.splitlines() and "2 seeds" in note and "4 pictures" in note and "oracle inputs: box; root depth" in note and "commit abc" in note
+    assert (
+        note in text.splitlines()
+        and "2 seeds" in note
+        and "4 pictures" in note
+        and "oracle inputs: box; root depth" in note
+        and "commit abc" in note
+    )
 
 
 def test_minutes_of_the_whole_run_are_in_the_readme_table(runs, tmp_path):
     """A run that only trained, and took longer over it beside other work, says nothing of what all takes."""
     slower = read_json(runs[0] / "metrics.json")
-    write_json(runs[0] / "metrics.json", slower | {"minutes": slower["minutes"] | {"training": 90.0}})
+    write_json(
+        runs[0] / "metrics.json", slower | {"minutes": slower["minutes"] | {"training": 90.0}}
+    )
     write_json(runs[1] / "minutes.json", {"data": 99.0, "evaluation": 99.0, "comparison": 2.5})
     for number, minutes in (("00", 0.26), ("08", 1.0)):
         write_json(runs[1] / number / "stamp.json", {"stamp": {}, "minutes": minutes})
-    parts = {"data": 1.0, "training": 11.0, "evaluation": 1.0, "comparison": 2.5, "00": 0.26, "08": 1.0}
+    parts = {
+        "data": 1.0,
+        "training": 11.0,
+        "evaluation": 1.0,
+        "comparison": 2.5,
+        "00": 0.26,
+        "08": 1.0,
+    }
     assert report.run_minutes(runs[1]) == parts and len(report.run_minutes(runs[0])) == 3
     text = report.readme_table(report.write_reference(runs, tmp_path / "laptop.json"))
     header, row = table_after(text, "abc.")
@@ -140,11 +198,18 @@ def test_readme_is_written_between_its_marks_and_nowhere_else(runs, tmp_path):
     readme.write_text(f"before\n\n{start}\nold | table\n{end}\n\nafter\n")
     report.update_readme(readme, reference)
     once = readme.read_text()
-    assert once.startswith(f"before\n\n{start}\n| profile |") and once.endswith(f"|\n{end}\n\nafter\n")
+    assert once.startswith(f"before\n\n{start}\n| profile |") and once.endswith(
+        f"|\n{end}\n\nafter\n"
+    )
     assert "old" not in once and report.readme_table(read_json(reference)) in once
     report.update_readme(readme, reference)
     assert readme.read_text() == once
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "laptop.json", "run0", "run1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "README.md",
+        "laptop.json",
+        "run0",
+        "run1",
+    ]
 
 
 @pytest.mark.parametrize("text", ["no marks", "{start} only", "{end} before {start}"])
@@ -165,4 +230,6 @@ def test_readme_is_not_stale():
     if report.README_MARKS[0] not in text:
         pytest.skip("README.md has no marks for the table")
     shown = text.partition(report.README_MARKS[0])[2].partition(report.README_MARKS[1])[0].strip()
-    assert shown == report.readme_table(read_json(REFERENCE)), "run `python -m ipr_lib report --readme`"
+    assert shown == report.readme_table(read_json(REFERENCE)), (
+        "run `python -m ipr_lib report --readme`"
+    )

@@ -14,7 +14,14 @@ from ipr_lib.integral import joints_to_cells
 from ipr_lib.run import build_network
 from ipr_lib.training import loop
 
-TINY = {"backbone_width": 4, "head_width": 8, "batch_size": 2, "epochs": 1, "crop_px": 32, "depth_bins": 4}
+TINY = {
+    "backbone_width": 4,
+    "head_width": 8,
+    "batch_size": 2,
+    "epochs": 1,
+    "crop_px": 32,
+    "depth_bins": 4,
+}
 
 
 def test_unknown_names_are_refused(store, test_store, tmp_path):
@@ -25,7 +32,9 @@ def test_unknown_names_are_refused(store, test_store, tmp_path):
 
 
 def run(case, stores, folder, seed=0, **overrides):
-    return compare.run_case(case, case_config("smoke", case, seed, TINY | overrides), *stores, folder)
+    return compare.run_case(
+        case, case_config("smoke", case, seed, TINY | overrides), *stores, folder
+    )
 
 
 def test_each_run_is_done_once(store, test_store, tmp_path):
@@ -34,7 +43,9 @@ def test_each_run_is_done_once(store, test_store, tmp_path):
     first = run(case, stores, folder)
     assert first["samples_seen"] == 6 and first["train_items"] == first["with_depth"] == 6
     assert list(first["decoders"])[0] == "argmax" and len(first["decoders"]) == 4
-    assert all(len(scores["takes"]) == 1 for scores in first["decoders"].values()), "S9 has one take"
+    assert all(len(scores["takes"]) == 1 for scores in first["decoders"].values()), (
+        "S9 has one take"
+    )
     (result,) = folder.glob("*/result.json")
     written = result.stat().st_mtime_ns
     assert run(case, stores, folder) == first and result.stat().st_mtime_ns == written
@@ -76,13 +87,16 @@ def test_an_interrupted_run_goes_on(store, test_store, tmp_path, monkeypatch, tr
 
 # --- scores of every decoder ---
 
+
 class Oracle(torch.nn.Module):
     """A "network" that puts a sharp peak into the true cells of the store's items, in order."""
 
     def __init__(self, store, cfg):
         super().__init__()
         self.anchor = torch.nn.Parameter(torch.zeros(1))
-        joints = CropDataset(store, cfg.crop_px, cfg.depth_mm)[0, 0, np.arange(len(store))]["joints"]
+        joints = CropDataset(store, cfg.crop_px, cfg.depth_mm)[0, 0, np.arange(len(store))][
+            "joints"
+        ]
         shape = cfg.volume_shape
         cells = (joints_to_cells(joints, shape, cfg.crop_px, cfg.depth_mm) + 0.5).floor().long()
         cells = cells.clamp(min=0).minimum(torch.tensor([shape[2] - 1, shape[1] - 1, shape[0] - 1]))
@@ -103,7 +117,10 @@ def test_perfect_cells_score_as_the_rounding_does(test_store):
     # Half a cell of 8 px at most along each axis, a quarter on average: 2 px each way. (Joints out of the volume err more.)
     assert 1 < cells["xy_px"] < 8 and cells["mpjpe"] > 0
     finer = load_config("smoke", method="H2", deconvolutions=3)
-    assert compare.score_decoders(Oracle(test_store, finer), test_store, finer)[1]["xy_px"] < cells["xy_px"]
+    assert (
+        compare.score_decoders(Oracle(test_store, finer), test_store, finer)[1]["xy_px"]
+        < cells["xy_px"]
+    )
 
 
 def test_direct_regression_has_no_cells(test_store):

@@ -44,8 +44,13 @@ def test_nan_is_not_json(tmp_path):
 
 def test_disk_full_is_one_clear_line(tmp_path):
     """/dev/full answers every write as a full disk does."""
-    with pytest.raises(InputError, match=r"cannot write .*value.json: No space left on device; check free space"), \
-            atomic_path(tmp_path / "value.json") as temporary:
+    with (
+        pytest.raises(
+            InputError,
+            match=r"cannot write .*value.json: No space left on device; check free space",
+        ),
+        atomic_path(tmp_path / "value.json") as temporary,
+    ):
         os.symlink("/dev/full", temporary)
         temporary.write_text("x" * 10_000)
     assert leftovers(tmp_path) == []
@@ -59,7 +64,9 @@ def test_disk_full_under_a_mat_file(tmp_path, monkeypatch):
     monkeypatch.setattr(layout.scipy.io, "savemat", full)
     camera = look_at([4000, 0, 1500], [0, 0, 900], (900, 900), (100, 100), 200, 200)
     with pytest.raises(InputError, match="h36m_meta.mat: No space left"):
-        layout.write_meta(tmp_path / "h36m_meta.mat", camera, make_pose(np.random.default_rng(0), 3))
+        layout.write_meta(
+            tmp_path / "h36m_meta.mat", camera, make_pose(np.random.default_rng(0), 3)
+        )
     assert leftovers(tmp_path) == []
 
 
@@ -83,7 +90,12 @@ def test_what_a_killed_process_leaves_is_swept_and_what_a_live_one_writes_is_not
         "    sys.stdin.read()\n"
     )
     writers = [
-        subprocess.Popen([sys.executable, "-c", code, tmp_path / name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", code, tmp_path / name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for name in ("killed.txt", "alive.txt")
     ]
     killed, alive = (Path(writer.stdout.readline().strip()) for writer in writers)
@@ -94,9 +106,17 @@ def test_what_a_killed_process_leaves_is_swept_and_what_a_live_one_writes_is_not
     (tmp_path / ".partial-young").mkdir()  # perhaps not locked yet
     assert killed.is_dir() and alive.is_dir()
     write_json(tmp_path / "value.json", 1)
-    assert not killed.exists() and (alive / "alive.txt").read_text() == "half" and (tmp_path / ".partial-young").is_dir()
+    assert (
+        not killed.exists()
+        and (alive / "alive.txt").read_text() == "half"
+        and (tmp_path / ".partial-young").is_dir()
+    )
     writers[1].communicate("")
-    assert writers[1].returncode == 0 and (tmp_path / "alive.txt").read_text() == "half" and not alive.exists()
+    assert (
+        writers[1].returncode == 0
+        and (tmp_path / "alive.txt").read_text() == "half"
+        and not alive.exists()
+    )
 
 
 def test_damaged_and_missing_json(tmp_path):
@@ -109,10 +129,16 @@ def test_damaged_and_missing_json(tmp_path):
 
 # --- what a number was made by ---
 
+
 def test_commit_is_ten_digits_and_says_whether_files_differ(tmp_path, monkeypatch):
     def git(*arguments):
         identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
-        done = subprocess.run(["git", "-C", tmp_path, *identity, *arguments], check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            ["git", "-C", tmp_path, *identity, *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
         return done.stdout.strip()
 
     monkeypatch.setattr(files, "REPOSITORY", tmp_path)

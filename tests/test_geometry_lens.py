@@ -46,15 +46,19 @@ def test_round_trip_inside_and_round_the_picture():
     back = LENS.camera_to_image(LENS.image_to_camera(joints_img, depth))
     assert np.abs(back - joints_img).max() < 1e-6
     straight = PINHOLE.image_to_camera(joints_img, depth)
-    np.testing.assert_allclose(LENS.image_to_camera(LENS.camera_to_image(straight), depth), straight, atol=1e-6)
+    np.testing.assert_allclose(
+        LENS.image_to_camera(LENS.camera_to_image(straight), depth), straight, atol=1e-6
+    )
     moved = np.linalg.norm(LENS.camera_to_image(straight) - joints_img, axis=-1)
     assert moved.max() > 1  # the lens does something
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.floats(-0.3, 0.3), min_size=3, max_size=3), st.lists(st.floats(-0.01, 0.01), min_size=2, max_size=2),
-    st.floats(-0.45, 0.45), st.floats(-0.45, 0.45),
+    st.lists(st.floats(-0.3, 0.3), min_size=3, max_size=3),
+    st.lists(st.floats(-0.01, 0.01), min_size=2, max_size=2),
+    st.floats(-0.45, 0.45),
+    st.floats(-0.45, 0.45),
 )
 def test_round_trip_of_any_mild_lens(k, p, x, y):
     rays, k, p = np.array([x, y]), np.array(k), np.array(p)
@@ -80,8 +84,12 @@ def test_zero_coefficients_are_the_pinhole():
 
 def test_leading_axes_give_each_pose_its_own_lens():
     cameras = [LENS, dataclasses.replace(LENS, k=K * [0.5, -1, 3], p=P * -2)]
-    batched = Camera(*(np.stack([getattr(c, n) for c in cameras])[:, None] for n in "RTfc"), 1000, 1002,
-                     *(np.stack([getattr(c, n) for c in cameras])[:, None] for n in "kp"))
+    batched = Camera(
+        *(np.stack([getattr(c, n) for c in cameras])[:, None] for n in "RTfc"),
+        1000,
+        1002,
+        *(np.stack([getattr(c, n) for c in cameras])[:, None] for n in "kp"),
+    )
     cam = np.random.default_rng(2).normal(0, 400, (2, 7, 3)) + [0, 0, 4000]
     image = batched.camera_to_image(cam)
     back = batched.image_to_camera(image, cam[..., 2])
@@ -103,7 +111,9 @@ def test_the_lens_survives_layout_and_store(tmp_path):
     store = build_store(tmp_path / "set", tmp_path / "crops", subjects=(1, 5), step=3, crop_px=64)
     items = np.array([0, 2, 4])
     cam = store.columns["joints_cam"][items].astype(float)
-    np.testing.assert_allclose(store.cameras(items).camera_to_image(cam), store.columns["joints_img"][items], atol=1e-3)
+    np.testing.assert_allclose(
+        store.cameras(items).camera_to_image(cam), store.columns["joints_img"][items], atol=1e-3
+    )
     bent = camera.camera_to_image(cam[0])
     np.testing.assert_allclose(store.columns["joints_img"][0], bent, atol=1e-3)
     assert np.abs(bent - sequence.camera.camera_to_image(cam[0])).max() > 0.01

@@ -21,7 +21,10 @@ def rectangle(left, top, right, bottom):
 def test_rectangles_by_hand():
     """Pixel p lies at (p + 0.5) / 20 of the crop; a later shape hides an earlier one; a count of 1 leaves the second out."""
     outline = np.zeros((3, MOST, CORNERS, 2), np.float32)
-    outline[:, 0], outline[:, 1] = rectangle(0.21, 0.11, 0.69, 0.49), rectangle(0.51, -0.9, 1.9, 0.29)
+    outline[:, 0], outline[:, 1] = (
+        rectangle(0.21, 0.11, 0.69, 0.49),
+        rectangle(0.51, -0.9, 1.9, 0.29),
+    )
     colours = np.zeros((3, MOST, PATCH, PATCH, 3), np.uint8)
     colours[:, 0], colours[:, 1] = (10, 20, 30), (40, 50, 60)
     crops = np.full((3, 20, 20, 3), 255, np.uint8)
@@ -40,10 +43,15 @@ def test_covered_pixels_are_those_inside_of_the_outlines():
     occlude(crops, occluders)
     over_the_edge = 0
     for i in range(6):
-        outlines = [outline * side - 0.5 for outline in occluders["outline"][i, :occluders["count"][i]]]
+        outlines = [
+            outline * side - 0.5 for outline in occluders["outline"][i, : occluders["count"][i]]
+        ]
         over_the_edge += sum((outline < 0).any() or (outline > side).any() for outline in outlines)
         for y, x in np.ndindex(side, side):
-            distance = max(cv2.pointPolygonTest(outline.astype(np.float32), (x, y), True) for outline in outlines)
+            distance = max(
+                cv2.pointPolygonTest(outline.astype(np.float32), (x, y), True)
+                for outline in outlines
+            )
             if abs(distance) > 1:
                 assert (crops[i, y, x, 0] == 7) == (distance > 0), (i, x, y)
     assert over_the_edge > 3
@@ -57,8 +65,12 @@ def test_draws_keep_to_their_ranges():
     middle = outline.mean(2, keepdims=True)
     assert middle.min() >= 0 and middle.max() <= 1
     reach = np.linalg.norm(outline - middle, axis=-1).max(-1)
-    assert reach.min() > SMALLEST * 0.9 and LARGEST * 0.95 < reach.max() <= LARGEST * np.sqrt(2) + 1e-6
-    assert all(cv2.isContourConvex(shape) for shape in np.round(outline[:20, 0] * 2**16).astype(np.int32))
+    assert (
+        reach.min() > SMALLEST * 0.9 and LARGEST * 0.95 < reach.max() <= LARGEST * np.sqrt(2) + 1e-6
+    )
+    assert all(
+        cv2.isContourConvex(shape) for shape in np.round(outline[:20, 0] * 2**16).astype(np.int32)
+    )
     spread = occluders["colours"].reshape(-1, PATCH * PATCH, 3).astype(int)
     assert np.ptp(spread, axis=1).max() > 60 and occluders["colours"].std() > 50
 
@@ -67,14 +79,17 @@ def test_crops_alone_change_and_rows_of_a_share_are_those_of_the_whole(store):
     """Joints stay labelled under a shape; without occlusion every number is what it was before there was any."""
     items = np.array([0, 3, 4, 5, 1])
     plain, hidden = (
-        CropDataset(store, 64, 2000.0, Augmentation(occlusion=share), seed=5)[1, 2, items] for share in (0.0, 0.6)
+        CropDataset(store, 64, 2000.0, Augmentation(occlusion=share), seed=5)[1, 2, items]
+        for share in (0.0, 0.6)
     )
     for name in plain:
         assert torch.equal(plain[name], hidden[name]) == (name != "crops"), name
     changed = (plain["crops"] != hidden["crops"]).any(-1).float().mean((1, 2))
     assert 0 < (changed > 0).sum() < 5 and changed.max() < 0.9
     for rank in range(2):
-        share = CropDataset(store, 64, 2000.0, Augmentation(occlusion=0.6), seed=5)[1, 2, items, (rank, 2)]
+        share = CropDataset(store, 64, 2000.0, Augmentation(occlusion=0.6), seed=5)[
+            1, 2, items, (rank, 2)
+        ]
         assert torch.equal(share["crops"], hidden["crops"][rank::2])
 
 

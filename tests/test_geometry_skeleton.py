@@ -13,7 +13,12 @@ from ipr_lib.geometry import (
 
 def test_flip_order_swaps_right_and_left_and_undoes_itself():
     order = HUMAN36M.flip_order
-    assert [HUMAN36M.names[i] for i in order[[1, 6, 11, 9]]] == ["L_Hip", "R_Ankle", "R_Shoulder", "Nose"]
+    assert [HUMAN36M.names[i] for i in order[[1, 6, 11, 9]]] == [
+        "L_Hip",
+        "R_Ankle",
+        "R_Shoulder",
+        "Nose",
+    ]
     assert (order[order] == np.arange(18)).all()
     for index, name in enumerate(HUMAN36M.names):
         swapped = {"R": "L", "L": "R"}.get(name[0]) if name[1] == "_" else None
@@ -22,9 +27,23 @@ def test_flip_order_swaps_right_and_left_and_undoes_itself():
 
 def test_joints_and_parents_in_full():
     expected = {
-        "Pelvis": None, "R_Hip": "Pelvis", "R_Knee": "R_Hip", "R_Ankle": "R_Knee", "L_Hip": "Pelvis", "L_Knee": "L_Hip",
-        "L_Ankle": "L_Knee", "Torso": "Pelvis", "Neck": "Torso", "Nose": "Neck", "Head": "Nose", "L_Shoulder": "Neck",
-        "L_Elbow": "L_Shoulder", "L_Wrist": "L_Elbow", "R_Shoulder": "Neck", "R_Elbow": "R_Shoulder", "R_Wrist": "R_Elbow",
+        "Pelvis": None,
+        "R_Hip": "Pelvis",
+        "R_Knee": "R_Hip",
+        "R_Ankle": "R_Knee",
+        "L_Hip": "Pelvis",
+        "L_Knee": "L_Hip",
+        "L_Ankle": "L_Knee",
+        "Torso": "Pelvis",
+        "Neck": "Torso",
+        "Nose": "Neck",
+        "Head": "Nose",
+        "L_Shoulder": "Neck",
+        "L_Elbow": "L_Shoulder",
+        "L_Wrist": "L_Elbow",
+        "R_Shoulder": "Neck",
+        "R_Elbow": "R_Shoulder",
+        "R_Wrist": "R_Elbow",
         "Thorax": "Neck",
     }
     assert HUMAN36M.names == tuple(expected)
@@ -70,14 +89,20 @@ def test_other_joint_sets_are_trees_with_true_mirror_pairs(name):
     skeleton = SKELETONS[name]
     for index, joint in enumerate(skeleton.names):
         swapped = {"R": "L", "L": "R"}.get(joint[0]) if joint[1] == "_" else None
-        assert skeleton.names[skeleton.flip_order[index]] == (swapped + joint[1:] if swapped else joint)
+        assert skeleton.names[skeleton.flip_order[index]] == (
+            swapped + joint[1:] if swapped else joint
+        )
     assert [index for index, parent in enumerate(skeleton.parents) if parent < 0] == [skeleton.root]
     assert len(skeleton.parents) == len(skeleton)
 
 
-@pytest.mark.parametrize(("name", "strangers"), [
-    ("MPII", {"Torso", "Nose"}), ("COCO", {"Pelvis", "Torso", "Neck", "Head", "Thorax"}),
-])
+@pytest.mark.parametrize(
+    ("name", "strangers"),
+    [
+        ("MPII", {"Torso", "Nose"}),
+        ("COCO", {"Pelvis", "Torso", "Neck", "Head", "Thorax"}),
+    ],
+)
 def test_who_has_no_partner_on_the_reference_skeleton(name, strangers):
     source = SKELETONS[name]
     numbered = np.arange(1, len(source) + 1)[:, None]

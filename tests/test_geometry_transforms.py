@@ -22,7 +22,9 @@ RNG = np.random.default_rng(0)
 
 
 def test_box_by_hand():
-    camera = Camera(np.eye(3), np.zeros(3), np.array([1000.0, 1200]), np.array([500.0, 400]), 1000, 1000)
+    camera = Camera(
+        np.eye(3), np.zeros(3), np.array([1000.0, 1200]), np.array([500.0, 400]), 1000, 1000
+    )
     box = box_at_root(np.array([[100.0, 200, 4000], [0, 0, 2000]]), camera)
     assert box.tolist() == [[500 + 25, 400 + 60, 2000 * 1100 / 4000], [500, 400, 1100]]
 
@@ -52,12 +54,16 @@ def test_scale_rotation_shift_and_flip_by_hand():
         "rotation before flip": (dict(rotation=90, flip=True), [31.5, 31.5 + 10]),
     }
     for name, (arguments, expected) in cases.items():
-        np.testing.assert_allclose(apply_affine(crop_affine(box, 64, **arguments), point), [expected], err_msg=name)
+        np.testing.assert_allclose(
+            apply_affine(crop_affine(box, 64, **arguments), point), [expected], err_msg=name
+        )
 
 
 def draw(n=3):
     return dict(
-        scale=RNG.uniform(0.7, 1.3, n), rotation=RNG.uniform(-40, 40, n), shift=RNG.uniform(-0.1, 0.1, (n, 2)),
+        scale=RNG.uniform(0.7, 1.3, n),
+        rotation=RNG.uniform(-40, 40, n),
+        shift=RNG.uniform(-0.1, 0.1, (n, 2)),
         flip=RNG.random(n) < 0.5,
     )
 
@@ -66,9 +72,13 @@ def test_inverse_and_composition_are_exact():
     box = RNG.uniform(100, 500, (3, 3))
     first, second = crop_affine(box, 64, **draw()), crop_affine(box / 3, 96, **draw())
     points = RNG.uniform(0, 900, (3, 5, 2))
-    np.testing.assert_allclose(apply_affine(invert_affine(first), apply_affine(first, points)), points, atol=1e-9)
     np.testing.assert_allclose(
-        apply_affine(compose_affine(second, first), points), apply_affine(second, apply_affine(first, points)), atol=1e-9
+        apply_affine(invert_affine(first), apply_affine(first, points)), points, atol=1e-9
+    )
+    np.testing.assert_allclose(
+        apply_affine(compose_affine(second, first), points),
+        apply_affine(second, apply_affine(first, points)),
+        atol=1e-9,
     )
 
 
@@ -77,7 +87,9 @@ def test_flip_in_the_affine_is_the_flip_of_joints():
     points = RNG.uniform(0, 900, (3, 18, 2))
     plain = apply_affine(crop_affine(box, 64, **arguments | {"flip": False}), points)
     mirrored = apply_affine(crop_affine(box, 64, **arguments | {"flip": True}), points)
-    np.testing.assert_allclose(mirrored[:, HUMAN36M.flip_order], flip_joints(plain, HUMAN36M.flip_order, 64), atol=1e-9)
+    np.testing.assert_allclose(
+        mirrored[:, HUMAN36M.flip_order], flip_joints(plain, HUMAN36M.flip_order, 64), atol=1e-9
+    )
 
 
 def test_flip_joints_twice_is_nothing_and_hits_the_edges():
@@ -121,7 +133,10 @@ def test_a_replicated_border_goes_on_past_the_edge_and_changes_nothing_inside(n)
         affine = crop_affine([19.0, 26.5, 40.0], n, scale=zoom, rotation=33, flip=zoom > 1)
         crop = warp(picture, affine, n, cv2.BORDER_REPLICATE)
         # OpenCV counts places in 1/32 px, rounded a little otherwise in a picture that begins elsewhere.
-        assert np.abs(crop.astype(int) - warp(padded, compose_affine(affine, to_picture), n)).max() <= 8
+        assert (
+            np.abs(crop.astype(int) - warp(padded, compose_affine(affine, to_picture), n)).max()
+            <= 8
+        )
         inside = warp(np.full_like(picture, 255), affine, n) == 255
         assert np.array_equal(crop[inside], warp(picture, affine, n)[inside])
 
@@ -145,56 +160,88 @@ def lanczos(x):
     return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
 
 
-@pytest.mark.parametrize(("x", "y", "side"), [(60.0, 47.0, 40.0), (51.3, 50.6, 77.7), (8.0, 90.0, 55.0)])
+@pytest.mark.parametrize(
+    ("x", "y", "side"), [(60.0, 47.0, 40.0), (51.3, 50.6, 77.7), (8.0, 90.0, 55.0)]
+)
 def test_warp_shrinking_is_a_lanczos_filter(x, y, side):
     """Each pixel of an upright crop, from its definition; the picture counts as black beyond its edges."""
-    picture = cv2.resize(RNG.integers(60, 200, (30, 24, 3), np.uint8), (96, 120), interpolation=cv2.INTER_CUBIC)
+    picture = cv2.resize(
+        RNG.integers(60, 200, (30, 24, 3), np.uint8), (96, 120), interpolation=cv2.INTER_CUBIC
+    )
     n = 16
     affine = crop_affine([x, y, side], n)
     shrink = side / n
-    centres = apply_affine(invert_affine(affine), np.stack([np.arange(n), np.arange(n)], axis=1).astype(float))
+    centres = apply_affine(
+        invert_affine(affine), np.stack([np.arange(n), np.arange(n)], axis=1).astype(float)
+    )
     wide = np.pad(picture, ((60, 60), (60, 60), (0, 0))).astype(float)
-    weights = [lanczos((np.arange(-60, size + 60) - centres[:, axis, None]) / shrink) for axis, size in ((0, 96), (1, 120))]
+    weights = [
+        lanczos((np.arange(-60, size + 60) - centres[:, axis, None]) / shrink)
+        for axis, size in ((0, 96), (1, 120))
+    ]
     across, down = (weight / weight.sum(1, keepdims=True) for weight in weights)
     expected = np.clip(np.einsum("yv,xu,vuc->yxc", down, across, wide), 0, 255)
     sees = [
         (centres[:, axis] + shrink / 2 > -0.5) & (centres[:, axis] - shrink / 2 < size - 0.5)
         for axis, size in ((0, 96), (1, 120))
     ]
-    expected *= (sees[1][:, None] & sees[0])[..., None]  # what rings into pixels off the picture is cut
+    expected *= (sees[1][:, None] & sees[0])[
+        ..., None
+    ]  # what rings into pixels off the picture is cut
     np.testing.assert_allclose(warp_shrinking(picture, affine, n), expected, atol=2)
 
 
 def test_warp_shrinking_of_a_turned_crop_is_the_turned_upright_crop():
-    picture = cv2.resize(RNG.integers(60, 200, (12, 12, 3), np.uint8), (240, 240), interpolation=cv2.INTER_CUBIC)
+    picture = cv2.resize(
+        RNG.integers(60, 200, (12, 12, 3), np.uint8), (240, 240), interpolation=cv2.INTER_CUBIC
+    )
     box = [120.0, 118.0, 150.0]
     quarter = warp_shrinking(picture, crop_affine(box, 45, rotation=90), 45).astype(int)
     upright = warp_shrinking(picture, crop_affine(box, 45), 45)
     assert np.abs(quarter - np.rot90(upright, -1)).max() <= 1
     mirrored = warp_shrinking(picture, crop_affine(box, 45, flip=True), 45).astype(int)
     assert np.abs(mirrored - upright[:, ::-1]).max() <= 1
-    assert np.abs(warp_shrinking(picture, crop_affine(box, 45, rotation=180, flip=True), 45) - upright[::-1].astype(int)).max() <= 1
+    assert (
+        np.abs(
+            warp_shrinking(picture, crop_affine(box, 45, rotation=180, flip=True), 45)
+            - upright[::-1].astype(int)
+        ).max()
+        <= 1
+    )
 
 
 def test_warp_shrinking_of_far_too_large_boxes_takes_no_memory_for_nothing():
     """A box a hundred times the picture shows it as a dot; a box beside it shows nothing."""
     picture = np.full((64, 48, 3), 255, np.uint8)
     dot = warp_shrinking(picture, crop_affine([24.0, 32.0, 6400.0], 64), 64)
-    assert (dot > 0).any(-1).sum() <= 4 and dot.sum() / 3 == pytest.approx(255 * 48 * 64 / 100**2, rel=0.5)
+    assert (dot > 0).any(-1).sum() <= 4 and dot.sum() / 3 == pytest.approx(
+        255 * 48 * 64 / 100**2, rel=0.5
+    )
     assert not warp_shrinking(picture, crop_affine([1000.0, 0.0, 200.0], 64), 64).any()
 
 
 def test_draws_keep_to_their_ranges():
-    draw = draw_augmentation(Augmentation(scale=0.2, rotation=40, shift=0.1, flip=0.3), np.random.default_rng(0), 4000)
-    for values, low, high in ((draw["scale"], 0.8, 1.2), (draw["rotation"], -40, 40), (draw["shift"], -0.1, 0.1)):
-        assert low <= values.min() < low + 0.01 * (high - low) and high - 0.01 * (high - low) < values.max() <= high
+    draw = draw_augmentation(
+        Augmentation(scale=0.2, rotation=40, shift=0.1, flip=0.3), np.random.default_rng(0), 4000
+    )
+    for values, low, high in (
+        (draw["scale"], 0.8, 1.2),
+        (draw["rotation"], -40, 40),
+        (draw["shift"], -0.1, 0.1),
+    ):
+        assert (
+            low <= values.min() < low + 0.01 * (high - low)
+            and high - 0.01 * (high - low) < values.max() <= high
+        )
     assert draw["flip"].mean() == pytest.approx(0.3, abs=0.03) and draw["shift"].shape == (4000, 2)
 
 
 def colour_maps(**ranges):
     """300 draws of maps (3, 4) of RGB in 0 … 1; nothing but what is named changes a colour."""
     nothing = dict(colour=0.0, hue=0.0, contrast=0.0)
-    return draw_augmentation(Augmentation(**nothing | ranges), np.random.default_rng(1), 300)["colour"]
+    return draw_augmentation(Augmentation(**nothing | ranges), np.random.default_rng(1), 300)[
+        "colour"
+    ]
 
 
 def test_without_ranges_colours_stay():
@@ -214,12 +261,18 @@ def test_hue_turns_colours_about_the_grey_axis():
     maps = colour_maps(hue=25)
     np.testing.assert_allclose(maps[:, :, :3].sum(2), 1, atol=1e-6)
     np.testing.assert_allclose(maps[:, :, :3].sum(1), 1, atol=1e-6)
-    np.testing.assert_allclose(maps[:, :, :3] @ maps[:, :, :3].swapaxes(1, 2), np.tile(np.eye(3), (300, 1, 1)), atol=1e-6)
+    np.testing.assert_allclose(
+        maps[:, :, :3] @ maps[:, :, :3].swapaxes(1, 2), np.tile(np.eye(3), (300, 1, 1)), atol=1e-6
+    )
     assert not maps[:, :, 3].any()
     # The trace of a rotation is 1 + 2 cos of its angle.
-    angles = np.rad2deg(np.arccos(np.clip((np.trace(maps[:, :, :3], axis1=1, axis2=2) - 1) / 2, -1, 1)))
+    angles = np.rad2deg(
+        np.arccos(np.clip((np.trace(maps[:, :, :3], axis1=1, axis2=2) - 1) / 2, -1, 1))
+    )
     assert 24.5 < angles.max() <= 25.01
-    third = min(colour_maps(hue=180), key=lambda each: abs(each[1, 0] - 1))  # the draw nearest to 120 degrees
+    third = min(
+        colour_maps(hue=180), key=lambda each: abs(each[1, 0] - 1)
+    )  # the draw nearest to 120 degrees
     np.testing.assert_allclose(third[:, :3] @ [1, 0, 0], [0, 1, 0], atol=0.02)
 
 

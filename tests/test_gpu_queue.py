@@ -36,13 +36,22 @@ def counts(folder):
 def run(gpu_queue, monkeypatch, jobs, tmp_path, minutes):
     monkeypatch.setattr(gpu_queue, "queue", lambda toy: jobs)
     monkeypatch.setattr(gpu_queue, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(sys, "argv", ["gpu_queue", "--minutes", str(minutes), "--out", str(tmp_path / "out")])
+    monkeypatch.setattr(
+        sys, "argv", ["gpu_queue", "--minutes", str(minutes), "--out", str(tmp_path / "out")]
+    )
     return gpu_queue.main()
 
 
 def test_stops_at_the_budget_and_goes_on(gpu_queue, monkeypatch, tmp_path, capsys):
-    jobs = [job(gpu_queue, "slow", tmp_path, counts(tmp_path)),
-            job(gpu_queue, "quick", tmp_path, f"open({str(tmp_path / 'quick.json')!r}, 'w').write('{{\"score\": 5}}')")]
+    jobs = [
+        job(gpu_queue, "slow", tmp_path, counts(tmp_path)),
+        job(
+            gpu_queue,
+            "quick",
+            tmp_path,
+            f"open({str(tmp_path / 'quick.json')!r}, 'w').write('{{\"score\": 5}}')",
+        ),
+    ]
     marks = tmp_path / "marks"
     # Two starts sleep their budget out; where Python is slow to start, on a busy machine, more starts than two are stopped.
     while not marks.exists() or len(marks.read_text()) < 2:
@@ -58,8 +67,15 @@ def test_stops_at_the_budget_and_goes_on(gpu_queue, monkeypatch, tmp_path, capsy
 
 
 def test_a_failing_job_does_not_stop_the_others(gpu_queue, monkeypatch, tmp_path, capsys):
-    jobs = [job(gpu_queue, "bad", tmp_path, "raise SystemExit(3)"),
-            job(gpu_queue, "quick", tmp_path, f"open({str(tmp_path / 'quick.json')!r}, 'w').write('{{\"score\": 5}}')")]
+    jobs = [
+        job(gpu_queue, "bad", tmp_path, "raise SystemExit(3)"),
+        job(
+            gpu_queue,
+            "quick",
+            tmp_path,
+            f"open({str(tmp_path / 'quick.json')!r}, 'w').write('{{\"score\": 5}}')",
+        ),
+    ]
     assert run(gpu_queue, monkeypatch, jobs, tmp_path, minutes=0.2)
     table = capsys.readouterr().out
     assert "failed with exit code 3" in table and "5.0 mm" in table
@@ -70,7 +86,10 @@ def test_the_queue_names_jobs_that_exist(gpu_queue):
         jobs = gpu_queue.queue(toy)
         assert len({job.name for job in jobs}) == len(jobs) > 0
         assert all(job.result.suffix == ".json" for job in jobs)
-        assert all(job.command[:2] == ("-m", "ipr_lib") or (SCRIPT.parents[1] / job.command[0]).exists() for job in jobs)
+        assert all(
+            job.command[:2] == ("-m", "ipr_lib") or (SCRIPT.parents[1] / job.command[0]).exists()
+            for job in jobs
+        )
 
 
 @pytest.mark.parametrize("toy", [True, False])
@@ -80,7 +99,7 @@ def test_comparisons_of_the_queue_have_cases(gpu_queue, toy):
     assert commands
     for command in commands:
         planned = {case.axis for case in planned_cases(command[command.index("--profile") + 1])}
-        assert set(command[command.index("--axes") + 1:]) <= planned
+        assert set(command[command.index("--axes") + 1 :]) <= planned
 
 
 def test_single_runs_outlive_the_machine(gpu_queue, monkeypatch, tmp_path):

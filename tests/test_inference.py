@@ -63,7 +63,12 @@ class Brightest(torch.nn.Module):
     def __init__(self, deep=False):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.tensor(9.0))
-        self.register_buffer("depths", 9.0 * deep * torch.nn.functional.one_hot(torch.arange(J) % 8, 8)[None, :, :, None, None])
+        self.register_buffer(
+            "depths",
+            9.0
+            * deep
+            * torch.nn.functional.one_hot(torch.arange(J) % 8, 8)[None, :, :, None, None],
+        )
 
     def forward(self, crops):
         maps = torch.nn.functional.avg_pool2d(crops.mean(1, keepdim=True), 4) * self.weight
@@ -88,13 +93,22 @@ def write_video(path, centres, rate=10):
 
 # --- reading ---
 
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_exif_orientation_comes_out_upright(tmp_path, orientation):
     upright = np.zeros((40, 60, 3), np.uint8)
     upright[:20, :30], upright[:20, 30:], upright[20:, :30] = (250, 0, 0), (0, 250, 0), (0, 0, 250)
     # What a camera writes is the upright picture under the inverse of the turn that the mark asks for.
-    ways = {1: None, 2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_90",
-            7: "TRANSVERSE", 8: "ROTATE_270"}
+    ways = {
+        1: None,
+        2: "FLIP_LEFT_RIGHT",
+        3: "ROTATE_180",
+        4: "FLIP_TOP_BOTTOM",
+        5: "TRANSPOSE",
+        6: "ROTATE_90",
+        7: "TRANSVERSE",
+        8: "ROTATE_270",
+    }
     picture = Image.fromarray(upright)
     if ways[orientation]:
         picture = picture.transpose(getattr(Image.Transpose, ways[orientation]))
@@ -108,7 +122,9 @@ def test_every_exif_orientation_comes_out_upright(tmp_path, orientation):
 
 def exif_with(**tags):
     exif = Image.Exif()
-    exif.get_ifd(ExifTags.IFD.Exif).update({ExifTags.Base[name]: value for name, value in tags.items()})
+    exif.get_ifd(ExifTags.IFD.Exif).update(
+        {ExifTags.Base[name]: value for name, value in tags.items()}
+    )
     return exif
 
 
@@ -118,16 +134,28 @@ def test_focal_length_comes_from_the_user_then_exif_then_assumption():
     # 500 px of diagonal over sqrt(36² + 24²) = 43.267 mm of it
     assert focal_length(400, 300, None, exif)[0] == pytest.approx(50 * 500 / 43.26661531)
     # 5 mm at 2540 px an inch, 100 px a mm, but the picture has been halved since
-    exif = exif_with(FocalLength=5.0, FocalPlaneXResolution=2540.0, FocalPlaneResolutionUnit=2, ExifImageWidth=800)
+    exif = exif_with(
+        FocalLength=5.0,
+        FocalPlaneXResolution=2540.0,
+        FocalPlaneResolutionUnit=2,
+        ExifImageWidth=800,
+    )
     assert focal_length(400, 300, None, exif)[0] == pytest.approx(250)
-    for useless in (None, Image.Exif(), exif_with(FocalLengthIn35mmFilm=0), exif_with(FocalLength=5.0)):
+    for useless in (
+        None,
+        Image.Exif(),
+        exif_with(FocalLengthIn35mmFilm=0),
+        exif_with(FocalLength=5.0),
+    ):
         focal, note = focal_length(300, 400, None, useless)
         assert focal == 480 and "assumed" in note
 
 
 def test_exif_survives_saving(tmp_path):
     Image.fromarray(disc(50, 40)).save(tmp_path / "a.jpg", exif=exif_with(FocalLengthIn35mmFilm=28))
-    assert read_image(tmp_path / "a.jpg").focal_px == pytest.approx(28 * math.hypot(120, 90) / 43.26661531)
+    assert read_image(tmp_path / "a.jpg").focal_px == pytest.approx(
+        28 * math.hypot(120, 90) / 43.26661531
+    )
 
 
 def test_odd_kinds_of_pictures_become_rgb(tmp_path):
@@ -136,7 +164,10 @@ def test_odd_kinds_of_pictures_become_rgb(tmp_path):
     Image.fromarray(ramp.astype(np.uint16) * 16).save(tmp_path / "deep.png")
     alpha = np.dstack([ramp, ramp, ramp, np.where(ramp < 120, 0, 255).astype(np.uint8)])
     Image.fromarray(alpha).save(tmp_path / "alpha.png")
-    first, second = Image.fromarray(np.full((50, 40), 30, np.uint8)), Image.fromarray(np.full((50, 40), 200, np.uint8))
+    first, second = (
+        Image.fromarray(np.full((50, 40), 30, np.uint8)),
+        Image.fromarray(np.full((50, 40), 200, np.uint8)),
+    )
     first.save(tmp_path / "moving.gif", save_all=True, append_images=[second])
     notes = {}
     for name in ("grey.png", "deep.png", "alpha.png", "moving.gif"):
@@ -145,22 +176,36 @@ def test_odd_kinds_of_pictures_become_rgb(tmp_path):
         notes[name] = picture
     np.testing.assert_array_equal(notes["grey.png"].pixels[..., 1], ramp)
     # 16 bits: the brightest of 39 * 6 * 16 becomes 255
-    np.testing.assert_array_equal(notes["deep.png"].pixels[0, :, 0], np.rint(np.arange(40) * 255 / 39))
-    assert (notes["alpha.png"].pixels[:, :20] == 255).all() and (notes["alpha.png"].pixels[:, 20] == 120).all()
+    np.testing.assert_array_equal(
+        notes["deep.png"].pixels[0, :, 0], np.rint(np.arange(40) * 255 / 39)
+    )
+    assert (notes["alpha.png"].pixels[:, :20] == 255).all() and (
+        notes["alpha.png"].pixels[:, 20] == 120
+    ).all()
     assert (notes["moving.gif"].pixels == 30).all()
-    for name, words in (("grey.png", "grey"), ("deep.png", "8 bits"), ("alpha.png", "white"), ("moving.gif", "2 frames")):
+    for name, words in (
+        ("grey.png", "grey"),
+        ("deep.png", "8 bits"),
+        ("alpha.png", "white"),
+        ("moving.gif", "2 frames"),
+    ):
         assert any(words in note for note in notes[name].notes), notes[name].notes
 
 
 def test_unusable_pictures_are_one_line_each(tmp_path):
     Image.fromarray(disc(30, 40)).save(tmp_path / "whole.jpg")
     data = (tmp_path / "whole.jpg").read_bytes()
-    (tmp_path / "cut.jpg").write_bytes(data[:len(data) // 2])
+    (tmp_path / "cut.jpg").write_bytes(data[: len(data) // 2])
     (tmp_path / "words.png").write_text("not a picture")
     (tmp_path / "empty.webp").touch()
     Image.new("RGB", (31, 200)).save(tmp_path / "tiny.png")
-    for name, words in (("cut.jpg", "it is damaged or incomplete"), ("words.png", "holds nothing in a known format"), ("empty.webp", "is empty"),
-                        ("tiny.png", "31 x 200 px is too small"), ("none.jpg", "no such file")):
+    for name, words in (
+        ("cut.jpg", "it is damaged or incomplete"),
+        ("words.png", "holds nothing in a known format"),
+        ("empty.webp", "is empty"),
+        ("tiny.png", "31 x 200 px is too small"),
+        ("none.jpg", "no such file"),
+    ):
         with pytest.raises(InputError, match=words) as error:
             read_image(tmp_path / name)
         assert name in str(error.value) and "\n" not in str(error.value)
@@ -170,7 +215,9 @@ def test_list_files_takes_folders_in_order_and_names_dead_ends(tmp_path):
     for name in ("b.PNG", "a.jpg", "c.mp4", "notes.txt"):
         (tmp_path / name).touch()
     (tmp_path / "hollow").mkdir()
-    files, problems = list_files([tmp_path, tmp_path / "notes.txt", tmp_path / "hollow", tmp_path / "gone.jpg"])
+    files, problems = list_files(
+        [tmp_path, tmp_path / "notes.txt", tmp_path / "hollow", tmp_path / "gone.jpg"]
+    )
     assert [file.name for file in files] == ["a.jpg", "b.PNG", "c.mp4"]
     assert len(problems) == 3 and all(str(tmp_path) in problem for problem in problems)
 
@@ -181,7 +228,11 @@ def test_read_frames_counts_and_times(tmp_path):
     assert [number for number, _, _ in frames] == [0, 3, 6]
     np.testing.assert_allclose([time for _, time, _ in frames], [0, 0.3, 0.6])
     for number, _, pixels in frames:
-        assert pixels[45, 20 + 10 * number].min() > 200 and pixels[45, 110 - 10 * number].max() < 60 or number == 4
+        assert (
+            pixels[45, 20 + 10 * number].min() > 200
+            and pixels[45, 110 - 10 * number].max() < 60
+            or number == 4
+        )
     (tmp_path / "bad.mp4").write_bytes(b"no video" * 100)
     with pytest.raises(InputError, match="bad.mp4: not a readable video"):
         list(read_frames(tmp_path / "bad.mp4"))
@@ -189,15 +240,20 @@ def test_read_frames_counts_and_times(tmp_path):
 
 # --- boxes ---
 
+
 def test_parse_box():
-    np.testing.assert_allclose(parse_box("10,20,30,60"), [[25, 50, 60 * person_boxes.DETECTOR_SCALE]])
+    np.testing.assert_allclose(
+        parse_box("10,20,30,60"), [[25, 50, 60 * person_boxes.DETECTOR_SCALE]]
+    )
     for text in ("", "1,2,3", "1,2,3,x", "1,2,0,4", "nan,2,3,4", "1,2,3,inf"):
         with pytest.raises(InputError, match="box"):
             parse_box(text)
 
 
 def test_whole_box_holds_the_picture():
-    corners = apply_affine(crop_affine(whole_box(60, 40)[0], 64), np.array([[-0.5, -0.5], [59.5, 39.5]]))
+    corners = apply_affine(
+        crop_affine(whole_box(60, 40)[0], 64), np.array([[-0.5, -0.5], [59.5, 39.5]])
+    )
     # 60 px wide fill 64 px of crop from edge to edge, 40 px high the middle two thirds
     np.testing.assert_allclose(corners, [[-0.5, 32 - 64 / 3 - 0.5], [63.5, 32 + 64 / 3 - 0.5]])
 
@@ -208,10 +264,15 @@ def test_detected_people_are_filtered_and_sorted():
 
         def forward(self, pictures):
             assert pictures[0].shape == (3, 90, 120) and pictures[0].max() == 1
-            return [{
-                "boxes": torch.tensor([[0.0, 0, 10, 20], [0, 0, 50, 80], [10, 20, 40, 80], [0, 0, 90, 90]]),
-                "labels": torch.tensor([1, 1, 1, 3]), "scores": torch.tensor([0.9, 0.3, 0.8, 0.99]),
-            }]
+            return [
+                {
+                    "boxes": torch.tensor(
+                        [[0.0, 0, 10, 20], [0, 0, 50, 80], [10, 20, 40, 80], [0, 0, 90, 90]]
+                    ),
+                    "labels": torch.tensor([1, 1, 1, 3]),
+                    "scores": torch.tensor([0.9, 0.3, 0.8, 0.99]),
+                }
+            ]
 
     class Parameters(Detector):
         def parameters(self, recurse=True):
@@ -235,7 +296,12 @@ def test_without_weights_the_detector_says_where_they_go(monkeypatch, no_weights
 
     monkeypatch.setattr(person_boxes.urllib.request, "urlopen", no_network)
     detector, line = person_boxes.load_detector()
-    assert detector is None and "no route to host" in line and str(no_weights) in line and "\n" not in line
+    assert (
+        detector is None
+        and "no route to host" in line
+        and str(no_weights) in line
+        and "\n" not in line
+    )
 
 
 def test_a_host_that_never_answers_is_given_up(monkeypatch, no_weights):
@@ -249,13 +315,25 @@ def test_a_host_that_never_answers_is_given_up(monkeypatch, no_weights):
         assert time.perf_counter() - start < 30
     finally:
         tested.set()
-    assert detector is None and "no answer within 0.2 s" in line and str(no_weights) in line and "\n" not in line
+    assert (
+        detector is None
+        and "no answer within 0.2 s" in line
+        and str(no_weights) in line
+        and "\n" not in line
+    )
 
 
-@pytest.mark.parametrize("change, line", [
-    ({}, None), ({"DOWNLOAD_S": -1}, "the download did not end within -1 s"), ({"damage": b"!"}, "the download is damaged"),
-])
-def test_weights_are_asked_for_once_and_come_whole_or_not_at_all(monkeypatch, no_weights, change, line):
+@pytest.mark.parametrize(
+    "change, line",
+    [
+        ({}, None),
+        ({"DOWNLOAD_S": -1}, "the download did not end within -1 s"),
+        ({"damage": b"!"}, "the download is damaged"),
+    ],
+)
+def test_weights_are_asked_for_once_and_come_whole_or_not_at_all(
+    monkeypatch, no_weights, change, line
+):
     content = b"weights" * 300_000  # three reads
     name = f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth"
     asked = []
@@ -277,14 +355,19 @@ def test_weights_are_asked_for_once_and_come_whole_or_not_at_all(monkeypatch, no
     assert asked == [("https://host/net", person_boxes.PATIENCE_S)]
 
 
-@pytest.mark.parametrize("error", [EOFError("Ran out of input"), pickle.UnpicklingError("invalid load key"), TimeoutError()])
+@pytest.mark.parametrize(
+    "error",
+    [EOFError("Ran out of input"), pickle.UnpicklingError("invalid load key"), TimeoutError()],
+)
 def test_damaged_weights_are_as_good_as_none(monkeypatch, no_weights, error):
     def broken(*_, **__):
         raise error
 
     weights = person_boxes.torchvision.models.get_model_weights(person_boxes.DETECTOR).DEFAULT
     no_weights.mkdir()
-    (no_weights / weights.url.rpartition("/")[2]).write_bytes(b"cut short")  # at hand: nobody is asked for them
+    (no_weights / weights.url.rpartition("/")[2]).write_bytes(
+        b"cut short"
+    )  # at hand: nobody is asked for them
     monkeypatch.setattr(person_boxes.urllib.request, "urlopen", None)
     monkeypatch.setattr(person_boxes.torchvision.models, "get_model", broken)
     detector, line = person_boxes.load_detector()
@@ -309,7 +392,9 @@ def test_box_from_pose_finds_the_cube_again():
     for zoom, shift in ((1.0, 0.0), (1.4, 20.0), (0.7, -9.0)):
         box = true_box * [1, 1, zoom] + [shift, -shift, 0]
         affine = crop_affine(box, 64)
-        z = (joints_cam[..., 2:] - joints_cam[:, :1, 2:]) / zoom  # the network sees a cube of 2 m, whatever its size
+        z = (
+            joints_cam[..., 2:] - joints_cam[:, :1, 2:]
+        ) / zoom  # the network sees a cube of 2 m, whatever its size
         joints = np.concatenate([apply_affine(affine, joints_img), z], axis=-1)
         np.testing.assert_allclose(box_from_pose(joints, joints_img, box, 64), true_box, rtol=3e-3)
 
@@ -323,6 +408,7 @@ def test_people_keep_their_number():
 
 
 # --- smoothing ---
+
 
 def test_one_euro_by_hand():
     share = 1 / (1 + 2 * math.pi * 0.1)
@@ -339,7 +425,9 @@ def test_one_euro_keeps_rest_calms_noise_and_follows_motion():
     noise = rng.normal(0, 10, (400, 3, 2))
     assert one_euro(noise, times, beta=0.0)[50:].std() < 0.5 * noise.std()
     ramp = 1500 * times[:, None]
-    lag_still, lag_quick = (np.abs(one_euro(ramp, times, beta=beta) - ramp)[200:].mean() for beta in (0.0, 0.01))
+    lag_still, lag_quick = (
+        np.abs(one_euro(ramp, times, beta=beta) - ramp)[200:].mean() for beta in (0.0, 0.01)
+    )
     assert lag_quick < 0.2 * lag_still
 
 
@@ -359,6 +447,7 @@ def test_one_euro_refuses_times_that_do_not_rise(times):
 
 # --- prediction ---
 
+
 def test_joints_land_where_the_picture_is_bright():
     picture = np.maximum(disc(30, 40), disc(90, 60))
     boxes = np.array([[34.0, 38, 40], [84, 62, 48]])
@@ -366,16 +455,24 @@ def test_joints_land_where_the_picture_is_bright():
     assert joints_cam.shape == (2, J, 3) and joints_img.shape == (2, J, 2)
     np.testing.assert_allclose(joints_img[:, 5], [[30, 40], [90, 60]], atol=0.5)
     np.testing.assert_array_equal(kept, boxes)
-    np.testing.assert_allclose(joints_cam[..., 2], np.broadcast_to([[BOX_MM * 150 / 40], [BOX_MM * 150 / 48]], (2, J)), rtol=1e-3)
+    np.testing.assert_allclose(
+        joints_cam[..., 2],
+        np.broadcast_to([[BOX_MM * 150 / 40], [BOX_MM * 150 / 48]], (2, J)),
+        rtol=1e-3,
+    )
     camera = assumed_camera(picture, 150.0)
     np.testing.assert_allclose(camera.camera_to_image(joints_cam), joints_img, atol=1e-9)
 
 
 def test_a_second_pass_moves_the_box_to_the_pose():
-    _, joints_img, box = predict_people(MODEL, CFG, disc(30, 40), whole_box(120, 90), 150.0, passes=2)
+    _, joints_img, box = predict_people(
+        MODEL, CFG, disc(30, 40), whole_box(120, 90), 150.0, passes=2
+    )
     # A cell of the first pass covers 7.5 px. All joints in one place: half the side, and no less.
     np.testing.assert_allclose(box[0], [30, 40, 60], atol=3.75)
-    np.testing.assert_allclose(joints_img[0, 0], [30, 40], atol=60 / 16 / 2)  # half a cell of the second
+    np.testing.assert_allclose(
+        joints_img[0, 0], [30, 40], atol=60 / 16 / 2
+    )  # half a cell of the second
 
 
 def test_nobody_is_no_pose():
@@ -387,7 +484,9 @@ def test_nobody_is_no_pose():
 def test_a_video_is_one_timeline(tmp_path):
     centres = [(30 + 6 * i, 40) for i in range(8)]
     path = write_video(tmp_path / "a.avi", centres)
-    poses, frames, times, _ = predict_video(MODEL, CFG, path, box=np.array([[55.0, 45, 110]]), every=2, passes=1)
+    poses, frames, times, _ = predict_video(
+        MODEL, CFG, path, box=np.array([[55.0, 45, 110]]), every=2, passes=1
+    )
     np.testing.assert_array_equal(frames, [0, 2, 4, 6])
     np.testing.assert_allclose(times, [0, 0.2, 0.4, 0.6])
     np.testing.assert_array_equal(poses.person, 0)
@@ -398,15 +497,29 @@ def test_a_video_is_one_timeline(tmp_path):
 
 
 def test_timeline_has_gaps_where_somebody_is_away():
-    poses = join_poses([
-        make_poses("a", frame, frame / 10, np.ones((n, 3)), np.ones(n), np.full((n, J, 3), 9.0) + np.arange(n)[:, None, None],
-                       np.zeros((n, J, 2)), 100.0)
-        for frame, n in ((0, 2), (3, 1))
-    ])
+    poses = join_poses(
+        [
+            make_poses(
+                "a",
+                frame,
+                frame / 10,
+                np.ones((n, 3)),
+                np.ones(n),
+                np.full((n, J, 3), 9.0) + np.arange(n)[:, None, None],
+                np.zeros((n, J, 2)),
+                100.0,
+            )
+            for frame, n in ((0, 2), (3, 1))
+        ]
+    )
     joints = timeline(poses, np.array([0, 3, 6]))
     assert joints.shape == (2, 3, J, 3)
-    np.testing.assert_array_equal(np.isfinite(joints[..., 0, 0]), [[True, True, False], [True, False, False]])
-    np.testing.assert_allclose(joints[1, 0] - joints[0, 0], 1.0)  # they stand 1 mm apart, about their middle
+    np.testing.assert_array_equal(
+        np.isfinite(joints[..., 0, 0]), [[True, True, False], [True, False, False]]
+    )
+    np.testing.assert_allclose(
+        joints[1, 0] - joints[0, 0], 1.0
+    )  # they stand 1 mm apart, about their middle
     np.testing.assert_allclose(joints[0, 0] + joints[1, 0], 0.0, atol=1e-12)
 
 
@@ -423,6 +536,7 @@ def test_overlay_draws_right_orange_and_left_blue():
 
 # --- files ---
 
+
 def test_everything_is_written_and_bad_inputs_do_not_stop_it(tmp_path):
     (tmp_path / "in" / "more").mkdir(parents=True)
     Image.fromarray(disc(30, 40)).save(tmp_path / "in" / "a.png")
@@ -431,19 +545,36 @@ def test_everything_is_written_and_bad_inputs_do_not_stop_it(tmp_path):
     video = write_video(tmp_path / "in" / "c.avi", [(30, 40), (36, 42), (42, 44)])
     lines, out = [], tmp_path / "out"
     poses, problems = predict_files(
-        [tmp_path / "in", tmp_path / "in" / "more" / "a.png"], out, DEEP, CFG, passes=1, say=lines.append
+        [tmp_path / "in", tmp_path / "in" / "more" / "a.png"],
+        out,
+        DEEP,
+        CFG,
+        passes=1,
+        say=lines.append,
     )
     assert len(problems) == 1 and "b.jpg" in problems[0] and problems[0] in lines
     assert sorted(path.name for path in out.iterdir()) == [
-        "a-2_pose.html", "a-2_pose.jpg", "a_pose.html", "a_pose.jpg", "c_pose.html", "c_pose.webm", "poses.csv", "poses.npz"
+        "a-2_pose.html",
+        "a-2_pose.jpg",
+        "a_pose.html",
+        "a_pose.jpg",
+        "c_pose.html",
+        "c_pose.webm",
+        "poses.csv",
+        "poses.npz",
     ]
     assert "pictures/s" in lines[-1] and lines[-1].startswith("5 pictures, 5 poses")
-    np.testing.assert_allclose(poses.joints_img[:2, 0], [[30, 40], [30, 40]], atol=3.75)  # a.png, then the video
+    np.testing.assert_allclose(
+        poses.joints_img[:2, 0], [[30, 40], [30, 40]], atol=3.75
+    )  # a.png, then the video
     with np.load(out / "poses.npz") as arrays:
         assert arrays["joint_names"].tolist() == list(HUMAN36M.names)
         np.testing.assert_array_equal(arrays["joints_rel"], poses.joints_rel)
-        assert arrays["source"].tolist() == [str(tmp_path / "in" / "a.png"), *[str(video)] * 3,
-                                           str(tmp_path / "in" / "more" / "a.png")]
+        assert arrays["source"].tolist() == [
+            str(tmp_path / "in" / "a.png"),
+            *[str(video)] * 3,
+            str(tmp_path / "in" / "more" / "a.png"),
+        ]
     with open(out / "poses.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 5 * J and rows[1]["joint"] == "R_Hip" and rows[2 * J]["frame"] == "1"
@@ -455,11 +586,19 @@ def test_only_our_lines_reach_the_terminal(tmp_path, capfd):
     """What FFmpeg and OpenCV would say of a broken video and of the one written is kept back."""
     good = write_video(tmp_path / "a.avi", [(30, 40), (36, 42)])
     (tmp_path / "bad.mp4").write_bytes(b"no video" * 100)
-    _, (problem,) = predict_files([good, tmp_path / "bad.mp4"], tmp_path / "out", DEEP, CFG, passes=1, view=False, say=print)
+    _, (problem,) = predict_files(
+        [good, tmp_path / "bad.mp4"], tmp_path / "out", DEEP, CFG, passes=1, view=False, say=print
+    )
     out, err = capfd.readouterr()
     assert len(out.splitlines()) == 3 and problem in out
-    begun = ["predicting a.avi  0 frames", "drawing a.avi  0 frames", "predicting bad.mp4  0 frames"]
-    ended = re.compile(r"(predicting|drawing) a.avi  2 frames  done in \d+ s|predicting bad.mp4  0 frames  ended after \d+ s")
+    begun = [
+        "predicting a.avi  0 frames",
+        "drawing a.avi  0 frames",
+        "predicting bad.mp4  0 frames",
+    ]
+    ended = re.compile(
+        r"(predicting|drawing) a.avi  2 frames  done in \d+ s|predicting bad.mp4  0 frames  ended after \d+ s"
+    )
     lines = err.splitlines()
     assert lines[::2] == begun and len(lines) == 6
     assert all(ended.fullmatch(line) for line in lines[1::2]), err
@@ -475,12 +614,18 @@ class Sees(torch.nn.Module):
     def forward(self, pictures):
         n = int(pictures[0].max() > 0.5)
         boxes = torch.tensor([[10.0, 10, 60, 70]])[:n]
-        return [{"boxes": boxes, "labels": torch.ones(n, dtype=torch.long), "scores": torch.ones(n)}]
+        return [
+            {"boxes": boxes, "labels": torch.ones(n, dtype=torch.long), "scores": torch.ones(n)}
+        ]
 
 
 def test_a_page_opens_where_somebody_is(tmp_path):
-    video = write_video(tmp_path / "a.avi", [(-50, 40), (30, 40), (36, 42)])  # nobody in the first frame
-    poses, problems = predict_files([video], tmp_path / "out", DEEP, CFG, detector=Sees(), passes=1, say=lambda line: None)
+    video = write_video(
+        tmp_path / "a.avi", [(-50, 40), (30, 40), (36, 42)]
+    )  # nobody in the first frame
+    poses, problems = predict_files(
+        [video], tmp_path / "out", DEEP, CFG, detector=Sees(), passes=1, say=lambda line: None
+    )
     assert poses.frame.tolist() == [1, 2] and not problems
     assert '"frame":1,' in (tmp_path / "out" / "a_pose.html").read_text()
 
@@ -497,13 +642,42 @@ def runs(tmp_path):
     folder = pipeline.run_dir(CFG, tmp_path / "results")
     folder.mkdir(parents=True)
     checkpoints.save_checkpoint(
-        folder / checkpoints.CHECKPOINT, model, torch.optim.AdamW(model.parameters()),
+        folder / checkpoints.CHECKPOINT,
+        model,
+        torch.optim.AdamW(model.parameters()),
         {"step": 1, "seconds": 0.0, "log": [], "config": CFG.record()},
     )
-    write_json(folder / pipeline.METRICS, {
-        name: "x" for name in ("run", "profile", "data", "split", "train_items", "samples_seen", "network", "parameters",
-                               "seed", "oracle", "commit", "device", "minutes", "checkpoint")
-    } | {"scores": {"n": 3, **{metric: {"frame_mean": 12.5} for metric in ("mpjpe", "pa_mpjpe", "pa_mpjpe_scale")}}})
+    write_json(
+        folder / pipeline.METRICS,
+        {
+            name: "x"
+            for name in (
+                "run",
+                "profile",
+                "data",
+                "split",
+                "train_items",
+                "samples_seen",
+                "network",
+                "parameters",
+                "seed",
+                "oracle",
+                "commit",
+                "device",
+                "minutes",
+                "checkpoint",
+            )
+        }
+        | {
+            "scores": {
+                "n": 3,
+                **{
+                    metric: {"frame_mean": 12.5}
+                    for metric in ("mpjpe", "pa_mpjpe", "pa_mpjpe_scale")
+                },
+            }
+        },
+    )
     return tmp_path / "results"
 
 
@@ -525,11 +699,17 @@ def test_reference_model_round_trip(runs, tmp_path):
     crops = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(model.cpu()(crops), of_run.cpu()(crops), rtol=0.01, atol=1e-3)
     stored = torch.load(tmp_path / "reference" / reference.MODEL, weights_only=True)["network"]
-    assert {str(stored[name].dtype) for name in stored} == {"torch.float16", "torch.float32", "torch.int64"}
+    assert {str(stored[name].dtype) for name in stored} == {
+        "torch.float16",
+        "torch.float32",
+        "torch.int64",
+    }
     for name, value in model.state_dict().items():
         exact = of_run.state_dict()[name]
         assert value.dtype == exact.dtype
-        assert torch.equal(value, exact if "running_" in name else exact.half().to(exact.dtype)), name
+        assert torch.equal(value, exact if "running_" in name else exact.half().to(exact.dtype)), (
+            name
+        )
     (tmp_path / "reference" / reference.MODEL).write_bytes(b"broken")
     with pytest.raises(InputError, match="model.pt"):
         reference.load_reference(CFG, runs, folder=tmp_path / "reference")
@@ -541,19 +721,42 @@ def test_few_pictures_are_those_of_the_whole_capture(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "DATA", tmp_path)
     cfg = load_config("smoke", capture_actions=[5])
     store, few = reference.few_images(cfg)
-    where = sorted(zip(*(store.columns[name].tolist() for name in ("subject", "action", "subaction", "camera_id", "frame"))))
-    assert where == [(subject, 5, 1, camera, frame) for subject in (9, 11) for camera in (1, 3) for frame in (0, 64)]
+    where = sorted(
+        zip(
+            *(
+                store.columns[name].tolist()
+                for name in ("subject", "action", "subaction", "camera_id", "frame")
+            )
+        )
+    )
+    assert where == [
+        (subject, 5, 1, camera, frame)
+        for subject in (9, 11)
+        for camera in (1, 3)
+        for frame in (0, 64)
+    ]
     item = example.example_item(store)
-    assert [int(store.columns[name][item]) for name in ("subject", "camera_id", "frame")] == [11, 3, 64]
+    assert [int(store.columns[name][item]) for name in ("subject", "camera_id", "frame")] == [
+        11,
+        3,
+        64,
+    ]
     assert len(store.image(item)) >= cfg.crop_px
-    whole = pipeline.capture(dataclasses.replace(cfg, capture_subjects=(11,), capture_cameras=(3,)), tmp_path / "whole")
-    pictures = [layout.item_path(folder, store.columns, item).read_bytes() for folder in (pipeline.dataset_dir(few), whole)]
+    whole = pipeline.capture(
+        dataclasses.replace(cfg, capture_subjects=(11,), capture_cameras=(3,)), tmp_path / "whole"
+    )
+    pictures = [
+        layout.item_path(folder, store.columns, item).read_bytes()
+        for folder in (pipeline.dataset_dir(few), whole)
+    ]
     assert pictures[0] == pictures[1], "a shorter take with more cameras is drawn otherwise"
 
 
 def test_few_pictures_of_another_set_are_its_test_part(prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "DATA", tmp_path / "data")
-    cfg = load_config("smoke", dataset=str(prepared), train_subjects=[1], test_subjects=[9], test_step=3)
+    cfg = load_config(
+        "smoke", dataset=str(prepared), train_subjects=[1], test_subjects=[9], test_step=3
+    )
     store, few = reference.few_images(cfg)
     assert few == cfg and len(store) == 3 and set(store.columns["subject"].tolist()) == {9}
 
@@ -563,23 +766,49 @@ def test_weights_that_float16_does_not_hold_are_refused(runs, tmp_path):
     content = torch.load(run / checkpoints.CHECKPOINT, weights_only=True)
     content["network"]["final.bias"][0] = 1e5
     torch.save(content, run / checkpoints.CHECKPOINT)
-    with pytest.raises(InputError, match=r"weights final.bias reach 1e\+05, more than float16 holds"):
+    with pytest.raises(
+        InputError, match=r"weights final.bias reach 1e\+05, more than float16 holds"
+    ):
         reference.save_reference(run, tmp_path / "reference")
     assert not (tmp_path / "reference").exists()
 
 
 def test_the_command(runs, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(reference.load_reference, "__defaults__", (*reference.load_reference.__defaults__[:2], tmp_path, None))
-    monkeypatch.setitem(sys.modules, "ipr_lib.views.skeleton_view", None)  # as if its package were not installed
+    monkeypatch.setattr(
+        reference.load_reference,
+        "__defaults__",
+        (*reference.load_reference.__defaults__[:2], tmp_path, None),
+    )
+    monkeypatch.setitem(
+        sys.modules, "ipr_lib.views.skeleton_view", None
+    )  # as if its package were not installed
     Image.fromarray(disc(30, 40)).save(tmp_path / "a.png")
     options = ["--out", str(tmp_path / "out"), "--profile", "smoke", "--results-dir", str(runs)]
     assert main(["predict", str(tmp_path / "a.png"), "--whole", "--focal", "99", *options]) == 0
     said = capsys.readouterr().out
-    assert "network: run smoke-" in said and "whole picture as box; focal length 99 px as given" in said and "pictures/s" in said
+    assert (
+        "network: run smoke-" in said
+        and "whole picture as box; focal length 99 px as given" in said
+        and "pictures/s" in said
+    )
     assert "no .html pages" in said and not list((tmp_path / "out").glob("*.html"))
-    assert main(["predict", str(tmp_path / "a.png"), str(tmp_path / "gone.png"), "--box", "10,20,30,40", *options]) == 2
+    assert (
+        main(
+            [
+                "predict",
+                str(tmp_path / "a.png"),
+                str(tmp_path / "gone.png"),
+                "--box",
+                "10,20,30,40",
+                *options,
+            ]
+        )
+        == 2
+    )
     captured = capsys.readouterr()
-    assert "gone.png: no such file" in captured.out and "a.png: 1 person; box as given" in captured.out
+    assert (
+        "gone.png: no such file" in captured.out and "a.png: 1 person; box as given" in captured.out
+    )
     assert captured.err.startswith("ipr_lib predict: inputs without a pose: 1;")
     for wrong in (["--box", "1,2"], ["--every", "0"], ["--focal", "-1"]):
         assert main(["predict", str(tmp_path / "a.png"), *wrong, *options]) == 2

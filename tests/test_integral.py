@@ -138,7 +138,9 @@ def test_halves_are_summed_in_float32_and_get_their_gradient_back(dtype):
     joints, grad = with_gradient(soft_argmax, logits, weights)
     assert joints.dtype == torch.float32 and grad.dtype == dtype
     torch.testing.assert_close(joints.double(), expected, atol=1e-5, rtol=0)
-    torch.testing.assert_close(grad.double(), expected_grad, atol=1e-5, rtol=2 * torch.finfo(dtype).eps)
+    torch.testing.assert_close(
+        grad.double(), expected_grad, atol=1e-5, rtol=2 * torch.finfo(dtype).eps
+    )
 
 
 def test_autocast_leaves_it_in_float32():
@@ -154,7 +156,9 @@ def test_translation_and_mirror():
     logits = torch.full((1, 1, 4, 5, 6), -50.0)
     logits[..., 0:2, 1:3, 1:4] = random_logits((2, 2, 3), seed=2, dtype=torch.float32)
     moved = torch.roll(logits, (2, 1, -1), (2, 3, 4))
-    torch.testing.assert_close(soft_argmax(moved) - soft_argmax(logits), torch.tensor([[[-1.0, 1, 2]]]))
+    torch.testing.assert_close(
+        soft_argmax(moved) - soft_argmax(logits), torch.tensor([[[-1.0, 1, 2]]])
+    )
     x, y, z = soft_argmax(logits)[0, 0]
     torch.testing.assert_close(soft_argmax(logits.flip(4))[0, 0], torch.stack([5 - x, y, z]))
 
@@ -177,7 +181,9 @@ def test_sharp_maps_are_read_as_their_maximum():
     torch.testing.assert_close(soft_argmax(logits), hard_argmax(logits), atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("extreme", [torch.finfo(torch.float32).max, torch.finfo(torch.float32).min])
+@pytest.mark.parametrize(
+    "extreme", [torch.finfo(torch.float32).max, torch.finfo(torch.float32).min]
+)
 def test_the_largest_numbers_do_not_overflow(extreme):
     logits = torch.zeros(SHAPE)
     logits[..., 0] = extreme
@@ -220,9 +226,15 @@ def test_no_samples():
 # --- promises ---
 
 
-@pytest.mark.parametrize("logits", [
-    torch.zeros(2, 3), torch.zeros(1, 2, 3, 4, 5, 6), torch.zeros(SHAPE, dtype=torch.int64), torch.zeros(2, 3, 0, 5, 6),
-])
+@pytest.mark.parametrize(
+    "logits",
+    [
+        torch.zeros(2, 3),
+        torch.zeros(1, 2, 3, 4, 5, 6),
+        torch.zeros(SHAPE, dtype=torch.int64),
+        torch.zeros(2, 3, 0, 5, 6),
+    ],
+)
 def test_what_is_no_map_is_refused(logits):
     with pytest.raises(InputError, match=r"soft_argmax: logits are .*expected floats of shape"):
         soft_argmax(logits)
@@ -231,7 +243,9 @@ def test_what_is_no_map_is_refused(logits):
 def test_keeps_one_map_and_the_joints():
     volume = random_logits(dtype=torch.float32).requires_grad_()
     kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()), lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: kept.append(tensor.numel()), lambda tensor: tensor
+    ):
         soft_argmax(volume)
     assert sorted(kept) == [2 * 3 * 3, 2 * 3 * 4 * 5 * 6]
 
@@ -265,7 +279,9 @@ def test_threads_share_nothing():
     volumes = [random_logits(seed=seed, dtype=torch.float32) for seed in range(8)]
     weights = torch.ones(2, 3, 3)
     with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(lambda volume: with_gradient(soft_argmax, volume, weights), volumes))
+        results = list(
+            pool.map(lambda volume: with_gradient(soft_argmax, volume, weights), volumes)
+        )
     for volume, (joints, grad) in zip(volumes, results):
         expected, expected_grad = with_gradient(soft_argmax, volume, weights)
         assert torch.equal(joints, expected) and torch.equal(grad, expected_grad)
@@ -279,14 +295,20 @@ def test_debiasing_by_hand():
     logits = torch.zeros(1, 1, 4, 5, 6, dtype=torch.float64)
     logits[0, 0, 3, 0, 5] = math.log(30)
     # E = (30 * peak + sum of all other cells) / 149; the 120 cells sum to 300, 240 and 180 along x, y and z.
-    np.testing.assert_allclose(soft_argmax(logits)[0, 0], [(150 + 295) / 149, 240 / 149, (90 + 177) / 149])
+    np.testing.assert_allclose(
+        soft_argmax(logits)[0, 0], [(150 + 295) / 149, 240 / 149, (90 + 177) / 149]
+    )
     np.testing.assert_allclose(debiased_soft_argmax(logits)[0, 0], [5, 0, 3], atol=1e-12)
     np.testing.assert_allclose(debiased_soft_argmax(logits + 7)[0, 0], [5, 0, 3], atol=1e-9)
-    np.testing.assert_allclose(debiased_soft_argmax(logits, background=0.0)[0, 0], [5, 0, 3], atol=1e-12)
+    np.testing.assert_allclose(
+        debiased_soft_argmax(logits, background=0.0)[0, 0], [5, 0, 3], atol=1e-12
+    )
 
 
 def test_debiasing_leaves_a_uniform_volume_and_a_sharp_one_alone():
-    torch.testing.assert_close(debiased_soft_argmax(torch.zeros(SHAPE))[1, 2], torch.tensor([2.5, 2, 1.5]))
+    torch.testing.assert_close(
+        debiased_soft_argmax(torch.zeros(SHAPE))[1, 2], torch.tensor([2.5, 2, 1.5])
+    )
     sharp = random_logits() * 1e4
     torch.testing.assert_close(debiased_soft_argmax(sharp), soft_argmax(sharp))
     assert torch.isfinite(debiased_soft_argmax(random_logits(dtype=torch.bfloat16))).all()
@@ -294,4 +316,6 @@ def test_debiasing_leaves_a_uniform_volume_and_a_sharp_one_alone():
 
 def test_debiasing_has_the_right_gradient():
     logits = (random_logits() * 2).requires_grad_()
-    assert torch.autograd.gradcheck(lambda volume: debiased_soft_argmax(volume, background=-1.0), logits)
+    assert torch.autograd.gradcheck(
+        lambda volume: debiased_soft_argmax(volume, background=-1.0), logits
+    )

@@ -24,18 +24,26 @@ def benchmark(monkeypatch):
     return load("soft_argmax", monkeypatch)
 
 
-def test_toy_run_compares_the_ways_and_names_what_it_left_out(benchmark, monkeypatch, tmp_path, capsys):
+def test_toy_run_compares_the_ways_and_names_what_it_left_out(
+    benchmark, monkeypatch, tmp_path, capsys
+):
     def without_compiler(function, **options):
         def fail(volume):
             raise RuntimeError("no compiler\nand more")
+
         return fail
 
     monkeypatch.setattr(benchmark.torch, "compile", without_compiler)
     target = tmp_path / "deeper" / "times.json"
-    monkeypatch.setattr(sys, "argv", ["soft_argmax", "--toy", "--device", "cpu", "--json", str(target)])
+    monkeypatch.setattr(
+        sys, "argv", ["soft_argmax", "--toy", "--device", "cpu", "--json", str(target)]
+    )
     benchmark.main()
     report = json.loads(target.read_text())
-    assert report["left_out"]["compiled"] == "no compiler" and "left out: compiled, no compiler" in capsys.readouterr().out
+    assert (
+        report["left_out"]["compiled"] == "no compiler"
+        and "left out: compiled, no compiler" in capsys.readouterr().out
+    )
     assert len(report["cases"]) == 2
     for case in report["cases"]:
         assert {"plain", "ours"} <= set(case["ways"])
@@ -46,14 +54,18 @@ def test_toy_run_compares_the_ways_and_names_what_it_left_out(benchmark, monkeyp
 
 
 def test_the_plain_way_is_the_same_sum(benchmark):
-    volume = torch.randn(2, 3, 4, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    volume = torch.randn(
+        2, 3, 4, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     torch.testing.assert_close(benchmark.plain(volume), soft_argmax(volume))
 
 
 def test_toy_run_of_the_losses(monkeypatch, tmp_path, capsys):
     losses = load("heatmap_losses", monkeypatch)
     target = tmp_path / "losses.json"
-    monkeypatch.setattr(sys, "argv", ["heatmap_losses", "--toy", "--device", "cpu", "--json", str(target)])
+    monkeypatch.setattr(
+        sys, "argv", ["heatmap_losses", "--toy", "--device", "cpu", "--json", str(target)]
+    )
     losses.main()
     report = json.loads(target.read_text())
     (case,) = report["cases"]

@@ -39,8 +39,16 @@ def test_hard_argmax_finds_the_cell():
 
 def test_grid_by_hand():
     # 16 px over 4 cells: stride 4, cell 0 over px 1.5. Depth 8 cells over 2000 mm: 250 mm each, cell 0 at -875.
-    assert cells_to_joints(torch.tensor([0.0, 3, 0]), (8, 4, 4), 16, 2000.0).tolist() == [1.5, 13.5, -875]
-    assert cells_to_joints(np.array([-0.5, 3.5, 3.5]), (8, 4, 4), 16, 2000.0).tolist() == [-0.5, 15.5, 0]
+    assert cells_to_joints(torch.tensor([0.0, 3, 0]), (8, 4, 4), 16, 2000.0).tolist() == [
+        1.5,
+        13.5,
+        -875,
+    ]
+    assert cells_to_joints(np.array([-0.5, 3.5, 3.5]), (8, 4, 4), 16, 2000.0).tolist() == [
+        -0.5,
+        15.5,
+        0,
+    ]
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
@@ -52,8 +60,17 @@ def test_grid_round_trip(kind):
 
 # --- maximum and targets ---
 
+
 def test_quarter_shift_by_hand():
-    line = torch.tensor([[[0.0, 3, 9, 5, 0]], [[0, 0, 5, 9, 3]], [[9, 5, 0, 0, 0]], [[0, 0, 0, 5, 9]], [[0, 4, 9, 4, 0]]])
+    line = torch.tensor(
+        [
+            [[0.0, 3, 9, 5, 0]],
+            [[0, 0, 5, 9, 3]],
+            [[9, 5, 0, 0, 0]],
+            [[0, 0, 0, 5, 9]],
+            [[0, 4, 9, 4, 0]],
+        ]
+    )
     assert hard_argmax(line).flatten().tolist() == [2, 3, 0, 4, 2]
     # towards the higher neighbour; not at the ends; nowhere between equals
     assert hard_argmax(line, quarter_shift=True).flatten().tolist() == [2.25, 2.75, 0, 4, 2]
@@ -81,7 +98,9 @@ def test_argmax_of_maps_and_lines():
 
 
 def test_nearest_cell_by_hand():
-    cells = torch.tensor([[0.49, 0.5, 1.5], [-0.5, 4.49, 3.49], [-3, 99, torch.inf], [torch.nan, 2, 1]])
+    cells = torch.tensor(
+        [[0.49, 0.5, 1.5], [-0.5, 4.49, 3.49], [-3, 99, torch.inf], [torch.nan, 2, 1]]
+    )
     assert nearest_cell(cells, SHAPE[2:]).tolist() == [[0, 1, 2], [0, 4, 3], [0, 4, 0], [0, 2, 1]]
 
 
@@ -100,5 +119,7 @@ def test_gaussian_moves_with_its_centre_and_mirrors():
     target = gaussian_volume(cells, (4, 5, 6), 1.0)
     moved = gaussian_volume(cells + torch.tensor([1, 0, 0]), (4, 5, 6), 1.0)
     torch.testing.assert_close(moved[..., 1:], target[..., :-1])
-    mirrored = gaussian_volume(torch.tensor([[[5 - 2.3, 1.0, 1.7]]], dtype=torch.float64), (4, 5, 6), 1.0)
+    mirrored = gaussian_volume(
+        torch.tensor([[[5 - 2.3, 1.0, 1.7]]], dtype=torch.float64), (4, 5, 6), 1.0
+    )
     torch.testing.assert_close(mirrored, target.flip(-1))

@@ -75,7 +75,9 @@ def test_squared_loss_by_hand():
 def test_squared_loss_without_depth_by_hand():
     # Two cells of depth, 3 and 2, sum to 5; in units of a Gaussian's sum over depth, sqrt(2 pi), against 1 at its centre.
     volume = torch.tensor([3.0, 2.0]).view(1, 1, 2, 1, 1)
-    loss = squared_heatmap_loss(volume, torch.tensor([[[0.0, 0, torch.nan]]]), torch.tensor([[[1.0, 1, 0]]]))
+    loss = squared_heatmap_loss(
+        volume, torch.tensor([[[0.0, 0, torch.nan]]]), torch.tensor([[[1.0, 1, 0]]])
+    )
     assert loss.item() == pytest.approx((5 / math.sqrt(2 * math.pi) - 1) ** 2)
 
 
@@ -93,7 +95,9 @@ def test_softmax_loss_with_gaussian_by_hand():
     # p = (1, 2, 1) / 4; q is the Gaussian of sigma 1 about cell 1, of sum 1.
     volume = torch.tensor([1.0, 2, 1]).log().view(1, 1, 1, 1, 3)
     side = math.exp(-0.5) / (1 + 2 * math.exp(-0.5))
-    loss = softmax_heatmap_loss(volume, torch.tensor([[[1.0, 0, 0]]]), torch.ones(1, 1, 3), sigma=1.0)
+    loss = softmax_heatmap_loss(
+        volume, torch.tensor([[[1.0, 0, 0]]]), torch.ones(1, 1, 3), sigma=1.0
+    )
     assert loss.item() == pytest.approx(2 * side * math.log(4) + (1 - 2 * side) * math.log(2))
 
 
@@ -103,7 +107,9 @@ def test_binary_loss_by_hand():
     loss = binary_heatmap_loss(volume, torch.ones(1, 1, 3), torch.ones(1, 1, 3), radius=1.0)
     assert loss.item() == pytest.approx(27 * math.log(2))
     # Without depth: a column holds the joint with 7/8, 5 columns of 9 do.
-    loss = binary_heatmap_loss(volume, torch.ones(1, 1, 3), torch.tensor([[[1.0, 1, 0]]]), radius=1.0)
+    loss = binary_heatmap_loss(
+        volume, torch.ones(1, 1, 3), torch.tensor([[[1.0, 1, 0]]]), radius=1.0
+    )
     assert loss.item() == pytest.approx(-5 * math.log(7 / 8) - 4 * math.log(1 / 8))
 
 
@@ -117,7 +123,9 @@ def test_binary_loss_counts_the_ball_by_hand():
 def test_binary_loss_of_low_logits_keeps_what_each_cell_adds():
     """exp(-18) is below float32's step at 1; a million such cells are not nothing."""
     volume = torch.full((1, 1, 100, 100, 100), -18.0)
-    loss = binary_heatmap_loss(volume, torch.zeros(1, 1, 3), torch.ones(1, 1, 3), radius=1.0)  # 4 cells in the ball's corner
+    loss = binary_heatmap_loss(
+        volume, torch.zeros(1, 1, 3), torch.ones(1, 1, 3), radius=1.0
+    )  # 4 cells in the ball's corner
     assert loss.item() == pytest.approx(1e6 * math.log1p(math.exp(-18.0)) + 4 * 18, rel=1e-6)
 
 
@@ -139,7 +147,9 @@ def test_expected_error_by_hand():
     cells, weights = torch.tensor([[[3.0, 2, 1]]]), torch.ones(1, 1, 3)
     assert soft_argmax(volume).tolist() == cells.tolist()
     assert expected_error_loss(volume, cells, weights).item() == pytest.approx(2 / 6 / 3)
-    assert expected_error_loss(volume, cells + 1, weights).item() == pytest.approx((2 / 6 + 1 / 5 + 1 / 4) / 3)
+    assert expected_error_loss(volume, cells + 1, weights).item() == pytest.approx(
+        (2 / 6 + 1 / 5 + 1 / 4) / 3
+    )
 
 
 # --- plain definitions: one joint, volume (D, H, W), cell (x, y, z) ---
@@ -204,7 +214,9 @@ def prior_by_definition(marginal, place):
     target = torch.exp(-((torch.arange(len(marginal)) - place) ** 2) / 2)
     target = target / target.sum()
     middle = (marginal + target) / 2
-    return ((marginal * (marginal / middle).log()).sum() + (target * (target / middle).log()).sum()) / 2
+    return (
+        (marginal * (marginal / middle).log()).sum() + (target * (target / middle).log()).sum()
+    ) / 2
 
 
 def error_by_definition(marginal, place):
@@ -232,7 +244,8 @@ def test_heatmap_losses_equal_their_definition(loss, definition, seed):
     def mean_over_joints(volume, cells, weights):
         values = [
             definition(volume[b, j], cells[b, j], planar=bool(weights[b, j, 2] == 0))
-            for b, j in itertools.product(range(2), range(3)) if weights[b, j, 0] > 0
+            for b, j in itertools.product(range(2), range(3))
+            if weights[b, j, 0] > 0
         ]
         return sum(values) / len(values)
 
@@ -247,7 +260,11 @@ def test_losses_of_marginals_equal_their_definition(loss, definition, seed):
         for b, j in itertools.product(range(2), range(3)):
             probability = volume[b, j].flatten().softmax(0).view(SHAPE[2:])
             marginals = probability.sum((0, 1)), probability.sum((0, 2)), probability.sum((1, 2))
-            values += [definition(p, cells[b, j, k]) for k, p in enumerate(marginals) if weights[b, j, k] > 0]
+            values += [
+                definition(p, cells[b, j, k])
+                for k, p in enumerate(marginals)
+                if weights[b, j, k] > 0
+            ]
         return sum(values) / len(values)
 
     assert_same_value_and_gradient(loss, mean_over_coordinates, seed)
@@ -256,7 +273,9 @@ def test_losses_of_marginals_equal_their_definition(loss, definition, seed):
 @pytest.mark.parametrize("loss", ALL_LOSSES)
 def test_gradient_is_that_of_differences(loss):
     volume, cells, weights = example()
-    assert torch.autograd.gradcheck(lambda volume: loss(volume, cells, weights), volume.requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda volume: loss(volume, cells, weights), volume.requires_grad_()
+    )
 
 
 # --- properties ---
@@ -280,7 +299,9 @@ def test_mirror_changes_nothing(loss):
     volume, cells, weights = example()
     mirrored = cells.clone()
     mirrored[..., 0] = 5 - cells[..., 0]
-    torch.testing.assert_close(loss(volume.flip(4), mirrored, weights), loss(volume, cells, weights))
+    torch.testing.assert_close(
+        loss(volume.flip(4), mirrored, weights), loss(volume, cells, weights)
+    )
 
 
 @pytest.mark.parametrize("loss", ALL_LOSSES)

@@ -37,10 +37,14 @@ def peaks(cells):
 
 def test_every_decoder_finds_a_sharp_peak():
     cells = np.random.default_rng(0).integers(1, [5, 4, 3], (2, 3, 3))
-    expected = cells_to_joints(torch.as_tensor(cells, dtype=torch.float32), SHAPE[2:], CROP_PX, DEPTH_MM)
+    expected = cells_to_joints(
+        torch.as_tensor(cells, dtype=torch.float32), SHAPE[2:], CROP_PX, DEPTH_MM
+    )
     assert len(DECODERS) == 5
     for name in set(DECODERS) - {"direct"}:
-        torch.testing.assert_close(decode(peaks(cells), CROP_PX, DEPTH_MM, name), expected, msg=name)
+        torch.testing.assert_close(
+            decode(peaks(cells), CROP_PX, DEPTH_MM, name), expected, msg=name
+        )
 
 
 def test_own_decoders_by_hand():
@@ -49,7 +53,8 @@ def test_own_decoders_by_hand():
     volume[0, 0, 1, 2, 0], volume[0, 0, 1, 2, 4] = np.log(3), 0.0
     x = {
         name: float(decode(volume, 6, DEPTH_MM, method.decoder)[0, 0, 0])
-        for name, method in METHODS.items() if method.head == "volume"
+        for name, method in METHODS.items()
+        if method.head == "volume"
     }
     assert {x[name] for name in ("H1", "H2", "H3")} == {0.0}
     assert all(x[name] == pytest.approx(1.0, abs=1e-5) for name in ("I1", "I2", "I3", "I*", "E"))
@@ -63,12 +68,28 @@ def test_direct_output_by_hand():
 def test_decoders_of_each_head():
     assert METHODS["R1"].head == "direct" and METHODS["R1"].decoders == ("direct",)
     assert METHODS["H2"].head == "volume"
-    assert METHODS["H2"].decoders == ("argmax", "argmax + 1/4", "expectation", "expectation, de-biased")
-    assert METHODS["I*"].decoders == ("expectation", "argmax", "argmax + 1/4", "expectation, de-biased")
+    assert METHODS["H2"].decoders == (
+        "argmax",
+        "argmax + 1/4",
+        "expectation",
+        "expectation, de-biased",
+    )
+    assert METHODS["I*"].decoders == (
+        "expectation",
+        "argmax",
+        "argmax + 1/4",
+        "expectation, de-biased",
+    )
 
 
 def test_stages_follow_the_progress():
-    assert [METHODS["I1"].loss(p) for p in (0.0, 0.499, 0.5, 0.99, 1.0)] == [SQUARED, SQUARED, INTEGRAL, INTEGRAL, INTEGRAL]
+    assert [METHODS["I1"].loss(p) for p in (0.0, 0.499, 0.5, 0.99, 1.0)] == [
+        SQUARED,
+        SQUARED,
+        INTEGRAL,
+        INTEGRAL,
+        INTEGRAL,
+    ]
     assert METHODS["I3"].loss(0.2) is BINARY and METHODS["I*"].loss(0.2) is INTEGRAL
     assert all(method.name == name for name, method in METHODS.items())
 
@@ -106,9 +127,14 @@ def test_unknown_method_is_refused():
 
 def test_direct_network_starts_at_the_middle_and_shares_the_backbone(training_seed):
     cfg = load_config("smoke", method="R1", seed=training_seed)
-    direct, volume = run.build_network(cfg), run.build_network(dataclasses.replace(cfg, method="I*"))
+    direct, volume = (
+        run.build_network(cfg),
+        run.build_network(dataclasses.replace(cfg, method="I*")),
+    )
     assert isinstance(direct, DirectNet)
-    for ours, theirs in zip(direct.backbone.parameters(), volume.backbone.parameters(), strict=True):
+    for ours, theirs in zip(
+        direct.backbone.parameters(), volume.backbone.parameters(), strict=True
+    ):
         assert torch.equal(ours, theirs), "both start from the same backbone"
     output = direct.eval()(torch.randn(2, 3, 64, 64))
     assert output.shape == (2, 18, 3) and output.abs().max() < 0.05
@@ -143,21 +169,39 @@ def test_parts_of_a_mixed_batch_have_the_loss_of_the_whole(name, training_seed):
     shape = SHAPE[1:] if METHODS[name].head == "volume" else (3, 3)
     torch.manual_seed(training_seed)
     model = torch.nn.Linear(1, int(np.prod(shape)))
-    batch = {"x": torch.randn(4, 1), "joints": torch.rand(4, 3, 3) * 40, "weights": torch.ones(4, 3, 3)}
+    batch = {
+        "x": torch.randn(4, 1),
+        "joints": torch.rand(4, 3, 3) * 40,
+        "weights": torch.ones(4, 3, 3),
+    }
     batch["weights"][::2, :, 2] = 0
     for loss in METHODS[name].losses:
+
         def loss_of(model, part, loss=loss):
-            return loss(model(part["x"]).unflatten(1, shape), part["joints"], part["weights"], CROP_PX, DEPTH_MM)
+            return loss(
+                model(part["x"]).unflatten(1, shape),
+                part["joints"],
+                part["weights"],
+                CROP_PX,
+                DEPTH_MM,
+            )
 
         with MicroBatches(model, 2) as micro_batches:
-            torch.testing.assert_close(micro_batches.backward(batch, loss_of, loss.counts), loss_of(model, batch).detach(), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(
+                micro_batches.backward(batch, loss_of, loss.counts),
+                loss_of(model, batch).detach(),
+                rtol=1e-4,
+                atol=1e-5,
+            )
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_descent_on_the_output_itself_finds_the_joints(name, training_seed):
     """Without a network in between, each method's losses and decoder lead to the joints, in all its stages together."""
     rng = np.random.default_rng(training_seed)
-    joints = torch.as_tensor(rng.uniform([4, 4, -800], [43, 43, 800], (2, 3, 3)), dtype=torch.float32)
+    joints = torch.as_tensor(
+        rng.uniform([4, 4, -800], [43, 43, 800], (2, 3, 3)), dtype=torch.float32
+    )
     shape = (2, 3, 8, 8, 8) if METHODS[name].head == "volume" else (2, 3, 3)
     output = torch.zeros(shape, requires_grad=True)
     optimizer, steps = torch.optim.Adam([output], lr=0.3), 300
@@ -166,16 +210,22 @@ def test_descent_on_the_output_itself_finds_the_joints(name, training_seed):
         if step == steps // 2:
             optimizer.state.clear()
         optimizer.zero_grad()
-        METHODS[name].loss(step / steps)(output, joints, torch.ones(2, 3, 3), CROP_PX, DEPTH_MM).backward()
+        METHODS[name].loss(step / steps)(
+            output, joints, torch.ones(2, 3, 3), CROP_PX, DEPTH_MM
+        ).backward()
         optimizer.step()
-    off = (decode(output.detach(), CROP_PX, DEPTH_MM, METHODS[name].decoder) - joints).abs() / torch.tensor([CROP_PX, CROP_PX, DEPTH_MM])
+    off = (
+        decode(output.detach(), CROP_PX, DEPTH_MM, METHODS[name].decoder) - joints
+    ).abs() / torch.tensor([CROP_PX, CROP_PX, DEPTH_MM])
     # In shares of a side. A maximum is half a cell of eight off at most, and so is the least expected error, whose best map
     # is the nearest cell alone; the maximum of a ball is any of its cells. Each has a twentieth of a cell of room or more.
     # The prior's Gaussian is cut off at the border, so its mean lies further in: joints near the border pay up to 0.022.
     limits = {"H1": 0.55 / 8, "H2": 0.55 / 8, "E": 0.55 / 8, "H3": 1.7 / 8, "I* + prior": 0.03}
     limit = limits.get(name, 0.01)
     worst = float(off.max())
-    assert worst < limit, f"{name}: expected every coordinate within {limit:.3f} of a side, the worst is {worst:.3f} off"
+    assert worst < limit, (
+        f"{name}: expected every coordinate within {limit:.3f} of a side, the worst is {worst:.3f} off"
+    )
 
 
 @pytest.mark.parametrize("name", ["R1", "H1", "H2", "H3", "I*"])
@@ -195,7 +245,9 @@ def test_overfits_a_few_crops(store, name, training_seed):
 
     before, steps = error(), 250  # the integral's gradients are weak at first
     for step in range(steps):
-        loss = METHODS[name].loss(step / steps)(model(pixels), joints, weights, cfg.crop_px, cfg.depth_mm)
+        loss = METHODS[name].loss(step / steps)(
+            model(pixels), joints, weights, cfg.crop_px, cfg.depth_mm
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

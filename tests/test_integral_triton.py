@@ -12,13 +12,23 @@ import torch
 
 from ipr_lib.integral import expectation
 
-SHAPES = [(2, 3, 4, 5, 6), (1, 2, 3, 33, 31), (1, 2, 16, 16, 16), (1, 1, 9, 64, 64), (2, 1, 1, 1, 7), (0, 3, 4, 5, 6)]
+SHAPES = [
+    (2, 3, 4, 5, 6),
+    (1, 2, 3, 33, 31),
+    (1, 2, 16, 16, 16),
+    (1, 1, 9, 64, 64),
+    (2, 1, 1, 1, 7),
+    (0, 3, 4, 5, 6),
+]
 
 
 def run_this_file(name, **environment):
     process = subprocess.run(
-        [sys.executable, "-m", f"tests.{Path(__file__).stem}", name], cwd=Path(__file__).parents[1], text=True,
-        capture_output=True, env={**os.environ, **environment},
+        [sys.executable, "-m", f"tests.{Path(__file__).stem}", name],
+        cwd=Path(__file__).parents[1],
+        text=True,
+        capture_output=True,
+        env={**os.environ, **environment},
     )
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout
@@ -43,7 +53,9 @@ def both_ways(volume):
     """(joints, gradient) by the kernel, and by plain PyTorch."""
     from ipr_lib.integral.kernel import KernelSoftArgmax
 
-    return with_gradient(KernelSoftArgmax.apply, volume), with_gradient(expectation.plain_soft_argmax, volume)
+    return with_gradient(KernelSoftArgmax.apply, volume), with_gradient(
+        expectation.plain_soft_argmax, volume
+    )
 
 
 def interpreted():
@@ -54,9 +66,15 @@ def interpreted():
             for layout in (torch.Tensor.contiguous, channels_last):
                 volume = layout((3 * torch.randn(shape, generator=generator)).to(dtype))
                 (joints, grad), (expected, expected_grad) = both_ways(volume)
-                assert joints.dtype == torch.float32 and grad.dtype == dtype and grad.stride() == volume.stride()
+                assert (
+                    joints.dtype == torch.float32
+                    and grad.dtype == dtype
+                    and grad.stride() == volume.stride()
+                )
                 torch.testing.assert_close(joints, expected, atol=1e-4, rtol=0)
-                torch.testing.assert_close(grad, expected_grad, atol=1e-6, rtol=max(1e-4, 2 * torch.finfo(dtype).eps))
+                torch.testing.assert_close(
+                    grad, expected_grad, atol=1e-6, rtol=max(1e-4, 2 * torch.finfo(dtype).eps)
+                )
                 print(shape, dtype, layout.__name__)
 
 
@@ -75,7 +93,11 @@ def extremes():
         torch.testing.assert_close(joints, expected, atol=1e-4, rtol=0)
         torch.testing.assert_close(grad, expected_grad, atol=1e-6, rtol=1e-4)
         broken = torch.randn(2, 3, 4, 5, 6, generator=torch.Generator().manual_seed(2))
-        broken[0, 1, 2, 3, 4], broken[1, 0, 2, 3, 4], broken[1, 2] = torch.nan, torch.inf, -torch.inf
+        broken[0, 1, 2, 3, 4], broken[1, 0, 2, 3, 4], broken[1, 2] = (
+            torch.nan,
+            torch.inf,
+            -torch.inf,
+        )
         (joints, grad), (expected, expected_grad) = both_ways(layout(broken))
         torch.testing.assert_close(joints, expected, atol=1e-4, rtol=0, equal_nan=True)
         assert torch.equal(grad.flatten(2).isnan().any(-1), expected.isnan().any(-1))
@@ -89,7 +111,17 @@ def compiled():
 
     from ipr_lib.integral import kernel as kernels
 
-    numbers = ("J", "D", "cells", "stride_b", "stride_j", "stride_d", "stride_c", "tiles", "per_program")
+    numbers = (
+        "J",
+        "D",
+        "cells",
+        "stride_b",
+        "stride_j",
+        "stride_d",
+        "stride_c",
+        "tiles",
+        "per_program",
+    )
     cases = [(kernels._gather_kernel, ("programs",), {"PROGRAMS": 16})]
     for kernel in (kernels._forward_kernel, kernels._backward_kernel):
         cases.append((kernel, numbers, {"W": 64, "TILE_D": 1, "TILE_C": 2048, "stride_c": 1}))
@@ -98,11 +130,17 @@ def compiled():
         names = kernel.arg_names
         half = {name: "*bf16" for name in ("logits", "result")}
         kinds = [
-            "constexpr" if name in constants else "i32" if name in integers else half.get(name, "*fp32")
+            "constexpr"
+            if name in constants
+            else "i32"
+            if name in integers
+            else half.get(name, "*fp32")
             for name in names
         ]
         source = ASTSource(
-            kernel, dict(zip(names, kinds)), {(names.index(name),): value for name, value in constants.items()}
+            kernel,
+            dict(zip(names, kinds)),
+            {(names.index(name),): value for name, value in constants.items()},
         )
         binary = triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]
         print(kernel.__name__, len(binary))
@@ -120,7 +158,10 @@ def test_interpreted_kernels_at_extremes():
 
 def test_kernels_compile_for_a_gpu(tmp_path):
     pytest.importorskip("triton")
-    sizes = [int(line.split()[-1]) for line in run_this_file("compiled", TRITON_CACHE_DIR=str(tmp_path)).splitlines()]
+    sizes = [
+        int(line.split()[-1])
+        for line in run_this_file("compiled", TRITON_CACHE_DIR=str(tmp_path)).splitlines()
+    ]
     assert len(sizes) == 5 and min(sizes) > 1000
 
 
@@ -150,7 +191,9 @@ def test_a_kernel_that_cannot_be_built_is_told_of(no_kernel_yet, monkeypatch):
     broken = SimpleNamespace(forward=fail)
     monkeypatch.setattr(ipr_lib.integral, "kernel", broken, raising=False)
     monkeypatch.setitem(sys.modules, "ipr_lib.integral.kernel", broken)
-    monkeypatch.setattr(expectation.torch, "zeros", lambda *shape, device: None)  # there is no GPU here
+    monkeypatch.setattr(
+        expectation.torch, "zeros", lambda *shape, device: None
+    )  # there is no GPU here
     with pytest.warns(UserWarning, match="C compiler"):
         assert expectation.gpu_kernel() is None
 

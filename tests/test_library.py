@@ -152,7 +152,9 @@ def shadowed_names(library):
             if isinstance(node, ast.ImportFrom):
                 names |= {alias.name for alias in node.names}
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                names.add(node.value)  # in __all__, or in a table of names that are loaded when asked for
+                names.add(
+                    node.value
+                )  # in __all__, or in a table of names that are loaded when asked for
         functions = names & public_names(init.parent)
         modules = {path.stem for path in init.parent.glob("*.py")}
         modules |= {path.parent.name for path in init.parent.glob("*/__init__.py")}
@@ -185,7 +187,9 @@ def test_a_shadowed_name_is_noticed(tmp_path):
 
 def test_every_folder_says_what_it_is_for():
     for path in sorted(LIBRARY.rglob("__init__.py")):
-        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), f"{path} has no docstring"
+        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), (
+            f"{path} has no docstring"
+        )
 
 
 def unused_names(library, users):
@@ -220,5 +224,7 @@ def test_nothing_in_the_library_is_dead():
 
 def test_dead_code_is_noticed(tmp_path):
     path = tmp_path / "module.py"
-    path.write_text("LIMIT = 3\n\n\ndef used():\n    return LIMIT\n\n\ndef dead():\n    return used()\n")
+    path.write_text(
+        "LIMIT = 3\n\n\ndef used():\n    return LIMIT\n\n\ndef dead():\n    return used()\n"
+    )
     assert unused_names([path], []) == ["module.dead"]

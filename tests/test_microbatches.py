@@ -17,7 +17,8 @@ def make(seed, batch_norm=False):
     model = nn.Sequential(*layers, nn.Linear(7, 2))
     generator = torch.Generator().manual_seed(seed + 1)
     batch = {
-        "x": torch.randn(6, 5, generator=generator), "y": torch.randn(6, 2, generator=generator),
+        "x": torch.randn(6, 5, generator=generator),
+        "y": torch.randn(6, 2, generator=generator),
         "weights": torch.tensor([[1.0, 1], [1, 0], [0, 0], [1, 1], [1, 1], [1, 1]]),
     }
     return model, batch
@@ -90,7 +91,9 @@ def test_threads_are_given_back(training_seed):
 def test_an_error_in_a_part_reaches_the_caller(training_seed):
     model, batch = make(training_seed)
     with pytest.raises(KeyError, match="y"), MicroBatches(model, 2) as micro_batches:
-        micro_batches.backward({name: tensor for name, tensor in batch.items() if name != "y"}, loss_of)
+        micro_batches.backward(
+            {name: tensor for name, tensor in batch.items() if name != "y"}, loss_of
+        )
 
 
 def test_prefetched_keeps_order_and_errors():

@@ -10,7 +10,10 @@ from ipr_lib.training.optimizers import Muon, Together, build_optimizer, orthogo
 @pytest.mark.parametrize("rows, columns", [(3, 5), (6, 4)])
 def test_orthogonal_keeps_vectors_and_evens_out_values(rows, columns, training_seed):
     generator = torch.Generator().manual_seed(training_seed)
-    matrices = torch.randn(2, rows, columns, generator=generator) * torch.tensor([1e-4, 1e3])[:, None, None]
+    matrices = (
+        torch.randn(2, rows, columns, generator=generator)
+        * torch.tensor([1e-4, 1e3])[:, None, None]
+    )
     result = orthogonal(matrices)
     assert result.shape == matrices.shape
     for matrix, found in zip(matrices.double(), result.double()):
@@ -43,7 +46,9 @@ def test_muon_leaves_first_last_and_vectors_to_adamw():
     model = PoseNet(build_backbone("small", 4), 3, 5, 8, 1)
     optimizer = build_optimizer("muon", model, 1e-3)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    muon, adamw = ({names[id(p)] for p in part.param_groups[0]["params"]} for part in optimizer.optimizers)
+    muon, adamw = (
+        {names[id(p)] for p in part.param_groups[0]["params"]} for part in optimizer.optimizers
+    )
     assert muon | adamw == set(names.values()) and not muon & adamw
     assert {"backbone.layers.0.weight", "final.weight", "final.bias"} <= adamw
     assert {"backbone.layers.3.weight", "deconvolutions.0.weight"} <= muon
@@ -53,7 +58,10 @@ def test_muon_leaves_first_last_and_vectors_to_adamw():
 
 def test_muon_gets_the_same_backbone_under_either_head():
     """R1 and I* are compared: the backbone's last convolution must not change its optimizer with the head."""
-    volume, direct = PoseNet(build_backbone("small", 4), 3, 5, 8, 1), DirectNet(build_backbone("small", 4), 3)
+    volume, direct = (
+        PoseNet(build_backbone("small", 4), 3, 5, 8, 1),
+        DirectNet(build_backbone("small", 4), 3),
+    )
 
     def backbone_kernels(model):
         names = {id(parameter): name for name, parameter in model.named_parameters()}

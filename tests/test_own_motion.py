@@ -21,15 +21,22 @@ from tests.fuzzing import corruptions
 SCORED = Skeleton(HUMAN36M.names[:17], HUMAN36M.parents[:17], (), 0)
 # name: parent, offset in cm; y up, facing +z, so the right side is at negative x.
 BODY = {
-    "Hips": (None, (0, 0, 0)), "Spine": ("Hips", (0, 12, 0)), "Spine1": ("Spine", (0, 22, 0)), "Neck": ("Spine1", (0, 20, 0)),
+    "Hips": (None, (0, 0, 0)),
+    "Spine": ("Hips", (0, 12, 0)),
+    "Spine1": ("Spine", (0, 22, 0)),
+    "Neck": ("Spine1", (0, 20, 0)),
     "Head": ("Neck", (0, 12, 3)),
 }
 for _side, _x in (("Right", -1), ("Left", 1)):
     BODY |= {
-        f"{_side}Shoulder": ("Spine1", (4 * _x, 16, 0)), f"{_side}Arm": (f"{_side}Shoulder", (14 * _x, 0, 0)),
-        f"{_side}ForeArm": (f"{_side}Arm", (28 * _x, 0, 0)), f"{_side}Hand": (f"{_side}ForeArm", (25 * _x, 0, 0)),
-        f"{_side}UpLeg": ("Hips", (10 * _x, -3, 0)), f"{_side}Leg": (f"{_side}UpLeg", (0, -40, 0)),
-        f"{_side}Foot": (f"{_side}Leg", (0, -42, 0)), f"{_side}ToeBase": (f"{_side}Foot", (0, -6, 14)),
+        f"{_side}Shoulder": ("Spine1", (4 * _x, 16, 0)),
+        f"{_side}Arm": (f"{_side}Shoulder", (14 * _x, 0, 0)),
+        f"{_side}ForeArm": (f"{_side}Arm", (28 * _x, 0, 0)),
+        f"{_side}Hand": (f"{_side}ForeArm", (25 * _x, 0, 0)),
+        f"{_side}UpLeg": ("Hips", (10 * _x, -3, 0)),
+        f"{_side}Leg": (f"{_side}UpLeg", (0, -40, 0)),
+        f"{_side}Foot": (f"{_side}Leg", (0, -42, 0)),
+        f"{_side}ToeBase": (f"{_side}Foot", (0, -6, 14)),
     }
 # Arms hang: turned down about z, out of the T-pose that the offsets draw.
 HANG = {"RightArm": (80, 0, 0), "LeftArm": (-80, 0, 0)}
@@ -37,7 +44,9 @@ HANG = {"RightArm": (80, 0, 0), "LeftArm": (-80, 0, 0)}
 
 def write_bvh(path, frames, scale=1.0, z_up=False, rename=None, fps=100, root=(0.0, 91.0, 0.0)):
     """Write a file: frames are dicts of joint -> degrees (z, y, x), "root" -> an extra shift in cm."""
-    axes = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]] if z_up else np.eye(3), float)  # y up -> z up
+    axes = np.array(
+        [[1, 0, 0], [0, 0, -1], [0, 1, 0]] if z_up else np.eye(3), float
+    )  # y up -> z up
 
     def numbers(vector):
         return " ".join(f"{value:.6f}" for value in vector)
@@ -45,11 +54,18 @@ def write_bvh(path, frames, scale=1.0, z_up=False, rename=None, fps=100, root=(0
     def joint(name, depth):
         pad = "\t" * depth
         kind = "ROOT" if BODY[name][0] is None else "JOINT"
-        channels = "6 Xposition Yposition Zposition Zrotation Yrotation Xrotation" if kind == "ROOT" else (
-            "3 Zrotation Yrotation Xrotation")
+        channels = (
+            "6 Xposition Yposition Zposition Zrotation Yrotation Xrotation"
+            if kind == "ROOT"
+            else ("3 Zrotation Yrotation Xrotation")
+        )
         children = [child for child, (parent, _) in BODY.items() if parent == name]
-        lines = [f"{pad}{kind} {(rename or {}).get(name, name)}", pad + "{",
-                 f"{pad}\tOFFSET {numbers(axes @ np.array(BODY[name][1], float) * scale)}", f"{pad}\tCHANNELS {channels}"]
+        lines = [
+            f"{pad}{kind} {(rename or {}).get(name, name)}",
+            pad + "{",
+            f"{pad}\tOFFSET {numbers(axes @ np.array(BODY[name][1], float) * scale)}",
+            f"{pad}\tCHANNELS {channels}",
+        ]
         order.append(name)
         for child in children:
             lines += joint(child, depth + 1)
@@ -58,7 +74,13 @@ def write_bvh(path, frames, scale=1.0, z_up=False, rename=None, fps=100, root=(0
         return [*lines, pad + "}"]
 
     order = []
-    lines = ["HIERARCHY", *joint("Hips", 0), "MOTION", f"Frames: {len(frames)}", f"Frame Time: {1 / fps:.7f}"]
+    lines = [
+        "HIERARCHY",
+        *joint("Hips", 0),
+        "MOTION",
+        f"Frames: {len(frames)}",
+        f"Frame Time: {1 / fps:.7f}",
+    ]
     for frame in frames:
         values = [*(axes @ (np.array(root) + frame.get("root", 0)) * scale)]
         for name in order:
@@ -79,8 +101,13 @@ def standing(n, **more):
 def walk(n, reach=100.0):
     """Legs that swing, a body that moves on by `reach` cm."""
     return [
-        {**HANG, "root": np.array([0, 0, reach * i / n]), "RightUpLeg": (0, 0, 25 * np.sin(i / 8)),
-         "LeftUpLeg": (0, 0, -25 * np.sin(i / 8)), "RightForeArm": (0, 40, 0)}
+        {
+            **HANG,
+            "root": np.array([0, 0, reach * i / n]),
+            "RightUpLeg": (0, 0, 25 * np.sin(i / 8)),
+            "LeftUpLeg": (0, 0, -25 * np.sin(i / 8)),
+            "RightForeArm": (0, 40, 0),
+        }
         for i in range(n)
     ]
 
@@ -90,6 +117,7 @@ def joint(performance, name, frame=0):
 
 
 # ---------------------------------------------------------------- the file
+
 
 def test_rotation_channels_apply_in_their_order(tmp_path):
     text = """HIERARCHY
@@ -143,7 +171,10 @@ def test_a_t_pose_at_the_start_is_dropped_and_a_beginning_is_not(tmp_path):
     assert len(drop_t_pose(read_bvh(write_bvh(tmp_path / "a.bvh", plain)))) == 60
     assert len(drop_t_pose(read_bvh(write_bvh(tmp_path / "b.bvh", [{}, *plain])))) == 60
     # Some programs smooth the jump over a few frames; the way out of the T-pose goes too.
-    blend = [{name: tuple(share * np.array(turn)) for name, turn in plain[0].items() if name != "root"} for share in (0.4, 0.8)]
+    blend = [
+        {name: tuple(share * np.array(turn)) for name, turn in plain[0].items() if name != "root"}
+        for share in (0.4, 0.8)
+    ]
     smooth = read_bvh(write_bvh(tmp_path / "c.bvh", [{}, *blend, *plain]))
     kept = drop_t_pose(smooth)
     assert len(kept) in (60, 61)
@@ -156,18 +187,51 @@ def test_a_t_pose_at_the_start_is_dropped_and_a_beginning_is_not(tmp_path):
 STYLES = {
     "mixamo": {name: f"mixamorig:{name}" for name in BODY},
     "blender": {
-        **{f"{s}{part}": f"{theirs}.{s[0]}" for s in ("Right", "Left") for part, theirs in (
-            ("UpLeg", "thigh"), ("Leg", "shin"), ("Foot", "foot"), ("Shoulder", "shoulder"), ("Arm", "upper_arm"),
-            ("ForeArm", "forearm"), ("Hand", "hand"))}, "Head": "head",
+        **{
+            f"{s}{part}": f"{theirs}.{s[0]}"
+            for s in ("Right", "Left")
+            for part, theirs in (
+                ("UpLeg", "thigh"),
+                ("Leg", "shin"),
+                ("Foot", "foot"),
+                ("Shoulder", "shoulder"),
+                ("Arm", "upper_arm"),
+                ("ForeArm", "forearm"),
+                ("Hand", "hand"),
+            )
+        },
+        "Head": "head",
     },
     "daz": {
-        **{f"{s}{part}": s[0].lower() + theirs for s in ("Right", "Left") for part, theirs in (
-            ("UpLeg", "Thigh"), ("Leg", "Shin"), ("Foot", "Foot"), ("Shoulder", "Collar"), ("Arm", "Shldr"),
-            ("ForeArm", "ForeArm"), ("Hand", "Hand"))}, "Head": "head", "Hips": "hip",
+        **{
+            f"{s}{part}": s[0].lower() + theirs
+            for s in ("Right", "Left")
+            for part, theirs in (
+                ("UpLeg", "Thigh"),
+                ("Leg", "Shin"),
+                ("Foot", "Foot"),
+                ("Shoulder", "Collar"),
+                ("Arm", "Shldr"),
+                ("ForeArm", "ForeArm"),
+                ("Hand", "Hand"),
+            )
+        },
+        "Head": "head",
+        "Hips": "hip",
     },
-    "hips and knees": {f"{s}{part}": s + theirs for s in ("Right", "Left") for part, theirs in (
-        ("UpLeg", "Hip"), ("Leg", "Knee"), ("Foot", "Ankle"), ("Shoulder", "Collar"), ("Arm", "Shoulder"), ("ForeArm", "Elbow"),
-        ("Hand", "Wrist"))},
+    "hips and knees": {
+        f"{s}{part}": s + theirs
+        for s in ("Right", "Left")
+        for part, theirs in (
+            ("UpLeg", "Hip"),
+            ("Leg", "Knee"),
+            ("Foot", "Ankle"),
+            ("Shoulder", "Collar"),
+            ("Arm", "Shoulder"),
+            ("ForeArm", "Elbow"),
+            ("Hand", "Wrist"),
+        )
+    },
 }
 
 
@@ -190,14 +254,19 @@ def test_a_missing_joint_is_named(tmp_path):
         perform_bvh(path, ACTORS[1])
 
 
-@pytest.mark.parametrize(("leg", "unit"), [(0.86, 1000), (8.4, 100), (86, 10), (33, 25.4), (860, 1), (15, 56.444), (2.7, 311.11)])
+@pytest.mark.parametrize(
+    ("leg", "unit"),
+    [(0.86, 1000), (8.4, 100), (86, 10), (33, 25.4), (860, 1), (15, 56.444), (2.7, 311.11)],
+)
 def test_unit_by_the_leg(leg, unit):
     assert check_unit(leg) == pytest.approx(unit, rel=1e-3)
 
 
 def test_a_stated_unit_must_make_a_human_leg():
     assert check_unit(82.0, 10.0) == 10.0
-    with pytest.raises(InputError, match=r"820 mm|8200 mm long; expected 600 to 1150, .* about 10 mm"):
+    with pytest.raises(
+        InputError, match=r"820 mm|8200 mm long; expected 600 to 1150, .* about 10 mm"
+    ):
         check_unit(82.0, 100.0)
 
 
@@ -211,7 +280,8 @@ def test_unit_and_upward_axis_change_nothing(tmp_path):
     for a, b in ((0, 3), (16, 6), (13, 10)):
         np.testing.assert_allclose(
             np.linalg.norm(one.joints_world[:, a] - one.joints_world[:, b], axis=-1),
-            np.linalg.norm(other.joints_world[:, a] - other.joints_world[:, b], axis=-1), atol=0.1,
+            np.linalg.norm(other.joints_world[:, a] - other.joints_world[:, b], axis=-1),
+            atol=0.1,
         )
     with pytest.raises(InputError, match="head is below the feet|cannot tell"):
         perform_bvh(tmp_path / "b.bvh", ACTORS[5], up="y")
@@ -220,7 +290,10 @@ def test_unit_and_upward_axis_change_nothing(tmp_path):
 
 
 def test_exchanged_sides_are_refused(tmp_path):
-    swap = {name: name.replace("Right", "?").replace("Left", "Right").replace("?", "Left") for name in BODY}
+    swap = {
+        name: name.replace("Right", "?").replace("Left", "Right").replace("?", "Left")
+        for name in BODY
+    }
     with pytest.raises(InputError, match="toes point backwards"):
         perform_bvh(write_bvh(tmp_path / "x.bvh", standing(3), rename=swap), ACTORS[1])
 
@@ -238,6 +311,7 @@ def test_whoever_never_stands_upright_is_refused(tmp_path):
 
 # ---------------------------------------------------------------- the actor
 
+
 @pytest.mark.parametrize("subject", ACTORS)
 def test_bones_are_the_actor_s(tmp_path, subject):
     actor = ACTORS[subject]
@@ -246,25 +320,48 @@ def test_bones_are_the_actor_s(tmp_path, subject):
     expected = [actor.bone_mm[HUMAN36M.names[child].split("_")[-1]] for child, _ in SCORED.limbs]
     np.testing.assert_allclose(lengths, np.broadcast_to(expected, lengths.shape), rtol=1e-9)
     for frames in performance.frames_world.values():
-        np.testing.assert_allclose(frames @ np.swapaxes(frames, 1, 2), np.broadcast_to(np.eye(3), frames.shape), atol=1e-9)
+        np.testing.assert_allclose(
+            frames @ np.swapaxes(frames, 1, 2), np.broadcast_to(np.eye(3), frames.shape), atol=1e-9
+        )
         np.testing.assert_allclose(np.linalg.det(frames), 1)
 
 
 def test_poses_arrive_on_the_right_limb(tmp_path):
     # Frames: at ease; right knee bent by 70 degrees backwards; left arm raised sideways to the T-pose; head turned left.
-    frames = [HANG, {**HANG, "RightLeg": (0, 0, 70)}, {**HANG, "LeftArm": (0, 0, 0)}, {**HANG, "Head": (0, 60, 0)}]
+    frames = [
+        HANG,
+        {**HANG, "RightLeg": (0, 0, 70)},
+        {**HANG, "LeftArm": (0, 0, 0)},
+        {**HANG, "Head": (0, 60, 0)},
+    ]
     frames = [frame for frame in frames for _ in range(20)]  # long enough to stand
     performance = perform_bvh(write_bvh(tmp_path / "x.bvh", frames, fps=50), ACTORS[1])
     bends = {}
     for side in "RL":
-        hip, knee, ankle = (performance.joints_world[:, HUMAN36M.index(f"{side}_{part}")] for part in ("Hip", "Knee", "Ankle"))
-        cos = ((knee - hip) * (ankle - knee)).sum(-1) / np.linalg.norm(knee - hip, axis=-1) / np.linalg.norm(ankle - knee, axis=-1)
+        hip, knee, ankle = (
+            performance.joints_world[:, HUMAN36M.index(f"{side}_{part}")]
+            for part in ("Hip", "Knee", "Ankle")
+        )
+        cos = (
+            ((knee - hip) * (ankle - knee)).sum(-1)
+            / np.linalg.norm(knee - hip, axis=-1)
+            / np.linalg.norm(ankle - knee, axis=-1)
+        )
         bends[side] = np.rad2deg(np.arccos(np.clip(cos, -1, 1)))
-    assert bends["R"][30] == pytest.approx(70, abs=0.01) and bends["L"][30] == pytest.approx(0, abs=1e-3)
-    forward, right = performance.frames_world["chest"][0][:, 1], performance.frames_world["chest"][0][:, 0]
+    assert bends["R"][30] == pytest.approx(70, abs=0.01) and bends["L"][30] == pytest.approx(
+        0, abs=1e-3
+    )
+    forward, right = (
+        performance.frames_world["chest"][0][:, 1],
+        performance.frames_world["chest"][0][:, 0],
+    )
     assert (joint(performance, "R_Ankle", 30) - joint(performance, "R_Knee", 30)) @ forward < -300
-    assert (joint(performance, "R_Hip") - joint(performance, "L_Hip")) @ right == pytest.approx(2 * ACTORS[1].bone_mm["Hip"])
-    raised, hanging = (joint(performance, "L_Wrist", f) - joint(performance, "L_Shoulder", f) for f in (50, 10))
+    assert (joint(performance, "R_Hip") - joint(performance, "L_Hip")) @ right == pytest.approx(
+        2 * ACTORS[1].bone_mm["Hip"]
+    )
+    raised, hanging = (
+        joint(performance, "L_Wrist", f) - joint(performance, "L_Shoulder", f) for f in (50, 10)
+    )
     assert raised @ -right == pytest.approx(ACTORS[1].bone_mm["Elbow"] + ACTORS[1].bone_mm["Wrist"])
     assert hanging[2] < -480 and abs(raised[2]) < 1
     # The left hand: palm to the thigh when it hangs, to the floor when it is raised; its -z runs to the fingertips.
@@ -272,12 +369,22 @@ def test_poses_arrive_on_the_right_limb(tmp_path):
     assert palm[50] @ [0, 0, -1] > 0.99 and palm[10] @ right > 0.98
     assert -performance.frames_world["l_hand"][10][:, 2] @ [0, 0, -1] > 0.98
     look = performance.frames_world["head"][70][:, 1]
-    assert look @ forward == pytest.approx(0.5, abs=1e-6) and look @ -right == pytest.approx(np.sqrt(0.75), abs=1e-6)
-    assert (joint(performance, "Head")[2] > joint(performance, "Neck")[2] > joint(performance, "Torso")[2] > joint(performance, "Pelvis")[2])
+    assert look @ forward == pytest.approx(0.5, abs=1e-6) and look @ -right == pytest.approx(
+        np.sqrt(0.75), abs=1e-6
+    )
+    assert (
+        joint(performance, "Head")[2]
+        > joint(performance, "Neck")[2]
+        > joint(performance, "Torso")[2]
+        > joint(performance, "Pelvis")[2]
+    )
 
 
 def test_feet_stand_on_the_floor_though_the_recording_floats_and_slopes(tmp_path):
-    frames = [{**frame, "root": np.array([0, 30 + 6 * i / 150, 0])} for i, frame in enumerate(standing(150))]
+    frames = [
+        {**frame, "root": np.array([0, 30 + 6 * i / 150, 0])}
+        for i, frame in enumerate(standing(150))
+    ]
     actor = ACTORS[8]
     performance = perform_bvh(write_bvh(tmp_path / "x.bvh", frames), actor)
     ankles = performance.joints_world[:, [3, 6], 2]
@@ -291,7 +398,9 @@ def test_feet_stand_on_the_floor_though_the_recording_floats_and_slopes(tmp_path
 
 
 def test_shoes_do_not_sink_in_at_push_off(tmp_path):
-    tiptoe = [{**HANG, "RightFoot": (0, 0, 50 * np.clip((i - 60) / 20, 0, 1))} for i in range(120)]  # toes down
+    tiptoe = [
+        {**HANG, "RightFoot": (0, 0, 50 * np.clip((i - 60) / 20, 0, 1))} for i in range(120)
+    ]  # toes down
     actor = ACTORS[1]
     performance = perform_bvh(write_bvh(tmp_path / "x.bvh", tiptoe), actor)
     foot = performance.frames_world["r_foot"]
@@ -300,6 +409,7 @@ def test_shoes_do_not_sink_in_at_push_off(tmp_path):
 
 
 # ---------------------------------------------------------------- the capture
+
 
 @pytest.fixture
 def motion(tmp_path):
@@ -317,14 +427,22 @@ def test_plan_deals_files_to_actors_where_all_cameras_see_them(motion):
     plan, problems = plan_motion(motion, (1, 9), cameras)
     assert problems == []
     assert [(take["file"], take["subject"], take["action"], take["take"]) for take in plan] == [
-        ("a_stand.BVH", 1, 2, 1), ("b_walk.bvh", 9, 3, 1), ("c_far.bvh", 1, 4, 1),
+        ("a_stand.BVH", 1, 2, 1),
+        ("b_walk.bvh", 9, 3, 1),
+        ("c_far.bvh", 1, 4, 1),
     ]
-    assert plan[0]["n_frames"] == 34 and plan[1]["n_frames"] == 45  # 40 / 60 s and 89 / 100 s at 50 Hz
+    assert (
+        plan[0]["n_frames"] == 34 and plan[1]["n_frames"] == 45
+    )  # 40 / 60 s and 89 / 100 s at 50 Hz
     assert 20 < plan[2]["n_frames"] < 150  # 30 m do not fit into the room
     assert json.loads(json.dumps(plan)) == plan and plan == plan_motion(motion, (1, 9), cameras)[0]
     for take in plan:
         performance = perform_own(motion, take)
-        assert len(performance.joints_world) == take["n_frames"] == len(performance.frames_world["head"])
+        assert (
+            len(performance.joints_world)
+            == take["n_frames"]
+            == len(performance.frames_world["head"])
+        )
         for camera in cameras:
             xy = camera.camera_to_image(camera.world_to_camera(performance.joints_world))
             assert (xy > 0).all() and (xy < [camera.width - 1, camera.height - 1]).all()
@@ -332,19 +450,31 @@ def test_plan_deals_files_to_actors_where_all_cameras_see_them(motion):
 
 def test_capture_writes_the_prepared_layout(motion, tmp_path):
     (motion / "b_broken.bvh").write_text("HIERARCHY\nROOT Hips\n{")
-    options = {"subjects": (1, 9), "cameras": (1, 3), "train_step": 20, "test_step": 30, "picture_px": 64}
+    options = {
+        "subjects": (1, 9),
+        "cameras": (1, 3),
+        "train_step": 20,
+        "test_step": 30,
+        "picture_px": 64,
+    }
     target = tmp_path / "own"
     with pytest.raises(InputError, match="1 of 4 files were left out:\n.*b_broken.bvh is damaged"):
         write_motion(target, motion, **options)
     folders = list_folders(target)
     # In order of names: a_stand by S1, b_broken left out, b_walk by S1, c_far by S9.
     assert [folder.name for folder in folders] == [
-        folder_name(*numbers, 1, camera) for numbers in ((1, 2), (1, 4), (9, 5)) for camera in (1, 3)
+        folder_name(*numbers, 1, camera)
+        for numbers in ((1, 2), (1, 4), (9, 5))
+        for camera in (1, 3)
     ]
     sequence = read_camera_view(folders[0])
     assert len(sequence.joints_world) == 34 and frames_in_use(sequence, 20).tolist() == [0, 20]
     manifest = json.loads((target / MANIFEST).read_text())
-    assert [take["file"] for take in manifest["motion"]] == ["a_stand.BVH", "b_walk.bvh", "c_far.bvh"]
+    assert [take["file"] for take in manifest["motion"]] == [
+        "a_stand.BVH",
+        "b_walk.bvh",
+        "c_far.bvh",
+    ]
     assert str(tmp_path) not in (target / MANIFEST).read_text()
     # The check knows that own motion is no full grid of takes, and misses what the plan names.
     report, problems = check_set(target)
@@ -355,7 +485,13 @@ def test_capture_writes_the_prepared_layout(motion, tmp_path):
 
 def test_capture_resumes_and_refuses_changed_motion(motion, tmp_path):
     (motion / "c_far.bvh").unlink()
-    options = {"subjects": (5,), "cameras": (2,), "train_step": 15, "test_step": 15, "picture_px": 48}
+    options = {
+        "subjects": (5,),
+        "cameras": (2,),
+        "train_step": 15,
+        "test_step": 15,
+        "picture_px": 48,
+    }
     target = tmp_path / "own"
     write_motion(target, motion, **options)
     pictures = sorted(target.glob("*/*.jpg"))
@@ -367,7 +503,9 @@ def test_capture_resumes_and_refuses_changed_motion(motion, tmp_path):
     write_motion(target, motion, **options)
     again = sorted(target.glob("*/*.jpg"))
     assert again == pictures
-    assert [path.stat().st_mtime_ns == stamp for path, stamp in zip(again, stamps)] == [path.parent != removed for path in pictures]
+    assert [path.stat().st_mtime_ns == stamp for path, stamp in zip(again, stamps)] == [
+        path.parent != removed for path in pictures
+    ]
     write_bvh(motion / "b_walk.bvh", walk(50))
     with pytest.raises(InputError, match="another recipe"):
         write_motion(target, motion, **options)
@@ -383,13 +521,23 @@ def test_folders_without_motion_are_refused(tmp_path):
         plan_motion(tmp_path, (1,), [])
 
 
-@pytest.mark.parametrize(("old", "new", "message"), [
-    ("MOTION", "MOTIVE", "no MOTION"), ("ROOT Hips", "JOINT Hips", "HIERARCHY and ROOT"), ("Frames: 3", "Frames: 4", "numbers"),
-    ("Frames: 3", "Frames: -3", "-3 frames"), ("Frame Time: 0.0100000", "Frame Time: 0", "of 0 s"),
-    ("Frame Time: 0.0100000", "Frame Time: nan", "of nan s"), ("CHANNELS 3 Zrotation", "CHANNELS 3 Wrotation", "unknown"),
-    ("Zrotation Yrotation", "Zrotation Zrotation", "unknown"), ("OFFSET 0.000000 12.0", "OFFSET 0.000000 inf 12.0", "finite"),
-    ("91.000000", "1e9999", "not finite"), ("End Site", "End", "End Site"), ("{", "", "no joint follows"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("MOTION", "MOTIVE", "no MOTION"),
+        ("ROOT Hips", "JOINT Hips", "HIERARCHY and ROOT"),
+        ("Frames: 3", "Frames: 4", "numbers"),
+        ("Frames: 3", "Frames: -3", "-3 frames"),
+        ("Frame Time: 0.0100000", "Frame Time: 0", "of 0 s"),
+        ("Frame Time: 0.0100000", "Frame Time: nan", "of nan s"),
+        ("CHANNELS 3 Zrotation", "CHANNELS 3 Wrotation", "unknown"),
+        ("Zrotation Yrotation", "Zrotation Zrotation", "unknown"),
+        ("OFFSET 0.000000 12.0", "OFFSET 0.000000 inf 12.0", "finite"),
+        ("91.000000", "1e9999", "not finite"),
+        ("End Site", "End", "End Site"),
+        ("{", "", "no joint follows"),
+    ],
+)
 def test_bad_files_are_named(tmp_path, old, new, message):
     path = write_bvh(tmp_path / "x.bvh", standing(3))
     path.write_text(path.read_text().replace(old, new, 1))

@@ -64,9 +64,14 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(code)
     root = Path(__file__).parents[1]
-    process = subprocess.Popen([sys.executable, script], cwd=root, env=os.environ | {"PYTHONPATH": str(root)})
+    process = subprocess.Popen(
+        [sys.executable, script], cwd=root, env=os.environ | {"PYTHONPATH": str(root)}
+    )
     deadline = time.monotonic() + 60
-    while len(pids := [int(path.stem) for path in tmp_path.glob("*.pid")]) < 2 and time.monotonic() < deadline:
+    while (
+        len(pids := [int(path.stem) for path in tmp_path.glob("*.pid")]) < 2
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.05)
     assert len(pids) == 2
     process.send_signal(signal.SIGKILL)

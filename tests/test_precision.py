@@ -14,24 +14,44 @@ def capabilities(monkeypatch):
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
 
     def pose_as(**found):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "any", **found}, raising=False)
+        monkeypatch.setattr(
+            torch.cpu, "get_capabilities", lambda: {"architecture": "any", **found}, raising=False
+        )
+
     return pose_as
 
 
-@pytest.mark.parametrize("found, computes", [
-    ({"avx512_bf16": True}, True), ({"avx512_bf16": False, "amx_bf16": True}, True), ({"neon": True, "bf16": True}, True),
-    ({"avx2": True, "avx512_f": True, "avx512_bf16": False}, False), ({"neon": True}, False), ({}, False),
-])
+@pytest.mark.parametrize(
+    "found, computes",
+    [
+        ({"avx512_bf16": True}, True),
+        ({"avx512_bf16": False, "amx_bf16": True}, True),
+        ({"neon": True, "bf16": True}, True),
+        ({"avx2": True, "avx512_f": True, "avx512_bf16": False}, False),
+        ({"neon": True}, False),
+        ({}, False),
+    ],
+)
 def test_native_is_bfloat16_where_the_processor_computes_in_it(capabilities, found, computes):
     capabilities(**found)
     assert precision.computes_bfloat16(CPU) is computes
     assert precision.resolved("native", CPU) == ("bfloat16" if computes else "float32")
-    assert precision.memory_format("native", CPU) == (torch.channels_last if computes else torch.contiguous_format)
+    assert precision.memory_format("native", CPU) == (
+        torch.channels_last if computes else torch.contiguous_format
+    )
 
 
-@pytest.mark.parametrize("limit, computes", [
-    ("AVX2", False), ("avx2", False), ("AVX512_CORE", False), ("AVX512_CORE_BF16", True), ("AVX512_CORE_AMX", True), ("", True),
-])
+@pytest.mark.parametrize(
+    "limit, computes",
+    [
+        ("AVX2", False),
+        ("avx2", False),
+        ("AVX512_CORE", False),
+        ("AVX512_CORE_BF16", True),
+        ("AVX512_CORE_AMX", True),
+        ("", True),
+    ],
+)
 def test_native_follows_a_limit_on_the_instructions(capabilities, monkeypatch, limit, computes):
     """Under such a limit bfloat16 is emulated: a training step took seven times as long as in float32."""
     capabilities(avx512_bf16=True, amx_bf16=True)
@@ -66,4 +86,6 @@ def test_autocast_halves_the_network_and_nothing_else(training_seed):
             whole = model(crops)
     assert halved.dtype == torch.bfloat16 and whole.dtype == torch.float32
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-    torch.testing.assert_close(halved.float(), whole, rtol=0.05, atol=0.05 * whole.abs().max().item())
+    torch.testing.assert_close(
+        halved.float(), whole, rtol=0.05, atol=0.05 * whole.abs().max().item()
+    )

@@ -17,8 +17,23 @@ from ipr_lib.prepare import build_people_store, coco, prepare_coco
 from tests.fuzzing import corruptions
 
 NAMES = [
-    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
-    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
+    "nose",
+    "left_eye",
+    "right_eye",
+    "left_ear",
+    "right_ear",
+    "left_shoulder",
+    "right_shoulder",
+    "left_elbow",
+    "right_elbow",
+    "left_wrist",
+    "right_wrist",
+    "left_hip",
+    "right_hip",
+    "left_knee",
+    "right_knee",
+    "left_ankle",
+    "right_ankle",
 ]
 SIZES = {7: (120, 91), 12: (64, 101), 30: (75, 60), 31: (83, 59)}
 
@@ -29,35 +44,59 @@ def person(identity, picture, known, **fields):
     for j in range(17):
         keypoints += [30 + j, 20 + 2 * j, 2 - j % 2] if j in known else [0, 0, 0]
     return {
-        "id": identity, "image_id": picture, "category_id": 1, "iscrowd": 0, "area": 800.5, "segmentation": [[1, 2, 3, 4, 5, 6]],
-        "bbox": [25.5, 15.0, 30.0, 44.25], "keypoints": keypoints, "num_keypoints": len(known), **fields,
+        "id": identity,
+        "image_id": picture,
+        "category_id": 1,
+        "iscrowd": 0,
+        "area": 800.5,
+        "segmentation": [[1, 2, 3, 4, 5, 6]],
+        "bbox": [25.5, 15.0, 30.0, 44.25],
+        "keypoints": keypoints,
+        "num_keypoints": len(known),
+        **fields,
     }
 
 
 def content():
     return {
-        "info": {"year": 2017}, "licenses": [],
+        "info": {"year": 2017},
+        "licenses": [],
         "images": [
             {"id": i, "file_name": f"{i:012d}.jpg", "width": width, "height": height, "license": 1}
             for i, (width, height) in SIZES.items()
         ],
         "annotations": [
-            person(500, 12, range(17)), person(501, 7, [0, 5, 6]), person(502, 7, []),
+            person(500, 12, range(17)),
+            person(501, 7, [0, 5, 6]),
+            person(502, 7, []),
             person(503, 7, [5, 6], iscrowd=1, segmentation={"counts": [1], "size": [91, 120]}),
             person(504, 30, [0], bbox=[28.0, 18.0, 9.0, 6.5]),
         ],
-        "categories": [{"id": 1, "name": "person", "supercategory": "person", "keypoints": NAMES, "skeleton": [[16, 14]]}],
+        "categories": [
+            {
+                "id": 1,
+                "name": "person",
+                "supercategory": "person",
+                "keypoints": NAMES,
+                "skeleton": [[16, 14]],
+            }
+        ],
     }
 
 
 def write_coco(root, part="train2017", data=None):
     (root / "annotations").mkdir(parents=True, exist_ok=True)
-    (root / "annotations" / f"person_keypoints_{part}.json").write_text(json.dumps(data or content()))
+    (root / "annotations" / f"person_keypoints_{part}.json").write_text(
+        json.dumps(data or content())
+    )
     folder = root / part
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
     for i, size in SIZES.items():
-        cv2.imwrite(str(folder / f"{i:012d}.jpg"), cv2.resize(rng.integers(0, 255, (4, 4, 3), np.uint8), size))
+        cv2.imwrite(
+            str(folder / f"{i:012d}.jpg"),
+            cv2.resize(rng.integers(0, 255, (4, 4, 3), np.uint8), size),
+        )
     return root / "annotations" / f"person_keypoints_{part}.json", folder
 
 
@@ -66,26 +105,35 @@ def test_people_by_hand(tmp_path, capsys):
     assert problems == [] and skipped == {"crowd": 1, "no keypoints": 1}
     assert people.skeleton == COCO and people.person_id.tolist() == [500, 501, 504]
     assert people.image_id.tolist() == [7, 12, 30]  # nobody is in 31
-    assert people.image_name[0] == "train2017/000000000007.jpg" and people.image_size[1].tolist() == [64, 101]
+    assert people.image_name[0] == "train2017/000000000007.jpg" and people.image_size[
+        1
+    ].tolist() == [64, 101]
     assert people.image.tolist() == [1, 0, 2]
     assert people.joints_img[0, COCO.index("L_Eye")].tolist() == [31, 22]
     assert people.joints_img[0, COCO.index("R_Ankle")].tolist() == [46, 52]
     assert people.visibility[0].tolist() == [2, 1] * 8 + [2]
-    assert np.flatnonzero(people.visibility[1]).tolist() == [COCO.index(n) for n in ("Nose", "L_Shoulder", "R_Shoulder")]
+    assert np.flatnonzero(people.visibility[1]).tolist() == [
+        COCO.index(n) for n in ("Nose", "L_Shoulder", "R_Shoulder")
+    ]
     assert np.isnan(people.head_box).all()
     assert capsys.readouterr().out == ""  # pycocotools is silenced
 
 
 def test_joint_names_are_coco_s_in_its_order():
-    assert [name.replace("left_", "l_").replace("right_", "r_") for name in NAMES] == [name.lower() for name in COCO.names]
+    assert [name.replace("left_", "l_").replace("right_", "r_") for name in NAMES] == [
+        name.lower() for name in COCO.names
+    ]
 
 
-@pytest.mark.parametrize(("options", "kept", "reasons"), [
-    ({"min_keypoints": 2}, [500, 501], {"fewer than 2 keypoints": 1}),
-    ({"min_keypoints": 4}, [500], {"fewer than 4 keypoints": 2}),
-    ({"min_box_px": 9}, [500, 501, 504], {}),
-    ({"min_box_px": 9.5}, [500, 501], {"box smaller than 9.5 px": 1}),
-])
+@pytest.mark.parametrize(
+    ("options", "kept", "reasons"),
+    [
+        ({"min_keypoints": 2}, [500, 501], {"fewer than 2 keypoints": 1}),
+        ({"min_keypoints": 4}, [500], {"fewer than 4 keypoints": 2}),
+        ({"min_box_px": 9}, [500, 501, 504], {}),
+        ({"min_box_px": 9.5}, [500, 501], {"box smaller than 9.5 px": 1}),
+    ],
+)
 def test_filters(tmp_path, options, kept, reasons):
     people, skipped, _ = coco.read_coco(*write_coco(tmp_path), **options)
     assert people.person_id.tolist() == kept
@@ -104,7 +152,9 @@ def test_whole_preparation_with_stores(tmp_path):
     assert len(store) == 3 and store.skeleton == COCO and store.recipe["box_scale"] == 1.25
     assert len(open_store(tmp_path / "data/stores/coco-validation-32")) == 1
     # Rows follow the pictures: 501 is in the first one.
-    assert store.columns["person"].tolist() == [501, 500, 504] and store.columns["frame"].tolist() == [7, 12, 30]
+    assert store.columns["person"].tolist() == [501, 500, 504] and store.columns[
+        "frame"
+    ].tolist() == [7, 12, 30]
     assert store.columns["visible"].sum(1).tolist() == [3, 17, 1]
     assert any("3 people in 3 images" in line for line in lines)
 
@@ -140,40 +190,74 @@ def test_missing_pictures_are_listed_and_the_rest_is_done(tmp_path):
 
 # ---------------------------------------------------------------- bad input
 
+
 def damaged(change):
     data = copy.deepcopy(content())
     change(data)
     return data
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda d: d["annotations"][0].update(image_id=99), "annotation 500 is left out: image_id 99 is none of the pictures"),
-    (lambda d: d["annotations"][0].update(image_id=[1]), "TypeError"),
-    (lambda d: d["annotations"][0].update(bbox=[200, 15, 30, 44]), "500 is left out: the box .* lies outside its 64 x 101"),
-    (lambda d: d["annotations"][0].update(bbox=[25, 15, 0, 44]), "the box is empty"),
-    (lambda d: d["annotations"][0].update(bbox=[25, 15, 500, 44]), "far larger than its"),
-    (lambda d: d["annotations"][0].update(bbox=[25, 15, "30", 44]), "4 finite numbers as bbox"),
-    (lambda d: d["annotations"][0].update(bbox=[25, 15, 1e999, 44]), "4 finite numbers as bbox"),
-    (lambda d: d["annotations"][0].update(keypoints=[1, 2, 2]), "expected 51 finite numbers"),
-    (lambda d: d["annotations"][0]["keypoints"].__setitem__(2, 3), "visibility is not 0, 1 or 2"),
-    (lambda d: d["annotations"][0]["keypoints"].__setitem__(2, 0), "num_keypoints is 17, but 16"),
-    (lambda d: d["annotations"][0].update(num_keypoints=[17, 17]), r"num_keypoints is \[17, 17\], but 17"),
-    (lambda d: d["annotations"][0]["keypoints"].__setitem__(3, 9000), "a joint lies far outside"),
-    (lambda d: d["annotations"][0]["keypoints"].__setitem__(3, 10**400), "expected 51 finite numbers"),
-    (lambda d: d["annotations"][0].update(id=501), "its id is missing or used twice"),
-    (lambda d: d["annotations"][0].update(iscrowd=7), "iscrowd is 7"),
-    (lambda d: d["images"][1].update(width=-64), "picture 12 is left out: width and height"),
-    (lambda d: d["images"][1].update(file_name="../../etc/x.jpg"), "leads out of the picture folder"),
-    (lambda d: d["images"][1].update(file_name="/etc/x.jpg"), "leads out of the picture folder"),
-    (lambda d: d["images"][1].pop("file_name"), "has no file_name"),
-    (lambda d: d["images"][1].update(id=7), "its id is used twice"),
-    (lambda d: d.pop("images"), "no list called images"),
-    (lambda d: d.update(annotations={}), "no list called annotations"),
-    (lambda d: d["categories"][0].pop("keypoints"), "no category lists its keypoints"),
-    (lambda d: d["categories"][0]["keypoints"].reverse(), "are no joint set of"),
-    (lambda d: d.update(annotations=[]), "holds no usable person"),
-    (lambda d: d.update(annotations=d["annotations"][2:4]), "holds no usable person"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda d: d["annotations"][0].update(image_id=99),
+            "annotation 500 is left out: image_id 99 is none of the pictures",
+        ),
+        (lambda d: d["annotations"][0].update(image_id=[1]), "TypeError"),
+        (
+            lambda d: d["annotations"][0].update(bbox=[200, 15, 30, 44]),
+            "500 is left out: the box .* lies outside its 64 x 101",
+        ),
+        (lambda d: d["annotations"][0].update(bbox=[25, 15, 0, 44]), "the box is empty"),
+        (lambda d: d["annotations"][0].update(bbox=[25, 15, 500, 44]), "far larger than its"),
+        (lambda d: d["annotations"][0].update(bbox=[25, 15, "30", 44]), "4 finite numbers as bbox"),
+        (
+            lambda d: d["annotations"][0].update(bbox=[25, 15, 1e999, 44]),
+            "4 finite numbers as bbox",
+        ),
+        (lambda d: d["annotations"][0].update(keypoints=[1, 2, 2]), "expected 51 finite numbers"),
+        (
+            lambda d: d["annotations"][0]["keypoints"].__setitem__(2, 3),
+            "visibility is not 0, 1 or 2",
+        ),
+        (
+            lambda d: d["annotations"][0]["keypoints"].__setitem__(2, 0),
+            "num_keypoints is 17, but 16",
+        ),
+        (
+            lambda d: d["annotations"][0].update(num_keypoints=[17, 17]),
+            r"num_keypoints is \[17, 17\], but 17",
+        ),
+        (
+            lambda d: d["annotations"][0]["keypoints"].__setitem__(3, 9000),
+            "a joint lies far outside",
+        ),
+        (
+            lambda d: d["annotations"][0]["keypoints"].__setitem__(3, 10**400),
+            "expected 51 finite numbers",
+        ),
+        (lambda d: d["annotations"][0].update(id=501), "its id is missing or used twice"),
+        (lambda d: d["annotations"][0].update(iscrowd=7), "iscrowd is 7"),
+        (lambda d: d["images"][1].update(width=-64), "picture 12 is left out: width and height"),
+        (
+            lambda d: d["images"][1].update(file_name="../../etc/x.jpg"),
+            "leads out of the picture folder",
+        ),
+        (
+            lambda d: d["images"][1].update(file_name="/etc/x.jpg"),
+            "leads out of the picture folder",
+        ),
+        (lambda d: d["images"][1].pop("file_name"), "has no file_name"),
+        (lambda d: d["images"][1].update(id=7), "its id is used twice"),
+        (lambda d: d.pop("images"), "no list called images"),
+        (lambda d: d.update(annotations={}), "no list called annotations"),
+        (lambda d: d["categories"][0].pop("keypoints"), "no category lists its keypoints"),
+        (lambda d: d["categories"][0]["keypoints"].reverse(), "are no joint set of"),
+        (lambda d: d.update(annotations=[]), "holds no usable person"),
+        (lambda d: d.update(annotations=d["annotations"][2:4]), "holds no usable person"),
+    ],
+)
 def test_bad_annotations_are_named(tmp_path, change, message):
     path, _ = write_coco(tmp_path, data=damaged(change))
     try:
@@ -187,7 +271,18 @@ def test_bad_annotations_are_named(tmp_path, change, message):
     assert re.search(message, text), text
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"images": 3}', "\x00", '{"images": [], "annotations": [[]], "categories": []}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        "null",
+        '{"images": 3}',
+        "\x00",
+        '{"images": [], "annotations": [[]], "categories": []}',
+    ],
+)
 def test_other_json_is_refused(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(InputError, match="x.json"):
@@ -222,7 +317,9 @@ def test_damaged_json_gives_an_error_or_checked_people(tmp_path):
             continue
         assert "truncated" not in what
         size = people.image_size[people.image][:, None]
-        assert np.isfinite(people.joints_img).all() and (np.abs(people.joints_img) <= 2 * size).all()
+        assert (
+            np.isfinite(people.joints_img).all() and (np.abs(people.joints_img) <= 2 * size).all()
+        )
         assert (people.bbox[:, 2:] > 0).all() and len(set(people.person_id.tolist())) == len(people)
         assert set(people.image_name) <= {f"train2017/{i:012d}.jpg" for i in SIZES}
     assert refused >= 80

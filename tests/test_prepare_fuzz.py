@@ -28,10 +28,22 @@ def tasks(tree, monkeypatch):
     """One task a sequence and camera of the tree."""
     monkeypatch.setattr(raw, "_READ_SECONDS", 0.5)
     metadata = read_metadata(tree / "metadata.xml")
-    folders = {kind: tree / "S1" / "MyPoseFeatures" / kind for kind in raw.KINDS if kind != "Videos"}
+    folders = {
+        kind: tree / "S1" / "MyPoseFeatures" / kind for kind in raw.KINDS if kind != "Videos"
+    }
     return [
-        Task(tree, *key, camera_id, 5, True, "opencv", metadata, folders | {"Videos": tree / "S1" / "Videos"})
-        for key, _ in SEQUENCES for camera_id in (1, 3)
+        Task(
+            tree,
+            *key,
+            camera_id,
+            5,
+            True,
+            "opencv",
+            metadata,
+            folders | {"Videos": tree / "S1" / "Videos"},
+        )
+        for key, _ in SEQUENCES
+        for camera_id in (1, 3)
     ]
 
 
@@ -60,7 +72,9 @@ def test_metadata(tasks):
         return [labels(replace(task, metadata=metadata)) for task in tasks]
 
     outcomes = judge(
-        corruptions(path.read_bytes(), 300, seed=1), path, read,
+        corruptions(path.read_bytes(), 300, seed=1),
+        path,
+        read,
         lambda result: all(close(one, other) for one, other in zip(result, expected)),
     )
     assert outcomes["refused"] > 100
@@ -76,7 +90,10 @@ def test_poses(tasks, compress):
     try:
         expected = labels(task)
         outcomes = judge(
-            corruptions(path.read_bytes(), 200, seed=2), path, lambda: labels(task), lambda result: close(result, expected)
+            corruptions(path.read_bytes(), 200, seed=2),
+            path,
+            lambda: labels(task),
+            lambda result: close(result, expected),
         )
     finally:
         if compress:
@@ -91,11 +108,17 @@ def test_labels_of_the_prepared_layout(tmp_path):
     def same(result):
         one, other = vars(result.camera), vars(expected.camera)
         return (result.joints_world == expected.joints_world).all() and all(
-            np.array_equal(one[name], other[name]) for name in ("R", "T", "f", "c", "width", "height")
+            np.array_equal(one[name], other[name])
+            for name in ("R", "T", "f", "c", "width", "height")
         )
 
     path = folder / layout.META_NAME
-    outcomes = judge(corruptions(path.read_bytes(), 300, seed=3), path, lambda: layout.read_camera_view(folder), same)
+    outcomes = judge(
+        corruptions(path.read_bytes(), 300, seed=3),
+        path,
+        lambda: layout.read_camera_view(folder),
+        same,
+    )
     assert outcomes["refused"] > 200
 
 
@@ -114,7 +137,11 @@ def test_videos(tree, tasks, reader):
         camera, frames = result
         size = (camera.height, camera.width, 3)
         fits = np.abs(np.divide(size, (human36m_raw.HEIGHT, human36m_raw.WIDTH, 3)) - 1).max() < 0.3
-        return fits and [frame for frame, _ in frames] == wanted and {p.shape for _, p in frames} == {size}
+        return (
+            fits
+            and [frame for frame, _ in frames] == wanted
+            and {p.shape for _, p in frames} == {size}
+        )
 
     judge(corruptions(path.read_bytes(), 200, seed=4), path, read, same)
 
@@ -129,5 +156,7 @@ def test_archives(tree, tmp_path):
         extract(path, 1, {name}, tmp_path / "out")
         return (tmp_path / "out" / name).read_bytes()
 
-    outcomes = judge(corruptions(path.read_bytes(), 200, seed=5), path, read, lambda result: result == expected)
+    outcomes = judge(
+        corruptions(path.read_bytes(), 200, seed=5), path, read, lambda result: result == expected
+    )
     assert outcomes["refused"] > 150

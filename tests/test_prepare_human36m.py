@@ -61,7 +61,9 @@ def raw_file(tree, subject, kind, name):
 def test_pictures_and_labels_are_those_of_the_raw_files(download, tmp_path):
     root, poses = download
     report = prepare_human36m(root, tmp_path / "set", **PHOTO)
-    assert names(tmp_path / "set") == [layout.folder_name(1, 12, s, c) for s in (1, 2) for c in (1, 2, 3, 4)]
+    assert names(tmp_path / "set") == [
+        layout.folder_name(1, 12, s, c) for s in (1, 2) for c in (1, 2, 3, 4)
+    ]
     assert report == ["0 of 8 camera views were there already, 8 were worked on"]
     w0 = raw.make_w0()
     for subaction, frames in ((1, [0, 5, 10, 15, 20]), (2, [0, 5])):
@@ -88,14 +90,19 @@ def test_pictures_and_labels_are_those_of_the_raw_files(download, tmp_path):
 def test_test_subjects_have_a_step_of_their_own(download, tmp_path):
     prepare_human36m(download[0], tmp_path / "set", **PHONING, step=2)
     folder = tmp_path / "set" / layout.folder_name(11, 6, 1, 2)
-    assert names(folder) == [layout.META_NAME] + [layout.image_name(folder.name, frame) for frame in (0, 64)]
+    assert names(folder) == [layout.META_NAME] + [
+        layout.image_name(folder.name, frame) for frame in (0, 64)
+    ]
     assert len(layout.read_camera_view(folder).joints_world) == 66
 
 
 def test_the_damaged_video_is_left_out_by_name(tmp_path):
     raw.write_tree(tmp_path / "raw", (((11, 2, 1), 3), ((11, 2, 2), 4)))
     report = prepare_human36m(tmp_path / "raw", tmp_path / "set", subjects=(11,), actions=(2,))
-    assert report[0].startswith("s_11_act_02_subact_02_ca_01 is left out") and len(names(tmp_path / "set")) == 7
+    assert (
+        report[0].startswith("s_11_act_02_subact_02_ca_01 is left out")
+        and len(names(tmp_path / "set")) == 7
+    )
 
 
 @pytest.mark.parametrize("form", ["Poses", "archives", "archives in folders"])
@@ -120,8 +127,12 @@ def test_workers_and_readers_change_nothing(download, tmp_path):
     prepare_human36m(download[0], tmp_path / "two", **PHOTO, workers=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     prepare_human36m(download[0], tmp_path / "pyav", **PHOTO, reader="pyav")
-    for first, second in zip(contents(tmp_path / "one").values(), contents(tmp_path / "pyav").values()):
-        first, second = (cv2.imdecode(np.frombuffer(data, np.uint8), 1).astype(int) for data in (first, second))
+    for first, second in zip(
+        contents(tmp_path / "one").values(), contents(tmp_path / "pyav").values()
+    ):
+        first, second = (
+            cv2.imdecode(np.frombuffer(data, np.uint8), 1).astype(int) for data in (first, second)
+        )
         assert np.abs(first - second).max() <= 3
 
 
@@ -135,7 +146,10 @@ def test_a_second_run_does_only_what_is_missing(tree, tmp_path):
     (target / whole / layout.META_NAME).write_bytes(b"")
     assert "6 of 8" in prepare_human36m(tree, target, **PHOTO)[0]
     after = {path: path.stat().st_mtime_ns for path in target.rglob("*.jpg")}
-    assert {path.parent.name for path in before if before[path] != after[path]} == {lost.name, whole}
+    assert {path.parent.name for path in before if before[path] != after[path]} == {
+        lost.name,
+        whole,
+    }
     assert "8 of 8" in prepare_human36m(tree, target, **PHOTO)[0]
 
 
@@ -166,10 +180,18 @@ def test_lens_on_request_without_touching_the_videos_again(tree, tmp_path):
     prepare_human36m(tree, tmp_path / "set", **PHOTO, lens=True)
     w0 = raw.make_w0()
     for camera_id in (1, 4):
-        sequence = layout.read_camera_view(tmp_path / "set" / layout.folder_name(1, 12, 1, camera_id))
-        assert sequence.camera.k.tolist() == [-0.2, 0.24, -0.002] and sequence.camera.p.tolist() == [-0.0009, -0.0014]
+        sequence = layout.read_camera_view(
+            tmp_path / "set" / layout.folder_name(1, 12, 1, camera_id)
+        )
+        assert sequence.camera.k.tolist() == [
+            -0.2,
+            0.24,
+            -0.002,
+        ] and sequence.camera.p.tolist() == [-0.0009, -0.0014]
         _, img = raw.project(w0, 1, camera_id, sequence.joints_world)
-        ours = sequence.camera.camera_to_image(sequence.camera.world_to_camera(sequence.joints_world))
+        ours = sequence.camera.camera_to_image(
+            sequence.camera.world_to_camera(sequence.joints_world)
+        )
         np.testing.assert_allclose(ours, img, atol=1e-9)
 
 
@@ -180,10 +202,14 @@ def test_stores_without_pictures_in_between_hold_the_same_crops(tmp_path):
     raw.write_tree(root, sequences)
     small = np.random.default_rng(0).integers(20, 235, (12, 16), np.uint8)
     tint = np.array([1, 0.9, 0.8])  # as in a room: JPEG keeps colours at half the resolution
-    scene = (cv2.resize(small, (640, 480), interpolation=cv2.INTER_CUBIC)[..., None] * tint).astype(np.uint8)
+    scene = (cv2.resize(small, (640, 480), interpolation=cv2.INTER_CUBIC)[..., None] * tint).astype(
+        np.uint8
+    )
     w0 = raw.make_w0()
-    for camera in range(4):  # ten times the picture: crops are shrunk, so the JPEG way decodes at a part of its size
-        w0[264 + 9 * camera:][:4] *= 10
+    for camera in range(
+        4
+    ):  # ten times the picture: crops are shrunk, so the JPEG way decodes at a part of its size
+        w0[264 + 9 * camera :][:4] *= 10
     for path in root.rglob("*.mp4"):
         raw.write_video(path, 9, picture=scene)
     raw.write_metadata(root / "metadata.xml", w0=w0)
@@ -193,23 +219,42 @@ def test_stores_without_pictures_in_between_hold_the_same_crops(tmp_path):
     prepare_human36m(root, tmp_path / "set", **choices)
     report = prepare_human36m_stores(root, tmp_path / "stores", "human36m", crop_px=64, **choices)
     assert report[-1].endswith("human36m-test-64: 16 items") and names(tmp_path / "stores") == [
-        "human36m-test-64", "human36m-train-64"
+        "human36m-test-64",
+        "human36m-train-64",
     ]
     for part, subjects, step in (("train", (1, 5), 4), ("test", (9,), 5)):
-        expected = build_store(tmp_path / "set", tmp_path / part, subjects=subjects, step=step, crop_px=64)
+        expected = build_store(
+            tmp_path / "set", tmp_path / part, subjects=subjects, step=step, crop_px=64
+        )
         store = open_store(tmp_path / "stores" / f"human36m-{part}-64")
         assert len(store) == len(expected) and store.recipe["subjects"] == list(subjects)
         for name in set(expected.labels):
-            np.testing.assert_allclose(store.columns[name], expected.columns[name], rtol=1e-6, atol=1e-9, err_msg=name)
+            np.testing.assert_allclose(
+                store.columns[name], expected.columns[name], rtol=1e-6, atol=1e-9, err_msg=name
+            )
         for i in range(len(store)):
             one, other = store.image(i).astype(int), expected.image(i).astype(int)
-            assert np.abs(one - other).mean() < 2 < 6 < np.abs(one[:, 1:] - other[:, :-1]).mean()  # a px of shift would show
+            assert (
+                np.abs(one - other).mean() < 2 < 6 < np.abs(one[:, 1:] - other[:, :-1]).mean()
+            )  # a px of shift would show
 
 
 def test_interrupted_stores_go_on(tree, tmp_path, capsys):
     short_video(tree)
-    arguments = ["prepare", "human36m", "--source", str(tree), "--target", str(tmp_path / "set"), "--subjects", "1",
-                 "--actions", "12", "--store", "64"]
+    arguments = [
+        "prepare",
+        "human36m",
+        "--source",
+        str(tree),
+        "--target",
+        str(tmp_path / "set"),
+        "--subjects",
+        "1",
+        "--actions",
+        "12",
+        "--store",
+        "64",
+    ]
     assert main(arguments) == 2 and not list(tmp_path.glob("stores/[!.]*"))
     raw.write_video(raw_file(tree, 1, "Videos", "TakingPhoto 1.58860488.mp4"), 23)
     assert main(arguments) == 0
@@ -220,17 +265,42 @@ def test_interrupted_stores_go_on(tree, tmp_path, capsys):
     inode = path.stat().st_ino
     assert main(arguments) == 0 and path.stat().st_ino == inode
     assert "set-train-64 was there already: 28 items" in capsys.readouterr().out
-    assert main([*arguments, "--lens"]) == 0 and "k" in open_store(path).columns, "another choice, another store"
+    assert main([*arguments, "--lens"]) == 0 and "k" in open_store(path).columns, (
+        "another choice, another store"
+    )
 
 
 @pytest.mark.parametrize("test_subjects, items", [((11,), (36 + 28, 20)), ((9, 11), (36, 20 + 16))])
 def test_stores_of_either_split(tmp_path, test_subjects, items):
     """S9 is for training where S11 alone is for tests, pictures and stores alike: 4 cameras, step 5 or 8."""
     root = tmp_path / "raw"
-    frames = {(1, 12, 1): 32, (9, 12, 1): 24, (11, 12, 1): 32, (1, 12, 2): 8, (9, 12, 2): 8, (11, 12, 2): 8}
+    frames = {
+        (1, 12, 1): 32,
+        (9, 12, 1): 24,
+        (11, 12, 1): 32,
+        (1, 12, 2): 8,
+        (9, 12, 2): 8,
+        (11, 12, 2): 8,
+    }
     raw.write_tree(root, frames.items())
-    arguments = ["prepare", "human36m", "--source", str(root), "--target", str(tmp_path / "set"), "--subjects", "1", "9", "11",
-                 "--actions", "12", "--test-step", "8", "--test-subjects", *map(str, test_subjects)]
+    arguments = [
+        "prepare",
+        "human36m",
+        "--source",
+        str(root),
+        "--target",
+        str(tmp_path / "set"),
+        "--subjects",
+        "1",
+        "9",
+        "11",
+        "--actions",
+        "12",
+        "--test-step",
+        "8",
+        "--test-subjects",
+        *map(str, test_subjects),
+    ]
     assert main(arguments) == 0 and main([*arguments, "--store", "64"]) == 0
     train = [subject for subject in (1, 9, 11) if subject not in test_subjects]
     for part, subjects, count in zip(("train", "test"), (train, list(test_subjects)), items):
@@ -276,7 +346,9 @@ def truncated_video(tree):
 
 
 def scaled_video(tree):
-    raw.write_video(raw_file(tree, 1, "Videos", "TakingPhoto 1.58860488.mp4"), 25, width=128, height=96)
+    raw.write_video(
+        raw_file(tree, 1, "Videos", "TakingPhoto 1.58860488.mp4"), 25, width=128, height=96
+    )
 
 
 def missing_video(tree):
@@ -320,33 +392,54 @@ def other_count(tree):
 
 def no_camera(tree):
     w0 = raw.make_w0()
-    w0[6 * (2 * 11):][:6] = 0
+    w0[6 * (2 * 11) :][:6] = 0
     raw.write_metadata(tree / "metadata.xml", w0=w0)
 
 
-@pytest.mark.parametrize("damage, message, written", [
-    (drop_videos, "S1: .*neither a folder S1/MyPoseFeatures/Videos nor .* such as Videos_S1.tgz; download it", 0),
-    (short_video, r"camera 3: .*TakingPhoto 1.58860488.mp4 has 22 frames, but there are 23 poses", 7),
-    (garbage_video, r"TakingPhoto 1.58860488.mp4 is not a readable video", 7),
-    (truncated_video, r"TakingPhoto 1.58860488.mp4 is not a readable video", 7),
-    (scaled_video, r"TakingPhoto 1.58860488.mp4 is 128 x 96 px, but its camera's centre is at \(32, 24\)", 7),
-    (missing_video, r"TakingPhoto 1.58860488.mp4 is missing", 7),
-    (no_pose, r"camera 1, 2, 3, 4: .*TakingPhoto 1.cdf has no variable Pose", 4),
-    (other_width, r"TakingPhoto 1.cdf: Pose has .*78.* expected n poses of 96", 4),
-    (not_finite, r"TakingPhoto 1.cdf: joint 25 of pose 4 is not finite", 4),
-    (empty_pose, r"TakingPhoto 1.cdf is not a complete CDF file", 4),
-    (other_camera, r"camera 3: .*D3_Positions_mono/TakingPhoto 1.58860488.cdf .*differ by .* mm at pose", 7),
-    (other_pixels, r"camera 3: .*D2_Positions/TakingPhoto 1.58860488.cdf .*differ by 1 px", 7),
-    (other_count, r"TakingPhoto 1.58860488.cdf has 22 poses, .* has 23", 7),
-    (no_camera, r"w0 holds no camera 3 for S1", 6),
-])
+@pytest.mark.parametrize(
+    "damage, message, written",
+    [
+        (
+            drop_videos,
+            "S1: .*neither a folder S1/MyPoseFeatures/Videos nor .* such as Videos_S1.tgz; download it",
+            0,
+        ),
+        (
+            short_video,
+            r"camera 3: .*TakingPhoto 1.58860488.mp4 has 22 frames, but there are 23 poses",
+            7,
+        ),
+        (garbage_video, r"TakingPhoto 1.58860488.mp4 is not a readable video", 7),
+        (truncated_video, r"TakingPhoto 1.58860488.mp4 is not a readable video", 7),
+        (
+            scaled_video,
+            r"TakingPhoto 1.58860488.mp4 is 128 x 96 px, but its camera's centre is at \(32, 24\)",
+            7,
+        ),
+        (missing_video, r"TakingPhoto 1.58860488.mp4 is missing", 7),
+        (no_pose, r"camera 1, 2, 3, 4: .*TakingPhoto 1.cdf has no variable Pose", 4),
+        (other_width, r"TakingPhoto 1.cdf: Pose has .*78.* expected n poses of 96", 4),
+        (not_finite, r"TakingPhoto 1.cdf: joint 25 of pose 4 is not finite", 4),
+        (empty_pose, r"TakingPhoto 1.cdf is not a complete CDF file", 4),
+        (
+            other_camera,
+            r"camera 3: .*D3_Positions_mono/TakingPhoto 1.58860488.cdf .*differ by .* mm at pose",
+            7,
+        ),
+        (other_pixels, r"camera 3: .*D2_Positions/TakingPhoto 1.58860488.cdf .*differ by 1 px", 7),
+        (other_count, r"TakingPhoto 1.58860488.cdf has 22 poses, .* has 23", 7),
+        (no_camera, r"w0 holds no camera 3 for S1", 6),
+    ],
+)
 def test_bad_input_is_named_and_the_rest_is_done(tree, tmp_path, damage, message, written):
     damage(tree)
     with pytest.raises(InputError, match=message) as caught:
         prepare_human36m(tree, tmp_path / "set", **PHOTO)
     assert "1 failure, the rest is done" in str(caught.value) or damage is no_camera
     there = names(tmp_path / "set") if (tmp_path / "set").exists() else []
-    assert len(there) == written and not [name for name in there if layout.parse_folder_name(name) is None]
+    assert len(there) == written and not [
+        name for name in there if layout.parse_folder_name(name) is None
+    ]
     shutil.rmtree(tree)  # mended, the same command does what is left
     raw.write_tree(tree)
     assert f"{written} of 8" in prepare_human36m(tree, tmp_path / "set", **PHOTO)[0]
@@ -364,7 +457,9 @@ def test_cameras_that_cannot_be_checked_are_counted(tree, tmp_path):
     shutil.rmtree(tree / "S1" / "MyPoseFeatures" / "D3_Positions_mono")
     assert len(prepare_human36m(tree, tmp_path / "one", **PHOTO)) == 1  # the pixels still tell
     shutil.rmtree(tree / "S1" / "MyPoseFeatures" / "D2_Positions")
-    assert prepare_human36m(tree, tmp_path / "two", **PHOTO)[1].startswith("8 cameras could not be checked")
+    assert prepare_human36m(tree, tmp_path / "two", **PHOTO)[1].startswith(
+        "8 cameras could not be checked"
+    )
 
 
 def test_known_damaged_labels_are_no_reason_to_stop(tmp_path):
@@ -390,8 +485,8 @@ def test_names_come_from_the_mapping(download):
 def test_camera_by_hand(tmp_path):
     """A quarter turn about x: camera y is world -z, camera z is world y."""
     w0 = raw.make_w0()
-    w0[6 * (1 * 11 + 4):][:6] = [np.pi / 2, 0, 0, 100, -5000, 1500]
-    w0[264 + 9:][:4] = [1145, 1144, 512, 515]
+    w0[6 * (1 * 11 + 4) :][:6] = [np.pi / 2, 0, 0, 100, -5000, 1500]
+    w0[264 + 9 :][:4] = [1145, 1144, 512, 515]
     raw.write_metadata(tmp_path / "metadata.xml", w0=w0)
     camera = read_camera(read_metadata(tmp_path / "metadata.xml"), 5, 2, 1000, 1002)
     cam = camera.world_to_camera(np.array([300.0, -1000, 1700]))
@@ -399,19 +494,26 @@ def test_camera_by_hand(tmp_path):
     np.testing.assert_allclose(camera.camera_to_image(cam), [512 + 1145 / 20, 515 - 1144 / 20])
 
 
-@pytest.mark.parametrize("old, new, message", [
-    ("</w0></a>", "", "not a complete XML"),
-    ("<w0>[", "<w0>[1 ", "w0 holds 301 numbers, expected 300"),
-    ("<w0>[", "<w0>[wide ", "could not convert"),
-    ("<td>12</td><td>2</td>", "<td>12</td><td>3</td>", "not action 12, subaction 2"),
-    ("<td>16</td><td>2</td>", "<td>17</td><td>2</td>", "not action 16, subaction 2"),
-    ("<td>S7</td>", "<td>S12</td>", "first row of mapping"),
-    ("<td>TakingPhoto 1</td>", "<td>../../TakingPhoto 1</td>", "mapping calls action 12, subaction 1 of S1"),
-    ("<td>TakingPhoto 1</td>", "<td>TakingPhoto</td>", "two sequences of S1 one name"),
-    ("<item>54138969</item>", "", "expected four numbers"),
-    ("<index2id>", "<ids>", "not a complete XML"),
-    ("dbcameras", "cameras", "there is no dbcameras/index2id"),
-])
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("</w0></a>", "", "not a complete XML"),
+        ("<w0>[", "<w0>[1 ", "w0 holds 301 numbers, expected 300"),
+        ("<w0>[", "<w0>[wide ", "could not convert"),
+        ("<td>12</td><td>2</td>", "<td>12</td><td>3</td>", "not action 12, subaction 2"),
+        ("<td>16</td><td>2</td>", "<td>17</td><td>2</td>", "not action 16, subaction 2"),
+        ("<td>S7</td>", "<td>S12</td>", "first row of mapping"),
+        (
+            "<td>TakingPhoto 1</td>",
+            "<td>../../TakingPhoto 1</td>",
+            "mapping calls action 12, subaction 1 of S1",
+        ),
+        ("<td>TakingPhoto 1</td>", "<td>TakingPhoto</td>", "two sequences of S1 one name"),
+        ("<item>54138969</item>", "", "expected four numbers"),
+        ("<index2id>", "<ids>", "not a complete XML"),
+        ("dbcameras", "cameras", "there is no dbcameras/index2id"),
+    ],
+)
 def test_another_metadata_is_refused(tmp_path, old, new, message):
     path = tmp_path / "metadata.xml"
     raw.write_metadata(path)
@@ -431,20 +533,32 @@ def member(name, kind=tarfile.REGTYPE, link=""):
     return info
 
 
-@pytest.mark.parametrize("info, message", [
-    (member("../../outside.mp4"), "leads outside"),
-    (member("S1/Videos/../../../outside.mp4"), "leads outside"),
-    (member("/tmp/outside.mp4"), "leads outside"),
-    (member("S1\\..\\outside.mp4"), "leads outside"),
-    (member("S1/Videos/TakingPhoto.54138969.mp4", tarfile.SYMTYPE, "/etc/passwd"), "a link or a device"),
-    (member("S1/Videos/TakingPhoto.54138969.mp4", tarfile.LNKTYPE, "S1/other"), "a link or a device"),
-    (member("S1/Videos/device", tarfile.CHRTYPE), "a link or a device"),
-    (member("S1/Videos/pipe", tarfile.FIFOTYPE), "a link or a device"),
-    (member("S5/Videos/TakingPhoto 1.54138969.mp4"), "belongs to S5, expected S1"),
-])
+@pytest.mark.parametrize(
+    "info, message",
+    [
+        (member("../../outside.mp4"), "leads outside"),
+        (member("S1/Videos/../../../outside.mp4"), "leads outside"),
+        (member("/tmp/outside.mp4"), "leads outside"),
+        (member("S1\\..\\outside.mp4"), "leads outside"),
+        (
+            member("S1/Videos/TakingPhoto.54138969.mp4", tarfile.SYMTYPE, "/etc/passwd"),
+            "a link or a device",
+        ),
+        (
+            member("S1/Videos/TakingPhoto.54138969.mp4", tarfile.LNKTYPE, "S1/other"),
+            "a link or a device",
+        ),
+        (member("S1/Videos/device", tarfile.CHRTYPE), "a link or a device"),
+        (member("S1/Videos/pipe", tarfile.FIFOTYPE), "a link or a device"),
+        (member("S5/Videos/TakingPhoto 1.54138969.mp4"), "belongs to S5, expected S1"),
+    ],
+)
 def test_harmful_archives_write_nothing(tree, tmp_path, info, message):
     raw.pack(tree, 1, "Videos", "good.tgz")
-    with tarfile.open(tree / "good.tgz") as good, tarfile.open(tree / "Videos_S1.tgz", "w:gz") as bad:
+    with (
+        tarfile.open(tree / "good.tgz") as good,
+        tarfile.open(tree / "Videos_S1.tgz", "w:gz") as bad,
+    ):
         for each in good.getmembers():  # the bad member comes last, after many good ones
             bad.addfile(each, good.extractfile(each) if each.isreg() else None)
         bad.addfile(info, io.BytesIO(b"data"))
@@ -492,6 +606,7 @@ def test_check_finds_what_is_wrong(tree, tmp_path):
             joints = sequence.joints_world.copy()
             change(joints)
             layout.write_meta(folder / layout.META_NAME, sequence.camera, joints)
+
         return damage
 
     def stretch(joints):
@@ -511,16 +626,23 @@ def test_check_finds_what_is_wrong(tree, tmp_path):
         path.write_bytes(path.read_bytes()[:-9])
 
     assert problems(lambda *_: None) == ""
-    assert problems(lambda folder, _: shutil.rmtree(folder)) == "s_01_act_12_subact_01_ca_03 is missing"
-    assert "1 images of step 5 are missing, the first is s_01_act_12_subact_01_ca_03_000011.jpg" in problems(
-        lambda _, sequence: sequence.image_path(10).unlink())
+    assert (
+        problems(lambda folder, _: shutil.rmtree(folder))
+        == "s_01_act_12_subact_01_ca_03 is missing"
+    )
+    assert (
+        "1 images of step 5 are missing, the first is s_01_act_12_subact_01_ca_03_000011.jpg"
+        in problems(lambda _, sequence: sequence.image_path(10).unlink())
+    )
     assert "the bone above R_Wrist is" in problems(relabel(stretch))
     assert "see s_01_act_12_subact_01_ca_03" in problems(relabel(stretch))
     assert "left and right should be alike" in problems(relabel(longer_arm))
     assert "ca_03: 100% of the joints lie outside" in problems(relabel(away))
     assert "000006.jpg is of 64 x 40 px, its label says 64 x 48" in problems(other_size)
     assert "000006.jpg is truncated" in problems(cut)
-    assert "h36m_meta.mat is missing" in problems(lambda folder, _: (folder / layout.META_NAME).unlink())
+    assert "h36m_meta.mat is missing" in problems(
+        lambda folder, _: (folder / layout.META_NAME).unlink()
+    )
 
 
 def test_check_against_metadata(download, tmp_path):
@@ -529,22 +651,49 @@ def test_check_against_metadata(download, tmp_path):
     raw.write_metadata(path, counts={(1, 12, 1): 24, (1, 12, 2): 7})
     problems = check_set(tmp_path / "set", read_metadata(path))[1]
     assert sum("23 poses" in line and line.endswith("implies 24") for line in problems) == 4
-    assert sum(line.endswith("is missing") for line in problems) == 14 * 2 * 4 and len(problems) == 4 + 14 * 2 * 4
+    assert (
+        sum(line.endswith("is missing") for line in problems) == 14 * 2 * 4
+        and len(problems) == 4 + 14 * 2 * 4
+    )
 
 
 def test_the_built_in_capture_passes(tmp_path):
-    write_capture(tmp_path / "capture", subjects=(1, 9), actions=(2, 14), takes=(1,), cameras=(1, 3), n_frames=7,
-                  train_step=3, test_step=5, picture_px=64)
+    write_capture(
+        tmp_path / "capture",
+        subjects=(1, 9),
+        actions=(2, 14),
+        takes=(1,),
+        cameras=(1, 3),
+        n_frames=7,
+        train_step=3,
+        test_step=5,
+        picture_px=64,
+    )
     report, problems = check_set(tmp_path / "capture")
     assert problems == []
     lines = [line.split() for line in report.splitlines()]
-    assert [line[:5] for line in lines[1:3]] == [["S1", "4", "28", "3", "12"], ["S9", "4", "28", "5", "8"]]
+    assert [line[:5] for line in lines[1:3]] == [
+        ["S1", "4", "28", "3", "12"],
+        ["S9", "4", "28", "5", "8"],
+    ]
     assert "drift" not in report  # those are labels of the real S9
 
 
 def test_commands_and_exit_codes(tree, tmp_path, capsys):
-    arguments = ["prepare", "human36m", "--source", str(tree), "--target", str(tmp_path / "set"), "--subjects", "1",
-                 "--actions", "12", "--step", "6"]
+    arguments = [
+        "prepare",
+        "human36m",
+        "--source",
+        str(tree),
+        "--target",
+        str(tmp_path / "set"),
+        "--subjects",
+        "1",
+        "--actions",
+        "12",
+        "--step",
+        "6",
+    ]
     assert main(arguments) == 0
     assert main(["prepare", "check", str(tmp_path / "set")]) == 0
     output = capsys.readouterr()
@@ -555,7 +704,10 @@ def test_commands_and_exit_codes(tree, tmp_path, capsys):
     (tree / "metadata.xml").unlink()
     assert main(arguments) == 2 and "holds no metadata.xml" in capsys.readouterr().err
     assert main(["prepare", "human36m", "--source", str(tmp_path / "nowhere")]) == 2
-    assert main([*arguments, "--step", "0"]) == 2 and "--step 0: expected a number above 0" in capsys.readouterr().err
+    assert (
+        main([*arguments, "--step", "0"]) == 2
+        and "--step 0: expected a number above 0" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -570,7 +722,9 @@ def test_a_damaged_frame_is_told_not_stepped_over(tmp_path, reader):
         packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
     data = bytearray(path.read_bytes())
     start, size = packets[20]
-    data[start:start + size] = bytes(size)
+    data[start : start + size] = bytes(size)
     path.write_bytes(data)
-    with pytest.raises(InputError, match="damaged at frame 20: its time jumps|frames, but|not a complete, readable"):
+    with pytest.raises(
+        InputError, match="damaged at frame 20: its time jumps|frames, but|not a complete, readable"
+    ):
         list(video_frames(path, range(40), 39, reader))

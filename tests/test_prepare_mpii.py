@@ -32,28 +32,85 @@ def structs(*rows):
 
 def points(joints):
     """`annopoints` of {joint id: (x, y)}, 1-based px, in the given order."""
-    rows = [{"x": float(x), "y": float(y), "id": float(i), "is_visible": EMPTY if i == 9 else 1.0}
-            for i, (x, y) in joints.items()]
+    rows = [
+        {"x": float(x), "y": float(y), "id": float(i), "is_visible": EMPTY if i == 9 else 1.0}
+        for i, (x, y) in joints.items()
+    ]
     return structs({"point": structs(*rows)})
 
 
-WHOLE = {6: (61, 60), 7: (60, 31), 8: (60, 26), 9: (59, 12), 0: (51, 101), 1: (52, 81), 2: (55, 60), 3: (66, 60),
-         4: (67, 80), 5: (71, 99), 10: (45, 61), 11: (46, 46), 12: (52, 31), 13: (68, 31), 14: (75, 46), 15: (76, 62)}
+WHOLE = {
+    6: (61, 60),
+    7: (60, 31),
+    8: (60, 26),
+    9: (59, 12),
+    0: (51, 101),
+    1: (52, 81),
+    2: (55, 60),
+    3: (66, 60),
+    4: (67, 80),
+    5: (71, 99),
+    10: (45, 61),
+    11: (46, 46),
+    12: (52, 31),
+    13: (68, 31),
+    14: (75, 46),
+    15: (76, 62),
+}
 PARTIAL = {7: (101.5, 20), 8: (100, 15), 13: (111, 22.25)}
 HEAD = {"x1": 54.0, "y1": 10.0, "x2": 66.0, "y2": 26.0}
-SIZES = {"01.jpg": (120, 110), "02.jpg": (131, 97), "03.jpg": (104, 140), "04.jpg": (77, 81), "05.jpg": (64, 48), "06.jpg": (50, 52)}
+SIZES = {
+    "01.jpg": (120, 110),
+    "02.jpg": (131, 97),
+    "03.jpg": (104, 140),
+    "04.jpg": (77, 81),
+    "05.jpg": (64, 48),
+    "06.jpg": (50, 52),
+}
 
 
 def entries():
     """annolist rows and img_train. Fields vary by picture, as they do in MPII."""
-    whole = {**HEAD, "annopoints": points(WHOLE), "scale": 0.5, "objpos": structs({"x": 60.0, "y": 60.0})}
+    whole = {
+        **HEAD,
+        "annopoints": points(WHOLE),
+        "scale": 0.5,
+        "objpos": structs({"x": 60.0, "y": 60.0}),
+    }
     return [
-        ({"annorect": structs(whole, {"x1": 1.0, "y1": 2.0, "x2": 3.0, "y2": 4.0, "annopoints": EMPTY})}, 1),
+        (
+            {
+                "annorect": structs(
+                    whole, {"x1": 1.0, "y1": 2.0, "x2": 3.0, "y2": 4.0, "annopoints": EMPTY}
+                )
+            },
+            1,
+        ),
         ({"annorect": EMPTY}, 1),  # nobody: the picture is not listed
-        ({"annorect": structs({"annopoints": points(PARTIAL)}, {**HEAD, "annopoints": points({9: (40, 40)})})}, 1),
-        ({"annorect": structs({"scale": 1.0, "objpos": structs({"x": 4.0, "y": 5.0})})}, 0),  # test part
-        ({"annorect": structs({"x1": 5.0, "y1": 6.0, "x2": 7.0, "y2": 8.0})}, 1),  # no field annopoints: listed, nobody
-        ({"annorect": structs({**HEAD, "annopoints": points({1: (20, 20), 3: (21, 44), 5: (20.5, 30)})})}, 1),
+        (
+            {
+                "annorect": structs(
+                    {"annopoints": points(PARTIAL)}, {**HEAD, "annopoints": points({9: (40, 40)})}
+                )
+            },
+            1,
+        ),
+        (
+            {"annorect": structs({"scale": 1.0, "objpos": structs({"x": 4.0, "y": 5.0})})},
+            0,
+        ),  # test part
+        (
+            {"annorect": structs({"x1": 5.0, "y1": 6.0, "x2": 7.0, "y2": 8.0})},
+            1,
+        ),  # no field annopoints: listed, nobody
+        (
+            {
+                "annorect": structs(
+                    {**HEAD, "annopoints": points({1: (20, 20), 3: (21, 44), 5: (20.5, 30)})}
+                )
+            },
+            1,
+        ),
     ]
 
 
@@ -61,16 +118,23 @@ def write_mpii(folder, rows=None, compressed=False):
     """A download of six pictures; returns its folder."""
     rows = rows or entries()
     annolist = [{"image": structs({"name": name}), **row} for name, (row, _) in zip(SIZES, rows)]
-    release = structs({
-        "annolist": structs(*annolist), "img_train": np.array([[float(train) for _, train in rows]]), "version": "12",
-        "single_person": EMPTY,
-    })
+    release = structs(
+        {
+            "annolist": structs(*annolist),
+            "img_train": np.array([[float(train) for _, train in rows]]),
+            "version": "12",
+            "single_person": EMPTY,
+        }
+    )
     (folder / "images").mkdir(parents=True, exist_ok=True)
     scipy.io.savemat(folder / mpii.ANNOTATIONS, {"RELEASE": release}, do_compression=compressed)
     rng = np.random.default_rng(0)
     for name, (width, height) in SIZES.items():
         small = rng.integers(0, 255, (5, 5, 3), np.uint8)
-        cv2.imwrite(str(folder / "images" / name), cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC))
+        cv2.imwrite(
+            str(folder / "images" / name),
+            cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC),
+        )
     return folder
 
 
@@ -86,7 +150,12 @@ def read(source, **options):
 def test_people_pictures_and_boxes_by_hand(source):
     people, skipped, problems = read(source)
     assert problems == [] and skipped == {"no joints": 2, "joints span no box": 2}
-    assert people.image_id.tolist() == [0, 2, 4, 5]  # 0-based indices in annolist; 1 is empty, 3 is for testing
+    assert people.image_id.tolist() == [
+        0,
+        2,
+        4,
+        5,
+    ]  # 0-based indices in annolist; 1 is empty, 3 is for testing
     assert people.image_name == ["images/01.jpg", "images/03.jpg", "images/05.jpg", "images/06.jpg"]
     assert people.image_size.tolist() == [[120, 110], [104, 140], [64, 48], [50, 52]]
     assert people.person_id.tolist() == [0, 1] and people.image.tolist() == [0, 1]
@@ -97,7 +166,10 @@ def test_people_pictures_and_boxes_by_hand(source):
     assert people.joints_img[0, MPII.index("Pelvis")].tolist() == [60, 59]
     assert people.joints_img[0, MPII.index("R_Ankle")].tolist() == [50, 100]
     assert people.joints_img[1, MPII.index("L_Shoulder")].tolist() == [110, 21.25]
-    assert np.flatnonzero(people.visibility[1]).tolist() == [7, 8, 13] and people.visibility[0].tolist() == [1] * 16
+    assert (
+        np.flatnonzero(people.visibility[1]).tolist() == [7, 8, 13]
+        and people.visibility[0].tolist() == [1] * 16
+    )
     assert not people.joints_img[1, people.visibility[1] == 0].any()
     assert people.head_box[0].tolist() == [53, 9, 65, 25] and np.isnan(people.head_box[1]).all()
 
@@ -114,17 +186,30 @@ def published_converter(release, sizes):
             keypoints = [0.0] * 48
             for point in rect["annopoints"][0, 0]["point"][0]:
                 joint = int(point["id"])
-                keypoints[3 * joint:3 * joint + 3] = [point["x"], point["y"], 1.0]
+                keypoints[3 * joint : 3 * joint + 3] = [point["x"], point["y"], 1.0]
             x = [keypoints[3 * j] for j in range(16) if keypoints[3 * j + 2]]
             y = [keypoints[3 * j + 1] for j in range(16) if keypoints[3 * j + 2]]
             width, height = max(x) - min(x) - 1, max(y) - min(y) - 1
             if width <= 0 or height <= 0:
                 continue
-            bbox = [(min(x) + max(x)) / 2. - width / 2 * 1.2, (min(y) + max(y)) / 2. - height / 2 * 1.2, width * 1.2, height * 1.2]
-            annotations.append({
-                "id": len(annotations), "image_id": index, "category_id": 1, "area": bbox[2] * bbox[3], "bbox": bbox,
-                "iscrowd": 0, "keypoints": keypoints, "num_keypoints": int(sum(keypoints[2::3])),
-            })
+            bbox = [
+                (min(x) + max(x)) / 2.0 - width / 2 * 1.2,
+                (min(y) + max(y)) / 2.0 - height / 2 * 1.2,
+                width * 1.2,
+                height * 1.2,
+            ]
+            annotations.append(
+                {
+                    "id": len(annotations),
+                    "image_id": index,
+                    "category_id": 1,
+                    "area": bbox[2] * bbox[3],
+                    "bbox": bbox,
+                    "iscrowd": 0,
+                    "keypoints": keypoints,
+                    "num_keypoints": int(sum(keypoints[2::3])),
+                }
+            )
     return annotations
 
 
@@ -135,7 +220,12 @@ def test_published_convention_gives_the_published_numbers_exactly(source, tmp_pa
     for annotation in content["annotations"]:
         annotation.pop("head_box", None)  # ours, on top
     assert content["annotations"] == published_converter(entries(), SIZES)
-    assert content["images"][1] == {"id": 2, "file_name": "images/03.jpg", "width": 104, "height": 140}
+    assert content["images"][1] == {
+        "id": 2,
+        "file_name": "images/03.jpg",
+        "width": 104,
+        "height": 140,
+    }
     assert len(content["categories"]) == 1 and len(content["categories"][0]["keypoints"]) == 16
 
 
@@ -152,7 +242,16 @@ def test_json_comes_back_and_pycocotools_reads_it(source, tmp_path, capsys):
     write_people(tmp_path / "train.json", people)
     again, skipped, problems = read_people(tmp_path / "train.json")
     assert not skipped and not problems and again.skeleton == MPII
-    for name in ("image_id", "image_size", "person_id", "image", "joints_img", "visibility", "bbox", "head_box"):
+    for name in (
+        "image_id",
+        "image_size",
+        "person_id",
+        "image",
+        "joints_img",
+        "visibility",
+        "bbox",
+        "head_box",
+    ):
         np.testing.assert_array_equal(getattr(again, name), getattr(people, name))
     assert again.image_name == people.image_name
     assert capsys.readouterr().out == ""
@@ -164,8 +263,22 @@ def test_published_spelling_of_the_joint_names_is_understood(source, tmp_path):
     write_people(tmp_path / "train.json", read(source)[0])
     content = json.loads((tmp_path / "train.json").read_text())
     content["categories"][0]["keypoints"] = [
-        "r_ankle", "r_knee", "r_hip", "l_hip", "l_knee", "l_ankle", "pelvis", "throax", "upper_neck", "head_top", "r_wrist",
-        "r_elbow", "r_shoulder", "l_shoulder", "l_elbow", "l_wrist",
+        "r_ankle",
+        "r_knee",
+        "r_hip",
+        "l_hip",
+        "l_knee",
+        "l_ankle",
+        "pelvis",
+        "throax",
+        "upper_neck",
+        "head_top",
+        "r_wrist",
+        "r_elbow",
+        "r_shoulder",
+        "l_shoulder",
+        "l_elbow",
+        "l_wrist",
     ]
     (tmp_path / "train.json").write_text(json.dumps(content))
     assert read_people(tmp_path / "train.json")[0].skeleton == MPII
@@ -173,18 +286,28 @@ def test_published_spelling_of_the_joint_names_is_understood(source, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".txt", ".json"])
 def test_split_by_list(source, tmp_path, suffix):
-    text = {".txt": "03.jpg\n\n06.jpg\n", ".json": json.dumps([{"image": "03.jpg"}, "images/06.jpg"])}[suffix]
+    text = {
+        ".txt": "03.jpg\n\n06.jpg\n",
+        ".json": json.dumps([{"image": "03.jpg"}, "images/06.jpg"]),
+    }[suffix]
     (tmp_path / f"list{suffix}").write_text(text)
     lines = prepare_mpii(source, tmp_path / "out", validation_list=tmp_path / f"list{suffix}")
     train = read_people(tmp_path / "out/annotations/train.json")[0]
     validation = read_people(tmp_path / "out/annotations/validation.json")[0]
-    assert train.image_name == ["images/01.jpg", "images/05.jpg"] and train.person_id.tolist() == [0]
-    assert validation.image_name == ["images/03.jpg", "images/06.jpg"] and validation.person_id.tolist() == [1]
+    assert train.image_name == ["images/01.jpg", "images/05.jpg"] and train.person_id.tolist() == [
+        0
+    ]
+    assert validation.image_name == [
+        "images/03.jpg",
+        "images/06.jpg",
+    ] and validation.person_id.tolist() == [1]
     assert validation.image.tolist() == [0]
     assert "skipped, no joints: 2 people" in lines
 
 
-@pytest.mark.parametrize(("text", "message"), [("99.jpg\n", "0 people into"), ("", "names no image"), ("{", "one image")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("99.jpg\n", "0 people into"), ("", "names no image"), ("{", "one image")]
+)
 def test_useless_lists_are_refused(source, tmp_path, text, message):
     name = "list.json" if text == "{" else "list.txt"
     (tmp_path / name).write_text(text)
@@ -206,19 +329,34 @@ def test_store_of_people(source, tmp_path):
     assert np.flatnonzero(columns["visible"][1]).tolist() == [7, 8]
     assert columns["frame"].tolist() == [0, 2] and columns["person"].tolist() == [0, 1]
     camera = store.cameras(np.array([0, 1]))
-    assert (camera.f > 0).all() and np.isfinite(camera.image_to_camera(columns["joints_img"], np.full((2, 16), 1e3))).all()
+    assert (camera.f > 0).all() and np.isfinite(
+        camera.image_to_camera(columns["joints_img"], np.full((2, 16), 1e3))
+    ).all()
     # A joint of the picture lies where the stored affine says: its pixels agree.
     picture = cv2.imread(str(source / "images/01.jpg"), cv2.IMREAD_COLOR_RGB)
     x, y = apply_affine(columns["affine"][0], people.joints_img[0, :1])[0]
     row, column = round(y), round(x)
-    there = apply_affine(np.linalg.inv(np.vstack([columns["affine"][0], [0, 0, 1]]))[:2], np.array([[column, row]], float))[0]
+    there = apply_affine(
+        np.linalg.inv(np.vstack([columns["affine"][0], [0, 0, 1]]))[:2],
+        np.array([[column, row]], float),
+    )[0]
     expected = picture[round(there[1]), round(there[0])].astype(int)
     assert np.abs(store.image(0)[row, column] - expected).max() < 12
 
 
 def test_people_in_one_picture_share_its_decoding_and_workers_change_nothing(tmp_path):
     rows = entries()
-    rows[0] = ({"annorect": structs(*({"annopoints": points({j: (x + 9 * i, y) for j, (x, y) in WHOLE.items()})} for i in range(3)))}, 1)
+    rows[0] = (
+        {
+            "annorect": structs(
+                *(
+                    {"annopoints": points({j: (x + 9 * i, y) for j, (x, y) in WHOLE.items()})}
+                    for i in range(3)
+                )
+            )
+        },
+        1,
+    )
     source = write_mpii(tmp_path / "crowded", rows)
     people, _, _ = read(source)
     one, _ = build_people_store(people, source, tmp_path / "one", crop_px=32)
@@ -230,13 +368,19 @@ def test_people_in_one_picture_share_its_decoding_and_workers_change_nothing(tmp
 
 # ---------------------------------------------------------------- bad input
 
+
 def test_damaged_pictures_are_listed_and_the_rest_is_done(source, tmp_path):
     (source / "images/03.jpg").unlink()
     (source / "images/05.jpg").write_bytes(b"no picture")
     with pytest.raises(InputError) as caught:
         prepare_mpii(source, tmp_path / "out")
     text = str(caught.value)
-    assert "2 problems" in text and "annolist(3)" in text and "03.jpg is missing" in text and "05.jpg is not a readable" in text
+    assert (
+        "2 problems" in text
+        and "annolist(3)" in text
+        and "03.jpg is missing" in text
+        and "05.jpg is not a readable" in text
+    )
     assert read_people(tmp_path / "out/annotations/train.json")[0].image_id.tolist() == [0, 5]
 
 
@@ -271,35 +415,52 @@ def test_a_picture_of_another_size_is_left_out_of_the_store(source, tmp_path):
         build_people_store(people, source, tmp_path / "other", crop_px=32)
 
 
-@pytest.mark.parametrize(("row", "message"), [
-    ({"annopoints": points({3: (9, 9), 16: (30, 30)})}, "joint id 16"),
-    ({"annopoints": points({3: (9, np.nan), 4: (30, 30)})}, "y is not a finite number"),
-    ({"annopoints": structs({"point": structs({"x": 3.0, "id": 2.0})})}, "lacks id, x or y"),
-    ({"annopoints": structs({"point": 7.0})}, "is not a struct"),
-    ({"annopoints": points({3: (900, 900), 4: (930, 930)})}, "outside its 120 x 110"),
-    ({"annopoints": points({3: (-500, 20), 4: (30, 50)})}, "box"),
-    ({**HEAD, "x2": "left", "annopoints": points(WHOLE)}, "x2 is not a finite number"),
-])
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"annopoints": points({3: (9, 9), 16: (30, 30)})}, "joint id 16"),
+        ({"annopoints": points({3: (9, np.nan), 4: (30, 30)})}, "y is not a finite number"),
+        ({"annopoints": structs({"point": structs({"x": 3.0, "id": 2.0})})}, "lacks id, x or y"),
+        ({"annopoints": structs({"point": 7.0})}, "is not a struct"),
+        ({"annopoints": points({3: (900, 900), 4: (930, 930)})}, "outside its 120 x 110"),
+        ({"annopoints": points({3: (-500, 20), 4: (30, 50)})}, "box"),
+        ({**HEAD, "x2": "left", "annopoints": points(WHOLE)}, "x2 is not a finite number"),
+    ],
+)
 def test_damaged_people_are_listed(tmp_path, row, message):
     rows = entries()
     rows[0] = ({"annorect": structs(row, {"annopoints": points(WHOLE)})}, 1)
     people, _, problems = read(write_mpii(tmp_path / "mpii", rows))
-    assert len(problems) == 1 and message in problems[0] and "annolist(1).annorect(1)" in problems[0]
+    assert (
+        len(problems) == 1 and message in problems[0] and "annolist(1).annorect(1)" in problems[0]
+    )
     assert people.image.tolist() == [0, 1]
 
 
 def test_names_that_lead_out_of_the_folder_are_refused(tmp_path):
     source = write_mpii(tmp_path / "mpii")
-    annolist = [{"image": structs({"name": name}), **row} for name, (row, _) in zip(("../../x.jpg", *list(SIZES)[1:]), entries())]
+    annolist = [
+        {"image": structs({"name": name}), **row}
+        for name, (row, _) in zip(("../../x.jpg", *list(SIZES)[1:]), entries())
+    ]
     release = structs({"annolist": structs(*annolist), "img_train": np.ones((1, 6))})
     scipy.io.savemat(source / mpii.ANNOTATIONS, {"RELEASE": release})
     assert "leads out of" in read(source)[2][0]
 
 
-@pytest.mark.parametrize("content", [
-    {"OTHER": 1.0}, {"RELEASE": 1.0}, {"RELEASE": structs({"annolist": 1.0, "img_train": 1.0})},
-    {"RELEASE": structs({"annolist": structs({"image": 1.0}, {"image": 2.0}), "img_train": np.ones((1, 3))})},
-])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"OTHER": 1.0},
+        {"RELEASE": 1.0},
+        {"RELEASE": structs({"annolist": 1.0, "img_train": 1.0})},
+        {
+            "RELEASE": structs(
+                {"annolist": structs({"image": 1.0}, {"image": 2.0}), "img_train": np.ones((1, 3))}
+            )
+        },
+    ],
+)
 def test_other_mat_files_are_refused(tmp_path, content):
     scipy.io.savemat(tmp_path / mpii.ANNOTATIONS, content)
     with pytest.raises(InputError, match="expected a struct RELEASE"):

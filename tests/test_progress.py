@@ -76,10 +76,16 @@ def test_a_loop_inside_another_is_silent_for_its_first_interval(tmp_path):
     assert re.fullmatch(r"\[3/5\] comparison  2 / 2 runs  done in \d+ s", lines[-1])
     inner = [line for line in lines if "training" in line]
     assert inner and all(line.startswith("[3/5]   training  ") for line in inner)
-    assert [line for line in inner if "done in" in line] == ["[3/5]   training  2 / 2 batches  done in 1 s"]
-    before = [line for line in lines[:lines.index(inner[0])] if "done" not in line]
-    assert all(line.startswith("[3/5] comparison  ") for line in before)  # the short training left no line
-    assert any(re.fullmatch(r"\[3/5\] comparison  1 / 2 runs  long  \d+ s left", line) for line in lines)
+    assert [line for line in inner if "done in" in line] == [
+        "[3/5]   training  2 / 2 batches  done in 1 s"
+    ]
+    before = [line for line in lines[: lines.index(inner[0])] if "done" not in line]
+    assert all(
+        line.startswith("[3/5] comparison  ") for line in before
+    )  # the short training left no line
+    assert any(
+        re.fullmatch(r"\[3/5\] comparison  1 / 2 runs  long  \d+ s left", line) for line in lines
+    )
 
 
 def test_a_hidden_loop_is_silent(tmp_path):
@@ -88,7 +94,9 @@ def test_a_hidden_loop_is_silent(tmp_path):
 
 def test_a_loop_that_fails_does_not_say_done(tmp_path):
     first, last = logged("failing", tmp_path, code=7)
-    assert first == "check  0 / 3 folders" and re.fullmatch(r"check  1 / 3 folders  ended after \d+ s", last)
+    assert first == "check  0 / 3 folders" and re.fullmatch(
+        r"check  1 / 3 folders  ended after \d+ s", last
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
@@ -109,7 +117,11 @@ def test_a_terminal_gets_a_bar():
     assert process.wait(60) == 0
     text = shown.decode()
     assert "\rtraining: 100%|" in text and "4000/4000" in text and "step/s" in text
-    assert "images_per_second=312, loss=0.1234, memory=900 MB" in text and "[2/5]" not in text and "done in" not in text
+    assert (
+        "images_per_second=312, loss=0.1234, memory=900 MB" in text
+        and "[2/5]" not in text
+        and "done in" not in text
+    )
 
 
 def _read(terminal):
@@ -130,12 +142,18 @@ def log(monkeypatch, capsys):
 def test_iteration_gives_what_it_goes_through_and_counts_from_what_was_done(log):
     bar = progress((letter for letter in "abc"), desc="resumed", unit="step", total=10, initial=7)
     assert list(bar) == ["a", "b", "c"]
-    assert [line.partition("  done")[0] for line in log()] == ["resumed  7 / 10 steps", "resumed  10 / 10 steps"]
+    assert [line.partition("  done")[0] for line in log()] == [
+        "resumed  7 / 10 steps",
+        "resumed  10 / 10 steps",
+    ]
 
 
 def test_without_a_total_only_what_is_done_is_counted(log):
     assert list(progress(iter("ab"), desc="frames", unit="frame")) == ["a", "b"]
-    assert [line.partition("  done")[0] for line in log()] == ["frames  0 frames", "frames  2 frames"]
+    assert [line.partition("  done")[0] for line in log()] == [
+        "frames  0 frames",
+        "frames  2 frames",
+    ]
 
 
 def test_what_is_left_follows_from_the_steps_of_this_process(log, monkeypatch):
@@ -157,7 +175,10 @@ def test_a_loop_over_a_bar_inside_its_own_block_is_one_loop(log):
     with stage(5, 5), progress(["00", "01"], desc="notebooks", unit="notebook") as bar:
         for name in bar:
             bar.set_postfix_str(name)
-    assert [line.partition("  done")[0] for line in log()] == ["[5/5] notebooks  0 / 2 notebooks", "[5/5] notebooks  2 / 2 notebooks"]
+    assert [line.partition("  done")[0] for line in log()] == [
+        "[5/5] notebooks  0 / 2 notebooks",
+        "[5/5] notebooks  2 / 2 notebooks",
+    ]
 
 
 def test_stages_nest_and_end(log):
@@ -180,12 +201,17 @@ def test_a_loop_left_half_way_does_not_silence_the_next(log):
     kept.close()
     assert list(progress(range(2), desc="next", unit="step")) == [0, 1]
     lines = log()
-    assert lines[0] == "outer  0 / 3 steps" and "next  0 / 2 steps" in lines and not any("inner" in line for line in lines)
+    assert (
+        lines[0] == "outer  0 / 3 steps"
+        and "next  0 / 2 steps" in lines
+        and not any("inner" in line for line in lines)
+    )
     within.close()
 
 
 def test_a_full_disk_does_not_end_the_work(monkeypatch):
     """A log that cannot be written to is given up, not the training that it tells of."""
+
     class Full:
         def write(self, text):
             raise OSError(28, "No space left on device")
@@ -207,6 +233,9 @@ def test_lines_stop_when_the_loop_ends(log):
     assert log() == []
 
 
-@pytest.mark.parametrize("seconds, text", [(0.2, "0 s"), (59, "59 s"), (90, "1.5 min"), (720, "12 min"), (5400, "90 min")])
+@pytest.mark.parametrize(
+    "seconds, text",
+    [(0.2, "0 s"), (59, "59 s"), (90, "1.5 min"), (720, "12 min"), (5400, "90 min")],
+)
 def test_lengths_of_time(seconds, text):
     assert module._span(seconds) == text

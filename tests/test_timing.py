@@ -26,7 +26,9 @@ print(json.dumps({"passed": time.perf_counter() - start, "worked": clock.seconds
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs the signals of POSIX")
 def test_the_sleep_of_a_stopped_process_is_left_out():
-    with subprocess.Popen([sys.executable, "-c", CLOCK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", CLOCK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout.readline() == "begun\n"
         time.sleep(0.3)
         stopped = 0.0
@@ -64,17 +66,26 @@ start, worked = time.perf_counter(), clock.seconds()
 sum(range(50_000_000))
 print(json.dumps({"passed": time.perf_counter() - start, "worked": clock.seconds() - worked}))
 """
-    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True, timeout=120
+    )
     times = json.loads(done.stdout)
     assert times["passed"] > 0.3, "this processor is too fast for the test: sum more"
     assert times["worked"] == pytest.approx(times["passed"], abs=0.05)
 
 
-@pytest.mark.parametrize("gap, used, counted", [
-    (4.0, 0.0, 4.0),  # short: no pause, whatever the process did
-    (3600.0, 0.4, 0.25),  # stopped for an hour: of it, one tick may have been work, here of two cores
-    (60.0, 30.0, 60.0),  # a long computation on a busy machine
-])
+@pytest.mark.parametrize(
+    "gap, used, counted",
+    [
+        (4.0, 0.0, 4.0),  # short: no pause, whatever the process did
+        (
+            3600.0,
+            0.4,
+            0.25,
+        ),  # stopped for an hour: of it, one tick may have been work, here of two cores
+        (60.0, 30.0, 60.0),  # a long computation on a busy machine
+    ],
+)
 def test_a_pause_is_long_and_idle(monkeypatch, gap, used, counted):
     clock = WorkClock(tick=1000)  # its thread sleeps through this test
     clock.tick = 0.25

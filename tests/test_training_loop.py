@@ -14,9 +14,23 @@ from ipr_lib.training.loop import Schedule
 CPU = torch.device("cpu")
 # Two epochs of two steps. I1 has one loss in the first half of the training, and another in the second.
 CFG = load_config(
-    "smoke", crop_px=64, depth_bins=8, backbone_width=4, head_width=8, method="I1", batch_size=3, micro_batches=1, epochs=2,
-    optimizer="adamw", learning_rate=1e-3, weight_decay=0.125, warmup_steps=1, schedule="steps", lr_drops=(1,),
-    precision="bfloat16", flip=0.0,
+    "smoke",
+    crop_px=64,
+    depth_bins=8,
+    backbone_width=4,
+    head_width=8,
+    method="I1",
+    batch_size=3,
+    micro_batches=1,
+    epochs=2,
+    optimizer="adamw",
+    learning_rate=1e-3,
+    weight_decay=0.125,
+    warmup_steps=1,
+    schedule="steps",
+    lr_drops=(1,),
+    precision="bfloat16",
+    flip=0.0,
 )
 
 
@@ -32,9 +46,16 @@ def seen(store, tmp_path, monkeypatch):
         return output
 
     def spy_step(self, *arguments):
-        group, = self.param_groups
+        (group,) = self.param_groups
         gradients = [p.grad.abs().max().item() for p in group["params"]]
-        steps.append({"optimizer": self, "rate": group["lr"], "decay": group["weight_decay"], "gradient": max(gradients)})
+        steps.append(
+            {
+                "optimizer": self,
+                "rate": group["lr"],
+                "decay": group["weight_decay"],
+                "gradient": max(gradients),
+            }
+        )
         return step(self, *arguments)
 
     monkeypatch.setattr(PoseNet, "forward", spy_forward)
@@ -79,7 +100,15 @@ def test_both_epochs_draw_other_augmentations(seen):
 
 def test_each_field_of_the_augmentation_comes_from_the_field_of_its_name():
     cfg = dataclasses.replace(
-        CFG, scale=0.11, rotation=12.0, shift=0.13, flip=0.14, colour=0.15, hue=16.0, contrast=0.17, occlusion=0.18
+        CFG,
+        scale=0.11,
+        rotation=12.0,
+        shift=0.13,
+        flip=0.14,
+        colour=0.15,
+        hue=16.0,
+        contrast=0.17,
+        occlusion=0.18,
     )
     found = run.build_augmentation(cfg)
     assert (found.scale, found.rotation, found.shift, found.flip) == (0.11, 12.0, 0.13, 0.14)
@@ -87,6 +116,7 @@ def test_each_field_of_the_augmentation_comes_from_the_field_of_its_name():
 
 
 # --- schedules ---
+
 
 def test_rate_falls_at_the_stated_epochs():
     schedule = Schedule(1.0, epochs=20, steps_per_epoch=10, kind="steps", drops=(15, 17))
@@ -97,13 +127,23 @@ def test_rate_falls_at_the_stated_epochs():
 
 def test_rate_follows_half_a_cosine_after_the_warm_up():
     schedule = Schedule(1.0, epochs=20, steps_per_epoch=10, kind="cosine", warmup_steps=3)
-    assert schedule.rate(100) == pytest.approx(0.5) and schedule.rate(150) == pytest.approx(0.5 - 0.5**1.5)
+    assert schedule.rate(100) == pytest.approx(0.5) and schedule.rate(150) == pytest.approx(
+        0.5 - 0.5**1.5
+    )
     long = dataclasses.replace(schedule, steps_per_epoch=1000)
     assert [long.rate(step) for step in range(3)] == pytest.approx([0.25, 0.5, 0.75], rel=1e-3)
 
 
 def test_a_schedule_is_made_of_the_fields_of_a_config():
-    cfg = dataclasses.replace(CFG, learning_rate=0.5, epochs=9, schedule="cosine", lr_drops=(4, 5), warmup_steps=7)
+    cfg = dataclasses.replace(
+        CFG, learning_rate=0.5, epochs=9, schedule="cosine", lr_drops=(4, 5), warmup_steps=7
+    )
     assert run.build_schedule(cfg, 11) == Schedule(0.5, 9, 11, "cosine", (4, 5), 7)
     assert run.build_schedule(cfg, 11).steps == 99
-    assert [run.build_schedule(cfg, 3).ends_epoch(done) for done in (1, 2, 3, 4, 6)] == [False, False, True, False, True]
+    assert [run.build_schedule(cfg, 3).ends_epoch(done) for done in (1, 2, 3, 4, 6)] == [
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]

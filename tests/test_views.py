@@ -35,24 +35,39 @@ def poses(frames=4, joints=18, seed=0):
 
 def skeletons_of(view):
     m = view.meta
-    return np.frombuffer(view.poses, np.float32).reshape(len(m["people"]), m["frames"], m["joints"], 3)
+    return np.frombuffer(view.poses, np.float32).reshape(
+        len(m["people"]), m["frames"], m["joints"], 3
+    )
 
 
 def page_state(page):
-    return json.loads(re.search(r'<script id="state" type="application/json">(.*?)</script>', page, re.DOTALL)[1])
+    return json.loads(
+        re.search(r'<script id="state" type="application/json">(.*?)</script>', page, re.DOTALL)[1]
+    )
 
 
 # --- packing ---
+
 
 def test_poses_are_packed_once_and_exactly():
     truth, pred = poses(seed=1), poses(seed=2)
     view = SkeletonView({"truth": truth, "prediction": pred}, fps=50, title="take")
     np.testing.assert_array_equal(skeletons_of(view), np.stack([truth, pred]).astype(np.float32))
     m = view.meta
-    assert m["people"] == ["truth", "prediction"] and m["reference"] == 0 and (m["frames"], m["joints"]) == (4, 18)
-    assert m["names"] == list(HUMAN36M.names) and m["parents"] == list(HUMAN36M.parents) and m["scored"] == 17
+    assert (
+        m["people"] == ["truth", "prediction"]
+        and m["reference"] == 0
+        and (m["frames"], m["joints"]) == (4, 18)
+    )
+    assert (
+        m["names"] == list(HUMAN36M.names)
+        and m["parents"] == list(HUMAN36M.parents)
+        and m["scored"] == 17
+    )
     assert len(view.poses) == 2 * 4 * 18 * 3 * 4  # nothing else holds them
-    assert sum(len(value) for value in view.state().values() if isinstance(value, bytes)) == len(view.poses)
+    assert sum(len(value) for value in view.state().values() if isinstance(value, bytes)) == len(
+        view.poses
+    )
 
 
 def test_sides_and_colours_are_those_of_the_figures():
@@ -69,7 +84,9 @@ def test_other_joint_sets(skeleton):
 
 def test_an_array_of_people_is_not_compared():
     many = SkeletonView(np.stack([poses(seed=s) for s in range(3)]))
-    assert many.meta["people"] == ["person 1", "person 2", "person 3"] and many.meta["reference"] == -1
+    assert (
+        many.meta["people"] == ["person 1", "person 2", "person 3"] and many.meta["reference"] == -1
+    )
     assert SkeletonView({"truth": poses()}).meta["reference"] == -1  # nothing to compare it with
     assert SkeletonView({"a": poses(), "b": poses()}, reference="b").meta["reference"] == 1
 
@@ -79,22 +96,37 @@ def test_scored_joints_alone_are_enough():
 
 
 def test_pictures_keep_their_place_and_size():
-    pictures = [np.full((40, 60, 3), (200, 30, 10), np.uint8), None, np.full((50, 20, 3), (0, 90, 250), np.uint8)]
+    pictures = [
+        np.full((40, 60, 3), (200, 30, 10), np.uint8),
+        None,
+        np.full((50, 20, 3), (0, 90, 250), np.uint8),
+    ]
     view = SkeletonView(poses(3), images=pictures, joints_img=np.ones((3, 18, 2)), image_px=30)
     start, end = view.meta["offsets"][2:4]
     seen = cv2.imdecode(np.frombuffer(view.images[start:end], np.uint8), cv2.IMREAD_COLOR)
     assert seen.shape == (30, 12, 3) and view.meta["image_sizes"] == [[60, 40], [1, 1], [20, 50]]
     np.testing.assert_allclose(seen[15, 6, ::-1].astype(int), (0, 90, 250), atol=6)  # RGB, not BGR
-    assert view.meta["offsets"][1] == view.meta["offsets"][2] and view.meta["offsets"][3] == len(view.images)
+    assert view.meta["offsets"][1] == view.meta["offsets"][2] and view.meta["offsets"][3] == len(
+        view.images
+    )
 
 
 def test_cameras_draw_the_overlay_themselves():
-    cameras = {f"camera {number}": camera for number, camera in studio_cameras(picture_px=64).items()}
+    cameras = {
+        f"camera {number}": camera for number, camera in studio_cameras(picture_px=64).items()
+    }
     world = poses(2) + [0, 0, 900]
-    view = SkeletonView(world, up="z", cameras=cameras, images={name: [np.zeros((64, 64, 3), np.uint8)] * 2 for name in cameras})
+    view = SkeletonView(
+        world,
+        up="z",
+        cameras=cameras,
+        images={name: [np.zeros((64, 64, 3), np.uint8)] * 2 for name in cameras},
+    )
     overlay = np.frombuffer(view.overlay, np.float32).reshape(4, 1, 2, 18, 2)
     third = cameras["camera 3"]
-    np.testing.assert_allclose(overlay[2, 0, 1], third.camera_to_image(third.world_to_camera(world[1])), atol=1e-3)
+    np.testing.assert_allclose(
+        overlay[2, 0, 1], third.camera_to_image(third.world_to_camera(world[1])), atol=1e-3
+    )
     assert view.meta["cameras"][2] == {"name": "camera 3", "R": third.R.ravel().tolist()}
 
 
@@ -103,32 +135,47 @@ def test_cameras_draw_the_overlay_themselves():
 NAN = np.full((4, 18, 3), np.nan)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"poses": poses()[0]}, r"expected numbers of shape \(F, J, 3\), got float64 \(18, 3\)"),
-    ({"poses": poses()[..., :2]}, r"shape \(F, J, 3\)"),
-    ({"poses": poses(joints=19)}, "expected the 18 joints of the skeleton"),
-    ({"poses": poses(joints=9)[:0]}, r"shape \(F, J, 3\)"),
-    ({"poses": poses() / 1000}, "look like m: multiply by 1000"),
-    ({"poses": poses() * 1000}, "expected mm"),
-    ({"poses": np.where(poses() > 400, np.inf, poses())}, "infinite"),
-    ({"poses": NAN}, "not one joint is known"),
-    ({"poses": {}}, "at least one"),
-    ({"poses": {"truth": poses(3), "b": poses(4)}}, "one shape for all"),
-    ({"poses": poses().astype(str)}, "expected numbers"),
-    ({"poses": {"a": poses(), "b": poses()}, "reference": "c"}, "expected one of the poses, a, b"),
-    ({"poses": poses(), "labels": ["one"]}, "expected 4 texts"),
-    ({"poses": poses(), "fps": 0}, "above 0"),
-    ({"poses": poses(), "up": "y"}, 'up=\'y\': expected "-y"'),
-    ({"poses": poses(), "scored_joints": 19}, "expected 1 … 18"),
-    ({"poses": poses(), "images": [np.zeros((4, 4, 3), np.uint8)]}, "expected 4, one a frame, got 1"),
-    ({"poses": poses(), "images": [np.zeros((4, 4, 3))] * 4}, "uint8 RGB, got float64"),
-    ({"poses": poses(), "images": {}}, "at least one camera"),
-    ({"poses": poses(), "joints_img": np.zeros((4, 18, 2))}, "expected pictures of the same cameras"),
-    ({"poses": poses(), "images": [None] * 4, "joints_img": np.zeros((4, 17, 2))}, r"expected \(1, 4, 18, 2\) px"),
-    ({"poses": poses(), "cameras": studio_cameras()}, "world axes"),
-    ({"poses": poses(), "frame": 4}, "expected 0 … 3"),
-    ({"poses": poses(), "selected": 18}, "expected -1"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"poses": poses()[0]}, r"expected numbers of shape \(F, J, 3\), got float64 \(18, 3\)"),
+        ({"poses": poses()[..., :2]}, r"shape \(F, J, 3\)"),
+        ({"poses": poses(joints=19)}, "expected the 18 joints of the skeleton"),
+        ({"poses": poses(joints=9)[:0]}, r"shape \(F, J, 3\)"),
+        ({"poses": poses() / 1000}, "look like m: multiply by 1000"),
+        ({"poses": poses() * 1000}, "expected mm"),
+        ({"poses": np.where(poses() > 400, np.inf, poses())}, "infinite"),
+        ({"poses": NAN}, "not one joint is known"),
+        ({"poses": {}}, "at least one"),
+        ({"poses": {"truth": poses(3), "b": poses(4)}}, "one shape for all"),
+        ({"poses": poses().astype(str)}, "expected numbers"),
+        (
+            {"poses": {"a": poses(), "b": poses()}, "reference": "c"},
+            "expected one of the poses, a, b",
+        ),
+        ({"poses": poses(), "labels": ["one"]}, "expected 4 texts"),
+        ({"poses": poses(), "fps": 0}, "above 0"),
+        ({"poses": poses(), "up": "y"}, "up='y': expected \"-y\""),
+        ({"poses": poses(), "scored_joints": 19}, "expected 1 … 18"),
+        (
+            {"poses": poses(), "images": [np.zeros((4, 4, 3), np.uint8)]},
+            "expected 4, one a frame, got 1",
+        ),
+        ({"poses": poses(), "images": [np.zeros((4, 4, 3))] * 4}, "uint8 RGB, got float64"),
+        ({"poses": poses(), "images": {}}, "at least one camera"),
+        (
+            {"poses": poses(), "joints_img": np.zeros((4, 18, 2))},
+            "expected pictures of the same cameras",
+        ),
+        (
+            {"poses": poses(), "images": [None] * 4, "joints_img": np.zeros((4, 17, 2))},
+            r"expected \(1, 4, 18, 2\) px",
+        ),
+        ({"poses": poses(), "cameras": studio_cameras()}, "world axes"),
+        ({"poses": poses(), "frame": 4}, "expected 0 … 3"),
+        ({"poses": poses(), "selected": 18}, "expected -1"),
+    ],
+)
 def test_wrong_input_is_named(arguments, message):
     with pytest.raises(InputError, match=message) as error:
         SkeletonView(**arguments)
@@ -148,6 +195,7 @@ def test_frame_selection_and_alignment_are_checked_later_too():
 
 # --- alignment ---
 
+
 @pytest.mark.parametrize("alignment", ("root", "rigid", "scale"))
 def test_aligned_poses_have_the_errors_of_the_metrics(alignment):
     truth, pred = (poses(3, 17, seed) for seed in (3, 4))
@@ -157,7 +205,9 @@ def test_aligned_poses_have_the_errors_of_the_metrics(alignment):
     if alignment == "root":
         expected = metrics.joint_errors(metrics.root_relative(pred), metrics.root_relative(truth))
     else:
-        expected = metrics.joint_errors(metrics.align(pred, truth, scale=alignment == "scale"), truth)
+        expected = metrics.joint_errors(
+            metrics.align(pred, truth, scale=alignment == "scale"), truth
+        )
     np.testing.assert_allclose(metrics.joint_errors(shown[1], shown[0]), expected[0], atol=1e-6)
     np.testing.assert_allclose(shown[0, 0], 0, atol=1e-9)
 
@@ -178,6 +228,7 @@ def test_an_unscored_joint_moves_with_the_others():
 
 # --- saved pages and static pictures ---
 
+
 def test_a_page_of_120_frames_is_small_and_asks_for_nothing(tmp_path):
     truth, pred = poses(120, seed=1), poses(120, seed=2)
     view = SkeletonView({"truth": truth, "prediction": pred}, fps=50, title="</script><b>&")
@@ -188,7 +239,8 @@ def test_a_page_of_120_frames_is_small_and_asks_for_nothing(tmp_path):
     assert "<title>A &amp; &lt;b&gt;</title>" in page and page.count("</script>") == 2
     state = page_state(page)
     np.testing.assert_array_equal(
-        np.frombuffer(base64.b64decode(state["buffers"]["poses"]), np.float32), np.frombuffer(view.poses, np.float32)
+        np.frombuffer(base64.b64decode(state["buffers"]["poses"]), np.float32),
+        np.frombuffer(view.poses, np.float32),
     )
     assert state["values"]["meta"] == view.meta and state["values"]["frame"] == 0
     assert [p.name for p in path.parent.iterdir()] == ["view.html"]
@@ -205,23 +257,31 @@ def test_the_static_picture_has_ink(parts):
     arguments = {
         "alone": {"poses": poses()},
         "compared": {"poses": {"truth": poses(seed=1), "a": poses(seed=2), "b": poses(seed=3)}},
-        "with pictures": {"poses": {"truth": poses(seed=1), "a": poses(seed=2)}, "joints_img": np.full((2, 4, 18, 2), 9.0),
-                          "images": [np.zeros((20, 30, 3), np.uint8)] * 4, "labels": list("abcd")},
+        "with pictures": {
+            "poses": {"truth": poses(seed=1), "a": poses(seed=2)},
+            "joints_img": np.full((2, 4, 18, 2), 9.0),
+            "images": [np.zeros((20, 30, 3), np.uint8)] * 4,
+            "labels": list("abcd"),
+        },
         "people": {"poses": np.stack([poses(seed=1), poses(seed=2) + [1500, 0, 0]])},
     }[parts]
     bundle, _ = SkeletonView(**arguments, frame=1)._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in bundle
-    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).convert("RGB")).astype(int)
+    picture = np.asarray(
+        Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).convert("RGB")
+    ).astype(int)
     assert picture.shape[0] > 300
     for colour in (plots.RIGHT, plots.LEFT):
-        rgb = [int(colour[i:i + 2], 16) for i in (1, 3, 5)]
+        rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
         assert (np.abs(picture - rgb).sum(-1) < 12).sum() > 30, f"no {colour} in the picture"
 
 
 def test_the_static_picture_of_a_frame_without_anybody():
     film = np.stack([poses(seed=1), poses(seed=2) + [1500, 0, 0]])
     film[:, 1], film[1, 2] = np.nan, np.nan
-    pictures = {SkeletonView(film, frame=frame).to_png() for frame in range(3)}  # a RuntimeWarning would be an error
+    pictures = {
+        SkeletonView(film, frame=frame).to_png() for frame in range(3)
+    }  # a RuntimeWarning would be an error
     assert len(pictures) == 3
 
 
@@ -242,6 +302,7 @@ def test_closing_gives_the_memory_back():
 
 # --- volumes ---
 
+
 def volume(seed=0):
     """Logits (J, D, H, W) = (3, 4, 5, 6)."""
     return np.random.default_rng(seed).normal(0, 3, (3, 4, 5, 6)).astype(np.float32)
@@ -250,29 +311,40 @@ def volume(seed=0):
 def test_volumes_are_read_as_the_heat_maps_read_them():
     logits = torch.from_numpy(volume())
     view = VolumeExplorer(logits.requires_grad_(), joint=1, temperature=0.7)
-    np.testing.assert_allclose(view.expectation(), integral.soft_argmax(logits[None].detach() / 0.7)[0, 1], atol=1e-5)
+    np.testing.assert_allclose(
+        view.expectation(), integral.soft_argmax(logits[None].detach() / 0.7)[0, 1], atol=1e-5
+    )
     np.testing.assert_array_equal(view.argmax(), integral.hard_argmax(logits[None].detach())[0, 1])
     assert view.slice == view.argmax()[2] and view.meta["names"] == ["Pelvis", "R_Hip", "R_Knee"]
     view.joint, view.temperature = 2, 3.0
-    np.testing.assert_allclose(view.expectation(), integral.soft_argmax(logits[None].detach() / 3)[0, 2], atol=1e-5)
+    np.testing.assert_allclose(
+        view.expectation(), integral.soft_argmax(logits[None].detach() / 3)[0, 2], atol=1e-5
+    )
 
 
 def test_the_truth_is_placed_on_the_grid():
-    target = np.array([[11.5, 11.5, 0], [-0.5, -0.5, -1000], [23.5, 23.5, 1000]])  # middle and two corners of the crop
+    target = np.array(
+        [[11.5, 11.5, 0], [-0.5, -0.5, -1000], [23.5, 23.5, 1000]]
+    )  # middle and two corners of the crop
     view = VolumeExplorer(volume(), np.zeros((24, 24, 3), np.uint8), target=target, depth_mm=2000)
-    np.testing.assert_allclose(view.meta["target"], [[2.5, 2, 1.5], [-0.5, -0.5, -0.5], [5.5, 4.5, 3.5]])
+    np.testing.assert_allclose(
+        view.meta["target"], [[2.5, 2, 1.5], [-0.5, -0.5, -0.5], [5.5, 4.5, 3.5]]
+    )
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"volume": volume()[0]}, r"expected logits \(J, D, H, W\), J at most 18, got \(4, 5, 6\)"),
-    ({"volume": np.zeros((19, 2, 2, 2))}, "J at most 18"),
-    ({"volume": volume() * np.nan}, "not finite"),
-    ({"volume": volume(), "image": np.zeros((24, 20, 3), np.uint8)}, "square crop"),
-    ({"volume": volume(), "image": np.zeros((24, 24, 3))}, "uint8 RGB, got float64"),
-    ({"volume": volume(), "target": np.zeros((2, 3))}, r"expected \(3, 3\)"),
-    ({"volume": volume(), "joint": 3}, "joint=3: expected 0 … 2"),
-    ({"volume": volume(), "temperature": 0.0}, "above 0"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"volume": volume()[0]}, r"expected logits \(J, D, H, W\), J at most 18, got \(4, 5, 6\)"),
+        ({"volume": np.zeros((19, 2, 2, 2))}, "J at most 18"),
+        ({"volume": volume() * np.nan}, "not finite"),
+        ({"volume": volume(), "image": np.zeros((24, 20, 3), np.uint8)}, "square crop"),
+        ({"volume": volume(), "image": np.zeros((24, 24, 3))}, "uint8 RGB, got float64"),
+        ({"volume": volume(), "target": np.zeros((2, 3))}, r"expected \(3, 3\)"),
+        ({"volume": volume(), "joint": 3}, "joint=3: expected 0 … 2"),
+        ({"volume": volume(), "temperature": 0.0}, "above 0"),
+    ],
+)
 def test_wrong_volumes_are_named(arguments, message):
     with pytest.raises(InputError, match=message):
         VolumeExplorer(**arguments)
@@ -289,17 +361,19 @@ def test_a_volume_makes_a_page_and_a_picture(tmp_path):
     view = VolumeExplorer(volume(), np.zeros((24, 24, 3), np.uint8), target=np.zeros((3, 3)))
     state = page_state(view.to_html(tmp_path / "volume.html").read_text())
     np.testing.assert_array_equal(
-        np.frombuffer(base64.b64decode(state["buffers"]["volume"]), np.float32).reshape(3, 4, 5, 6), volume()
+        np.frombuffer(base64.b64decode(state["buffers"]["volume"]), np.float32).reshape(3, 4, 5, 6),
+        volume(),
     )
     picture = np.asarray(Image.open(io.BytesIO(view.to_png())).convert("RGB")).astype(int)
     for colour in (plots.RIGHT, plots.PREDICTION):
-        rgb = [int(colour[i:i + 2], 16) for i in (1, 3, 5)]
+        rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
         assert (np.abs(picture - rgb).sum(-1) < 12).sum() > 20, f"no {colour} in the picture"
     view.close()
     assert view.volume == view.image == b""
 
 
 # --- the package ---
+
 
 def test_plots_do_without_widgets():
     code = "import sys, ipr_lib; from ipr_lib.views import use_style, plots; sys.exit('anywidget' in sys.modules or 'ipywidgets' in sys.modules)"
@@ -319,10 +393,13 @@ def test_scripts_travel_with_the_package():
     assert "skeleton_view.js" in [path.name for path in scripts]
     for path in scripts:
         assert path.with_suffix(".py").exists(), f"{path.name} has no Python file beside it"
-        assert not re.search(r"https?://|\bimport\s*\(|^\s*import\s", path.read_text(), re.MULTILINE), "a script that fetches"
+        assert not re.search(
+            r"https?://|\bimport\s*\(|^\s*import\s", path.read_text(), re.MULTILINE
+        ), "a script that fetches"
 
 
 # --- JavaScript without a page ---
+
 
 def align_cases():
     rng = np.random.default_rng(7)
@@ -337,18 +414,28 @@ def align_cases():
             pose[:, 2] = 0  # flat
         if kind == 4:
             target = pose.copy()
-        result.append({
-            "pose": pose.tolist(), "target": target.tolist(), "root": (pose - pose[1] + target[1]).tolist(),
-            "rigid": metrics.align(pose[None], target[None])[0].tolist(),
-            "scale": metrics.align(pose[None], target[None], scale=True)[0].tolist(),
-        })
+        result.append(
+            {
+                "pose": pose.tolist(),
+                "target": target.tolist(),
+                "root": (pose - pose[1] + target[1]).tolist(),
+                "rigid": metrics.align(pose[None], target[None])[0].tolist(),
+                "scale": metrics.align(pose[None], target[None], scale=True)[0].tolist(),
+            }
+        )
     return result
 
 
 def project_cases():
     points = poses(1, 6)[0]
     return [
-        {"points": points.tolist(), "yaw": yaw, "pitch": pitch, "flat": flat.tolist(), "depth": depth.tolist()}
+        {
+            "points": points.tolist(),
+            "yaw": yaw,
+            "pitch": pitch,
+            "flat": flat.tolist(),
+            "depth": depth.tolist(),
+        }
         for yaw, pitch in ((0, 0), (np.pi / 2, 0), (0, np.pi / 2), (-0.5, 0.2), (2.7, -1.1))
         for flat, depth in [project(points, yaw, pitch)]
     ]
@@ -356,7 +443,10 @@ def project_cases():
 
 def camera_cases():
     """The studio's cameras stand upright, so yaw and pitch tell all of their rotation."""
-    return [{"R": camera.R.tolist(), "point": [120.0, -340.0, 560.0]} for camera in studio_cameras().values()]
+    return [
+        {"R": camera.R.tolist(), "point": [120.0, -340.0, 560.0]}
+        for camera in studio_cameras().values()
+    ]
 
 
 def volume_cases():
@@ -366,24 +456,51 @@ def volume_cases():
         logits = volume(3)[0]
         prob = np.exp((logits - logits.max()) / temperature).astype(float)
         prob /= prob.sum()
-        expectation = integral.soft_argmax(torch.from_numpy(logits).double()[None, None] / temperature)[0, 0]
-        result.append({
-            "logits": logits.ravel().tolist(), "shape": logits.shape, "temperature": temperature, "xy": prob.sum(0).ravel().tolist(),
-            "zy": prob.sum(2).T.ravel().tolist(), "lines": [prob.sum((0, 1)).tolist(), prob.sum((0, 2)).tolist(), prob.sum((1, 2)).tolist()],
-            "expectation": expectation.tolist(), "argmax": integral.hard_argmax(torch.from_numpy(logits)[None, None])[0, 0].tolist(),
-            "largest": prob.max(), "joint": integral.cells_to_joints(expectation.numpy(), logits.shape, 24, 2000).tolist(),
-        })
+        expectation = integral.soft_argmax(
+            torch.from_numpy(logits).double()[None, None] / temperature
+        )[0, 0]
+        result.append(
+            {
+                "logits": logits.ravel().tolist(),
+                "shape": logits.shape,
+                "temperature": temperature,
+                "xy": prob.sum(0).ravel().tolist(),
+                "zy": prob.sum(2).T.ravel().tolist(),
+                "lines": [
+                    prob.sum((0, 1)).tolist(),
+                    prob.sum((0, 2)).tolist(),
+                    prob.sum((1, 2)).tolist(),
+                ],
+                "expectation": expectation.tolist(),
+                "argmax": integral.hard_argmax(torch.from_numpy(logits)[None, None])[0, 0].tolist(),
+                "largest": prob.max(),
+                "joint": integral.cells_to_joints(
+                    expectation.numpy(), logits.shape, 24, 2000
+                ).tolist(),
+            }
+        )
     return result
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 def test_pure_javascript(tmp_path):
     cases = tmp_path / "cases.json"
-    cases.write_text(json.dumps({
-        "align": align_cases(), "project": project_cases(), "cameras": camera_cases(), "volumes": volume_cases(),
-    }))
+    cases.write_text(
+        json.dumps(
+            {
+                "align": align_cases(),
+                "project": project_cases(),
+                "cameras": camera_cases(),
+                "volumes": volume_cases(),
+            }
+        )
+    )
     run = subprocess.run(
-        ["node", "--test", str(PURE)], env=os.environ | {"IPR_CASES": str(cases)}, capture_output=True, text=True, timeout=120
+        ["node", "--test", str(PURE)],
+        env=os.environ | {"IPR_CASES": str(cases)},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert int(re.search(r"pass (\d+)", run.stdout)[1]) >= 13 and re.search(r"fail 0", run.stdout)

@@ -20,14 +20,31 @@ SCRIPT = Path(curve_explorer.__file__).with_suffix(".js")
 STATES = [
     {"cells": 32, "position": 20.3, "sharpness": 8.0},
     {"cells": 17, "position": 0.2, "sharpness": 3.0, "noise": 1.5, "seed": 3},
-    {"cells": 24, "position": 18.65, "sharpness": 12.5, "second": 1.2, "noise": 0.4, "second_position": 4.25, "width": 2.0},
+    {
+        "cells": 24,
+        "position": 18.65,
+        "sharpness": 12.5,
+        "second": 1.2,
+        "noise": 0.4,
+        "second_position": 4.25,
+        "width": 2.0,
+    },
     {"cells": 5, "position": 4.0, "sharpness": 0.0},
-    {"cells": 40, "position": 11.5, "sharpness": 40.0, "second": 1.0, "second_position": 12.5, "width": 0.4},
+    {
+        "cells": 40,
+        "position": 11.5,
+        "sharpness": 40.0,
+        "second": 1.0,
+        "second_position": 12.5,
+        "width": 0.4,
+    },
 ]
 
 
 def test_logits_by_hand():
-    explorer = CurveExplorer(cells=5, position=1, sharpness=2, second=0.5, second_position=3, width=1)
+    explorer = CurveExplorer(
+        cells=5, position=1, sharpness=2, second=0.5, second_position=3, width=1
+    )
     bump = np.exp([0, -0.5, -2, -4.5])  # at 0, 1, 2 and 3 cells from the peak
     expected = 2 * bump[[1, 0, 1, 2, 3]] + bump[[3, 2, 1, 0, 1]]
     np.testing.assert_allclose(explorer.logits, expected)
@@ -36,7 +53,9 @@ def test_logits_by_hand():
 def test_a_flat_map_reads_its_middle_and_a_tall_one_its_peak():
     flat = CurveExplorer(cells=6, position=4, sharpness=0).read()
     assert flat == {"argmax": 0, "quarter_shift": 0, "expectation": pytest.approx(2.5)}
-    assert CurveExplorer(cells=31, position=11, sharpness=40, width=1).read()["expectation"] == pytest.approx(11, abs=1e-6)
+    assert CurveExplorer(cells=31, position=11, sharpness=40, width=1).read()[
+        "expectation"
+    ] == pytest.approx(11, abs=1e-6)
 
 
 def test_quarter_shift_goes_to_the_larger_neighbour():
@@ -66,14 +85,24 @@ def test_traits_round_trip():
     explorer = CurveExplorer(cells=16)
     sent = explorer.get_state()
     assert sent["cells"] == 16 and len(sent["draws"][0]) == 16 and "export default" in sent["_esm"]
-    explorer.set_state({"position": 3.25, "second": 0.5, "draw": 2})  # what the browser sends when a slider moves
+    explorer.set_state(
+        {"position": 3.25, "second": 0.5, "draw": 2}
+    )  # what the browser sends when a slider moves
     assert (explorer.position, explorer.second, explorer.draw) == (3.25, 0.5, 2)
     assert explorer.get_state(["position", "draw"]) == {"position": 3.25, "draw": 2}
 
 
-@pytest.mark.parametrize(("name", "value"), [
-    ("position", 16), ("position", -0.1), ("sharpness", 41), ("second", -1), ("noise", float("nan")), ("draw", 8),
-])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("position", 16),
+        ("position", -0.1),
+        ("sharpness", 41),
+        ("second", -1),
+        ("noise", float("nan")),
+        ("draw", 8),
+    ],
+)
 def test_a_value_out_of_range_is_refused_by_name(name, value):
     explorer = CurveExplorer(cells=16, position=3)
     with pytest.raises(InputError, match=rf"{name}={value}(\.0)?: expected"):
@@ -92,31 +121,45 @@ def test_bad_construction_is_refused():
 def test_mimebundle_holds_view_and_picture():
     data, _ = CurveExplorer()._repr_mimebundle_()
     assert data["application/vnd.jupyter.widget-view+json"]["model_id"]
-    picture = cv2.imdecode(np.frombuffer(base64.b64decode(data["image/png"]), np.uint8), cv2.IMREAD_COLOR)
+    picture = cv2.imdecode(
+        np.frombuffer(base64.b64decode(data["image/png"]), np.uint8), cv2.IMREAD_COLOR
+    )
     assert picture.shape[1] > 600 and picture.std() > 10
 
 
 def test_a_saved_page_holds_script_and_state(tmp_path):
     explorer = CurveExplorer(cells=16, position=3.2)
     page = explorer.to_html(tmp_path / "curve.html", "A heat map on a line").read_text()
-    assert "A heat map on a line" in page and "function quarterShift" in page and len(page) < 100_000
-    content = json.loads(re.search(r'<script id="state"[^>]*>(.*?)</script>', page, flags=re.DOTALL)[1])
+    assert (
+        "A heat map on a line" in page and "function quarterShift" in page and len(page) < 100_000
+    )
+    content = json.loads(
+        re.search(r'<script id="state"[^>]*>(.*?)</script>', page, flags=re.DOTALL)[1]
+    )
     assert content["values"]["position"] == 3.2 and content["values"]["draws"] == explorer.draws
 
 
 def test_the_picture_marks_what_is_read():
     explorer = CurveExplorer(position=9.4, sharpness=3)
     labels = [text.get_text() for text in explorer.figure().legends[0].get_texts()]
-    assert labels == ["true place 9.40", f"expectation {explorer.read()['expectation']:.2f}", "argmax 9"]
+    assert labels == [
+        "true place 9.40",
+        f"expectation {explorer.read()['expectation']:.2f}",
+        "argmax 9",
+    ]
 
 
 # --- the script ---
 
-needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="no node to run the script with")
+needs_node = pytest.mark.skipif(
+    shutil.which("node") is None, reason="no node to run the script with"
+)
 
 
 def run_node(*arguments, **kwargs):
-    return subprocess.run(["node", *arguments], capture_output=True, text=True, timeout=60, **kwargs)
+    return subprocess.run(
+        ["node", *arguments], capture_output=True, text=True, timeout=60, **kwargs
+    )
 
 
 @needs_node
@@ -133,10 +176,20 @@ def test_script_in_nodes_own_test_runner(tmp_path):
 def test_script_and_python_agree(tmp_path):
     shutil.copy(SCRIPT, tmp_path / "curve_explorer.mjs")
     explorers = [CurveExplorer(**state) for state in STATES]
-    names = ("cells", "position", "sharpness", "width", "second", "second_position", "noise", "draw", "draws")
-    (tmp_path / "states.json").write_text(json.dumps([
-        {name: getattr(explorer, name) for name in names} for explorer in explorers
-    ]))
+    names = (
+        "cells",
+        "position",
+        "sharpness",
+        "width",
+        "second",
+        "second_position",
+        "noise",
+        "draw",
+        "draws",
+    )
+    (tmp_path / "states.json").write_text(
+        json.dumps([{name: getattr(explorer, name) for name in names} for explorer in explorers])
+    )
     (tmp_path / "main.mjs").write_text("""
         import fs from "node:fs";
         import { logitsOf, softmax, expectation, argmax, quarterShift, pulls } from "./curve_explorer.mjs";

@@ -19,11 +19,25 @@ import pytest
 
 from ipr_lib.files import REPOSITORY
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None)
+CHROMIUM = next(
+    filter(
+        None,
+        map(
+            shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+        ),
+    ),
+    None,
+)
 # What a browser asks of the network by itself is switched off, so that any request seen is the page's own.
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
 )
 SHOTS = REPOSITORY / "results" / "browser"
 
@@ -50,7 +64,10 @@ def open_page(chromium):
         page = context.new_page()
         seen = SimpleNamespace(page=page, errors=[], requests=[])
         page.on("pageerror", lambda error: seen.errors.append(str(error)))
-        page.on("console", lambda message: seen.errors.append(message.text) if message.type == "error" else None)
+        page.on(
+            "console",
+            lambda message: seen.errors.append(message.text) if message.type == "error" else None,
+        )
         page.on("request", lambda request: seen.requests.append(request.url))
         page.goto(address, wait_until=wait, timeout=90_000)
         page.errors = seen.errors  # for a test that provokes some on purpose
@@ -60,7 +77,11 @@ def open_page(chromium):
     yield opens
     for context, seen in opened:
         context.close()
-        outside = [url for url in seen.requests if not url.startswith(("file:", "data:", "blob:", "http://127.0.0.1:"))]
+        outside = [
+            url
+            for url in seen.requests
+            if not url.startswith(("file:", "data:", "blob:", "http://127.0.0.1:"))
+        ]
         assert not outside, f"requests off this machine: {outside}"
         assert not seen.errors, f"errors in the console: {seen.errors}"
 
@@ -68,6 +89,7 @@ def open_page(chromium):
 @pytest.fixture
 def shoot():
     """Keep a screenshot of a page or of an element of it under a name."""
+
     def shoots(what, name):
         SHOTS.mkdir(parents=True, exist_ok=True)
         what.screenshot(path=SHOTS / f"{name}.png")
@@ -87,17 +109,33 @@ def lab(tmp_path_factory):
         port = free.getsockname()[1]
     token = secrets.token_hex(16)
     environment = os.environ | {
-        "JUPYTER_CONFIG_DIR": str(home / "config"), "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
-        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"), "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
-        "JUPYTER_DATA_DIR": str(home / "data"), "JUPYTER_PLATFORM_DIRS": "1", "OMP_NUM_THREADS": "1",
+        "JUPYTER_CONFIG_DIR": str(home / "config"),
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "JUPYTER_DATA_DIR": str(home / "data"),
+        "JUPYTER_PLATFORM_DIRS": "1",
+        "OMP_NUM_THREADS": "1",
     }
     # A kernel of the same name that the user once installed, of another Python: the environment's own must win.
     stray = home / "data" / "kernels" / "python3"
     stray.mkdir(parents=True)
-    (stray / "kernel.json").write_text(json.dumps({"argv": ["/bin/false"], "display_name": "of another Python", "language": "python"}))
+    (stray / "kernel.json").write_text(
+        json.dumps(
+            {"argv": ["/bin/false"], "display_name": "of another Python", "language": "python"}
+        )
+    )
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", f"--IdentityProvider.token={token}",
-        f"--ServerApp.root_dir={folder}", f"--LabApp.app_settings_dir={settings}", "--LabApp.extension_manager=readonly",
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        f"--IdentityProvider.token={token}",
+        f"--ServerApp.root_dir={folder}",
+        f"--LabApp.app_settings_dir={settings}",
+        "--LabApp.extension_manager=readonly",
         "--LabApp.expose_app_in_browser=True",
         "--allow-root",
     ]
@@ -110,11 +148,15 @@ def lab(tmp_path_factory):
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=5).close()
                 break
             except (urllib.error.URLError, OSError):
-                assert server.poll() is None and time.monotonic() < deadline, (home / "log").read_text()
+                assert server.poll() is None and time.monotonic() < deadline, (
+                    home / "log"
+                ).read_text()
                 time.sleep(0.3)
         start = f"http://127.0.0.1:{port}/lab"
         yield SimpleNamespace(
-            folder=folder, home=f"{start}?reset&token={token}", address=lambda name: f"{start}/tree/{name}?reset&token={token}"
+            folder=folder,
+            home=f"{start}?reset&token={token}",
+            address=lambda name: f"{start}/tree/{name}?reset&token={token}",
         )
     finally:
         server.terminate()

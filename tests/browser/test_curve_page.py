@@ -18,13 +18,18 @@ def address(tmp_path_factory):
 
 def settle(page):
     """Wait for two screen refreshes, so that what was changed is drawn."""
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    page.evaluate(
+        "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
 
 
 def said(page):
     """What the page says: {name: cells}."""
     settle(page)
-    return {name: float(value) for name, value in re.findall(r"([a-z ±¼]+?) ([\d.]+)", page.inner_text(".read"))}
+    return {
+        name: float(value)
+        for name, value in re.findall(r"([a-z ±¼]+?) ([\d.]+)", page.inner_text(".read"))
+    }
 
 
 def expected(**changes):
@@ -74,6 +79,8 @@ def test_colours_suit_the_page_and_nothing_is_cut_off(open_page, address, shoot,
     brightness = np.mean([int(number) for number in re.findall(r"\d+", text)])
     assert brightness > 180 if scheme == "dark" else brightness < 80
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    boxes = page.evaluate("[...document.querySelectorAll('.read span, label')].map((e) => [e.scrollWidth, e.clientWidth])")
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('.read span, label')].map((e) => [e.scrollWidth, e.clientWidth])"
+    )
     assert all(content <= room for content, room in boxes if room)
     shoot(page, f"curve_{scheme}_{width}")

@@ -19,7 +19,11 @@ def walk():
     rng = np.random.default_rng(0)
     cos, sin = np.cos(0.15), np.sin(0.15)
     root = truth[:, :1]
-    pred = root + 1.04 * (truth - root) @ np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]]) + rng.normal(0, 9, truth.shape)
+    pred = (
+        root
+        + 1.04 * (truth - root) @ np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
+        + rng.normal(0, 9, truth.shape)
+    )
     return truth, pred
 
 
@@ -28,7 +32,7 @@ def pictures():
     """A picture per frame with a bright square that moves, so that the right one can be told."""
     shown = np.full((FRAMES, 90, 90, 3), 60, np.uint8)
     for frame, picture in enumerate(shown):
-        picture[30:60, frame % 60:frame % 60 + 20] = (230, 200, 40)
+        picture[30:60, frame % 60 : frame % 60 + 20] = (230, 200, 40)
     return shown
 
 
@@ -48,7 +52,7 @@ def pixels(element, path):
 
 def count(picture, colour):
     """Pixels of a colour's hue: limbs are drawn paler the further away they are."""
-    rgb = np.array([int(colour[i:i + 2], 16) for i in (1, 3, 5)], float)
+    rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], float)
     chroma, wanted = picture - picture.mean(-1, keepdims=True), rgb - rgb.mean()
     strength = np.linalg.norm(chroma, axis=-1)
     return ((chroma @ wanted > 0.96 * strength * np.linalg.norm(wanted)) & (strength > 50)).sum()
@@ -56,7 +60,9 @@ def count(picture, colour):
 
 def settle(page):
     """Wait for two screen refreshes, so that what was changed is drawn."""
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    page.evaluate(
+        "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
 
 
 def until(page, condition):
@@ -125,13 +131,21 @@ def test_keys_step_select_and_look(open_page, skeleton_page):
     space, clock = page.locator(".ipr-space"), page.locator(".ipr-quiet").first
     space.focus()
     assert clock.inner_text() == f"1 / {FRAMES} · 0.00 s"
-    for key, shown in (("ArrowRight", "2"), ("ArrowRight", "3"), ("ArrowLeft", "2"), ("End", f"{FRAMES}"), ("Home", "1")):
+    for key, shown in (
+        ("ArrowRight", "2"),
+        ("ArrowRight", "3"),
+        ("ArrowLeft", "2"),
+        ("End", f"{FRAMES}"),
+        ("Home", "1"),
+    ):
         space.press(key)
         settle(page)
         assert clock.inner_text().split(" ")[0] == shown
     space.press("l")
     settle(page)
-    assert page.get_by_role("button", name="name the joints").get_attribute("aria-pressed") == "true"
+    assert (
+        page.get_by_role("button", name="name the joints").get_attribute("aria-pressed") == "true"
+    )
 
 
 def test_alignment_lowers_the_error_as_the_metrics_say(open_page, skeleton_page, walk):
@@ -139,8 +153,11 @@ def test_alignment_lowers_the_error_as_the_metrics_say(open_page, skeleton_page,
 
     truth, pred = (pose[:1, :17] for pose in walk)
     page = open_page(skeleton_page)
-    expected = {"root": metrics.mpjpe(pred, truth), "rigid": metrics.pa_mpjpe(pred, truth),
-                "scale": metrics.pa_mpjpe(pred, truth, scale=True)}
+    expected = {
+        "root": metrics.mpjpe(pred, truth),
+        "rigid": metrics.pa_mpjpe(pred, truth),
+        "scale": metrics.pa_mpjpe(pred, truth, scale=True),
+    }
     for kind, value in expected.items():
         page.get_by_text(kind, exact=True).click()
         settle(page)
@@ -149,10 +166,18 @@ def test_alignment_lowers_the_error_as_the_metrics_say(open_page, skeleton_page,
     assert expected["scale"] < expected["rigid"] < expected["root"]
 
 
-@pytest.mark.parametrize(("button", "across", "up"), [("front", (1, 0, 0), (0, 0, 1)), ("side", (0, 1, 0), (0, 0, 1)),
-                                                      ("top", (1, 0, 0), (0, 1, 0))])
+@pytest.mark.parametrize(
+    ("button", "across", "up"),
+    [
+        ("front", (1, 0, 0), (0, 0, 1)),
+        ("side", (0, 1, 0), (0, 0, 1)),
+        ("top", (1, 0, 0), (0, 1, 0)),
+    ],
+)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_buttons_look_along_the_axes(open_page, skeleton_page, walk, shoot, button, across, up, scheme):
+def test_buttons_look_along_the_axes(
+    open_page, skeleton_page, walk, shoot, button, across, up, scheme
+):
     page = open_page(skeleton_page, color_scheme=scheme)
     page.get_by_text(button, exact=True).click()
     page.get_by_text("labels", exact=True).click()
@@ -166,14 +191,24 @@ def test_buttons_look_along_the_axes(open_page, skeleton_page, walk, shoot, butt
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_two_models_and_two_people_are_told_apart(open_page, walk, shoot, tmp_path, scheme):
     truth, pred = walk
-    models = SkeletonView({"truth": truth, "ours": pred, "theirs": 2 * pred - truth}, up="z", fps=50, title="two models")
+    models = SkeletonView(
+        {"truth": truth, "ours": pred, "theirs": 2 * pred - truth},
+        up="z",
+        fps=50,
+        title="two models",
+    )
     page = open_page(models.to_html(tmp_path / "models.html").as_uri(), color_scheme=scheme)
-    box, (x, y) = page.locator(".ipr-space").bounding_box(), page.locator(".ipr-space").evaluate("c => c.joints[3].slice(0, 2)")
+    box, (x, y) = (
+        page.locator(".ipr-space").bounding_box(),
+        page.locator(".ipr-space").evaluate("c => c.joints[3].slice(0, 2)"),
+    )
     page.mouse.move(box["x"] + x, box["y"] + y)
     settle(page)
     assert page.locator(".ipr-verdict").inner_text().count("mm") == 2
     shoot(page, f"page-models-{scheme}")
-    people = SkeletonView(np.stack([truth, truth[::-1] + [900, 400, 0]]), up="z", fps=50, title="two people")
+    people = SkeletonView(
+        np.stack([truth, truth[::-1] + [900, 400, 0]]), up="z", fps=50, title="two people"
+    )
     page = open_page(people.to_html(tmp_path / "people.html").as_uri(), color_scheme=scheme)
     settle(page)
     assert page.locator(".ipr-bars").count() == 0, "different people have no errors"
@@ -181,13 +216,19 @@ def test_two_models_and_two_people_are_told_apart(open_page, walk, shoot, tmp_pa
     both = count(pixels(page.locator(".ipr-space"), tmp_path / "both.png"), plots.LEFT)
     page.get_by_role("button", name="show or hide person 2").click()
     settle(page)
-    assert 0 < count(pixels(page.locator(".ipr-space"), tmp_path / "one.png"), plots.LEFT) < 0.85 * both
+    assert (
+        0
+        < count(pixels(page.locator(".ipr-space"), tmp_path / "one.png"), plots.LEFT)
+        < 0.85 * both
+    )
 
 
 @pytest.mark.parametrize("width", [340, 500, 700, 1100])
 def test_no_number_of_the_ground_is_cut_off(open_page, walk, pictures, tmp_path, width):
     truth, pred = walk
-    path = SkeletonView({"truth": truth, "prediction": pred}, up="z", images=pictures).to_html(tmp_path / "page.html")
+    path = SkeletonView({"truth": truth, "prediction": pred}, up="z", images=pictures).to_html(
+        tmp_path / "page.html"
+    )
     page = open_page(path.as_uri(), viewport={"width": width, "height": 900})
     page.evaluate("""() => {
       window.texts = [];
@@ -214,8 +255,13 @@ def test_playing_costs_less_than_a_screen_refresh(open_page, skeleton_page):
     metrics.send("Performance.enable", {"timeDomain": "threadTicks"})
 
     def now():
-        values = {entry["name"]: entry["value"] for entry in metrics.send("Performance.getMetrics")["metrics"]}
-        return page.evaluate("[document.querySelector('.ipr-space').drawn, performance.now()]"), values["ScriptDuration"]
+        values = {
+            entry["name"]: entry["value"]
+            for entry in metrics.send("Performance.getMetrics")["metrics"]
+        }
+        return page.evaluate(
+            "[document.querySelector('.ipr-space').drawn, performance.now()]"
+        ), values["ScriptDuration"]
 
     page.locator(".ipr-play").click()
     page.wait_for_timeout(300)
@@ -224,13 +270,18 @@ def test_playing_costs_less_than_a_screen_refresh(open_page, skeleton_page):
     (last, end), script_end = now()
     page.locator(".ipr-play").click()
     assert last > first, "it does not play"
-    cost, rate = 1000 * (script_end - script) / (last - first), 1000 * (last - first) / (end - start)
+    cost, rate = (
+        1000 * (script_end - script) / (last - first),
+        1000 * (last - first) / (end - start),
+    )
     print(f"\n{rate:.0f} pictures/s while playing, {cost:.1f} ms of script each")
     assert 0 < cost < 16.7
     settle(page)
     stopped = page.evaluate("document.querySelector('.ipr-space').drawn")
     page.wait_for_timeout(300)
-    assert page.evaluate("document.querySelector('.ipr-space').drawn") == stopped, "it draws although nothing moves"
+    assert page.evaluate("document.querySelector('.ipr-space').drawn") == stopped, (
+        "it draws although nothing moves"
+    )
 
 
 def test_slider_pictures_bars_and_picking_hang_together(open_page, walk, pictures, shoot, tmp_path):
@@ -238,22 +289,33 @@ def test_slider_pictures_bars_and_picking_hang_together(open_page, walk, picture
     joints_img = np.full((2, FRAMES, 18, 2), np.nan)
     joints_img[:, :, 3] = (70, 20)  # the right ankle alone is in the picture
     joints_img[:, :, 2] = (20, 20)
-    path = SkeletonView({"truth": truth, "prediction": pred}, up="z", images=pictures, joints_img=joints_img,
-                        labels=[f"item {i}" for i in range(FRAMES)]).to_html(tmp_path / "pictures.html")
+    path = SkeletonView(
+        {"truth": truth, "prediction": pred},
+        up="z",
+        images=pictures,
+        joints_img=joints_img,
+        labels=[f"item {i}" for i in range(FRAMES)],
+    ).to_html(tmp_path / "pictures.html")
     page = open_page(path.as_uri())
-    page.locator(".ipr-slider").evaluate("(slider) => { slider.value = 45; slider.dispatchEvent(new Event('input')); }")
+    page.locator(".ipr-slider").evaluate(
+        "(slider) => { slider.value = 45; slider.dispatchEvent(new Event('input')); }"
+    )
     until(page, "document.querySelector('.ipr-caption').textContent === 'item 45'")
     page.wait_for_timeout(500)  # the picture is decoded when it is first seen
     seen = pixels(page.locator(".ipr-picture"), tmp_path / "picture.png")
     yellow = np.argwhere(np.abs(seen - (230, 200, 40)).sum(-1) < 60)
-    assert len(yellow) and abs(yellow[:, 1].mean() / seen.shape[1] * 90 - 55) < 3, "no picture, or that of another frame"
+    assert len(yellow) and abs(yellow[:, 1].mean() / seen.shape[1] * 90 - 55) < 3, (
+        "no picture, or that of another frame"
+    )
     box = page.locator(".ipr-picture").bounding_box()
     scale, top = box["width"] / 90, (box["height"] - box["width"]) / 2
     page.mouse.click(box["x"] + 70.5 * scale, box["y"] + top + 20.5 * scale)
     settle(page)
     shoot(page, "page-pictures-selected")
     ankle = HUMAN36M.index("R_Ankle")
-    assert page.locator(".ipr").get_attribute("data-selected") == str(ankle), "the click on the picture missed"
+    assert page.locator(".ipr").get_attribute("data-selected") == str(ankle), (
+        "the click on the picture missed"
+    )
     bars = page.locator(".ipr-bars").bounding_box()
     row = (bars["height"] - 34) / 17
     page.mouse.click(bars["x"] + 40, bars["y"] + 26 + row * 8.5)
@@ -262,21 +324,35 @@ def test_slider_pictures_bars_and_picking_hang_together(open_page, walk, picture
     page.locator(".ipr-space").press("Escape")
     settle(page)
     assert page.locator(".ipr").get_attribute("data-selected") == "-1"
-    box, (x, y) = page.locator(".ipr-space").bounding_box(), page.locator(".ipr-space").evaluate(f"c => c.joints[{ankle}].slice(0, 2)")
+    box, (x, y) = (
+        page.locator(".ipr-space").bounding_box(),
+        page.locator(".ipr-space").evaluate(f"c => c.joints[{ankle}].slice(0, 2)"),
+    )
     page.mouse.click(box["x"] + x, box["y"] + y)
     settle(page)
     assert page.locator(".ipr").get_attribute("data-selected") == str(ankle)
 
 
-def test_a_camera_of_the_picker_turns_the_view_and_changes_the_picture(open_page, walk, shoot, tmp_path):
-    cameras = {f"camera {number}": camera for number, camera in studio_cameras(picture_px=90).items()}
-    grey = {name: [np.full((90, 90, 3), 50 * number, np.uint8)] * FRAMES for number, name in enumerate(cameras, 1)}
-    path = SkeletonView(walk[0], up="z", cameras=cameras, images=grey, title="four cameras").to_html(tmp_path / "cameras.html")
+def test_a_camera_of_the_picker_turns_the_view_and_changes_the_picture(
+    open_page, walk, shoot, tmp_path
+):
+    cameras = {
+        f"camera {number}": camera for number, camera in studio_cameras(picture_px=90).items()
+    }
+    grey = {
+        name: [np.full((90, 90, 3), 50 * number, np.uint8)] * FRAMES
+        for number, name in enumerate(cameras, 1)
+    }
+    path = SkeletonView(
+        walk[0], up="z", cameras=cameras, images=grey, title="four cameras"
+    ).to_html(tmp_path / "cameras.html")
     page = open_page(path.as_uri())
     first = pixels(page.locator(".ipr-space"), tmp_path / "space.png")
     page.locator(".ipr-camera").select_option(label="camera 4")
     page.wait_for_timeout(600)
-    assert (np.abs(pixels(page.locator(".ipr-space"), tmp_path / "space.png") - first).sum(-1) > 60).mean() > 0.01
+    assert (
+        np.abs(pixels(page.locator(".ipr-space"), tmp_path / "space.png") - first).sum(-1) > 60
+    ).mean() > 0.01
     assert abs(np.median(pixels(page.locator(".ipr-picture"), tmp_path / "picture.png")) - 200) < 8
     shoot(page, "page-camera-4")
 
@@ -284,8 +360,12 @@ def test_a_camera_of_the_picker_turns_the_view_and_changes_the_picture(open_page
 @pytest.mark.parametrize(("width", "scale"), [(360, 3), (700, 1), (1500, 2)])
 def test_it_fits_its_page(open_page, walk, pictures, shoot, tmp_path, width, scale):
     truth, pred = walk
-    path = SkeletonView({"truth": truth, "prediction": pred}, up="z", fps=50, images=pictures).to_html(tmp_path / "page.html")
-    page = open_page(path.as_uri(), viewport={"width": width, "height": 900}, device_scale_factor=scale)
+    path = SkeletonView(
+        {"truth": truth, "prediction": pred}, up="z", fps=50, images=pictures
+    ).to_html(tmp_path / "page.html")
+    page = open_page(
+        path.as_uri(), viewport={"width": width, "height": 900}, device_scale_factor=scale
+    )
     settle(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     sizes = page.locator(".ipr-space").evaluate("(canvas) => [canvas.width, canvas.clientWidth]")
@@ -308,10 +388,13 @@ def test_touch_turns_and_selects(open_page, skeleton_page, tmp_path):
       send("pointermove", 2, 300, 300); send("pointerup", 1, 100, 100); send("pointerup", 2, 300, 300);
     }""")
     settle(page)
-    assert count(pixels(space, tmp_path / "b.png"), plots.LEFT) > 1.3 * count(first, plots.LEFT), "two fingers did not zoom"
+    assert count(pixels(space, tmp_path / "b.png"), plots.LEFT) > 1.3 * count(first, plots.LEFT), (
+        "two fingers did not zoom"
+    )
 
 
 # --- volumes ---
+
 
 def test_temperature_moves_the_expectation_in_the_page(open_page, shoot, tmp_path):
     import torch
@@ -319,7 +402,9 @@ def test_temperature_moves_the_expectation_in_the_page(open_page, shoot, tmp_pat
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 0.3, (18, 8, 16, 12)).astype(np.float32)
     logits[:, 6, 3, 9] += 9
-    view = VolumeExplorer(logits, np.full((96, 96, 3), 120, np.uint8), target=np.tile([20.0, 40, 100], (18, 1)))
+    view = VolumeExplorer(
+        logits, np.full((96, 96, 3), 120, np.uint8), target=np.tile([20.0, 40, 100], (18, 1))
+    )
     page = open_page(view.to_html(tmp_path / "volume.html", title="A volume").as_uri())
 
     def expectation():
@@ -330,9 +415,12 @@ def test_temperature_moves_the_expectation_in_the_page(open_page, shoot, tmp_pat
 
     for place, temperature in ((0, 1.0), (60, 10**0.6), (-100, 0.1)):
         page.locator(".iprv-temperature").evaluate(
-            "(slider, place) => { slider.value = place; slider.dispatchEvent(new Event('input')); }", place
+            "(slider, place) => { slider.value = place; slider.dispatchEvent(new Event('input')); }",
+            place,
         )
-        expected = integral.soft_argmax(torch.from_numpy(logits[:1]).double()[None] / temperature)[0, 0].numpy()
+        expected = integral.soft_argmax(torch.from_numpy(logits[:1]).double()[None] / temperature)[
+            0, 0
+        ].numpy()
         np.testing.assert_allclose(expectation(), expected, atol=0.006)
         shoot(page, f"volume-{temperature:.1f}")
     np.testing.assert_allclose(expectation(), [9, 3, 6], atol=0.01)

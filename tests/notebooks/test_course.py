@@ -42,7 +42,11 @@ def tree(cell):
 def place(notebook, pattern):
     """Position in the whole prose of the first match of `pattern`, with the cell's number; (-1, 0) if there is none."""
     for number, cell in enumerate(notebook.cells):
-        match = re.search(pattern, cell.source, flags=re.MULTILINE) if cell.cell_type == "markdown" else None
+        match = (
+            re.search(pattern, cell.source, flags=re.MULTILINE)
+            if cell.cell_type == "markdown"
+            else None
+        )
         if match:
             return number, match.start()
     return -1, 0
@@ -56,6 +60,7 @@ def test_the_course_begins_at_00():
 
 # --- format ---
 
+
 def test_format_is_valid_and_clean(notebook):
     check_format(notebook)
 
@@ -64,8 +69,13 @@ def check_format(notebook):
     """Current format, the kernel's metadata alone, tags alone, and nothing that a run leaves."""
     nbformat.validate(notebook)
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
-    assert notebook.metadata.kernelspec.name == "python3" and notebook.metadata.kernelspec.language == "python"
-    assert set(notebook.metadata) <= {"kernelspec", "language_info"}, "metadata beyond the kernel (widget state?)"
+    assert (
+        notebook.metadata.kernelspec.name == "python3"
+        and notebook.metadata.kernelspec.language == "python"
+    )
+    assert set(notebook.metadata) <= {"kernelspec", "language_info"}, (
+        "metadata beyond the kernel (widget state?)"
+    )
     assert set(notebook.metadata.get("language_info", {})) <= {"name"}
     for cell in notebook.cells:
         assert set(cell.metadata) <= {"tags"}, f"cell {cell.id} holds metadata beyond tags"
@@ -89,7 +99,10 @@ def test_parameters_are_the_four_literals(notebook):
 def test_config_follows_the_parameters(notebook):
     code = cells(notebook, "code")
     number = next(i for i, cell in enumerate(code) if "parameters" in cell.metadata.get("tags", []))
-    assert re.search(r"cfg = (config\.)?load_config\(profile, seed=seed, \*\*overrides\)", code[number + 1].source)
+    assert re.search(
+        r"cfg = (config\.)?load_config\(profile, seed=seed, \*\*overrides\)",
+        code[number + 1].source,
+    )
     assert "print(" in code[number + 1].source
 
 
@@ -104,6 +117,7 @@ def check_paths(notebook):
 
 
 # --- anatomy ---
+
 
 def test_anatomy(path, notebook):
     first = notebook.cells[0]
@@ -122,11 +136,14 @@ def test_anatomy(path, notebook):
     missing = [name for name, found in order.items() if found[0] < 0]
     assert not missing, f"missing: {', '.join(missing)}"
     names = list(order)
-    assert sorted(names, key=order.get) == names, f"order: {', '.join(sorted(names, key=order.get))}"
+    assert sorted(names, key=order.get) == names, (
+        f"order: {', '.join(sorted(names, key=order.get))}"
+    )
     assert order["Summary"][0] >= len(own(notebook).cells) - 8
 
 
 # --- what a notebook leans on ---
+
 
 def test_relative_links_resolve(path, notebook):
     check_links(path, notebook)
@@ -142,7 +159,9 @@ def check_links(path, notebook):
                 continue
             target = path.parent / urllib.parse.unquote(link.partition("#")[0])
             assert target.exists(), f"cell {cell.id} links to {link}, which is not there"
-            assert target.resolve().is_relative_to(REPOSITORY), f"cell {cell.id} links out of the repository: {link}"
+            assert target.resolve().is_relative_to(REPOSITORY), (
+                f"cell {cell.id} links out of the repository: {link}"
+            )
 
 
 def imported(node):
@@ -151,7 +170,11 @@ def imported(node):
         for alias in node.names:
             if alias.name.split(".")[0] == "ipr_lib":
                 module = importlib.import_module(alias.name)
-                yield (alias.asname, module) if alias.asname else ("ipr_lib", importlib.import_module("ipr_lib"))
+                yield (
+                    (alias.asname, module)
+                    if alias.asname
+                    else ("ipr_lib", importlib.import_module("ipr_lib"))
+                )
     elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ipr_lib":
         module = importlib.import_module(node.module)
         for alias in node.names:
@@ -169,7 +192,9 @@ def resolve(node, names):
     if isinstance(node, ast.Attribute):
         base = resolve(node.value, names)
         if isinstance(base, types.ModuleType):
-            assert not node.attr.startswith("_") or node.attr.startswith("__"), f"{base.__name__}.{node.attr} is private"
+            assert not node.attr.startswith("_") or node.attr.startswith("__"), (
+                f"{base.__name__}.{node.attr} is private"
+            )
             return getattr(base, node.attr)
     return None
 
@@ -184,30 +209,42 @@ def check_names(notebook):
     names = dict(pair for parsed in trees for node in ast.walk(parsed) for pair in imported(node))
     assert names, "the notebook does not use the library"
     assigned = {
-        node.id for parsed in trees for node in ast.walk(parsed) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        node.id
+        for parsed in trees
+        for node in ast.walk(parsed)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     } | {node.arg for parsed in trees for node in ast.walk(parsed) if isinstance(node, ast.arg)}
     assert not assigned & set(names), f"{assigned & set(names)} hides a name of the library"
     for parsed in trees:
         for node in ast.walk(parsed):
             if isinstance(node, ast.Attribute):
                 resolve(node, names)
-            if not isinstance(node, ast.Call) or not callable(function := resolve(node.func, names)):
+            if not isinstance(node, ast.Call) or not callable(
+                function := resolve(node.func, names)
+            ):
                 continue
             starred = any(isinstance(argument, ast.Starred) for argument in node.args)
             if starred or any(keyword.arg is None for keyword in node.keywords):
                 continue
             try:
-                inspect.signature(function).bind(*node.args, **{keyword.arg: None for keyword in node.keywords})
+                inspect.signature(function).bind(
+                    *node.args, **{keyword.arg: None for keyword in node.keywords}
+                )
             except TypeError as error:
                 pytest.fail(f"line {node.lineno}: {ast.unparse(node)}: {error}")
 
 
 # --- written out once ---
 
+
 def written_out(tree):
     """Functions of a syntax tree that are written out to be compared: called naive_… or …_by_hand."""
     functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
-    return {node.name: node for node in functions if node.name.startswith("naive_") or node.name.endswith("_by_hand")}
+    return {
+        node.name: node
+        for node in functions
+        if node.name.startswith("naive_") or node.name.endswith("_by_hand")
+    }
 
 
 def names_in(node):
@@ -224,7 +261,12 @@ def comparisons(tree):
 
 def compared(trees):
     """Names whose values some comparison of a notebook depends on: through assignments, loops and other functions."""
-    depends = [(names_in(node), names_in(node.value)) for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Assign)]
+    depends = [
+        (names_in(node), names_in(node.value))
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+    ]
     for tree in trees:
         for node in ast.walk(tree):
             if isinstance(node, ast.For):
@@ -232,7 +274,10 @@ def compared(trees):
             elif isinstance(node, ast.FunctionDef):
                 depends.append(({node.name}, set().union(*map(names_in, node.body))))
     found = set().union(*(names_in(node) for tree in trees for node in comparisons(tree)))
-    while more := {name for targets, sources in depends if targets & found for name in sources} - found:
+    while (
+        more := {name for targets, sources in depends if targets & found for name in sources}
+        - found
+    ):
         found |= more
     return found
 
@@ -245,7 +290,12 @@ def test_what_is_written_out_is_compared(notebook):
 
 
 def test_a_function_that_nobody_compares_is_noticed():
-    plain = [ast.parse("def naive_sum(x):\n    return x\n\ndef naive_mean(x):\n    return naive_sum(x) / 2"), ast.parse("y = naive_mean(3)")]
+    plain = [
+        ast.parse(
+            "def naive_sum(x):\n    return x\n\ndef naive_mean(x):\n    return naive_sum(x) / 2"
+        ),
+        ast.parse("y = naive_mean(3)"),
+    ]
     assert {"naive_sum", "naive_mean"} & compared(plain) == set()
     assert {"naive_sum", "naive_mean"} <= compared([*plain, ast.parse("assert np.isclose(y, 1.5)")])
 
@@ -257,10 +307,17 @@ def test_nothing_is_written_out_twice():
         for cell in cells(nbformat.read(path, as_version=4), "code"):
             parsed = tree(cell)
             for name in written_out(parsed):
-                assert name not in names, f"{name} is written out in {names[name]} and in {path.name}"
+                assert name not in names, (
+                    f"{name} is written out in {names[name]} and in {path.name}"
+                )
                 names[name] = path.name
             for node in ast.walk(parsed):
-                if isinstance(node, ast.FunctionDef) and sum(isinstance(part, ast.stmt) for part in ast.walk(node)) > 4:
+                if (
+                    isinstance(node, ast.FunctionDef)
+                    and sum(isinstance(part, ast.stmt) for part in ast.walk(node)) > 4
+                ):
                     shape = re.sub(r"(?:id|arg|name)='\w+'", "", ast.dump(node))
-                    assert shape not in shapes, f"{node.name} of {path.name} does what {shapes[shape]} does"
+                    assert shape not in shapes, (
+                        f"{node.name} of {path.name} does what {shapes[shape]} does"
+                    )
                     shapes[shape] = f"{node.name} of {path.name}"

@@ -51,8 +51,12 @@ def test_exercises_are_numbered(path):
     found = exercises.read_exercises(path)
     for number, cells in enumerate(found, start=1):
         title = re.match(r"### Exercise (\d) · (.+)\n\n\S", cells["exercise"].source)
-        assert title, f"exercise {number} does not begin with '### Exercise {number} · kind' and a statement"
-        assert int(title[1]) == number and title[2] in KINDS, f"{title[0].strip()}; kinds: {', '.join(KINDS)}"
+        assert title, (
+            f"exercise {number} does not begin with '### Exercise {number} · kind' and a statement"
+        )
+        assert int(title[1]) == number and title[2] in KINDS, (
+            f"{title[0].strip()}; kinds: {', '.join(KINDS)}"
+        )
 
 
 def views_in(notebook):
@@ -62,12 +66,18 @@ def views_in(notebook):
     names = set(VIEWS)
     for node in nodes:
         if isinstance(node, ast.Import):
-            names |= {alias.asname or alias.name for alias in node.names if alias.name == "ipywidgets"}
+            names |= {
+                alias.asname or alias.name for alias in node.names if alias.name == "ipywidgets"
+            }
         if isinstance(node, ast.ImportFrom) and node.module == "ipywidgets":
             names |= {alias.asname or alias.name for alias in node.names}
     made = set()
     for node in nodes:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and names & names_in(node.value.func):
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(node.value, ast.Call)
+            and names & names_in(node.value.func)
+        ):
             made |= {target.id for target in node.targets if isinstance(target, ast.Name)}
     return names | made
 
@@ -92,6 +102,10 @@ def test_names_of_the_library_exist_in_solutions(solved):
 def test_a_stub_leaves_its_answer_open(path, solved):
     """A stub holds a None for its answer, or shows a view in which the reader gives it: nothing is given away by mistake."""
     for number, cells in enumerate(exercises.read_exercises(path), start=1):
-        constants = [node.value for node in ast.walk(tree(cells["stub"])) if isinstance(node, ast.Constant)]
+        constants = [
+            node.value for node in ast.walk(tree(cells["stub"])) if isinstance(node, ast.Constant)
+        ]
         in_view = names_in(tree(cells["stub"])) & views_in(solved)
-        assert None in constants or in_view, f"the stub of exercise {number} holds no None for an answer"
+        assert None in constants or in_view, (
+            f"the stub of exercise {number} holds no None for an answer"
+        )
