@@ -71,7 +71,7 @@ exercises: env  ## write each notebook's exercises from notebooks/solutions
 
 lint: env  ## mistakes, format and spelling of code, notebooks and pages
 	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check ipr_lib benchmarks book
+	@$(BIN)/ruff format --check .
 	@git ls-files '*.py' '*.md' '*.ipynb' '*.js' '*.yml' Makefile | xargs $(BIN)/codespell --toml pyproject.toml
 
 lab: env  ## JupyterLab, opened at the first notebook
