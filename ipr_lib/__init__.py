@@ -1,21 +1,24 @@
-"""Integral human pose: one picture in, expected 3D joints out.
+"""Integral human pose: one image in, expected 3D joints out.
 
-To read the library, follow the course. Modules by the notebook that teaches or first needs them, in reading order:
+A folder imports only from those above it in this list. To read the library, follow the course; the numbers are those
+of the notebooks that teach a folder, and the docstring of its `__init__` says in which order to read it.
 
-00: files, config
-01: skeleton, camera
-02: matlab, layout, parallel, progress, prepare.raw, prepare.human36m, prepare.check; capture, in its own order
-03: people, prepare.mpii, prepare.coco, prepare.people, mixing
-04: pictures, transforms, store, datasets
-05: heatmaps
-06: integral, integral_triton
-07: models, losses
-08: methods, experiment
-09: precision, optimizers, microbatches, distributed, checkpoints, training_log, training_loop, engine, cost
-10: evaluation (metrics, prediction, tables, published)
-11: evaluation.report, timing, exercises, notebooks, pipeline, scoring, thread
-12: own_pictures, person_boxes, predict, smoothing, predict_files, reference
-throughout: plots, widgets.view, widgets.skeleton_figure, widgets.skeleton_view, widgets.volume_explorer, widgets.curve_explorer, __main__
+files, timing, progress, parallel   paths and whole files, work time, progress of long loops, worker processes
+geometry      01        skeletons, cameras, crops and augmentation
+data          02 – 04   the prepared layout, images, people in 2D, crop stores, batches
+prepare       02, 03    Human3.6M, MPII and COCO as their owners hand them out
+studio        02        the built-in capture
+integral      05 – 07   the grid, the expectation, the losses, the methods
+network       07        backbone and head
+training      09        the step and the loop, checkpoints, logs, several processes
+evaluation    10        predictions, metrics, published networks, tables
+config        00        profiles, and what of one run is chosen
+run           09        one run of a Config
+experiment    08        the controlled comparison
+views         all       plots and interactive views
+inference     12        images and videos of one's own
+course        11        the main job, notebooks, exercises, the reference network
+__main__                the command line
 """
 
 __version__ = "0.1.0"
