@@ -144,8 +144,7 @@ def test_readme_table_by_hand(runs, tmp_path):
     text = report.readme_table(report.write_reference(runs, tmp_path / "laptop.json"))
     header, row = table_after(text, "")
     metrics = ["MPJPE", "MPJPE, flip test", "PA-MPJPE (rigid)", "PA-MPJPE (with scale)"]
-    assert header == ["profile", "network", "mean pose", *metrics, "minutes"]
-    # Minutes: the longer of 1 + 10 + 1 and 1 + 11 + 1.
+    assert header == ["profile", "network", "mean pose", *metrics]
     assert row == [
         "`laptop`",
         "small, 64 px, 16 x 16 x 8",
@@ -154,7 +153,6 @@ def test_readme_table_by_hand(runs, tmp_path):
         "49.5 ± 1.5",
         "36.5 ± 1.5",
         "26.0 ± 0.0",
-        "13",
     ]
     note = report.reference_note(read_json(tmp_path / "laptop.json"))
     assert (
@@ -184,11 +182,31 @@ def test_minutes_of_the_whole_run_are_in_the_readme_table(runs, tmp_path):
         "08": 1.0,
     }
     assert report.run_minutes(runs[1]) == parts and len(report.run_minutes(runs[0])) == 3
-    text = report.readme_table(report.write_reference(runs, tmp_path / "laptop.json"))
-    header, row = table_after(text, "abc.")
-    assert header == ["minutes", *parts, "all"]
-    assert row == ["measured", "1.0", "11.0", "1.0", "2.5", "0.3", "1.0", "17"]
-    assert table_after(text, "")[1][-1] == "17", "the first table names the same sum"
+    reference = report.write_reference(runs, tmp_path / "laptop.json")
+    slow = reference | {
+        "device": ["old processor"],
+        "minutes": [{"data": 9.0, "training": 40.0, "evaluation": 0.5}],
+    }
+    text = report.readme_table(reference, [slow])
+    header, row, other = table_after(text, "abc.")
+    steps = ["data", "training", "evaluation", "comparison", "notebooks"]
+    assert header == ["minutes on", *steps, "all"]
+    # 0.26 + 1.0 of the notebooks; 1 + 11 + 1 + 2.5 + 1.26 in all.
+    assert row[1:] == ["1.0", "11.0", "1.0", "2.5", "1.3", "17"]
+    assert row[0] == ", ".join(reference["device"])
+    assert other == ["old processor", "9.0", "40.0", "0.5", "0.0", "0.0", "50"]
+
+
+def test_readme_names_the_runs_on_other_processors(runs, tmp_path):
+    reference, other = tmp_path / "laptop.json", tmp_path / "laptop-avx2.json"
+    content = report.write_reference(runs, reference)
+    write_json(other, content | {"device": ["a processor without AMX"]})
+    write_json(tmp_path / "compare-laptop.json", {"of": "another kind"})
+    start, end = report.README_MARKS
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{start}\n{end}\n")
+    report.update_readme(readme, reference)
+    assert "| a processor without AMX | 1.0 |" in readme.read_text()
 
 
 def test_readme_is_written_between_its_marks_and_nowhere_else(runs, tmp_path):
@@ -230,6 +248,6 @@ def test_readme_is_not_stale():
     if report.README_MARKS[0] not in text:
         pytest.skip("README.md has no marks for the table")
     shown = text.partition(report.README_MARKS[0])[2].partition(report.README_MARKS[1])[0].strip()
-    assert shown == report.readme_table(read_json(REFERENCE)), (
-        "run `python -m ipr_lib report --readme`"
-    )
+    others = sorted(REFERENCE.parent.glob("laptop-*.json"))
+    expected = report.readme_table(read_json(REFERENCE), [read_json(path) for path in others])
+    assert shown == expected, "run `python -m ipr_lib report --readme`"

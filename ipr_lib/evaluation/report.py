@@ -4,6 +4,7 @@ Taught in notebooks/11_reproduction.ipynb. Only plain dicts come in: a run's `me
 `course.scoring` writes it, or a reference file of `results/reference/`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -289,8 +290,13 @@ def reference_note(reference: dict) -> str:
     )
 
 
-def readme_table(reference: dict) -> str:
-    """The README's table and what belongs to it, for the content of a reference file."""
+def readme_table(reference: dict, others: Sequence[dict] = ()) -> str:
+    """The README's table and what belongs to it.
+
+    Args:
+        reference: content of the reference file whose scores are shown.
+        others: of the same profile, made on other processors; their minutes are shown beside.
+    """
     r = reference
     cells = {"profile": f"`{r['profile']}`", "network": r["network"]}
     cells["mean pose"] = f"{r['mean_pose']:.0f}"
@@ -298,11 +304,24 @@ def readme_table(reference: dict) -> str:
         cells[name] = _with_spread(r[metric])
         if metric == "mpjpe":
             cells[f"{name}, flip test"] = _with_spread(r["flip_test"][metric])
-    # The run with the most steps did all that `make reproduce` does; of several, the longest.
-    whole = max(r["minutes"], key=lambda minutes: (len(minutes), sum(minutes.values())))
-    cells["minutes"] = f"{sum(whole.values()):.0f}"
     table = markdown_table(list(cells), [list(cells.values())])
-    return "\n\n".join([table, reference_note(r), minutes_table(whole)])
+    return "\n\n".join([table, reference_note(r), processor_table([r, *others])])
+
+
+def processor_table(references: Sequence[dict]) -> str:
+    """Minutes of `make reproduce` on each processor that there are runs of; Markdown."""
+    rows = []
+    for reference in references:
+        # The run with the most steps did all that `make reproduce` does; of several, the longest.
+        runs = reference["minutes"]
+        whole = max(runs, key=lambda minutes: (len(minutes), sum(minutes.values())))
+        notebooks = sum(value for name, value in whole.items() if name.isdigit())
+        minutes = [whole.get(name, 0) for name in ("data", "training", "evaluation", "comparison")]
+        minutes.append(notebooks)
+        row = [", ".join(reference["device"]), *(f"{value:.1f}" for value in minutes)]
+        rows.append([*row, f"{sum(whole.values()):.0f}"])
+    header = ["minutes on", "data", "training", "evaluation", "comparison", "notebooks", "all"]
+    return markdown_table(header, rows)
 
 
 def _with_spread(value):
@@ -311,6 +330,8 @@ def _with_spread(value):
 
 def update_readme(readme: Path, reference: Path) -> None:
     """Write the table of a reference file between the marks of the README.
+
+    Files beside it whose names go on, such as laptop-avx2.json beside laptop.json, hold runs of other processors.
 
     Raises:
         InputError: the marks are missing.
@@ -321,5 +342,7 @@ def update_readme(readme: Path, reference: Path) -> None:
     _, found, tail = rest.partition(end)
     if not found:
         raise InputError(f"{readme} lacks the marks {start} and, after it, {end}; put them back")
-    table = readme_table(read_json(reference))
+    reference = Path(reference)
+    others = sorted(reference.parent.glob(f"{reference.stem}-*.json"))
+    table = readme_table(read_json(reference), [read_json(path) for path in others])
     write_text(readme, f"{head}{start}\n{table}\n{end}{tail}")
