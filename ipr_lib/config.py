@@ -400,6 +400,8 @@ def parse_overrides(pairs: list[str]) -> dict:
         name, equals, text = pair.partition("=")
         if not equals:
             raise InputError(f"override {pair!r}: expected NAME=VALUE, such as crop_px=96")
+        if name in ("profile", "seed"):
+            raise InputError(f"--set {pair}: use --{name} {text} instead")
         try:
             overrides[name] = json.loads(text)
         except ValueError:

@@ -261,3 +261,9 @@ def test_both_customary_splits_are_overrides(split):
     train, test = SPLITS[split]
     cfg = load_config("full", train_subjects=list(train), test_subjects=list(test))
     assert (cfg.train_subjects, cfg.test_subjects) == (train, test)
+
+
+@pytest.mark.parametrize("name", ["profile", "seed"])
+def test_what_has_an_option_of_its_own_is_not_set_twice(name):
+    with pytest.raises(InputError, match=f"--set {name}=1: use --{name} 1 instead"):
+        parse_overrides([f"{name}=1"])
