@@ -127,6 +127,7 @@ def _check_positive(option, value):
 
 
 def add_capture(commands):
+    """The arguments of `capture`."""
     command = _add(
         commands,
         "capture",
@@ -162,6 +163,7 @@ def add_capture(commands):
 
 
 def run_capture(options):
+    """Run `capture`."""
     from .course import pipeline
     from .studio import write_motion, write_sheet
 
@@ -194,6 +196,7 @@ def run_capture(options):
 
 
 def add_prepare(commands):
+    """The arguments of `prepare`."""
     text = "prepare a data set from what its owners distribute"
     sets = commands.add_parser("prepare", help=text, description=text)
     sets = sets.add_subparsers(dest="set", required=True, metavar="SET")
@@ -300,6 +303,7 @@ def _add_human36m(command):
 
 
 def run_human36m(options):
+    """Prepare Human3.6M, as images or straight as crop stores."""
     from .prepare import prepare_human36m, prepare_human36m_stores
 
     if options.all_frames:
@@ -341,6 +345,7 @@ def _add_check(command):
 
 
 def run_check(options):
+    """Check a prepared set; exit code 2 where it is not usable."""
     from .prepare import check_set, read_metadata
 
     metadata = read_metadata(options.metadata) if options.metadata else None
@@ -376,6 +381,7 @@ def _add_people(command):
 
 
 def run_mpii(options):
+    """Prepare MPII."""
     from .prepare import prepare_mpii
 
     lines = prepare_mpii(
@@ -391,6 +397,7 @@ def run_mpii(options):
 
 
 def run_coco(options):
+    """Prepare COCO."""
     from .prepare import prepare_coco
 
     lines = prepare_coco(
@@ -411,6 +418,7 @@ def run_coco(options):
 
 
 def add_train(commands):
+    """The arguments of `train`."""
     command = _add(
         commands, "train", run_train, "train the network of a profile, or go on with its training"
     )
@@ -448,6 +456,7 @@ def add_train(commands):
 
 
 def run_train(options):
+    """Run `train`."""
     from .course import pipeline
     from .training import distributed
 
@@ -492,6 +501,7 @@ def _train_config(options, folder):
 
 
 def add_test(commands):
+    """The arguments of `test`."""
     command = _add(
         commands, "test", run_test, "score a trained or a published network and print its tables"
     )
@@ -538,6 +548,7 @@ def add_test(commands):
 
 
 def run_test(options):
+    """Run `test`."""
     from .course import pipeline, scoring
     from .evaluation import published_report, run_report
 
@@ -576,6 +587,7 @@ def run_test(options):
 
 
 def add_predict(commands):
+    """The arguments of `predict`."""
     command = _add(
         commands, "predict", run_predict, "poses from pictures, folders and videos of your own"
     )
@@ -605,6 +617,7 @@ def add_predict(commands):
 
 
 def run_predict(options):
+    """Run `predict`."""
     from .course.reference import load_reference
     from .files import device_name
     from .inference import load_detector, parse_box, predict_files
@@ -641,6 +654,7 @@ def run_predict(options):
 
 
 def add_compare(commands):
+    """The arguments of `compare`."""
     command = _add(
         commands,
         "compare",
@@ -668,6 +682,7 @@ def add_compare(commands):
 
 
 def run_compare(options):
+    """Run `compare`."""
     from .config import parse_overrides
     from .course.pipeline import compared
     from .experiment import AXES, case_table, claim_table, planned_cases
@@ -696,6 +711,7 @@ def run_compare(options):
 
 
 def add_reproduce(commands):
+    """The arguments of `reproduce`."""
     command = _add(
         commands,
         "reproduce",
@@ -719,6 +735,7 @@ def add_reproduce(commands):
 
 
 def run_reproduce(options):
+    """Run `reproduce`."""
     from .config import parse_overrides
     from .course import reproduce
     from .course.notebooks import NotebooksFailed
@@ -742,6 +759,7 @@ def run_reproduce(options):
 
 
 def add_exercises(commands):
+    """The arguments of `exercises`."""
     _add(
         commands,
         "exercises",
@@ -751,6 +769,7 @@ def add_exercises(commands):
 
 
 def run_exercises(_):
+    """Run `exercises`."""
     from .course.exercises import solutions_of, update_exercises
     from .course.notebooks import list_notebooks
 
@@ -760,6 +779,7 @@ def run_exercises(_):
 
 
 def add_report(commands):
+    """The arguments of `report`."""
     command = _add(
         commands,
         "report",
@@ -779,6 +799,7 @@ def add_report(commands):
 
 
 def run_report_command(options):
+    """Condense runs, keep a network, write the README's table."""
     from .course import save_reference
     from .evaluation import update_readme, write_reference
 
