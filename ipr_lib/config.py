@@ -11,15 +11,12 @@ import json
 import typing
 from dataclasses import dataclass
 
-from .data.h36m_layout import ACTIONS, CAMERAS, FIRST_ACTION, SUBJECTS
+from .data.h36m_layout import ACTION_NUMBERS, CAMERAS, SUBJECTS
 from .files import InputError
 from .integral import METHODS
 from .network import BACKBONES
 from .training.optimizers import OPTIMIZERS
 from .training.precision import PRECISIONS
-
-ALL_ACTIONS = tuple(range(FIRST_ACTION, FIRST_ACTION + len(ACTIONS)))
-
 
 # Fields that change no result, and so do not count for a config's hash.
 NOT_IN_HASH = ("workers", "keep_checkpoints")
@@ -79,7 +76,7 @@ class Config:
     seed: int = 0  # of the network's start, the batches' order and the augmentation
     dataset: str = "capture"  # "capture", or the folder of a prepared set: in data/, or a full path
     capture_subjects: tuple[int, ...] = SUBJECTS
-    capture_actions: tuple[int, ...] = ALL_ACTIONS
+    capture_actions: tuple[int, ...] = ACTION_NUMBERS
     capture_takes: tuple[int, ...] = (1, 2)
     capture_cameras: tuple[int, ...] = CAMERAS
     capture_frames: int = 400  # poses a take, 50 a second

@@ -205,7 +205,7 @@ def test_whole_batches_are_shared_out(monkeypatch):
     assert found == [[[0, 1, 2], [9, 10]], [[3, 4, 5]], [[6, 7, 8]]]
 
 
-def test_gathered_rows_are_in_order_of_items_in_order():
+def test_gathered_rows_are_in_the_order_of_items():
     parts = [
         {"items": np.array([4, 5]), "x": np.array([40, 50])},
         {"items": np.array([1]), "x": np.array([10])},
