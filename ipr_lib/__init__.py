@@ -3,7 +3,7 @@
 A folder imports only from those above it in this list. To read the library, follow the course; the numbers are those
 of the notebooks that teach a folder, and the docstring of its `__init__` says in which order to read it.
 
-files, timing, progress, parallel   paths and whole files, work time, progress of long loops, worker processes
+files, progress, parallel   paths and complete files, progress and minutes of long work, worker processes
 geometry      01        skeletons, cameras, crops and augmentation
 data          02 – 04   the prepared layout, images, people in 2D, crop stores, batches
 prepare       02, 03    Human3.6M, MPII and COCO as their owners hand them out

@@ -1,21 +1,31 @@
-"""How far a long loop is: a bar in a terminal and in a notebook, a line a minute in a log file."""
+"""How far long work is, and how long it takes: bars and log lines, a clock of work, the minutes of each step of a run."""
 
 import contextlib
+import functools
+import io
 import sys
 import threading
+import time
 from contextvars import ContextVar
+from pathlib import Path
 
-from tqdm.auto import tqdm
+import tqdm.auto
 
-from .timing import work_seconds
+from .files import read_json, write_json
+
+TIMES = "minutes.json"  # in a run's folder
+SECONDS_BETWEEN_LINES = 60.0  # of a log
+LOG_LINE = "{desc}: {n_fmt} of {total_fmt}, {elapsed} passed, {remaining} left, {rate_fmt}{postfix}"
 
 _stage = ContextVar("stage", default="")
-_running = []  # the logged loops of this process, from the outermost to the innermost
+
+
+# --- how far ---
 
 
 @contextlib.contextmanager
-def stage(number, count):
-    """Begin each line that a log gets from the loops in this block with, for instance, "[2/5]".
+def stage(number: int, count: int):
+    """Begin what the loops in this block are called with, for instance, "[2/5]".
 
     Args:
         number: of the stage, from 1.
@@ -28,18 +38,7 @@ def stage(number, count):
         _stage.reset(token)
 
 
-def progress(
-    iterable=None,
-    *,
-    desc,
-    unit,
-    total=None,
-    initial=0,
-    leave=True,
-    show=True,
-    smoothing=0.3,
-    every=60.0,
-):
+def progress(iterable=None, *, desc: str, show: bool = True, **choices):
     """Show how far a loop is.
 
     In a terminal and in a notebook this is a tqdm bar. Elsewhere stderr is a file or a pipe, and gets lines: one at the
@@ -48,30 +47,27 @@ def progress(
     Args:
         iterable: what the loop goes through; or None, then use the result as a context manager and call `update`.
         desc: name of the work.
-        unit: what is counted, singular.
-        total: number of units; by default the length of `iterable`, if it has one.
-        initial: units that were done before.
-        leave, smoothing: of the bar, see tqdm.
         show: False shows nothing at all.
-        every: seconds between two lines.
+        **choices: of tqdm: unit, total, initial, leave, smoothing.
+
     Returns:
-        the bar, or a LoggedLoop: what the two have in common is iteration, `update`, `set_postfix`, `set_postfix_str`
-        and `with`.
+        the bar.
     """
-    bar = _in_notebook() or sys.stderr is None or sys.stderr.isatty()
-    if bar or not show:
-        disable = None if show else True  # None: a kernel without widgets shows nothing
-        return tqdm(
-            iterable,
-            desc=desc,
-            unit=unit,
-            total=total,
-            initial=initial,
-            leave=leave,
-            smoothing=smoothing,
-            disable=disable,
-        )
-    return LoggedLoop(iterable, desc, unit, total, initial, every)
+    desc = _stage.get() + desc
+    if not show:
+        return tqdm.auto.tqdm(iterable, disable=True, **choices)
+    if _in_notebook() or sys.stderr is None or sys.stderr.isatty():
+        # disable=None: a kernel without widgets shows nothing.
+        return tqdm.auto.tqdm(iterable, desc=desc, disable=None, **choices)
+    return LogBar(
+        iterable,
+        desc=desc,
+        file=io.StringIO(),  # takes the line break with which tqdm ends a bar
+        bar_format=LOG_LINE,
+        mininterval=SECONDS_BETWEEN_LINES,
+        maxinterval=SECONDS_BETWEEN_LINES,
+        **choices,
+    )
 
 
 def _in_notebook():
@@ -80,91 +76,92 @@ def _in_notebook():
     return ipython is not None and ipython.get_ipython() is not None
 
 
-class LoggedLoop:
-    """A loop that says in lines on stderr how far it is; see `progress`, which makes it."""
-
-    def __init__(self, iterable, desc, unit, total, initial, every):
-        if total is None and hasattr(iterable, "__len__"):
-            total = len(iterable)
-        self.iterable, self.desc, self.total, self.every = iterable, desc, total, every
-        self.units = f"{unit}es" if unit.endswith("ch") else f"{unit}s"
-        self.initial = self.n = initial
-        self.postfix = ""
-        self.ended = threading.Event()
+class LogBar(tqdm.tqdm):
+    """A bar that writes lines to stderr; see `progress`, which makes it."""
 
     def __iter__(self):
+        # A bar counts when it is drawn; here that is rare, and a line may come in between.
         with self:
             for item in self.iterable:
                 yield item
-                self.n += 1
+                self.update()
 
-    def update(self, n=1):
-        """Count `n` more units."""
-        self.n += n
-
-    def set_postfix(self, images_per_second=None, **others):
-        """What a bar shows behind its numbers; of it, a line has the images per second alone."""
-        self.postfix = f"{images_per_second} images/s" if images_per_second else ""
-
-    def set_postfix_str(self, text=""):
-        """A text for the lines to come, such as the name of what is worked on."""
-        self.postfix = text
-
-    def __enter__(self):
-        if self in _running:  # a loop over it inside its own `with`
-            return self
-        self.prefix, self.start = _stage.get(), work_seconds()
-        _running.append(self)
-        if _running[0] is self:
-            self._write(self._counted())
-            threading.Thread(target=self._write_every_minute, daemon=True).start()
-        return self
-
-    def __exit__(self, error, *_):
-        if self not in _running:
+    def display(self, msg=None, pos=None):
+        """Write a line, unless the loop is inside another one and still young."""
+        young = self.format_dict["elapsed"] < self.mininterval
+        is_inside = self.pos != 0
+        if msg == "" or (is_inside and young):  # "": tqdm clears a bar that is not to stay
             return
-        self.ended.set()
-        place = _running.index(self)
-        worked = work_seconds() - self.start
-        if place == 0 or worked >= self.every:
-            whole = error is None and self.total in (None, self.n)
-            ending = f"done in {_span(worked)}" if whole else f"ended after {_span(worked)}"
-            self._write(f"{self._counted()}  {ending}", place)
-        del _running[place:]  # an inner loop that somebody keeps half-way goes, too
-
-    def _write_every_minute(self):
-        """Lines of this loop, the outermost, and of those inside it that are a minute old."""
-        while not self.ended.wait(self.every):
-            for place, loop in enumerate(_running.copy()):
-                if place == 0 or work_seconds() - loop.start >= loop.every:
-                    loop._write(loop._status(), place)
-
-    def _status(self):
-        """How far the loop is, how fast, and how long the rest will take."""
-        parts = [self._counted()]
-        if self.postfix:
-            parts.append(self.postfix)
-        done = self.n - self.initial
-        if self.total is not None and done > 0:
-            seconds_each = (work_seconds() - self.start) / done
-            parts.append(f"{_span((self.total - self.n) * seconds_each)} left")
-        return "  ".join(parts)
-
-    def _counted(self):
-        of_total = "" if self.total is None else f" / {self.total:,}"
-        return f"{self.desc}  {self.n:,}{of_total} {self.units}"
-
-    def _write(self, text, place=0):
-        indent = "  " * place  # loops inside others stand to the right
-        with contextlib.suppress(
-            OSError
-        ):  # a full disk or a closed pipe must not end the work that is told of
-            print(f"{self.prefix}{indent}{text}", file=sys.stderr, flush=True)
+        # A full disk or a closed pipe must not end the work that the line is about.
+        with contextlib.suppress(OSError):
+            print(self, file=sys.stderr, flush=True)
 
 
-def _span(seconds):
-    """A length of time to read: "40 s", "3.2 min", "12 min"."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.1f} min" if minutes < 10 else f"{minutes:.0f} min"
+# --- how long ---
+
+
+class WorkClock:
+    """Counts the seconds that this process works: not those in which it was stopped (Ctrl-Z) or the machine slept.
+
+    A thread looks at the time again and again. If it could not do so for a while, and if the process used almost no
+    processor time in that while, then nothing ran, and the gap is left out. A long computation may keep the thread
+    waiting, too (it holds Python's global lock), but it uses processor time, so it counts as work.
+    """
+
+    def __init__(self, tick: float = 0.25, longest_gap: float = 5.0):
+        """
+        Args:
+            tick: seconds between two looks of the thread.
+            longest_gap: seconds; a longer time between two looks may be a pause.
+        """
+        self.tick, self.longest_gap = tick, longest_gap
+        self.lock = threading.Lock()
+        self.worked = 0.0
+        self.last_time, self.last_used = time.perf_counter(), time.process_time()
+        threading.Thread(target=self._look_again_and_again, daemon=True).start()
+
+    def seconds(self) -> float:
+        """Seconds worked since the clock was made."""
+        with self.lock:
+            now, used = time.perf_counter(), time.process_time()
+            gap = now - self.last_time
+            # Not "used nothing": the threads of all cores may have worked for a tick before the stop.
+            idle = used - self.last_used < gap / 10
+            paused = gap > self.longest_gap and idle
+            # A pause counts as one tick, not as nothing, because speeds are divided by differences.
+            self.worked += self.tick if paused else gap
+            self.last_time, self.last_used = now, used
+            return self.worked
+
+    def _look_again_and_again(self):
+        while True:
+            time.sleep(self.tick)
+            self.seconds()
+
+
+@functools.cache
+def _clock():
+    return WorkClock()
+
+
+def work_seconds() -> float:
+    """Seconds that this process has worked since an arbitrary moment; differences count. See `WorkClock`."""
+    return _clock().seconds()
+
+
+@contextlib.contextmanager
+def timed(run_dir: str | Path, name: str):
+    """Add the minutes worked on a step to the run's `minutes.json`.
+
+    A step that was done already adds next to nothing.
+
+    Args:
+        run_dir: folder of the run.
+        name: of the step: data, evaluation, comparison.
+    """
+    start = work_seconds()
+    yield
+    path = Path(run_dir) / TIMES
+    minutes = read_json(path) if path.exists() else {}
+    minutes[name] = round(minutes.get(name, 0.0) + (work_seconds() - start) / 60, 3)
+    write_json(path, minutes)

@@ -15,7 +15,6 @@ LIBRARY = REPOSITORY / "ipr_lib"
 ORDER = [
     "files",
     "parallel",
-    "timing",
     "progress",
     "geometry",
     "data",

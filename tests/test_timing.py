@@ -9,13 +9,13 @@ import time
 
 import pytest
 
-from ipr_lib import timing
+from ipr_lib import progress as module
 from ipr_lib.files import read_json
-from ipr_lib.timing import WorkClock, timed, work_seconds
+from ipr_lib.progress import WorkClock, timed
 
 CLOCK = """
 import json, sys, time
-from ipr_lib.timing import WorkClock
+from ipr_lib.progress import WorkClock
 clock = WorkClock(tick=0.05, longest_gap=0.5)
 start, worked = time.perf_counter(), clock.seconds()
 print("begun", flush=True)
@@ -60,7 +60,7 @@ def test_a_computation_that_stops_all_threads_is_work():
     """`sum` holds Python's global lock to its end, so the clock's thread cannot tick, just as in a stopped process."""
     code = """
 import json, time
-from ipr_lib.timing import WorkClock
+from ipr_lib.progress import WorkClock
 clock = WorkClock(tick=0.02, longest_gap=0.1)
 start, worked = time.perf_counter(), clock.seconds()
 sum(range(50_000_000))
@@ -95,18 +95,12 @@ def test_a_pause_is_long_and_idle(monkeypatch, gap, used, counted):
     assert clock.seconds() - before == pytest.approx(counted)
 
 
-def test_a_forked_process_has_a_clock_of_its_own(monkeypatch):
-    here = timing._clock_of(os.getpid())
-    monkeypatch.setattr(os, "getpid", lambda: -1)
-    assert work_seconds() < 1 and timing._clock_of(-1) is not here
-
-
 def test_timed_adds_the_minutes_worked(tmp_path, monkeypatch):
     times = [1000.0]
-    monkeypatch.setattr(timing, "work_seconds", lambda: times[0])
+    monkeypatch.setattr(module, "work_seconds", lambda: times[0])
     for _ in range(2):
         with timed(tmp_path, "data"):
             times[0] += 90
     with timed(tmp_path, "comparison"):
         times[0] += 30
-    assert read_json(tmp_path / timing.TIMES) == {"data": 3.0, "comparison": 0.5}
+    assert read_json(tmp_path / module.TIMES) == {"data": 3.0, "comparison": 0.5}

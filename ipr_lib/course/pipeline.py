@@ -28,10 +28,9 @@ from ..evaluation.report import (
 from ..evaluation.tables import action_rows
 from ..experiment import AXES, IN_REPRODUCE, compare, planned_cases, write_summary
 from ..files import REPOSITORY, InputError, read_json, write_json
-from ..progress import progress, stage
+from ..progress import TIMES, progress, stage, timed, work_seconds
 from ..run import fingerprint, score_run, train_run
 from ..studio import write_capture
-from ..timing import TIMES, timed, work_seconds
 from ..training import distributed
 from ..training.checkpoints import CHECKPOINT, trained_minutes
 from .exercises import solutions_of

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import InputError, atomic_path, read_json, write_json
-from ..timing import TIMES
+from ..progress import TIMES
 from .metrics import METRICS, align, root_relative
 from .tables import (
     ACTION_HEADER,

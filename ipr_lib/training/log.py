@@ -10,7 +10,7 @@ import torch
 from ..data.h36m_layout import item_path
 from ..data.mixing import StoreMix
 from ..files import atomic_path
-from ..timing import work_seconds
+from ..progress import work_seconds
 from . import distributed
 
 JSON_LINES, EVENTS = "training.jsonl", "tensorboard"

@@ -16,8 +16,7 @@ from ..data.datasets import CropDataset, batches, normalise, prefetched
 from ..data.mixing import BatchKeys, MixedKeys
 from ..files import InputError, write_json
 from ..integral import Loss, Method
-from ..progress import progress
-from ..timing import work_seconds
+from ..progress import progress, work_seconds
 from . import distributed
 from .checkpoints import (
     BEST,
@@ -319,6 +318,7 @@ def validated(network: nn.Module, validate: Callable) -> float:
 def show(bar, row: dict):
     """What the progress bar says beside the count of steps."""
     bar.set_postfix(
+        refresh=False,  # a log would get a line for each row
         loss=f"{row['loss']:.4f}",
         images_per_second=f"{row['images_per_second']:.0f}",
         data_wait=f"{row['data_wait']:.0%}",
