@@ -304,34 +304,32 @@ def _add_human36m(command):
 
 def run_human36m(options):
     """Prepare Human3.6M, as images or straight as crop stores."""
-    from .prepare import prepare_human36m, prepare_human36m_stores
+    from .prepare import prepare_human36m
 
     if options.all_frames:
         options.step, options.test_step = 1, 1
-    _check_positive("--step", options.step)
-    _check_positive("--test-step", options.test_step)
-    _check_positive("--workers", options.workers)
+    for name in ("step", "test_step", "workers", "store"):
+        value = getattr(options, name)
+        if value is not None:
+            _check_positive(f"--{name.replace('_', '-')}", value)
     target = options.target or DATA / "human36m"
-    choices = {
-        "subjects": tuple(sorted(set(options.subjects))),
-        "actions": tuple(sorted(set(options.actions))),
-        "step": options.step,
-        "test_step": options.test_step,
-        "test_subjects": tuple(sorted(set(options.test_subjects))),
-        "lens": options.lens,
-        "reader": options.reader,
-        "metadata": options.metadata,
-        "workers": options.workers,
-    }
-    if options.store is None:
-        lines = [*prepare_human36m(options.source, target, **choices), target]
-    else:
-        _check_positive("--store", options.store)
-        stores = target.parent / "stores"  # where training looks for them
-        lines = prepare_human36m_stores(
-            options.source, stores, target.name, crop_px=options.store, **choices
-        )
+    lines = prepare_human36m(
+        options.source,
+        target,
+        subjects=sorted(set(options.subjects)),
+        actions=sorted(set(options.actions)),
+        step=options.step,
+        test_step=options.test_step,
+        test_subjects=options.test_subjects,
+        lens=options.lens,
+        reader=options.reader,
+        metadata=options.metadata,
+        store_px=options.store,
+        workers=options.workers,
+    )
     print(*lines, sep="\n")
+    if options.store is None:
+        print(target)
 
 
 def _add_check(command):

@@ -8,7 +8,7 @@ import pytest
 from ipr_lib.data import h36m_layout as layout
 from ipr_lib.prepare import raw
 from ipr_lib.prepare.human36m import Task, read_frames, read_labels
-from ipr_lib.prepare.raw import extract, read_camera, read_metadata
+from ipr_lib.prepare.raw import extract, read_metadata
 from tests import human36m_raw
 from tests.conftest import write_sequence
 from tests.fuzzing import corruptions, judge
@@ -28,29 +28,26 @@ def tasks(tree, monkeypatch):
     """One task a sequence and camera of the tree."""
     monkeypatch.setattr(raw, "_READ_SECONDS", 0.5)
     metadata = read_metadata(tree / "metadata.xml")
-    folders = {
-        kind: tree / "S1" / "MyPoseFeatures" / kind for kind in raw.KINDS if kind != "Videos"
-    }
-    return [
-        Task(
-            tree,
-            *key,
-            camera_id,
-            5,
-            True,
-            "opencv",
-            metadata,
-            folders | {"Videos": tree / "S1" / "Videos"},
-        )
-        for key, _ in SEQUENCES
-        for camera_id in (1, 3)
-    ]
+    tasks = []
+    for sequence, _ in SEQUENCES:
+        for camera_id in (1, 3):
+            name = metadata.names[sequence]
+            one_camera = f"{name}.{metadata.camera_names[camera_id - 1]}"
+            features = tree / "S1" / "MyPoseFeatures"
+            files = {
+                "D3_Positions": features / "D3_Positions" / f"{name}.cdf",
+                "D3_Positions_mono": features / "D3_Positions_mono" / f"{one_camera}.cdf",
+                "D2_Positions": features / "D2_Positions" / f"{one_camera}.cdf",
+                "Videos": tree / "S1" / "Videos" / f"{one_camera}.mp4",
+            }
+            tasks.append(Task(tree, *sequence, camera_id, 5, True, "opencv", None, metadata, files))
+    return tasks
 
 
 def labels(task):
     joints_world, checked = read_labels(task)
     assert checked
-    camera = read_camera(task.metadata, task.subject, task.camera_id, 64, 48, lens=True)
+    camera = task.camera(64, 48, lens=True)
     joints_cam = camera.world_to_camera(joints_world)
     return joints_world, joints_cam, camera.camera_to_image(joints_cam)
 
@@ -83,7 +80,7 @@ def test_metadata(tasks):
 @pytest.mark.parametrize("compress", [False, True])
 def test_poses(tasks, compress):
     task = tasks[0]
-    path = task.raw_path("D3_Positions")
+    path = task.files["D3_Positions"]
     if compress:
         whole = path.read_bytes()
         human36m_raw.write_pose(path, raw.read_pose(path, 96), compress=True)
@@ -126,7 +123,7 @@ def test_labels_of_the_prepared_layout(tmp_path):
 def test_videos(tree, tasks, reader):
     """What can be told of a damaged video: frames are there in number, in time and in a fitting size, or it is refused."""
     task = replace(tasks[0], reader=reader)
-    path, joints_world = task.raw_path("Videos"), read_labels(task)[0]
+    path, joints_world = task.files["Videos"], read_labels(task)[0]
     wanted = [0, 2, 4]
 
     def read():

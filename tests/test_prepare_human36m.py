@@ -17,7 +17,6 @@ from ipr_lib.files import InputError
 from ipr_lib.prepare import (
     check_set,
     prepare_human36m,
-    prepare_human36m_stores,
     read_camera,
     read_metadata,
     read_pose,
@@ -217,7 +216,7 @@ def test_stores_without_pictures_in_between_hold_the_same_crops(tmp_path):
         shutil.rmtree(path)
     choices = dict(subjects=(1, 5, 9), actions=(12,), step=4, test_step=5)
     prepare_human36m(root, tmp_path / "set", **choices)
-    report = prepare_human36m_stores(root, tmp_path / "stores", "human36m", crop_px=64, **choices)
+    report = prepare_human36m(root, tmp_path / "human36m", store_px=64, **choices)
     assert report[-1].endswith("human36m-test-64: 16 items") and names(tmp_path / "stores") == [
         "human36m-test-64",
         "human36m-train-64",
@@ -582,10 +581,12 @@ def test_what_an_archive_lacks_is_told_by_the_archive_s_name(tree, tmp_path):
     """And not by that of the folder it was extracted to, which is gone when the message is read."""
     raw_file(tree, 1, "D3_Positions", "TakingPhoto.cdf").unlink()
     raw.pack(tree, 1, "D3_Positions", "Poses_D3_Positions_S1.tgz")
-    expected = f"camera 1, 2, 3, 4: {tree / 'Poses_D3_Positions_S1.tgz'}: TakingPhoto.cdf is missing; download"
+    expected = (
+        f"camera 1, 2, 3, 4: {tree}/Poses_D3_Positions_S1.tgz/TakingPhoto.cdf is missing; download"
+    )
     with pytest.raises(InputError, match=re.escape(expected)):
         prepare_human36m(tree, tmp_path / "set", **PHOTO)
-    assert len(names(tmp_path / "set")) == 4, "the other take"
+    assert len(names(tmp_path / "set")) == 4, "the other sequence"
 
 
 # check

@@ -7,7 +7,7 @@ notebook 03.
 
 from .check import check_set
 from .coco import read_coco
-from .human36m import prepare_human36m, prepare_human36m_stores
+from .human36m import prepare_human36m
 from .mpii import read_mpii
 from .people import build_people_store, prepare_coco, prepare_mpii
 from .raw import Metadata, read_camera, read_metadata, read_pose, video_frames
@@ -18,7 +18,6 @@ __all__ = [
     "check_set",
     "prepare_coco",
     "prepare_human36m",
-    "prepare_human36m_stores",
     "prepare_mpii",
     "read_camera",
     "read_coco",

@@ -6,8 +6,7 @@ data set's own numbers. Taught in notebooks/02_prepare_human36m.ipynb.
 
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain, product
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from ..data.h36m_layout import (
     TEST_STEP,
     TEST_SUBJECTS,
     TRAIN_STEP,
+    action_name,
     folder_name,
 )
 from ..data.images import encode_crop
@@ -50,18 +50,15 @@ from .raw import (
     extract,
     find_kind,
     find_metadata,
-    name_archives,
     read_camera,
     read_metadata,
     read_pose,
-    sequence_title,
     video_frames,
 )
 
 # Of the 32 recorded joints, those of HUMAN36M in its order; the others are copies and end points.
 JOINTS = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
 JPEG_QUALITY = 90
-_REQUIRED = ("D3_Positions", "Videos")
 # The files agree with each other to the rounding of float32, far below these.
 _TOLERANCE_MM, _TOLERANCE_PX = 1.0, 0.5
 
@@ -69,7 +66,7 @@ _TOLERANCE_MM, _TOLERANCE_PX = 1.0, 0.5
 # ---------------------------------------------------------------- one camera view
 
 
-@dataclass(frozen=True)
+@dataclass
 class Task:
     """One camera view to prepare: one sequence, seen by one camera.
 
@@ -79,10 +76,10 @@ class Task:
         step: every how many frames one is used.
         lens: keep the camera's lens.
         reader: of the video, see `raw.video_frames`.
-        metadata: of the download.
-        folders: folder of each kind of raw file, see `raw.KINDS`; kinds that are only for checks may be
-            missing.
         stored_px: side of the crops of a store, px; None where whole images are written.
+        metadata: of the download, known when the work begins.
+        files: path of the raw file of each kind, see `raw.KINDS`, known when the work begins; those that are
+            only for checks may be missing.
     """
 
     target: Path
@@ -93,28 +90,18 @@ class Task:
     step: int
     lens: bool
     reader: str
-    metadata: Metadata
-    folders: dict = field(default_factory=dict)
-    stored_px: int | None = None
+    stored_px: int | None
+    metadata: Metadata | None = None
+    files: dict = field(default_factory=dict)
 
     @property
     def sequence(self) -> tuple[int, int, int]:
         """(subject, action, subaction)."""
         return self.subject, self.action, self.subaction
 
-    def raw_name(self, kind: str) -> str:
-        """Name of the raw file of one kind."""
-        name = self.metadata.names[self.sequence]
-        camera = self.metadata.camera_names[self.camera_id - 1]
-        if kind == "D3_Positions":  # in the world, for all cameras
-            return f"{name}.cdf"
-        if kind == "Videos":
-            return f"{name}.{camera}.mp4"
-        return f"{name}.{camera}.cdf"
-
-    def raw_path(self, kind: str) -> Path:
-        """Path of the raw file of one kind."""
-        return self.folders[kind] / self.raw_name(kind)
+    def camera(self, width: int, height: int, lens: bool) -> Camera:
+        """The camera, for images of a size in px, with or without its lens."""
+        return read_camera(self.metadata, self.subject, self.camera_id, width, height, lens)
 
 
 def read_labels(task: Task) -> tuple[np.ndarray, bool]:
@@ -128,14 +115,14 @@ def read_labels(task: Task) -> tuple[np.ndarray, bool]:
     Raises:
         InputError: a file is missing or damaged, a pose is not finite, or the camera contradicts the poses.
     """
-    path = task.raw_path("D3_Positions")
+    path = task.files["D3_Positions"]
     joints_world = _read_joints(path, 3)
     if not np.isfinite(joints_world).all():
         frame, joint = np.argwhere(~np.isfinite(joints_world).all(axis=-1))[0]
         raise InputError(
             f"{path}: joint {JOINTS[joint]} of pose {frame} is not finite; download it again"
         )
-    camera = read_camera(task.metadata, task.subject, task.camera_id, 0, 0, lens=True)
+    camera = task.camera(0, 0, lens=True)
     joints_cam = camera.world_to_camera(joints_world)
     if (joints_cam[..., 2] <= 0).any():
         raise InputError(
@@ -155,9 +142,9 @@ def _read_joints(path, n_coordinates):
 
 def _agrees(task, kind, joints, limit, unit):
     """Whether a raw file of this kind is there; InputError if it differs from `joints` by more than `limit`."""
-    if kind not in task.folders or not task.raw_path(kind).is_file():
+    path, world = task.files[kind], task.files["D3_Positions"]
+    if not path.is_file():
         return False
-    path, world = task.raw_path(kind), task.raw_path("D3_Positions")
     theirs = _read_joints(path, joints.shape[-1])
     if len(theirs) != len(joints):
         raise InputError(
@@ -192,11 +179,11 @@ def read_frames(
         InputError: as `raw.video_frames`, when the first frame or a later one is read; or the video is of
             another size than its camera's.
     """
-    path = task.raw_path("Videos")
+    path = task.files["Videos"]
     frames = video_frames(path, wanted, len(joints_world), task.reader)
     first = next(frames)
     height, width = first[1].shape[:2]
-    camera = read_camera(task.metadata, task.subject, task.camera_id, width, height, task.lens)
+    camera = task.camera(width, height, task.lens)
     if (np.abs(camera.c / (width, height) - 0.5) > 0.1).any():
         x, y = camera.c
         raise InputError(
@@ -206,23 +193,16 @@ def read_frames(
     return camera, chain([first], frames)
 
 
-def _write_view(task):
-    """Prepare the folder of one camera view; runs in a worker.
+def _prepare_view(task):
+    """Prepare one camera view; runs in a worker.
 
     Returns:
         (error or None, whether the camera was checked).
     """
-    cv2.setNumThreads(1)
+    write = _write_images if task.stored_px is None else _write_crops
     try:
         joints_world, checked = read_labels(task)
-        if _has_images(task):  # then it is the lens that differs
-            size = layout.read_camera_view(task.target).camera
-            camera = read_camera(
-                task.metadata, task.subject, task.camera_id, size.width, size.height, task.lens
-            )
-            layout.write_meta(task.target / META_NAME, camera, joints_world)
-        else:
-            _write_images(task, joints_world)
+        write(task, joints_world)
     except InputError as error:
         return str(error), False
     return None, checked
@@ -230,57 +210,48 @@ def _write_view(task):
 
 def _write_images(task, joints_world):
     """Write images and labels; frames that an earlier run wrote with another step are kept."""
-    n = len(joints_world)
-    wanted = set(range(0, n, task.step))
-    for path in task.target.glob(f"{task.target.name}_??????.jpg"):
-        number = path.stem[-6:]
-        if number.isdecimal() and 1 <= int(number) <= n:
-            wanted.add(int(number) - 1)
+    there = _complete_camera(task)
+    if there is not None:  # then it is the lens that differs
+        camera = task.camera(there.width, there.height, task.lens)
+        layout.write_meta(task.target / META_NAME, camera, joints_world)
+        return
+    wanted = []
+    for frame in range(len(joints_world)):
+        name = layout.image_name(task.target.name, frame)
+        if frame % task.step == 0 or (task.target / name).exists():
+            wanted.append(frame)
     with atomic_path(task.target) as folder:
         folder.mkdir()
-        camera, frames = read_frames(task, sorted(wanted), joints_world)
+        camera, frames = read_frames(task, wanted, joints_world)
         for frame, image in frames:
             jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
             (folder / layout.image_name(folder.name, frame)).write_bytes(jpeg)
         layout.write_meta(folder / META_NAME, camera, joints_world)
 
 
-def _has_images(task):
-    """Whether the folder of a camera view is complete for the task's step."""
+def _complete_camera(task):
+    """The camera of a folder that holds all images of the task's step; None where the folder does not."""
     try:
-        layout.frames_in_use(layout.read_camera_view(task.target), task.step)
+        view = layout.read_camera_view(task.target)
+        layout.frames_in_use(view, task.step)
     except InputError:
-        return False
-    return True
+        return None
+    return view.camera
 
 
-def _is_written(task):
-    """Whether nothing is left to do for the folder of a camera view."""
-    if not _has_images(task):
-        return False
-    has_lens = layout.read_camera_view(task.target).camera.k is not None
-    return has_lens == task.lens
+def _write_crops(task, joints_world):
+    """Write the crop store of one camera view."""
+    wanted = np.arange(0, len(joints_world), task.step)
+    camera, frames = read_frames(task, wanted, joints_world)
+    view = layout.CameraView(task.target, *task.sequence, task.camera_id, camera, joints_world)
+    columns = label_columns(view, wanted, task.stored_px)
+    jpegs = []
+    for (_, image), affine in zip(frames, columns["affine"], strict=True):
+        jpegs.append(encode_crop(image, affine, task.stored_px))
+    write_store(task.target, columns, jpegs, _crops_recipe(task))
 
 
-def _write_view_store(task):
-    """Write the crop store of one camera view; runs in a worker. Returns as `_write_view`."""
-    cv2.setNumThreads(1)
-    try:
-        joints_world, checked = read_labels(task)
-        wanted = np.arange(0, len(joints_world), task.step)
-        camera, frames = read_frames(task, wanted, joints_world)
-        view = layout.CameraView(task.target, *task.sequence, task.camera_id, camera, joints_world)
-        columns = label_columns(view, wanted, task.stored_px)
-        jpegs = []
-        for (_, image), affine in zip(frames, columns["affine"], strict=True):
-            jpegs.append(encode_crop(image, affine, task.stored_px))
-        write_store(task.target, columns, jpegs, _view_recipe(task))
-    except InputError as error:
-        return str(error), False
-    return None, checked
-
-
-def _view_recipe(task):
+def _crops_recipe(task):
     return {
         "source": task.target.name,
         "step": task.step,
@@ -293,6 +264,14 @@ def _has_recipe(path, recipe):
     """Whether a complete store of this recipe lies there."""
     store = find_store(path)
     return store is not None and store.recipe == recipe
+
+
+def _is_done(task):
+    """Whether nothing is left to do for a camera view."""
+    if task.stored_px is not None:
+        return _has_recipe(task.target, _crops_recipe(task))
+    camera = _complete_camera(task)
+    return camera is not None and (camera.k is not None) == task.lens
 
 
 # ---------------------------------------------------------------- the whole set
@@ -310,182 +289,122 @@ def prepare_human36m(
     lens: bool = False,
     reader: str = "opencv",
     metadata: Path | None = None,
+    store_px: int | None = None,
     workers: int = 1,
 ) -> list[str]:
-    """Write the prepared layout from the raw download; what is there already is kept.
+    """Write the prepared layout from the raw download, or crop stores; what is there already is kept.
+
+    With `store_px`, no whole images are written. Each camera view becomes a small store of its own first, so
+    that an interrupted run goes on where it stopped. When all are there, they are joined, and each is removed
+    on the way, so that crops need room once.
 
     Args:
         source: folder of the download, extracted or as .tgz archives.
-        target: folder of the prepared set.
+        target: folder of the prepared set. Stores are called `stores/NAME-train-PX` and `stores/NAME-test-PX`
+            beside it, after its name.
         subjects, actions: numbers to take.
         step, test_step: every how many frames one is used, of training subjects and of test subjects.
         test_subjects: those of `subjects` that are kept for tests; the others are for training.
         lens: write the full lens model into the labels; by default the customary pinhole.
         reader: one of `raw.READERS`.
         metadata: path of metadata.xml; by default it is looked for in `source`.
+        store_px: side of the crops that training will cut, px; stored crops are `store.MARGIN` times as wide.
+            None writes the prepared layout instead.
         workers: number of processes.
     Returns:
         lines that say what was done.
     Raises:
-        InputError: nothing can be done at all; or, at the end, a list of the camera views that failed.
+        InputError: nothing can be done at all; or, at the end, a list of the camera views that failed. No store
+            is written before all camera views are there.
     """
     target = Path(target)
-    metadata = read_metadata(metadata or find_metadata(source))
-    tasks = []
-    for subject in subjects:
-        subject_step = test_step if subject in test_subjects else step
-        tasks += _list_tasks(target, subject, actions, subject_step, lens, reader, metadata)
-    report = _left_out(subjects, actions)
-    return report + _run_tasks(source, target.parent, tasks, _is_written, _write_view, workers)
-
-
-def prepare_human36m_stores(
-    source: Path,
-    target: Path,
-    name: str,
-    *,
-    crop_px: int,
-    subjects: tuple = SUBJECTS,
-    actions: tuple = ACTION_NUMBERS,
-    step: int = TRAIN_STEP,
-    test_step: int = TEST_STEP,
-    test_subjects: tuple = TEST_SUBJECTS,
-    lens: bool = False,
-    reader: str = "opencv",
-    metadata: Path | None = None,
-    workers: int = 1,
-) -> list[str]:
-    """Write the crop stores of training and test subjects from the raw download, without whole images.
-
-    Each camera view becomes a small store of its own first, so that an interrupted run goes on where it
-    stopped. When all are there, they are joined, and each is removed on the way, so that crops need room
-    once. A store of the same choices that is there already is kept.
-
-    Args:
-        source, subjects, actions, step, test_step, test_subjects, lens, reader, metadata, workers: see
-            `prepare_human36m`.
-        target: folder of the stores.
-        name: of the set; the stores are called NAME-train-PX and NAME-test-PX.
-        crop_px: side of the crops that training will cut, px; stored crops are `store.MARGIN` times as
-            wide.
-    Returns:
-        lines that say what was done.
-    Raises:
-        InputError: as `prepare_human36m`; no store is written before all camera views are there.
-    """
-    target = Path(target)
-    stored_px = round(crop_px * MARGIN)
-    report = []
-    recipes = {}  # of the stores that are to be built
-    for split in ("train", "test"):
+    views, stored_px = target, None
+    if store_px is not None:
+        views = target.parent / "stores" / f".views-{target.name}-{store_px}"
+        stored_px = round(store_px * MARGIN)
+    tasks, joins, report = [], [], []
+    for split, split_step in (("train", step), ("test", test_step)):
         own = [s for s in subjects if (s in test_subjects) == (split == "test")]
-        path = target / f"{name}-{split}-{crop_px}"
         recipe = {
-            "source": name,
+            "source": target.name,
             "subjects": own,
-            "step": test_step if split == "test" else step,
-            "crop_px": crop_px,
+            "step": split_step,
+            "crop_px": store_px,
             "stored_px": stored_px,
             "origin": None,
             "lens": lens,
             "actions": list(actions),
         }
-        if not own:
+        store = views.parent / f"{target.name}-{split}-{store_px}"
+        if store_px is not None and _has_recipe(store, recipe):
+            report.append(f"{store} was there already: {len(open_store(store))} items")
             continue
-        if _has_recipe(path, recipe):
-            report.append(f"{path} was there already: {len(open_store(path))} items")
-        else:
-            recipes[path] = recipe
-    if not recipes:
-        return report
-
-    metadata = read_metadata(metadata or find_metadata(source))
-    views = target / f".views-{name}-{crop_px}"
-    tasks = []
-    parts = {}  # the camera views of each store
-    join_folders = {}  # where each camera view ends up
-    for path, recipe in recipes.items():
-        own = []
-        for subject in recipe["subjects"]:
-            own += _list_tasks(
-                views, subject, actions, recipe["step"], lens, reader, metadata, stored_px
-            )
-        parts[path] = sorted(task.target for task in own)
-        folder = join_folder(parts[path], recipe)
-        join_folders |= dict.fromkeys(parts[path], folder)
-        tasks += own
-
-    def is_done(task):
-        if is_joined(join_folders[task.target], task.target):
-            return True
-        return _has_recipe(task.target, _view_recipe(task))
-
-    report += _left_out(subjects, actions)
-    report += _run_tasks(source, target, tasks, is_done, _write_view_store, workers)
-    for path, recipe in recipes.items():
-        join_stores(path, parts[path], recipe)
-        report.append(f"{path}: {len(open_store(path))} items")
-    shutil.rmtree(views, ignore_errors=True)
+        split_tasks = []
+        for numbers in product(own, actions, SUBACTIONS, CAMERAS):
+            name = folder_name(*numbers)
+            if name in SKIPPED_FOLDERS:
+                report.append(f"{name} is left out, as is customary: its video is damaged")
+                continue
+            split_tasks.append(Task(views / name, *numbers, split_step, lens, reader, stored_px))
+        if store_px is not None and split_tasks:
+            parts = sorted(task.target for task in split_tasks)
+            joins.append((store, parts, recipe))
+            # An interrupted join has taken in some camera views already.
+            folder = join_folder(parts, recipe)
+            split_tasks = [task for task in split_tasks if not is_joined(folder, task.target)]
+        tasks += split_tasks
+    if tasks:
+        report += _run_tasks(Path(source), target.parent, tasks, metadata, workers)
+    for store, parts, recipe in joins:
+        join_stores(store, parts, recipe)
+        report.append(f"{store}: {len(open_store(store))} items")
+    if store_px is not None:
+        shutil.rmtree(views, ignore_errors=True)
     return report
 
 
-def _list_tasks(target, subject, actions, step, lens, reader, metadata, stored_px=None):
-    """One Task for each camera view of a subject, except those that everyone leaves out."""
-    tasks = []
-    for action, subaction, camera_id in product(actions, SUBACTIONS, CAMERAS):
-        name = folder_name(subject, action, subaction, camera_id)
-        if name not in SKIPPED_FOLDERS:
-            task = Task(
-                target / name, subject, action, subaction, camera_id, step, lens, reader, metadata
-            )
-            tasks.append(replace(task, stored_px=stored_px))
-    return tasks
-
-
-def _left_out(subjects, actions):
-    lines = []
-    for name in SKIPPED_FOLDERS:
-        subject, action = layout.parse_folder_name(name)[:2]
-        if subject in subjects and action in actions:
-            lines.append(f"{name} is left out, as is customary: its video is damaged")
-    return lines
-
-
-def _run_tasks(source, scratch, tasks, is_done, work, workers):
+def _run_tasks(source, scratch_parent, tasks, metadata, workers):
     """Work on all camera views that are not done; a bad one does not stop the others.
 
     Args:
-        source, workers: see `prepare_human36m`.
-        scratch: folder with room for what is taken out of one subject's archives.
+        source, metadata, workers: see `prepare_human36m`.
+        scratch_parent: folder with room for what is taken out of one subject's archives.
         tasks: list of Task.
-        is_done: tells whether a Task's target is complete.
-        work: takes a Task, returns (error or None, whether the camera was checked); importable by name.
     Returns, Raises: see `prepare_human36m`.
     """
     todo = {}  # tasks by subject
     for task in tasks:
-        if not is_done(task):
+        if not _is_done(task):
             todo.setdefault(task.subject, []).append(task)
     n_todo = sum(len(own) for own in todo.values())
+    if n_todo > 0:
+        metadata = read_metadata(metadata or find_metadata(source))
     n_unchecked = 0
     failures = {}  # cameras by (sequence or subject, error)
     with progress(total=n_todo, desc="Human3.6M", unit="video", show=n_todo > 0) as bar:
         for subject, own in todo.items():
             bar.set_postfix_str(f"S{subject}")
             try:
-                with raw_folders(source, subject, own, scratch) as folders:
-                    own = [replace(task, folders=folders) for task in own]
-                    results = parallel_map(work, own, workers)
-                    for (error, checked), task in zip(results, own):
+                with scratch_folder(scratch_parent) as scratch:
+                    _find_files(source, scratch, subject, own, metadata)
+                    results = parallel_map(_prepare_view, own, workers)
+                    for task, (error, checked) in zip(own, results):
                         bar.update()
-                        if error:
-                            title = sequence_title(task.metadata, *task.sequence)
-                            error = name_archives(error, source, subject, folders)
-                            failures.setdefault((title, error), []).append(task.camera_id)
-                        elif not checked:
-                            n_unchecked += 1
+                        if error is None:
+                            n_unchecked += not checked
+                            continue
+                        title = (
+                            f"S{subject} {action_name(task.action)} {task.subaction} "
+                            f'("{metadata.names[task.sequence]}")'
+                        )
+                        # What was extracted is called by its place in the archive.
+                        error = error.replace(str(scratch), str(source))
+                        failures.setdefault((title, error), []).append(task.camera_id)
             except InputError as error:
                 failures[f"S{subject}", str(error)] = []
+            except OSError as error:
+                problem = f"{scratch_parent}: cannot write there ({error.strerror})"
+                failures[f"S{subject}", problem] = []
     report = [
         f"{len(tasks) - n_todo} of {len(tasks)} camera views were there already, {n_todo} were worked on"
     ]
@@ -495,54 +414,46 @@ def _run_tasks(source, scratch, tasks, is_done, work, workers):
             "beside the rest"
         )
     if failures:
-        _raise_failures(failures, report)
+        count = "1 failure" if len(failures) == 1 else f"{len(failures)} failures"
+        report.insert(
+            0, f"{count}, the rest is done; mend what is listed and run the same command again:"
+        )
+        for (title, error), cameras in failures.items():
+            if cameras:
+                title += ", camera " + ", ".join(map(str, cameras))
+            report.append(f"{title}: {error}")
+        raise InputError("\n  ".join(report))
     return report
 
 
-def _raise_failures(failures, report):
-    count = "1 failure" if len(failures) == 1 else f"{len(failures)} failures"
-    lines = [f"{count}, the rest is done; mend what is listed and run the same command again:"]
-    lines += report
-    for (title, error), cameras in failures.items():
-        if cameras:
-            title += ", camera " + ", ".join(str(camera) for camera in cameras)
-        lines.append(f"{title}: {error}")
-    raise InputError("\n  ".join(lines))
+def _find_files(source, scratch, subject, tasks, metadata):
+    """Give a subject's tasks their metadata and the paths of their raw files.
 
+    What lies in archives is extracted to `scratch`, below the archive's name.
 
-@contextmanager
-def raw_folders(source: Path, subject: int, tasks: list[Task], scratch: Path):
-    """Find a subject's raw files; what lies in archives is extracted for as long as the block runs.
-
-    Args:
-        source: folder of the download.
-        subject: number.
-        tasks: of this subject; only their files are extracted.
-        scratch: folder with room for them.
-    Yields:
-        dict of kind -> folder; kinds that are only for checks may be missing.
     Raises:
         InputError: a kind that is needed is missing, or an archive is damaged or harmful.
     """
-    places = {kind: find_kind(source, subject, kind) for kind in KINDS}
-    for kind in _REQUIRED:
-        if places[kind] is None:
+    for kind in KINDS:
+        place = find_kind(source, subject, kind)
+        if kind in ("D3_Positions", "Videos") and not place.exists():
             raise InputError(
                 f"{source} holds neither a folder S{subject}/MyPoseFeatures/{kind} nor its archive for "
                 f"S{subject}, such as {KINDS[kind]}_S{subject}.tgz; download it"
             )
-    folders = {}
-    with ExitStack() as stack:
-        for kind, place in places.items():
-            if place is None:
-                continue
-            if place.is_dir():
-                folders[kind] = place
-                continue
-            try:
-                folders[kind] = stack.enter_context(scratch_folder(scratch))
-            except OSError as error:
-                raise InputError(f"{scratch}: cannot write there ({error.strerror})") from error
-            wanted = {task.raw_name(kind) for task in tasks}
-            extract(place, subject, wanted, folders[kind])
-        yield folders
+        names = [_raw_name(metadata, task, kind) for task in tasks]
+        if place.is_file():
+            folder = scratch / place.relative_to(source)
+            extract(place, subject, set(names), folder)
+            place = folder
+        for task, name in zip(tasks, names):
+            task.metadata = metadata
+            task.files[kind] = place / name
+
+
+def _raw_name(metadata, task, kind):
+    """Name of the raw file of one kind for a camera view."""
+    name = metadata.names[task.sequence]
+    if kind != "D3_Positions":  # those are in the world, for all cameras
+        name += f".{metadata.camera_names[task.camera_id - 1]}"
+    return name + (".mp4" if kind == "Videos" else ".cdf")

@@ -4,7 +4,6 @@ The file follows the way through a download: what the sequences are called, wher
 where the files lie, and what they hold. Taught in notebooks/02_prepare_human36m.ipynb.
 """
 
-import os
 import re
 import shutil
 import signal
@@ -20,7 +19,7 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from ..data.h36m_layout import ACTION_NUMBERS, CAMERAS, SUBACTIONS, SUBJECTS, action_name
+from ..data.h36m_layout import ACTION_NUMBERS, CAMERAS, SUBACTIONS, SUBJECTS
 from ..files import InputError
 from ..geometry import Camera
 
@@ -246,16 +245,10 @@ def read_camera(
     return Camera(R, centre, f, c, width, height, k, p)
 
 
-def sequence_title(metadata: Metadata, subject: int, action: int, subaction: int) -> str:
-    """What a message calls a sequence, e.g. 'S1 SittingDown 1 ("SittingDown 2")'."""
-    name = metadata.names[subject, action, subaction]
-    return f'S{subject} {action_name(action)} {subaction} ("{name}")'
-
-
 # ---------------------------------------------------------------- where files lie, archives
 
 
-def find_kind(source: Path, subject: int, kind: str) -> Path | None:
+def find_kind(source: Path, subject: int, kind: str) -> Path:
     """Find one kind of file of one subject.
 
     Args:
@@ -263,25 +256,19 @@ def find_kind(source: Path, subject: int, kind: str) -> Path | None:
         subject: number.
         kind: one of KINDS.
     Returns:
-        Path of a folder or of a .tgz archive, or None where there is neither.
+        Path of a folder or of a .tgz archive; where there is neither, of the folder that is missing.
     """
     source, name = Path(source), KINDS[kind]
     person = source / f"S{subject}"
-    folders = (
-        person / "MyPoseFeatures" / kind,
-        person / "MyPoseFeatures" / name,
-        person / name,
-        person / kind,
-    )
-    for folder in folders:
-        if folder.is_dir():
-            return folder
+    features = person / "MyPoseFeatures"
+    places = [features / kind, features / name, person / name, person / kind]
     for folder in (source, person, source / "archives"):
-        for ending in (".tgz", ".tar.gz"):
-            archive = folder / f"{name}_S{subject}{ending}"
-            if archive.is_file():
-                return archive
-    return None
+        for ending in ("tgz", "tar.gz"):
+            places.append(folder / f"{name}_S{subject}.{ending}")
+    for place in places:
+        if place.exists():
+            return place
+    return places[0]
 
 
 def extract(archive: Path, subject: int, wanted: set, target: Path) -> None:
@@ -338,21 +325,6 @@ def _checked_members(tar, archive, subject):
                     "rename the archive"
                 )
     return members
-
-
-def name_archives(text: str, source: Path, subject: int, folders: dict) -> str:
-    """Name the archive in an error's text, in place of the temporary folder it was extracted to.
-
-    Args:
-        text: of the error.
-        source, subject: as for `find_kind`.
-        folders: folder by kind, extracted or found.
-    """
-    for kind, folder in folders.items():
-        found = find_kind(source, subject, kind)
-        if found is not None and found.is_file():
-            text = text.replace(f"{folder}{os.sep}", f"{found}: ")
-    return text
 
 
 # ---------------------------------------------------------------- poses
