@@ -54,6 +54,16 @@ def test_each_run_is_done_once(store, test_store, tmp_path):
     assert len(list(folder.glob("*/result.json"))) == 2
 
 
+def test_results_carry_the_error_of_the_mean_pose(store, test_store, tmp_path):
+    """Over 17 joints, root-relative: by hand from the labels of both stores."""
+    found = run(Case("R1", "method", {"method": "R1"}), (store, test_store), tmp_path)
+    poses = store.columns["joints_cam"].astype(float)
+    mean = (poses - poses[:, :1]).mean(axis=0)
+    truth = test_store.columns["joints_cam"].astype(float)
+    errors = np.linalg.norm(truth - truth[:, :1] - mean, axis=2)[:, :17]
+    assert found["mean_pose"] == pytest.approx(errors.mean())
+
+
 def test_another_capture_is_another_experiment(store, test_store, tmp_path):
     folder, case = tmp_path / "runs", Case("R1", "method", {"method": "R1"})
     run(case, (store, test_store), folder)

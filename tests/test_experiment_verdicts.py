@@ -31,6 +31,7 @@ def result(
         "samples_seen": 64,
         "minutes": 0.5,
         "cells": None if cells is None else {"mpjpe": cells},
+        "mean_pose": 200.0,
         "commit": "abc",
         "device": "a machine",
         "config": {"deconvolutions": deconvolutions, "profile": "smoke"},
@@ -99,7 +100,7 @@ def test_interval_covers_the_truth_as_often_as_it_says(seeds, seed_effect):
     errors = 3 + rng.normal(0, seed_effect, (4000, seeds, 1))
     errors = errors + rng.normal(0, 12, (4000, 1, 60)) + rng.normal(0, 8, (4000, seeds, 60))
     _, low, high = verdicts.crossed_interval(errors)
-    covered = np.mean((low <= 3) & (3 <= high))
+    covered = np.mean((low <= 3) & (high >= 3))
     assert 0.93 <= covered <= 0.97
 
 
@@ -194,6 +195,29 @@ def test_two_seeds_cannot_tell():
     row = judged(runs, "integral from scratch beats direct regression")
     assert row["holds"] == "cannot tell" and row["measured"] == [-40, None, None]
     assert "| -40.0 | 2 | cannot tell |" in verdicts.claim_table([row])
+
+
+@pytest.mark.parametrize(
+    ("theirs", "verdict"), [([149.0, 151.0], "yes"), ([150.0, 152.0], "not judged")]
+)
+def test_a_network_that_has_learned_nothing_is_no_evidence(theirs, verdict):
+    """The mean pose errs by 200 mm: H2 must reach 150 to be compared."""
+    runs = []
+    for seed in range(3):
+        runs += [result("I*", [99.0, 101.0], seed), result("H2", theirs, seed)]
+    row = judged(runs, "integral from scratch beats heat map + argmax: H2")
+    assert row["holds"] == verdict and row["measured"][0] == 100 - np.mean(theirs)
+
+
+def test_each_reading_of_a_claim_has_to_have_learned():
+    """H2's argmax errs by 190 mm, its expectation by 90: a claim about the expectation alone is judged."""
+    runs = []
+    for seed in range(3):
+        runs.append(result("H2", [190.0, 190], seed, decoders={"expectation": [90.0, 90]}))
+        runs.append(result("I*", [80.0, 80], seed))
+    assert judged(runs, "H2 read by expectation is still worse than I*")["holds"] == "yes"
+    row = judged(runs, "reading H2 by expectation beats reading it by argmax")
+    assert row["holds"] == "not judged"
 
 
 def test_missing_runs_are_said_to_be_missing():

@@ -14,7 +14,7 @@ from ..config import Config
 from ..data.datasets import crop_to_camera
 from ..data.store import sequence_index, shrunken_store, withhold_depth
 from ..evaluation.metrics import score, sequence_errors
-from ..evaluation.prediction import predict_batches, read_network, store_batches
+from ..evaluation.prediction import mean_pose, predict_batches, read_network, store_batches
 from ..files import InputError, commit, device_name, read_json, write_json
 from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS
 from ..integral import METHODS, cells_to_joints, joints_to_cells, nearest_cell
@@ -108,7 +108,7 @@ def run_case(
         device: by default the GPU where there is one.
     Returns:
         content of the run's result: case, axis, method, seed, decoders and cells (see
-        `score_decoders`), samples_seen, and more.
+        `score_decoders`), mean_pose (MPJPE of the mean training pose, mm), samples_seen, and more.
     """
     device = device or default_device()
     run_dir = Path(folder) / _run_name(case, cfg)
@@ -137,11 +137,20 @@ def run_case(
         "device": device_name(device),
         "decoders": decoders,
         "cells": cells,
+        "mean_pose": _mean_pose_error(train_store, test_store),
         "config": cfg.record(),
     }
     write_json(run_dir / RESULT, result)
     (run_dir / CHECKPOINT).unlink()  # the networks of a large plan would fill a disk
     return read_json(run_dir / RESULT)
+
+
+def _mean_pose_error(train_store, test_store):
+    """MPJPE of the mean training pose on the test images, mm: what a network that sees nothing reaches."""
+    pred = mean_pose(train_store, test_store)
+    columns = test_store.columns
+    scores = score(pred, columns["joints_cam"].astype(float), columns["action"], SCORED_JOINTS)
+    return scores["mpjpe"]["frame_mean"]
 
 
 def _run_name(case, cfg):

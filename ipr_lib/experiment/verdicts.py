@@ -18,6 +18,9 @@ from .plan import ALONE, AXES, MAIN, MORE, MOST, WITH_2D
 
 VARIED = AXES[1:]  # the axes that have levels; methods have none
 FEWEST_SEEDS = 3  # with fewer, the interval would cover the truth too seldom
+LEARNED = (
+    0.75  # of the mean pose's error: above it, a network has not learned enough to be compared
+)
 
 
 def errors_by_seed(results: list[dict], reading: str) -> dict[int, np.ndarray]:
@@ -58,6 +61,14 @@ def signed_sum(results: list[dict], plus: tuple, minus: tuple = ()) -> np.ndarra
         row = sum(errors[seed] for errors in added)
         rows.append(row - sum(errors[seed] for errors in subtracted))
     return np.array(rows)
+
+
+def has_learned(results: list[dict], reading: str) -> bool:
+    """Whether a reading beats the error of the mean training pose by a quarter, in the mean over its seeds."""
+    case = reading.partition(": ")[0]
+    mean_poses = [run["mean_pose"] for run in results if run["case"] == case]
+    errors = list(errors_by_seed(results, reading).values())
+    return bool(np.mean(errors) <= LEARNED * np.mean(mean_poses))
 
 
 def crossed_interval(errors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -267,7 +278,8 @@ def judge(results: list[dict]) -> list[dict]:
     Returns:
         for each claim: claim, whose, measured (mean, low, high in mm; negative speaks for the
         claim; None where a run is missing), seeds, holds: "yes" or "no" where the interval leaves 0
-        out, else "cannot tell"; "not run". Below FEWEST_SEEDS there is no interval, only a mean.
+        out, else "cannot tell"; "not judged" where a network has not learned enough, see
+        `has_learned`; "not run". Below FEWEST_SEEDS there is no interval, only a mean.
     """
     levels = map_levels(results)
     rows = []
@@ -283,6 +295,8 @@ def judge(results: list[dict]) -> list[dict]:
         elif seeds:
             row["measured"] = [float(value) for value in crossed_interval(errors)]
             row["holds"] = _verdict(*row["measured"])
+        if seeds and not all(has_learned(results, reading) for reading in [*plus, *minus]):
+            row["holds"] = "not judged"
         rows.append(row)
     return rows
 
