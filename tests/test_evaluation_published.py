@@ -1,5 +1,7 @@
 """Published checkpoints. Every convention is tested against a formula written out here on its own."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -13,7 +15,6 @@ from ipr_lib.evaluation import published
 from ipr_lib.evaluation.tables import PASSES
 from ipr_lib.files import InputError
 from ipr_lib.geometry.camera import Camera
-from ipr_lib.geometry.skeleton import HUMAN36M
 
 from .conftest import write_sequence
 
@@ -167,10 +168,13 @@ def test_bad_files_are_named(net, tmp_path):
     with pytest.raises(InputError, match=r"a\.pth\.tar .*get the release's file again"):
         published.read_published(path)
     torch.save(good | {"extra": Evil()}, path)
-    with pytest.raises(InputError, match="holds more than tensors"):
+    with pytest.raises(InputError, match="not a complete checkpoint of tensors alone"):
         published.read_published(path)
     torch.save({"network": {"backbone.conv1.weight": torch.zeros(3)}}, path)
-    with pytest.raises(InputError, match="no head called head.deconv_layers or head.features"):
+    with pytest.raises(
+        InputError,
+        match="a.pth.tar: expected a release of mks0601 or JimmySuen, but no layer is called head.final_layer. or head.features.9.",
+    ):
         published.read_published(path)
     torch.save({"epoch": 1, "network": [1, 2]}, path)
     with pytest.raises(InputError, match="no state dict"):
@@ -179,94 +183,41 @@ def test_bad_files_are_named(net, tmp_path):
         name: value for name, value in good["network"].items() if "layer3.0.bn1.weight" not in name
     }
     torch.save(good | {"network": lacking}, path)
-    with pytest.raises(
-        InputError, match=r"not of the release's architecture: .*layer3\.0\.bn1\.weight"
-    ):
+    with pytest.raises(InputError, match=r"expected a release of .*, but .*layer3\.0\.bn1\.weight"):
         published.read_published(path)
     other = {
         name.replace("layer4.1.", "layer4.7."): value for name, value in good["network"].items()
     }
     other |= {"module.backbone.layer4.5.conv1.weight": torch.zeros(2)}
     torch.save(good | {"network": other}, path)
-    with pytest.raises(InputError, match=r"no ResNet has \[2, 2, 2, 3\] blocks"):
+    with pytest.raises(InputError, match="no ResNet has 9 such blocks"):
         published.read_published(path)
 
 
 # --- conventions ---
 
 
-def test_input_scaling_by_hand():
-    crops = torch.tensor([[[[0, 128, 255]]]], dtype=torch.uint8)
-    np.testing.assert_allclose(
-        published.scale_input(crops, MKS)[0, :, 0, 0],
-        [(0 - 0.485) / 0.229, (128 - 0.456) / 0.224, (255 - 0.406) / 0.225],
-        rtol=1e-6,
-    )
-    np.testing.assert_allclose(
-        published.scale_input(crops, JIMMY)[0, :, 0, 0],
-        [
-            (0 - 0.485) / 0.229,
-            (128 - 255 * 0.456) / (255 * 0.224),
-            (255 - 255 * 0.406) / (255 * 0.225),
-        ],
-        rtol=1e-5,
-    )
-
-
-def affine_by_three_points(pelvis, extra):
-    """The crop's affine map from three pairs of points: the box's middle, its lower edge's, its right edge's."""
-    left, right = (F[0] * (pelvis[0] + side) / pelvis[2] + C[0] for side in (-1000, 1000))
-    top, bottom = (F[1] * (pelvis[1] + side) / pelvis[2] + C[1] for side in (-1000, 1000))
-    width, height = right - left + extra, bottom - top + extra
-    x, y = left + width / 2, top + height / 2
-    source = np.array([[x, y, 1], [x, y + height / 2, 1], [x + width / 2, y, 1]])
-    target = np.array([[128, 128], [128, 256], [256, 128]])
-    return np.linalg.solve(source, target).T, (left, top, width, height)
-
-
 @pytest.mark.parametrize("release, extra", [(MKS, 1), (JIMMY, 0)])
-def test_crop_affine(release, extra):
+def test_box_by_hand(release, extra):
     pelvis = RNG.uniform([-800, -400, 3000], [800, 400, 6000], (5, 3))
-    boxes = published.plane_box(pelvis, CAMERA, release.box_extra_px)
-    for p, box, affine in zip(pelvis, boxes, published.box_affine(boxes)):
-        expected, ltwh = affine_by_three_points(p, extra)
-        np.testing.assert_allclose(box, ltwh, rtol=1e-12)
-        np.testing.assert_allclose(affine, expected, rtol=1e-9, atol=1e-9)
-
-
-def test_a_lens_is_left_out():
-    bent = Camera(
-        np.eye(3), np.zeros(3), F, C, 1000, 1002, np.array([-0.2, 0.2, 0.0]), np.array([1e-3, 1e-3])
-    )
-    pelvis = np.array([[300.0, -200, 4000]])
-    np.testing.assert_array_equal(
-        published.plane_box(pelvis, bent), published.plane_box(pelvis, CAMERA)
-    )
+    for (x, y, z), box in zip(pelvis, published.plane_box(pelvis, CAMERA, release.box_extra_px)):
+        left, right = F[0] * (x - 1000) / z + C[0], F[0] * (x + 1000) / z + C[0]
+        top, bottom = F[1] * (y - 1000) / z + C[1], F[1] * (y + 1000) / z + C[1]
+        expected = [left, top, right - left + extra, bottom - top + extra]
+        np.testing.assert_allclose(box, expected, rtol=1e-12)
 
 
 def test_grid_by_hand():
-    cells = np.array([[0, 0, 0], [32, 32, 32], [10.5, 63, 48]], float)
-    expected = [[0, 0, -1000], [128, 128, 0], [42, 252, 500]]
-    np.testing.assert_allclose(published.cells_to_crop(cells, (64, 64, 64)), expected)
-    np.testing.assert_allclose(
-        published.cells_to_crop(cells[1:], (96, 64, 64))[:, 2], [-1000 / 3, 0]
-    )
-
-
-def test_flip_rules():
-    cells = RNG.uniform(0, 63, (2, 18, 3))
-    for total in (MKS.mirror_total, JIMMY.mirror_total):
-        expected = cells.copy()
-        expected[..., 0] = total - expected[..., 0]
-        for right, left in ((1, 4), (2, 5), (3, 6), (14, 11), (15, 12), (16, 13)):
-            expected[:, [right, left]] = expected[:, [left, right]]
-        np.testing.assert_array_equal(published.mirror_cells(cells, total), expected)
-    assert MKS.mirror_total == 63 and JIMMY.mirror_total == published.EXACT_MIRROR == 63.75
-    # Exact: crop px 4 i of a mirrored 256 px crop shows what px 255 - 4 i shows of the crop.
-    mirrored = published.cells_to_crop(
-        published.mirror_cells(cells, published.EXACT_MIRROR), (64, 64, 64)
-    )[..., 0]
-    np.testing.assert_allclose(mirrored, 255 - 4 * cells[:, HUMAN36M.flip_order, 0])
+    """Cells of 64 and 96 in depth; a box of 128 x 256 px at (100, 50), under a camera of f = 1000 px and c = (0, 0)."""
+    cells = np.array([[[0, 0, 0], [32, 32, 32], [16, 63, 48]]], float)
+    box, depth = np.array([[100.0, 50, 128, 256]]), np.array([4000.0])
+    camera = Camera(np.eye(3), np.zeros(3), np.array([1000.0, 1000]), np.zeros(2), 0, 0)
+    # px (100, 50), (164, 178), (132, 302); mm behind the root: -1000, 0, 500
+    expected = [[[300, 150, 3000], [656, 712, 4000], [594, 1359, 4500]]]
+    found = published.cells_to_camera(cells, box, 64, camera, depth)
+    np.testing.assert_allclose(found, expected)
+    found = published.cells_to_camera(cells, box, 96, camera, depth)
+    np.testing.assert_allclose(found[0, :, 2], [3000, 4000 - 1000 / 3, 4000])
 
 
 @pytest.mark.parametrize("release", published.RELEASES)
@@ -318,7 +269,7 @@ def test_from_pictures_to_camera(tmp_path, release, extra):
     ]
     model = OneCell()
     rows = published.predict_set(
-        published.Published(model, release, "", None), tmp_path / "set", (9,), 3, batch_size=2
+        published.Published(model, release, "", None), tmp_path / "set", (9,), 3, batch_size=3
     )
     assert rows["frame"].tolist() == [0, 3, 6, 0, 3] and rows["action"].tolist() == [2, 2, 2, 3, 3]
     cells = [[2 * j + 1, 3 * j, 10 + j] for j in range(18)]
@@ -376,15 +327,33 @@ def test_from_pictures_to_camera(tmp_path, release, extra):
     assert row == 5
 
 
+def test_a_lens_is_left_out(tmp_path, monkeypatch):
+    write_sequence(tmp_path / "set", subject=9, action=2, n=4, step=3)
+
+    def bent_view(folder):
+        view = layout.read_camera_view(folder)
+        lens = {"k": np.array([-0.2, 0.2, 0.0]), "p": np.array([1e-3, 1e-3])}
+        return dataclasses.replace(view, camera=dataclasses.replace(view.camera, **lens))
+
+    network = published.Published(OneCell(), MKS, "", None)
+    straight = published.predict_set(network, tmp_path / "set", (9,), 3)
+    monkeypatch.setattr(published, "read_camera_view", bent_view)
+    bent = published.predict_set(network, tmp_path / "set", (9,), 3)
+    np.testing.assert_array_equal(bent["pred_cam"]["one look"], straight["pred_cam"]["one look"])
+
+
 def test_the_damaged_video_is_left_out(tmp_path):
     write_sequence(
         tmp_path / "set", *layout.parse_folder_name(layout.SKIPPED_FOLDERS[0]), n=4, step=3
     )
     write_sequence(tmp_path / "set", subject=11, action=2, subaction=2, camera_id=2, n=4, step=3)
+    model = OneCell()
     rows = published.predict_set(
-        published.Published(OneCell(), MKS, "", None), tmp_path / "set", (11,), 3
+        published.Published(model, MKS, "", None), tmp_path / "set", (11,), 3, batch_size=1
     )
-    assert rows["camera_id"].tolist() == [2, 2]
+    assert (
+        rows["camera_id"].tolist() == [2, 2] and [len(pixels) for pixels in model.seen] == [1] * 4
+    )
     (tmp_path / "set" / "capture.json").write_text("{}")  # nothing is damaged in a capture
     rows = published.predict_set(
         published.Published(OneCell(), MKS, "", None), tmp_path / "set", (11,), 3

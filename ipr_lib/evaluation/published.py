@@ -8,25 +8,25 @@ alone; the grid of this library is in `integral.grid`.
 
 import dataclasses
 import functools
-import pickle
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader
+from torchvision.transforms.functional import normalize
 
-from ..data.datasets import MEAN, STD, batches
+from ..data.datasets import MEAN, STD
 from ..data.h36m_layout import folders_in_use, frames_in_use, read_camera_view
 from ..data.images import read_image
 from ..files import InputError, commit, device_name
 from ..geometry.camera import Camera
 from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS, add_thorax
-from ..geometry.transforms import BOX_MM, apply_affine, compose_affine, invert_affine, warp
+from ..geometry.transforms import BOX_MM, flip_joints, warp
 from ..integral import soft_argmax
 from ..network import PoseNet, build_backbone
 from ..training import distributed
+from ..training.checkpoints import read_checkpoint
 from .metrics import align, joint_errors, root_relative, score_items, summary
 from .prediction import predict_batches
 
@@ -86,191 +86,115 @@ def read_published(path: str | Path) -> Published:
         InputError: missing, damaged, holding code, or of an architecture that neither release has.
     """
     path = Path(path)
-    content = _read_tensors(path)
-    network = content.get("network", content)
-    if not isinstance(network, dict) or not _holds_tensors(network):
-        raise InputError(
-            f"{path} has no state dict under 'network'; expected a release of mks0601 or JimmySuen"
-        )
-    network = {name.removeprefix("module."): value for name, value in network.items()}
-    release = _release_of(network, path)
-    state = _our_names(network, release)
+    if not path.is_file():
+        raise InputError(f"{path} is missing; download the release's checkpoint and name it here")
+    content = read_checkpoint(
+        path, (), "a complete checkpoint of tensors alone", "get the release's file again"
+    )
     try:
+        release, state = _our_names(content.get("network", content))
         backbone = _backbone_name(state)
         channels, width = state["final.weight"].shape[:2]
-        if channels % len(HUMAN36M):
-            raise InputError(f"{path}: {channels} maps are no multiple of {len(HUMAN36M)} joints")
-        model = PoseNet(build_backbone(backbone), len(HUMAN36M), channels // len(HUMAN36M), width)
+        depth_bins = channels // len(HUMAN36M)
+        model = PoseNet(build_backbone(backbone), len(HUMAN36M), depth_bins, width)
         for name, value in model.state_dict().items():
             if name.endswith("num_batches_tracked"):  # torch before 0.4.1 had no such counter
                 state.setdefault(name, value)
         model.load_state_dict(state)
-    except (KeyError, RuntimeError) as error:
+    except (AttributeError, KeyError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[-1].strip()
-        raise InputError(f"{path} is not of the release's architecture: {reason}") from error
-    epoch = content.get("epoch") if "network" in content else None
-    return Published(model.eval(), release, backbone, epoch)
+        raise InputError(
+            f"{path}: expected a release of mks0601 or JimmySuen, but {reason}"
+        ) from error
+    return Published(model.eval(), release, backbone, content.get("epoch"))
 
 
-def _read_tensors(path):
-    """Content of a checkpoint, a dict; InputError where it cannot be read."""
-    if not path.is_file():
-        raise InputError(f"{path} is missing; download the release's checkpoint and name it here")
-    advice = "get the release's file again"
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InputError(f"{path} holds more than tensors; {advice}") from error
-    except Exception as error:  # torch raises many kinds for damaged files
-        reason = type(error).__name__
-        raise InputError(f"{path} is not a complete checkpoint ({reason}); {advice}") from error
-    return content if isinstance(content, dict) else {"network": content}
-
-
-def _holds_tensors(network):
-    return all(isinstance(value, torch.Tensor) for value in network.values())
-
-
-def _release_of(network, path):
-    """The release that has a head of this name."""
-    for release in RELEASES:
-        if any(name.startswith(release.head[0]) for name in network):
-            return release
-    heads = " or ".join(release.head[0].rstrip(".") for release in RELEASES)
-    raise InputError(f"{path}: no head called {heads}; expected a release of mks0601 or JimmySuen")
-
-
-def _our_names(network, release):
-    """State dict of a release -> names of PoseNet: backbone, deconvolutions, final."""
-    layers, final = release.head
-    names = {}
+def _our_names(network):
+    """The Release that a state dict is of, and the state dict with the names of PoseNet."""
+    if not isinstance(network, dict):
+        raise ValueError("there is no state dict under 'network'")
+    network = {name.removeprefix("module."): value for name, value in network.items()}
+    found = [release for release in RELEASES if f"{release.head[1]}weight" in network]
+    if not found:
+        layers = " or ".join(release.head[1] for release in RELEASES)
+        raise ValueError(f"no layer is called {layers}")
+    layers, final = found[0].head
+    state = {}
     for name, value in network.items():
         # The last layer comes first: in one release, its name begins like the deconvolutions'.
-        if name.startswith(final):
-            name = name.replace(final, "final.", 1)
-        elif name.startswith(layers):
-            name = name.replace(layers, "deconvolutions.", 1)
-        names[name] = value
-    return names
+        state[name.replace(final, "final.").replace(layers, "deconvolutions.")] = value
+    return found[0], state
 
 
-RESNETS = {  # bottleneck blocks, and blocks in each of the four stages
-    (False, 2, 2, 2, 2): "resnet18",
-    (False, 3, 4, 6, 3): "resnet34",
-    (True, 3, 4, 6, 3): "resnet50",
-    (True, 3, 4, 23, 3): "resnet101",
-    (True, 3, 8, 36, 3): "resnet152",
+RESNETS = {  # whether its blocks are bottlenecks, and how many there are
+    (False, 8): "resnet18",
+    (False, 16): "resnet34",
+    (True, 16): "resnet50",
+    (True, 33): "resnet101",
+    (True, 50): "resnet152",
 }
 
 
 def _backbone_name(state):
     """Name of the torchvision ResNet that the keys of a state dict are of."""
-    blocks = [set(), set(), set(), set()]
-    for name in state:
-        match = re.match(r"backbone\.layer([1-4])\.(\d+)\.", name)
-        if match:
-            stage, block = match.groups()
-            blocks[int(stage) - 1].add(block)
-    counts = [len(stage) for stage in blocks]
-    architecture = ("backbone.layer1.0.conv3.weight" in state, *counts)
+    layers = [name for name in state if name.startswith("backbone.layer")]
+    blocks = sum(name.endswith(".conv1.weight") for name in layers)
+    architecture = ("backbone.layer1.0.conv3.weight" in layers, blocks)
     if architecture not in RESNETS:
-        raise KeyError(f"no ResNet has {counts} blocks a stage")
+        raise ValueError(f"no ResNet has {blocks} such blocks")
     return RESNETS[architecture]
 
 
-def scale_input(crops: torch.Tensor, release: Release) -> torch.Tensor:
-    """Crops as the release's network was trained to see them.
-
-    Args:
-        crops: (B, S, S, 3) uint8 RGB.
-        release: Release.
-    Returns:
-        (B, 3, S, S) float32.
-    """
-    pixels = crops.permute(0, 3, 1, 2).float() / release.pixel_unit
-    mean = pixels.new_tensor(MEAN)[:, None, None]
-    std = pixels.new_tensor(STD)[:, None, None]
-    return (pixels - mean) / std
+# --- crops and joints by the releases' rules ---
 
 
 def plane_box(root_cam: np.ndarray, camera: Camera, extra_px: float = 0.0) -> np.ndarray:
-    """Projection of the 2 m x 2 m plane at the root that faces the camera, by a pinhole, in the releases' form.
+    """Projection of the 2 m x 2 m plane at the root that faces the camera, in the releases' form.
 
     Args:
         root_cam: (N, 3) camera, mm.
-        camera: Camera; a lens is left out, as the releases do.
+        camera: Camera without a lens, as the releases take it.
         extra_px: added to width and height.
     Returns:
         (N, 4) left, top, width, height; px. Width and height differ where f_x and f_y do.
     """
-    camera = dataclasses.replace(camera, k=None, p=None)
     half = np.array([BOX_MM / 2, BOX_MM / 2, 0])
     low, high = camera.camera_to_image(root_cam - half), camera.camera_to_image(root_cam + half)
     return np.concatenate([low, high - low + extra_px], axis=-1)
 
 
-def box_affine(box: np.ndarray) -> np.ndarray:
-    """Affine map of a release's box onto its crop: left and top edges to 0, so the middle to (128, 128).
+def cut_box(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Cut a crop as the releases do: bilinear, without averaging, the box's middle to (128, 128).
 
     Args:
-        box: (N, 4) as `plane_box` gives.
+        image: (H, W, 3) uint8.
+        box: (4,) as `plane_box` gives.
     Returns:
-        (N, 2, 3) picture px -> crop px.
+        (256, 256, 3) uint8, channels as in `image`.
     """
-    zoom = CROP_PX / box[:, 2:]
-    affine = np.zeros((len(box), 2, 3))
-    affine[:, 0, 0], affine[:, 1, 1] = zoom.T
-    affine[:, :, 2] = -zoom * box[:, :2]
-    return affine
+    zoom_x, zoom_y = CROP_PX / box[2:]
+    affine = np.array([[zoom_x, 0, -zoom_x * box[0]], [0, zoom_y, -zoom_y * box[1]]])
+    return warp(image, affine, CROP_PX)
 
 
-def cells_to_crop(cells: np.ndarray, volume_shape: tuple[int, int, int]) -> np.ndarray:
-    """The corner grid of the releases: cells -> crop px and mm.
+def cells_to_camera(
+    cells: np.ndarray, box: np.ndarray, depth_bins: int, cameras: Camera, root_depth: np.ndarray
+) -> np.ndarray:
+    """The corner grid of the releases: cells of a map -> camera, mm.
 
     Args:
-        cells: (..., 3), order x, y, z, 0 is the first cell.
-        volume_shape: (D, H, W).
+        cells: (N, J, 3), order x, y, z, 0 is the first cell.
+        box: (N, 4) of the crops, as `plane_box` gives.
+        depth_bins: D, cells along the depth.
+        cameras: Camera with leading axes (N, 1).
+        root_depth: (N,) depth of the root, mm.
     Returns:
-        (..., 3): x, y in crop px; z in mm behind the root.
+        (N, J, 3) camera, mm.
     """
-    D, H, W = volume_shape
-    cells = np.asarray(cells, np.float64)
-    return np.stack(
-        [
-            cells[..., 0] / W * CROP_PX,
-            cells[..., 1] / H * CROP_PX,
-            (cells[..., 2] / D * 2 - 1) * DEPTH_MM / 2,
-        ],
-        axis=-1,
-    )
-
-
-def mirror_cells(cells: np.ndarray, total: float) -> np.ndarray:
-    """Joints of a mirrored crop back to the crop: x -> total - x, and each joint takes its partner's place.
-
-    Args:
-        cells: (..., J, 3).
-        total: the release's `mirror_total`, or `EXACT_MIRROR`.
-    Returns:
-        (..., J, 3).
-    """
-    mirrored = np.array(cells)[..., HUMAN36M.flip_order, :]
-    mirrored[..., 0] = total - mirrored[..., 0]
-    return mirrored
-
-
-@torch.no_grad()
-def predict_cells(published: Published, crops: torch.Tensor) -> np.ndarray:
-    """Joints of crops in cells of 64 a side; see `prediction.predict_batches`.
-
-    Args:
-        published: Published.
-        crops: (B, S, S, 3) uint8 RGB tensor.
-    Returns:
-        (B, J, 3) float64 array, cells.
-    """
-    pixels = scale_input(crops.to(next(published.model.parameters()).device), published.release)
-    return soft_argmax(published.model(pixels)).cpu().numpy().astype(np.float64)
+    corner, size = box[:, None, :2], box[:, None, 2:]
+    joints_img = corner + cells[..., :2] / MAP_PX * size
+    depth = (cells[..., 2] / depth_bins - 0.5) * DEPTH_MM + root_depth[:, None]
+    return cameras.image_to_camera(joints_img, depth)
 
 
 def predict_set(
@@ -290,84 +214,70 @@ def predict_set(
     Raises:
         InputError: anything unreadable in `root`; the message names the file.
     """
-    release = published.release
-    dataset = PictureBatches(root, subjects, step, release.box_extra_px, batch_size)
-    rows = predict_batches(lambda crops: predict_cells(published, crops), dataset.loader())
+    model, release = published.model, published.release
+    device = next(model.parameters()).device
+
+    @torch.no_grad()
+    def read_crops(crops):
+        cells = []
+        for some in crops.split(batch_size):
+            pixels = some.to(device).permute(0, 3, 1, 2) / release.pixel_unit
+            cells.append(soft_argmax(model(normalize(pixels, MEAN, STD))).cpu())
+        return torch.cat(cells).double().numpy()
+
+    views = list(enumerate(folders_in_use(root, subjects)))
+    read_view = functools.partial(_read_view, step=step, extra_px=release.box_extra_px)
+    loader = DataLoader(distributed.share_of(views), batch_size=None, collate_fn=read_view)
+    rows = predict_batches(read_crops, loader)
+    rows["items"] = np.arange(len(rows["items"]))
     seen, mirrored = rows.pop("joints_crop"), rows.pop("joints_mirrored")
-    cells = {
+    as_released = flip_joints(mirrored, HUMAN36M.flip_order, release.mirror_total + 1)
+    exact = flip_joints(mirrored, HUMAN36M.flip_order, EXACT_MIRROR + 1)
+    passes = {
         "one look": seen,
-        RELEASED_PASS: (seen + mirror_cells(mirrored, release.mirror_total)) / 2,
-        "flip test, exact": (seen + mirror_cells(mirrored, EXACT_MIRROR)) / 2,
+        RELEASED_PASS: (seen + as_released) / 2,
+        "flip test, exact": (seen + exact) / 2,
     }
-    to_image = invert_affine(rows.pop("affine"))
-    focal, centre = rows.pop("f")[:, None], rows.pop("c")[:, None]
+    box, focal, centre = rows.pop("box"), rows.pop("f")[:, None], rows.pop("c")[:, None]
     # One camera for each image, without a lens.
     cameras = Camera(np.eye(3), np.zeros(3), focal, centre, 0, 0)
-    root_depth = rows["target_cam"][:, HUMAN36M.root, None, 2]
+    root_depth = rows["target_cam"][:, HUMAN36M.root, 2]
     rows["pred_cam"] = {}
-    for name, found in cells.items():
-        joints = cells_to_crop(found, (published.model.depth_bins, MAP_PX, MAP_PX))
-        joints_img = apply_affine(to_image, joints[..., :2])
-        rows["pred_cam"][name] = cameras.image_to_camera(joints_img, joints[..., 2] + root_depth)
+    for name, cells in passes.items():
+        rows["pred_cam"][name] = cells_to_camera(cells, box, model.depth_bins, cameras, root_depth)
     return rows
 
 
-class PictureBatches(Dataset):
-    """Batches of crops out of the pictures of a prepared set, in order, cut as a release cuts them.
+def _read_view(numbered_folder, step, extra_px):
+    """The batch of a camera view's images in use, cut as a release cuts them; arrays of one row an image.
 
-    Indexed with a number it returns one batch, a dict of arrays: crops (B, S, S, 3) uint8 RGB tensor; affine (B, 2, 3)
-    picture px -> crop px; f, c (B, 2) of the cameras, px; target_cam (B, J, 3) mm; items, subject, action, subaction,
-    camera_id and frame (B,).
+    Returns:
+        dict: crops (N, S, S, 3) uint8 RGB tensor; box (N, 4) as `plane_box` gives; f, c (N, 2) of the
+        camera, px; target_cam (N, J, 3) mm; subject, action, subaction, camera_id, frame (N,); items
+        (N,), the folder's number, which the rows are put in order by.
     """
-
-    def __init__(self, root, subjects, step, box_extra_px, batch_size):
-        self.box_extra_px = box_extra_px
-        self.chunks = []  # (folder, frames) of each batch
-        self.start = [0]  # number of each batch's first item
-        # The batches of a folder follow each other, so its labels are read once.
-        self.read = functools.lru_cache(maxsize=1)(read_camera_view)
-        for folder in folders_in_use(root, subjects):
-            frames = frames_in_use(self.read(folder), step)
-            for first in range(0, len(frames), batch_size):
-                chunk = frames[first : first + batch_size]
-                self.chunks.append((folder, chunk))
-                self.start.append(self.start[-1] + len(chunk))
-
-    def __len__(self):
-        return len(self.chunks)
-
-    def loader(self):
-        """DataLoader of this process' batches."""
-        return batches(self, distributed.share_of(range(len(self))))
-
-    def __getitem__(self, number):
-        folder, frames = self.chunks[number]
-        sequence = self.read(folder)
-        camera = dataclasses.replace(sequence.camera, k=None, p=None)
-        target = add_thorax(camera.world_to_camera(sequence.joints_world[frames]))
-        affine = box_affine(plane_box(target[:, HUMAN36M.root], camera, self.box_extra_px))
-        crops = [_crop(sequence, frame, a) for frame, a in zip(frames, affine)]
-        numbers = {}
-        for name in ("subject", "action", "subaction", "camera_id"):
-            numbers[name] = np.full(len(frames), getattr(sequence, name))
-        return numbers | {
-            "crops": torch.from_numpy(np.stack(crops)),
-            "affine": affine,
-            "f": np.tile(camera.f, (len(frames), 1)),
-            "c": np.tile(camera.c, (len(frames), 1)),
-            "target_cam": target,
-            "frame": frames,
-            "items": np.arange(self.start[number], self.start[number + 1]),
-        }
-
-
-def _crop(sequence, frame, affine):
-    """One crop, bilinear and without averaging, as the releases cut theirs: (S, S, 3) uint8 RGB."""
-    picture, to_picture = read_image(
-        sequence.image_path(frame), sequence.camera.width, sequence.camera.height
-    )
-    crop = warp(picture, compose_affine(affine, to_picture), CROP_PX)  # BGR
-    return np.ascontiguousarray(crop[..., ::-1])
+    number, folder = numbered_folder
+    view = read_camera_view(folder)
+    frames = frames_in_use(view, step)
+    camera = dataclasses.replace(view.camera, k=None, p=None)
+    target = add_thorax(camera.world_to_camera(view.joints_world[frames]))
+    boxes = plane_box(target[:, HUMAN36M.root], camera, extra_px)
+    crops = []
+    for frame, box in zip(frames, boxes):
+        image, _ = read_image(view.image_path(frame), camera.width, camera.height)
+        crops.append(cut_box(image, box)[..., ::-1])  # BGR -> RGB
+    batch = {
+        "crops": torch.from_numpy(np.stack(crops)),
+        "box": boxes,
+        "f": np.tile(camera.f, (len(frames), 1)),
+        "c": np.tile(camera.c, (len(frames), 1)),
+        "target_cam": target,
+        "frame": frames,
+        "items": np.full(len(frames), number),
+    }
+    for name in ("subject", "action", "subaction", "camera_id"):
+        batch[name] = np.full(len(frames), getattr(view, name))
+    return batch
 
 
 def release_errors(
