@@ -11,6 +11,7 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
@@ -166,15 +167,21 @@ def plane_box(root_cam: np.ndarray, camera: Camera, extra_px: float = 0.0) -> np
 def cut_box(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Cut a crop as the releases do: bilinear, without averaging, the box's middle to (128, 128).
 
+    The affine map follows from three points in float32: the middle of the box, of its lower edge and
+    of its right edge. By one in float64, 10 to 20 pixels of a crop would differ by one grey level.
+
     Args:
         image: (H, W, 3) uint8.
         box: (4,) as `plane_box` gives.
     Returns:
         (256, 256, 3) uint8, channels as in `image`.
     """
-    zoom_x, zoom_y = CROP_PX / box[2:]
-    affine = np.array([[zoom_x, 0, -zoom_x * box[0]], [0, zoom_y, -zoom_y * box[1]]])
-    return warp(image, affine, CROP_PX)
+    width, height = box[2:]
+    x, y = box[:2] + box[2:] / 2
+    middle = CROP_PX / 2
+    source = np.float32([[x, y], [x, y + np.float32(height / 2)], [x + np.float32(width / 2), y]])
+    target = np.float32([[middle, middle], [middle, CROP_PX], [CROP_PX, middle]])
+    return warp(image, cv2.getAffineTransform(source, target), CROP_PX)
 
 
 def cells_to_camera(
