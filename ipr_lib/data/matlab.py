@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from math import prod
 from pathlib import Path
 
-import numpy as np
 import scipy.io
 
 from ..files import InputError
@@ -18,7 +17,7 @@ _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCT, _CHAR, _NUMERIC = 1, 2, 4, range(6, 16)
 
 
-def load_mat(path: Path | str, names: Iterable[str]) -> dict[str, np.ndarray]:
+def load_mat(path: Path | str, names: Iterable[str], simplify_cells: bool = False) -> dict:
     """Read variables of a MATLAB v5 file.
 
     Compressed variables carry a checksum, which is verified. Of others, at least the structure is checked, so that
@@ -27,6 +26,7 @@ def load_mat(path: Path | str, names: Iterable[str]) -> dict[str, np.ndarray]:
     Args:
         path: the file.
         names: variables to read; the file may lack some.
+        simplify_cells: give structs as dicts, and arrays of structs as lists of them.
     Returns:
         dict of name -> array, as `scipy.io.loadmat` gives.
     Raises:
@@ -37,7 +37,9 @@ def load_mat(path: Path | str, names: Iterable[str]) -> dict[str, np.ndarray]:
     try:
         data = path.read_bytes()
         _check_file(data)
-        return scipy.io.loadmat(io.BytesIO(data), variable_names=list(names))
+        return scipy.io.loadmat(
+            io.BytesIO(data), variable_names=list(names), simplify_cells=simplify_cells
+        )
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing") from error
     except Exception as error:  # scipy raises a dozen kinds; each means the same to a user

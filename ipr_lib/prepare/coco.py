@@ -13,9 +13,46 @@ import numpy as np
 from ..data.people import People, read_people
 from ..files import InputError
 from ..geometry import COCO
+from .people import write_splits
 
 # The name of each split in COCO's file names.
 SPLITS = {"train": "train", "validation": "val"}
+
+
+def prepare_coco(
+    source: Path,
+    target: Path,
+    splits: tuple = tuple(SPLITS),
+    year: int = 2017,
+    min_keypoints: int = 1,
+    min_box_px: float = 0.0,
+    **store_choices,
+) -> list[str]:
+    """Write `annotations/train.json` and `validation.json` of COCO's people.
+
+    Args:
+        source, year: see `find_source`.
+        target: folder of the prepared set.
+        splits: which of SPLITS.
+        min_keypoints, min_box_px: see `read_coco`.
+        **store_choices: store_px, box_scale, workers; see `people.write_splits`.
+    Returns, Raises:
+        as `mpii.prepare_mpii`.
+    """
+    # All sources are found before any work begins.
+    sources = {split: find_source(source, split, year) for split in splits}
+    lines, failures = [], []
+    for split, (path, folder) in sources.items():
+        try:
+            people, skipped, problems = read_coco(path, folder, min_keypoints, min_box_px)
+            lines += write_splits(
+                target, {split: people}, folder.parent, skipped, problems, **store_choices
+            )
+        except InputError as error:
+            failures.append(str(error))
+    if failures:
+        raise InputError("\n".join(failures))
+    return lines
 
 
 def find_source(source: Path, split: str, year: int = 2017) -> tuple[Path, Path]:
@@ -65,11 +102,6 @@ def read_coco(
         raise InputError(
             f"{path} holds another joint set than COCO's 17; name a person_keypoints_*.json"
         )
-    try:
-        present = set(os.listdir(folder))
-    except OSError as error:
-        raise InputError(f"{folder} cannot be read: {error.strerror}") from error
-
     enough = (people.visibility > 0).sum(axis=1) >= min_keypoints
     large = people.bbox[:, 2:].max(axis=1) >= min_box_px
     skipped[f"fewer than {min_keypoints} keypoints"] = int((~enough).sum())
@@ -78,14 +110,13 @@ def read_coco(
     people = people.select(enough & large)
 
     shows_people = np.bincount(people.image, minlength=len(people.image_name)) > 0
-    is_there = np.array([name in present for name in people.image_name], bool)
-    missing = np.flatnonzero(shows_people & ~is_there)
-    for row in missing:
+    is_there = np.isin(people.image_name, os.listdir(folder))
+    for row in np.flatnonzero(shows_people & ~is_there):
         problems.append(f"{folder / people.image_name[row]} is missing")
     people = people.select_images(shows_people & is_there)
     if len(people) == 0:
         raise InputError(
-            f"{path} and {folder} leave nobody: {dict(skipped)} skipped, {len(missing)} images missing"
+            f"{path} and {folder} leave nobody: {dict(skipped)} skipped, {len(problems)} problems"
         )
     names = [f"{folder.name}/{name}" for name in people.image_name]
     return replace(people, image_name=names), skipped, problems

@@ -7,7 +7,6 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ..data.images import encode_crop, read_image, shrinkage
@@ -17,73 +16,6 @@ from ..files import InputError
 from ..geometry import BOX_SCALE, SKELETONS, crop_affine, square_boxes
 from ..parallel import parallel_map
 from ..progress import progress
-from . import coco, mpii
-
-
-def prepare_mpii(
-    source: Path,
-    target: Path,
-    validation_list: Path | None = None,
-    published: bool = False,
-    **store_choices,
-) -> list[str]:
-    """Write `annotations/train.json` (and `validation.json`) of MPII.
-
-    Args:
-        source: see `mpii.find_source`.
-        target: folder of the prepared set.
-        validation_list: see `mpii.read_list`; None puts everybody into train.
-        published: see `mpii.read_mpii`.
-        **store_choices: store_px, store_dir, box_scale, workers; see `write_splits`.
-    Returns:
-        lines that say what was done.
-    Raises:
-        InputError: nothing could be written; or, once all else is done, the list of what was left out as
-            damaged.
-    """
-    names = None if validation_list is None else mpii.read_list(validation_list)
-    path, image_folder = mpii.find_source(source)
-    people, skipped, problems = mpii.read_mpii(path, image_folder, published)
-    splits = {"train": people}
-    if names is not None:
-        splits["train"], splits["validation"] = mpii.split_people(people, names)
-    return write_splits(target, splits, image_folder, skipped, problems, **store_choices)
-
-
-def prepare_coco(
-    source: Path,
-    target: Path,
-    splits: tuple = tuple(coco.SPLITS),
-    year: int = 2017,
-    min_keypoints: int = 1,
-    min_box_px: float = 0.0,
-    **store_choices,
-) -> list[str]:
-    """Write `annotations/train.json` and `validation.json` of COCO's people.
-
-    Args:
-        source, year: see `coco.find_source`.
-        target: folder of the prepared set.
-        splits: which of `coco.SPLITS`.
-        min_keypoints, min_box_px: see `coco.read_coco`.
-        **store_choices: store_px, store_dir, box_scale, workers; see `write_splits`.
-    Returns, Raises:
-        as `prepare_mpii`.
-    """
-    # All sources are found before any work begins.
-    sources = {split: coco.find_source(source, split, year) for split in splits}
-    lines, failures = [], []
-    for split, (path, folder) in sources.items():
-        try:
-            people, skipped, problems = coco.read_coco(path, folder, min_keypoints, min_box_px)
-            lines += write_splits(
-                target, {split: people}, folder.parent, skipped, problems, **store_choices
-            )
-        except InputError as error:
-            failures.append(str(error))
-    if failures:
-        raise InputError("\n".join(failures))
-    return lines
 
 
 def write_splits(
@@ -93,7 +25,6 @@ def write_splits(
     skipped: Counter,
     problems: list[str],
     store_px: int | None = None,
-    store_dir: Path | None = None,
     box_scale: float = BOX_SCALE,
     workers: int = 1,
 ) -> list[str]:
@@ -102,13 +33,12 @@ def write_splits(
     A file that is there already is only replaced when nothing was damaged. A store that fits is kept.
 
     Args:
-        target: folder of the prepared set; its name goes into the stores' names.
+        target: folder of the prepared set; stores are called `stores/NAME-SPLIT-PX` beside it, after its name.
         splits: people by split.
         image_folder: folder that image names are relative to.
         skipped: reason -> number of people left out by the rules.
         problems: lines about what is damaged.
         store_px: side of the crops that training will cut, px; None builds no store.
-        store_dir: folder of the stores `<set>-<split>-<store_px>`; by default `stores` beside `target`.
         box_scale: see `geometry.square_boxes`.
         workers: number of processes.
     Returns:
@@ -117,7 +47,6 @@ def write_splits(
         InputError: something was damaged or could not be written; all else is done by then.
     """
     target = Path(target)
-    store_dir = Path(store_dir or target.parent / "stores")
     labels_damaged = len(problems) > 0
     problems = list(problems)
     lines = []
@@ -132,20 +61,14 @@ def write_splits(
         lines.append(f"{path}: {len(people)} people in {len(people.image_name)} images")
         if store_px is None:
             continue
-        store_path = store_dir / f"{target.name}-{split}-{store_px}"
+        store_path = target.parent / "stores" / f"{target.name}-{split}-{store_px}"
         origin = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
         wanted = {"crop_px": store_px, "box_scale": box_scale, "origin": origin}
         try:
             store = find_store(store_path)
             if store is None or not wanted.items() <= store.recipe.items():
                 store, damaged = build_people_store(
-                    people,
-                    image_folder,
-                    store_path,
-                    crop_px=store_px,
-                    box_scale=box_scale,
-                    workers=workers,
-                    origin=origin,
+                    people, image_folder, store_path, workers=workers, **wanted
                 )
                 problems += damaged
             lines.append(f"{store_path}: {len(store)} crops")
@@ -200,25 +123,26 @@ def build_people_store(
     stored_px = round(crop_px * MARGIN)
     box = square_boxes(people.bbox, box_scale)
     affine = crop_affine(box * [1, 1, MARGIN], stored_px)
+    names = {skeleton: name for name, skeleton in SKELETONS.items()}
     recipe = {
         "source": image_folder.name,
-        "skeleton": _skeleton_name(people.skeleton),
+        "skeleton": names[people.skeleton],
         "crop_px": crop_px,
         "stored_px": stored_px,
         "box_scale": box_scale,
         "origin": origin,
     }
-    tasks = []
-    groups = _people_by_image(people)
-    for row, group in groups.items():
+    tasks, groups = [], []
+    for row in np.unique(people.image):
+        group = np.flatnonzero(people.image == row)
         path = image_folder / people.image_name[row]
-        width, height = people.image_size[row].tolist()
-        tasks.append((path, width, height, affine[group], stored_px))
+        tasks.append((path, *people.image_size[row].tolist(), affine[group], stored_px))
+        groups.append(group)
     problems = []
     results = parallel_map(_cut_people, tasks, workers)
     results = progress(results, total=len(tasks), desc="crop store", unit="image")
     with new_store(target, recipe) as writer:
-        for (jpegs, problem), group in zip(results, groups.values()):
+        for (jpegs, problem), group in zip(results, groups):
             if problem:
                 problems.append(problem)
             else:
@@ -235,25 +159,9 @@ def build_people_store(
     return open_store(target), problems
 
 
-def _skeleton_name(skeleton):
-    for name, known in SKELETONS.items():
-        if known == skeleton:
-            return name
-    raise ValueError("a joint set that is not in SKELETONS")
-
-
-def _people_by_image(people):
-    """Indices of the people in each image, by the image's row; images without people are left out."""
-    groups = {}
-    for person in np.argsort(people.image, kind="stable").tolist():
-        groups.setdefault(int(people.image[person]), []).append(person)
-    return groups
-
-
 def _cut_people(task):
     """Cut out everybody in one image; runs in a worker. Returns (JPEG bytes, None) or (None, problem)."""
     path, width, height, affines, stored_px = task
-    cv2.setNumThreads(1)
     try:
         image, to_whole = read_image(path, width, height, shrinkage(affines).min())
     except InputError as error:
