@@ -37,7 +37,7 @@ def write_large_store(path, store, n):
     columns = {name: column[source] for name, column in store.labels.items()}
     columns["frame"] = np.arange(n, dtype=np.int32)
     jpegs = [store.jpeg(i).tobytes() for i in range(len(store))]
-    write_store(path, columns, (jpegs[i] for i in source), store.recipe)
+    write_store(path, store.recipe, [(columns, (jpegs[i] for i in source))])
 
 
 def probe(path):

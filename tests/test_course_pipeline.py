@@ -100,7 +100,7 @@ def test_a_store_follows_a_set_without_manifest(home, cfg):
     # One that came straight from the download has no prepared folder behind it, even where there is one.
     columns = {name: np.array(column) for name, column in store.labels.items()}
     direct = store.recipe | {"origin": None, "actions": [2, 3, 4]}
-    write_store(store.path, columns, list(map(store.jpeg, range(9))), direct)
+    write_store(store.path, direct, [(columns, list(map(store.jpeg, range(9))))])
     assert pipeline.crop_store(cfg, "train").recipe == direct
     thin = pipeline.crop_store(load_config("smoke", **TINY | {"train_step": 6}), "train")
     assert thin.recipe == direct | {"step": 6} and len(thin) == 6
@@ -164,12 +164,8 @@ def test_2d_sets_are_mixed_into_training(home, monkeypatch):
     assert seen[1].ratio == (3, 1)
     store = open_store(path)
     columns = store.labels
-    write_store(
-        path,
-        columns,
-        list(map(store.jpeg, range(9))),
-        store.recipe | {"origin": "another download"},
-    )
+    recipe = store.recipe | {"origin": "another download"}
+    write_store(path, recipe, [(columns, list(map(store.jpeg, range(9))))])
     with pytest.raises(
         InputError, match="trained on another version of made-up or mpii; delete that folder"
     ):

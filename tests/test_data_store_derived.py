@@ -2,8 +2,6 @@
 
 import pickle
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,9 +11,6 @@ from ipr_lib.data import store as stores
 from ipr_lib.data.datasets import CropDataset
 from ipr_lib.data.store import (
     build_store,
-    every_nth_frame,
-    is_joined,
-    join_folder,
     join_stores,
     open_store,
     sequence_index,
@@ -26,7 +21,7 @@ from ipr_lib.data.store import (
 from ipr_lib.files import InputError, write_json
 from ipr_lib.training.log import item_names
 from tests.conftest import write_sequence
-from tests.test_data_store import contents, flip, read_all
+from tests.test_data_store import flip
 
 RECIPE = {"step": 3}
 
@@ -43,14 +38,13 @@ def test_the_cameras_of_a_sequence_share_its_number():
     assert sequence_index(columns).tolist() == [1, 3, 0, 2, 1]
 
 
-def test_every_nth_frame(store):
-    thin = every_nth_frame(store, 6)
-    assert thin.columns["frame"].tolist() == [0, 6, 0, 6] and thin.recipe == store.recipe | {
-        "step": 6
-    }
+def test_every_sixth_frame_of_a_store_of_every_third(prepared):
+    store = get(prepared)
+    thin = get(prepared, step=6)
+    assert thin.columns["frame"].tolist() == [0, 6, 0, 6]
+    assert thin.recipe == store.recipe | {"step": 6}
     np.testing.assert_array_equal(thin.image(3), store.image(5))
     assert pickle.loads(pickle.dumps(thin)).recipe["step"] == 6
-    assert every_nth_frame(store, 3) is store
 
 
 def test_depth_is_withheld_from_whole_sequences(store):
@@ -129,9 +123,9 @@ def test_recipes_take_turns_without_building_anything_twice(prepared, monkeypatc
     """Subjects or a step that the shared store lacks have a store of their own; every 6th frame is in that of every 3rd."""
     built, build = [], stores.build_store
 
-    def spy(source, target, **options):
+    def spy(source, target, *choices):
         built.append(target.name)
-        return build(source, target, **options)
+        return build(source, target, *choices)
 
     monkeypatch.setattr(stores, "build_store", spy)
     write_sequence(prepared, 5, 2)
@@ -203,16 +197,6 @@ def parts(tmp_path):
     return found
 
 
-@pytest.fixture
-def whole(parts, tmp_path):
-    """All files of what an undisturbed join gives."""
-    kept = [shutil.copytree(part, tmp_path / "kept" / part.name) for part in parts]
-    join_stores(tmp_path / "whole", parts, RECIPE)
-    for copy, part in zip(kept, parts):
-        copy.rename(part)
-    return contents(tmp_path / "whole")
-
-
 def test_joined_stores_hold_the_items_of_all(parts, tmp_path):
     before = []
     for store in map(open_store, parts):
@@ -228,93 +212,15 @@ def test_joined_stores_hold_the_items_of_all(parts, tmp_path):
         np.testing.assert_array_equal(
             both.columns[name], np.concatenate([labels[name] for labels, _ in before])
         )
-    assert list((tmp_path / "parts").iterdir()) == [], "parts are removed on the way"
-
-
-def test_crops_need_room_once(parts, tmp_path, monkeypatch):
-    """When a part is taken in, the crops of those before it lie in the growing file alone."""
-    held = np.cumsum([0, *(len(open_store(part).jpegs) for part in parts)])
-    seen, read = [], stores.open_store
-
-    def spy(path):
-        files = {
-            file.parent.name: file.stat().st_size - 128
-            for file in tmp_path.rglob("parts/**/jpegs.npy")
-        }
-        seen.append((files.pop("joined"), sum(files.values())))
-        return read(path)
-
-    monkeypatch.setattr(stores, "open_store", spy)
-    join_stores(tmp_path / "both", parts, RECIPE)
-    assert seen == [(done, held[3] - done) for done in held[:3]]
-
-
-KILLED_AT = {
-    "before the second part": "store.open_store = stop_at(2, store.open_store)",
-    "amid the second part": "store.CropStore.jpeg = stop_at(5, store.CropStore.jpeg)",
-    "before it is taken in": "store.Path.rename = stop_at(2, store.Path.rename)",
-    "before its crops are removed": "store.Path.unlink = stop_at(2, store.Path.unlink)",
-    "before the labels of all": "store._write_labels = stop_at(1, store._write_labels)",
-    "amid the labels of all": "store.np.save = stop_at(7, store.np.save)",
-    "before the end": "store._put_in_place = stop_at(1, store._put_in_place)",
-}
-
-
-@pytest.mark.parametrize("moment", KILLED_AT)
-def test_a_killed_join_goes_on(parts, whole, tmp_path, moment):
-    """Ended by SIGKILL, at once and without a chance to tidy up."""
-    program = f"""
-import os, signal, sys
-from pathlib import Path
-from ipr_lib.data import store
-
-def stop_at(n, function):
-    calls = []
-    def counted(*arguments, **named):
-        calls.append(1)
-        if len(calls) == n:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*arguments, **named)
-    return counted
-
-{KILLED_AT[moment]}
-store.join_stores(sys.argv[1], [Path(path) for path in sys.argv[2:]], {RECIPE!r})
-"""
-    target = tmp_path / "both"
-    ended = subprocess.run(
-        [sys.executable, "-c", program, target, *parts], capture_output=True, text=True, timeout=300
-    )
-    assert ended.returncode == -9, ended.stderr
-    assert not target.exists()
-    folder = join_folder(parts, RECIPE)
-    assert all(part.exists() or is_joined(folder, part) for part in parts), "no part may be lost"
-    join_stores(target, parts, RECIPE)
-    assert contents(target) == whole
-    read_all(open_store(target))
 
 
 def test_damaged_and_missing_parts_are_named(parts, tmp_path):
     start = int(open_store(parts[1]).columns["start"][1])
     flip(parts[1] / "jpegs.npy", 128 + start + 50)
-    target, folder = tmp_path / "both", join_folder(parts, RECIPE)
+    target = tmp_path / "both"
     with pytest.raises(InputError, match="s_01: crop 1 is damaged"):
         join_stores(target, parts, RECIPE)
-    assert not target.exists() and is_joined(folder, parts[0]) and parts[1].exists()
+    assert not target.exists() and all(part.exists() for part in parts)
     shutil.rmtree(parts[1])
     with pytest.raises(InputError, match="s_01 is missing"):
         join_stores(target, parts, RECIPE)
-    flip(folder / "s_09" / "frame.npy", 130)
-    with pytest.raises(
-        InputError, match="s_09/frame.npy is damaged; delete the store and build it again"
-    ):
-        join_stores(target, parts, RECIPE)
-
-
-def test_another_list_or_recipe_is_another_join(parts):
-    folders = {
-        join_folder(parts, RECIPE),
-        join_folder(parts[:2], RECIPE),
-        join_folder(parts[::-1], RECIPE),
-        join_folder(parts, {}),
-    }
-    assert len(folders) == 4

@@ -6,12 +6,9 @@ training needs. A store is a folder of NumPy files. Each column of labels is one
 of each file. Taught in notebooks/04_crops_and_augmentation.ipynb.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..files import InputError, locked, scratch_folder
+from ..files import InputError, atomic_path, locked
 from ..geometry.camera import Camera
 from ..geometry.skeleton import HUMAN36M, SKELETONS, Skeleton, add_thorax
 from ..geometry.transforms import box_at_root, compose_affine, crop_affine
@@ -43,9 +40,8 @@ MEND = "delete the store and build it again"
 # A zoom out of 25 % needs 1.333 box sides; corners of crops that are turned, too, repeat the outermost pixels. 256 px
 # become 343 px, since JPEG works in blocks of 8 px and a side just below a multiple of 8 wastes none.
 MARGIN = 1.338
-DEPTH_SEED = (
-    8  # chooses the sequences that keep their depth; the same for every run, whatever its seed
-)
+# Chooses the sequences that keep their depth; the same for every run, whatever its seed.
+DEPTH_SEED = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,211 +138,145 @@ def open_store(path: Path | str) -> CropStore:
         InputError: the store is missing, incomplete, damaged, or of another version.
     """
     path = Path(path)
-    _refuse_old_file(path)
     if not path.is_dir():
         raise InputError(f"{path} is missing; build it first, e.g. with `python -m ipr_lib train`")
-    header, columns = _read_labels(path)
+    header = _read_header(path)
+    columns = {}
+    for name, checksum in header["columns"].items():
+        file = path / f"{name}.npy"
+        _check_file(file, checksum)
+        columns[name] = np.load(file, mmap_mode="r")
     file = path / JPEGS
-    if not file.is_file() or file.stat().st_size != JPEGS_START + columns["size"].sum():
+    _check_file(file, header["jpegs"], JPEGS_START)
+    if file.stat().st_size != JPEGS_START + columns["size"].sum():
         raise InputError(f"{file} is incomplete; {MEND}")
-    if _checksum(file, JPEGS_START) != header["jpegs"]:
-        raise InputError(f"{file} is damaged; {MEND}")
     # Without the memmap class, whose every slice costs several microseconds.
     jpegs = np.asarray(np.load(file, mmap_mode="r"))
     return CropStore(path, header["recipe"], columns, jpegs)
 
 
 def find_store(path: Path | str) -> CropStore | None:
-    """The store at `path`; None where it has to be built, since it is missing, damaged or of another version.
-
-    Raises:
-        InputError: a crop store of an older version, which was one file, lies there.
-    """
-    _refuse_old_file(Path(path))
+    """The store at `path`; None where it has to be built: it is missing, damaged or of another version."""
     try:
         return open_store(path)
     except InputError:
         return None
 
 
-def _refuse_old_file(path):
-    """Up to version 4, a store was one file, called as its folder is now and `.crops`."""
-    for old in (path, path.with_name(f"{path.name}.crops")):
-        if old.is_file() and not path.is_dir():
-            raise InputError(
-                f"{old} is a crop store of an older version, in one file; delete it and run again"
-            )
-
-
-def _read_labels(folder):
-    """(header, columns) of a store, verified; its crops need not be there."""
+def _read_header(folder):
+    """Content of a store's `store.json`, verified."""
+    file = folder / HEADER
     try:
-        header = json.loads((folder / HEADER).read_text())
-        version = header["version"]
+        header = json.loads(file.read_text())
+        version, checksum = header["version"], header.pop("checksum", None)
     except (OSError, ValueError, TypeError, LookupError) as error:
-        raise InputError(f"{folder / HEADER} is missing or damaged; {MEND}") from error
+        raise InputError(f"{file} is missing or damaged; {MEND}") from error
     if version != VERSION:
         raise InputError(
             f"{folder} is of version {version}, this library reads version {VERSION}; {MEND}"
         )
-    if header.get("checksum") != _header_checksum(header):
-        raise InputError(f"{folder / HEADER} is damaged; {MEND}")
-    columns = {}
-    for name, checksum in header["columns"].items():
-        file = folder / f"{name}.npy"
-        if not file.is_file():
-            raise InputError(f"{file} is missing; {MEND}")
-        if _checksum(file) != checksum:
-            raise InputError(f"{file} is damaged; {MEND}")
-        columns[name] = np.load(file, mmap_mode="r")
-    return header, columns
+    if checksum != _header_checksum(header):
+        raise InputError(f"{file} is damaged; {MEND}")
+    return header
 
 
 def _header_checksum(header):
     """CRC-32 of all that `store.json` says, apart from this number."""
-    rest = {name: value for name, value in header.items() if name != "checksum"}
-    return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
+    return zlib.crc32(json.dumps(header, sort_keys=True).encode())
 
 
-def _checksum(file, size=-1):
-    """CRC-32 of a file or of its first bytes, read piece by piece: mapped, all of it would count as used memory."""
-    crc = 0
-    with open(file, "rb") as opened:
-        if size >= 0:
-            return zlib.crc32(opened.read(size))
-        piece = opened.read(1 << 20)
-        while piece:
-            crc = zlib.crc32(piece, crc)
-            piece = opened.read(1 << 20)
-    return crc
+def _check_file(file, checksum, size=-1):
+    """InputError unless a file, or its first `size` bytes, have this CRC-32."""
+    try:
+        with open(file, "rb") as opened:
+            content = opened.read(size)
+    except OSError as error:
+        raise InputError(f"{file} is missing; {MEND}") from error
+    if zlib.crc32(content) != checksum:
+        raise InputError(f"{file} is damaged; {MEND}")
 
 
 # ---------------------------------------------------------------- write
 
 
-class StoreWriter:
-    """Takes the crops and labels of a new store, some at a time, see `new_store`."""
+def write_store(
+    target: Path | str, recipe: dict, items: Iterable[tuple[dict[str, np.ndarray], Iterable]]
+) -> None:
+    """Write a crop store.
 
-    def __init__(self, file):
-        self.file = file
-        self.rows = []
-
-    def add(self, columns: dict[str, np.ndarray], jpegs: Iterable) -> None:
-        """Add items.
-
-        Args:
-            columns: labels by name, one row an item, see `CropStore.labels`.
-            jpegs: their encoded crops, in the same order. Each goes to disk as it comes.
-        """
-        sizes, crcs = [], []
-        for jpeg in jpegs:
-            self.file.write(jpeg)
-            sizes.append(len(jpeg))
-            crcs.append(zlib.crc32(jpeg))
-        assert all(len(column) == len(sizes) for column in columns.values()), "one row an item"
-        self.rows.append(
-            {**columns, "size": np.array(sizes, np.int64), "crc": np.array(crcs, np.uint32)}
-        )
-
-
-@contextlib.contextmanager
-def new_store(target: Path | str, recipe: dict):
-    """Write a crop store: `with new_store(target, recipe) as writer: writer.add(columns, jpegs)`, as often as needed.
-
-    It is written into a folder with a temporary name, which is renamed at the end; a process that is killed leaves
-    nothing that could be taken for a store.
+    It is written into a folder with a temporary name, which is renamed at the end; a process that
+    is killed leaves nothing that could be taken for a store.
 
     Args:
-        target: the folder. A store that is there is replaced, except one that another process finished meanwhile.
+        target: the folder; a store that is there is replaced.
         recipe: what the store is built from, fit for JSON.
-    Yields:
-        StoreWriter.
+        items: pairs, e.g. one a camera view: labels by name, one row an item, see
+            `CropStore.labels`; and their encoded crops, in the same order. Each crop goes to disk
+            as it comes.
     Raises:
-        InputError: `target` cannot be written. Nothing is left behind then, nor if the block raises.
+        InputError: `target` cannot be written, or a store of an older version lies beside it.
+            Nothing is left behind then, nor if `items` raises.
     """
     target = Path(target)
-    before = _identity(target)
-    try:
-        with scratch_folder(target.parent) as scratch:
-            folder = scratch / target.name
-            folder.mkdir()
-            with open(folder / JPEGS, "wb") as file:
-                file.write(bytes(JPEGS_START))
-                writer = StoreWriter(file)
-                yield writer
-            _write_labels(folder, join_columns(writer.rows), recipe)
-            _put_in_place(folder, target, recipe, before)
-    except OSError as error:
+    old = target.with_name(f"{target.name}.crops")
+    if old.is_file():  # up to version 4, a store was one file
         raise InputError(
-            f"cannot write {target}: {error.strerror or error}; check free space and permissions, then run again"
-        ) from error
-
-
-def write_store(
-    target: Path | str, columns: dict[str, np.ndarray], jpegs: Iterable, recipe: dict
-) -> None:
-    """Write a crop store whose labels are all known, see `new_store` and `StoreWriter.add`."""
-    with new_store(target, recipe) as writer:
-        writer.add(columns, jpegs)
+            f"{old} is a crop store of an older version, in one file; delete it and run again"
+        )
+    rows = []
+    with atomic_path(target) as folder:
+        folder.mkdir()
+        with open(folder / JPEGS, "wb") as file:
+            file.write(bytes(JPEGS_START))
+            for columns, jpegs in items:
+                sizes, crcs = [], []
+                for jpeg in jpegs:
+                    file.write(jpeg)
+                    sizes.append(len(jpeg))
+                    crcs.append(zlib.crc32(jpeg))
+                bytes_of = {"size": np.array(sizes, np.int64), "crc": np.array(crcs, np.uint32)}
+                rows.append(columns | bytes_of)
+        _write_labels(folder, join_columns(rows), recipe)
 
 
 def join_columns(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Columns of several camera views, one below the other; without k and p where all cameras are pinholes."""
-    filled = []
-    for row in rows:
-        n = len(row["frame"])
-        filled.append({"k": np.zeros((n, 3)), "p": np.zeros((n, 2)), **row})
+    """Columns of several camera views, one below the other; a pinhole beside a lens gets zeros as k and p."""
+    lens = any("k" in row for row in rows)
     columns = {}
-    for name in filled[0]:
-        columns[name] = np.concatenate([row[name] for row in filled])
-    if not columns["k"].any() and not columns["p"].any():
-        del columns["k"], columns["p"]
-    return columns
+    for row in rows:
+        if lens:
+            n = len(row["frame"])
+            row = {"k": np.zeros((n, 3)), "p": np.zeros((n, 2)), **row}
+        for name, column in row.items():
+            columns.setdefault(name, []).append(column)
+    return {name: np.concatenate(parts) for name, parts in columns.items()}
 
 
 def _write_labels(folder, columns, recipe):
     """Write labels beside the crops, and last of all `store.json`: then the folder is a store."""
     ends = np.cumsum(columns["size"])
-    columns = {**columns, "start": ends - columns["size"]}
+    columns["start"] = ends - columns["size"]
     with open(folder / JPEGS, "r+b") as file:
         shape = (int(columns["size"].sum()),)
         np.lib.format.write_array_header_1_0(
             file, {"descr": "|u1", "fortran_order": False, "shape": shape}
         )
         assert file.tell() == JPEGS_START, "NumPy's header has another length"
+        file.seek(0)
+        jpegs_header = file.read(JPEGS_START)
     checksums = {}
     for name, column in columns.items():
         file = folder / f"{name}.npy"
-        np.save(file, np.ascontiguousarray(column))
-        checksums[name] = _checksum(file)
+        np.save(file, column)
+        checksums[name] = zlib.crc32(file.read_bytes())
     header = {
         "version": VERSION,
         "recipe": recipe,
         "columns": checksums,
-        "jpegs": _checksum(folder / JPEGS, JPEGS_START),
+        "jpegs": zlib.crc32(jpegs_header),
     }
     header["checksum"] = _header_checksum(header)
     (folder / HEADER).write_text(json.dumps(header, indent=1) + "\n")
-
-
-def _identity(folder):
-    """Tells a folder from one that replaced it; None where there is none."""
-    if not folder.exists():
-        return None
-    status = folder.stat()
-    return status.st_ino, status.st_mtime_ns
-
-
-def _put_in_place(folder, target, recipe, before):
-    """Rename a complete store, unless another process has put the same one there since `before`."""
-    with locked(target.parent):
-        if _identity(target) != before:
-            theirs = find_store(target)
-            if theirs is not None and theirs.recipe == recipe:
-                return
-        if target.exists():
-            target.rename(folder.with_name("replaced"))
-        folder.rename(target)
 
 
 # ---------------------------------------------------------------- build from a prepared set
@@ -379,32 +309,30 @@ def split_store(
     Raises:
         InputError: as `build_store` and `find_store`.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     origin = labels_mark(source, subjects)
     wanted = {"source": source.name, "subjects": list(subjects), "crop_px": crop_px}
     shared = folder / f"{source.name}-{split}-{crop_px}"
     numbers = "-".join(str(subject) for subject in subjects)
     own = folder / f"{shared.name}-S{numbers}-every-{step}"
     target = shared
-    for path in (shared, own):
-        store = find_store(path)
-        if store is None:
-            continue
-        same_choice = wanted.items() <= store.recipe.items()
-        # A store that `prepare human36m --store` wrote has no prepared folder behind it that might have changed.
-        same_data = "actions" in store.recipe or store.recipe["origin"] == origin
-        if same_choice and same_data and step % store.recipe["step"] == 0:
-            return every_nth_frame(store, step)
-        if path == shared and not (same_choice and store.recipe["step"] == step):
-            target = own
-    return build_store(
-        source,
-        target,
-        subjects=subjects,
-        step=step,
-        crop_px=crop_px,
-        workers=workers,
-        origin=origin,
-    )
+    with locked(folder):  # another process may be building the same store
+        for path in (shared, own):
+            store = find_store(path)
+            if store is None:
+                continue
+            recipe = store.recipe
+            same_choice = wanted.items() <= recipe.items()
+            # A store that `prepare human36m --store` wrote has no prepared folder behind it that might have changed.
+            same_data = "actions" in recipe or recipe["origin"] == origin
+            if same_choice and same_data and step % recipe["step"] == 0:
+                if step == recipe["step"]:
+                    return store
+                thin = store.select(np.flatnonzero(store.columns["frame"] % step == 0))
+                return dataclasses.replace(thin, recipe=recipe | {"step": step})
+            if path == shared and not (same_choice and recipe["step"] == step):
+                target = own
+        return build_store(source, target, subjects, step, crop_px, workers)
 
 
 def labels_mark(source: Path, subjects: Sequence[int]) -> str | None:
@@ -429,12 +357,10 @@ def labels_mark(source: Path, subjects: Sequence[int]) -> str | None:
 def build_store(
     root: Path | str,
     target: Path | str,
-    *,
     subjects: Sequence[int],
     step: int,
     crop_px: int,
     workers: int = 1,
-    origin: str | None = None,
 ) -> CropStore:
     """Build a crop store from a prepared set.
 
@@ -445,26 +371,24 @@ def build_store(
         step: every how many frames one is used.
         crop_px: side of the crops that training will cut, px; stored crops are `MARGIN` times as wide.
         workers: number of processes.
-        origin: see `labels_mark`; kept in the recipe, so that a caller can tell a store of older data.
     Returns:
         CropStore, opened.
     Raises:
         InputError: anything unreadable in `root` (the message names the file), or `target` cannot be written.
     """
+    root = Path(root)
     stored_px = round(crop_px * MARGIN)
     recipe = {
-        "source": Path(root).name,
+        "source": root.name,
         "subjects": list(subjects),
         "step": step,
         "crop_px": crop_px,
         "stored_px": stored_px,
-        "origin": origin,
+        "origin": labels_mark(root, subjects),
     }
     tasks = [(folder, step, stored_px) for folder in folders_in_use(root, subjects)]
-    results = parallel_map(_cut_camera_view, tasks, workers)
-    with new_store(target, recipe) as writer:
-        for columns, jpegs in progress(results, total=len(tasks), desc="crop store", unit="folder"):
-            writer.add(columns, jpegs)
+    views = parallel_map(_cut_camera_view, tasks, workers)
+    write_store(target, recipe, progress(views, total=len(tasks), desc="crop store", unit="folder"))
     return open_store(target)
 
 
@@ -492,7 +416,7 @@ def label_columns(view: CameraView, frames: np.ndarray, stored_px: int) -> dict[
         frames: (m,) 0-based.
         stored_px: side of the stored crops, px.
     Returns:
-        dict of arrays with m rows, see `CropStore`; k and p are there even where they are 0, for a pinhole.
+        dict of arrays with m rows, see `CropStore`.
     """
     camera, n = view.camera, len(frames)
     joints_cam = add_thorax(camera.world_to_camera(view.joints_world[frames]))
@@ -510,8 +434,8 @@ def label_columns(view: CameraView, frames: np.ndarray, stored_px: int) -> dict[
     for name in ("subject", "action", "subaction", "camera_id"):
         columns[name] = np.full(n, getattr(view, name), np.int16)
     calibration = {"R": camera.R, "T": camera.T, "f": camera.f, "c": camera.c}
-    calibration["k"] = np.zeros(3) if camera.k is None else camera.k
-    calibration["p"] = np.zeros(2) if camera.p is None else camera.p
+    if camera.k is not None:
+        calibration |= {"k": camera.k, "p": camera.p}
     for name, value in calibration.items():
         columns[name] = np.repeat(value[None].astype(np.float64), n, axis=0)
     return columns
@@ -531,14 +455,6 @@ def sequence_index(columns: dict[str, np.ndarray]) -> np.ndarray:
     names = ("subject", "action", "subaction")
     identity = np.stack([columns[name] for name in names], axis=1)
     return np.unique(identity, axis=0, return_inverse=True)[1].ravel()
-
-
-def every_nth_frame(store: CropStore, step: int) -> CropStore:
-    """The items of every `step`-th frame; `step` is a multiple of the store's."""
-    if step == store.recipe["step"]:
-        return store
-    selected = store.select(np.flatnonzero(store.columns["frame"] % step == 0))
-    return dataclasses.replace(selected, recipe=store.recipe | {"step": step})
 
 
 def withhold_depth(store: CropStore, share: float, drop: bool = False) -> CropStore:
@@ -597,11 +513,12 @@ def shrunken_store(store: CropStore, crop_px: int) -> CropStore:
     shift = (ratio - 1) / 2  # pixel i of the small crop lies over (i + 0.5) / ratio - 0.5
     to_small = np.array([[ratio, 0, shift], [0, ratio, shift]])
     labels = {**store.labels, "affine": compose_affine(to_small, store.columns["affine"])}
-    write_store(path, labels, _shrunken_jpegs(store, stored_px), recipe)
+    write_store(path, recipe, [(labels, _shrunken_jpegs(store, stored_px))])
     return open_store(path)
 
 
 def _shrunken_jpegs(store, stored_px):
+    """The crops of a store, each block of pixels averaged to one."""
     for item in progress(range(len(store)), desc=f"crops of {stored_px} px", unit="crop"):
         crop = cv2.cvtColor(store.image(item), cv2.COLOR_RGB2BGR)
         small = cv2.resize(crop, (stored_px, stored_px), interpolation=cv2.INTER_AREA)
@@ -609,61 +526,20 @@ def _shrunken_jpegs(store, stored_px):
 
 
 def join_stores(target: Path | str, parts: Sequence[Path], recipe: dict) -> None:
-    """Join stores into one, and remove each as soon as its crops are in the result, so that crops need room once.
-
-    The crops of each part are appended to one growing file, in `join_folder`, and what is left of the part moves there.
-    An interrupted join goes on when it is called again.
+    """Write a store with the items of several; while it is written, the crops need room twice.
 
     Args:
-        target: folder of the result, on the same disk as the parts.
+        target: folder of the result.
         parts: folders of the stores, in the order that their items will have.
         recipe: of the result, fit for JSON.
     Raises:
-        InputError: a part is missing or damaged, or something cannot be written; what was taken in stays so.
+        InputError: a part is missing or damaged, or `target` cannot be written.
     """
-    target, folder = Path(target), join_folder(parts, recipe)
-    joined = folder / "joined"
-    before = _identity(target)
-    try:
-        if not (joined / JPEGS).exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            joined.mkdir(parents=True)
-            (joined / JPEGS).write_bytes(bytes(JPEGS_START))
-        rows, end = [], JPEGS_START
-        with open(joined / JPEGS, "r+b") as file:
-            for part in progress(parts, desc="join stores", unit="store"):
-                if not is_joined(folder, part):
-                    file.seek(end)
-                    _append_crops(open_store(part), file)
-                    part.rename(folder / part.name)
-                (folder / part.name / JPEGS).unlink(missing_ok=True)
-                labels = _read_labels(folder / part.name)[1]
-                rows.append(labels)
-                end += int(labels["size"].sum())
-            file.truncate(end)
-        _write_labels(joined, join_columns(rows), recipe)
-        _put_in_place(joined, target, recipe, before)
-        shutil.rmtree(folder, ignore_errors=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot write {target}: {error.strerror or error}; check free space and permissions, then run again"
-        ) from error
+    write_store(target, recipe, _items_of(parts))
 
 
-def join_folder(parts: Sequence[Path], recipe: dict) -> Path:
-    """Folder beside the parts in which `join_stores` works; other parts, or another recipe, have another one."""
-    text = json.dumps([[part.name for part in parts], recipe])
-    return parts[0].parent / f"join-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-
-def is_joined(folder: Path, part: Path) -> bool:
-    """Whether an interrupted join in `folder` has taken in the crops of a part already."""
-    return (folder / part.name).is_dir() and (folder / "joined" / JPEGS).is_file()
-
-
-def _append_crops(store, file):
-    """Append all crops of a store to an open file; they are on disk at the end."""
-    for item in range(len(store)):
-        file.write(store.jpeg(item))
-    file.flush()
-    os.fsync(file.fileno())
+def _items_of(parts):
+    """Labels and crops of each store, opened one at a time."""
+    for path in progress(parts, desc="join stores", unit="store"):
+        store = open_store(path)
+        yield store.labels, (store.jpeg(item) for item in range(len(store)))

@@ -32,8 +32,6 @@ from ..data.images import encode_crop
 from ..data.store import (
     MARGIN,
     find_store,
-    is_joined,
-    join_folder,
     join_stores,
     label_columns,
     open_store,
@@ -248,7 +246,7 @@ def _write_crops(task, joints_world):
     jpegs = []
     for (_, image), affine in zip(frames, columns["affine"], strict=True):
         jpegs.append(encode_crop(image, affine, task.stored_px))
-    write_store(task.target, columns, jpegs, _crops_recipe(task))
+    write_store(task.target, _crops_recipe(task), [(columns, jpegs)])
 
 
 def _crops_recipe(task):
@@ -295,8 +293,8 @@ def prepare_human36m(
     """Write the prepared layout from the raw download, or crop stores; what is there already is kept.
 
     With `store_px`, no whole images are written. Each camera view becomes a small store of its own first, so
-    that an interrupted run goes on where it stopped. When all are there, they are joined, and each is removed
-    on the way, so that crops need room once.
+    that an interrupted run goes on where it stopped. When all are there, they are joined and removed; until
+    then, crops need room twice.
 
     Args:
         source: folder of the download, extracted or as .tgz archives.
@@ -349,9 +347,6 @@ def prepare_human36m(
         if store_px is not None and split_tasks:
             parts = sorted(task.target for task in split_tasks)
             joins.append((store, parts, recipe))
-            # An interrupted join has taken in some camera views already.
-            folder = join_folder(parts, recipe)
-            split_tasks = [task for task in split_tasks if not is_joined(folder, task.target)]
         tasks += split_tasks
     if tasks:
         report += _run_tasks(Path(source), target.parent, tasks, metadata, workers)

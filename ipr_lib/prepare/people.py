@@ -11,7 +11,7 @@ import numpy as np
 
 from ..data.images import encode_crop, read_image, shrinkage
 from ..data.people import People, write_people
-from ..data.store import MARGIN, CropStore, find_store, new_store, open_store
+from ..data.store import MARGIN, CropStore, find_store, open_store, write_store
 from ..files import InputError
 from ..geometry import BOX_SCALE, SKELETONS, crop_affine, square_boxes
 from ..parallel import parallel_map
@@ -139,14 +139,15 @@ def build_people_store(
         tasks.append((path, *people.image_size[row].tolist(), affine[group], stored_px))
         groups.append(group)
     problems = []
-    results = parallel_map(_cut_people, tasks, workers)
-    results = progress(results, total=len(tasks), desc="crop store", unit="image")
-    with new_store(target, recipe) as writer:
+
+    def items():
+        results = parallel_map(_cut_people, tasks, workers)
+        results = progress(results, total=len(tasks), desc="crop store", unit="image")
         for (jpegs, problem), group in zip(results, groups):
             if problem:
                 problems.append(problem)
             else:
-                writer.add(_columns(people.select(group), box[group], affine[group]), jpegs)
+                yield _columns(people.select(group), box[group], affine[group]), jpegs
         if problems and target.exists():
             raise InputError(
                 f"{target} is kept as it was, since {len(problems)} of {len(tasks)} images are not usable; "
@@ -156,6 +157,8 @@ def build_people_store(
             raise InputError(
                 f"{image_folder} holds no usable image of {len(tasks)}; the first: {problems[0]}"
             )
+
+    write_store(target, recipe, items())
     return open_store(target), problems
 
 
