@@ -26,7 +26,7 @@ from ..data.h36m_layout import (
 )
 from ..data.images import image_size
 from ..files import InputError, read_json
-from ..geometry import HUMAN36M, SCORED_JOINTS, Skeleton, bone_lengths
+from ..geometry import HUMAN36M, SCORED_JOINTS, add_thorax, bone_lengths
 from ..parallel import parallel_map
 from ..progress import progress
 from .raw import Metadata
@@ -35,13 +35,6 @@ from .raw import Metadata
 BONE_MM = 1.0
 # Share of a camera view's joints that may lie outside of its images; a wrong camera throws all out.
 OUTSIDE = 0.1
-
-_MEASURED = Skeleton(
-    HUMAN36M.names[:SCORED_JOINTS],
-    HUMAN36M.parents[:SCORED_JOINTS],
-    HUMAN36M.flip_pairs,
-    HUMAN36M.root,
-)
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,7 @@ class ViewSummary:
         frames: 0-based numbers of the images that are there, ascending.
         size: (width, height) of the images, px.
         lens: whether the camera has the coefficients of a lens.
-        shortest, longest: (16,) length of each bone over all poses, mm.
+        bones: (2, 16) shortest and longest length of each bone over all poses, mm; bone i ends at joint i + 1.
         outside: share of joints that lie outside of their image.
     """
 
@@ -68,14 +61,8 @@ class ViewSummary:
     frames: list
     size: tuple
     lens: bool
-    shortest: np.ndarray
-    longest: np.ndarray
+    bones: np.ndarray
     outside: float
-
-    @property
-    def sequence(self):
-        """(subject, action, subaction)."""
-        return self.subject, self.action, self.subaction
 
 
 def check_set(
@@ -97,79 +84,81 @@ def check_set(
     folders = list_folders(root)
     results = parallel_map(inspect_folder, folders, workers)
     results = progress(results, total=len(folders), desc="check", unit="folder")
-    views = []
-    problems = []
-    for folder, (view, error) in zip(folders, results):
-        if error is None:
-            views.append(view)
-        else:
-            problems.append(f"{folder.name}: {error}")
     by_subject = {}
-    for view in views:
-        by_subject.setdefault(view.subject, []).append(view)
-    steps = {subject: _common_step(own) for subject, own in by_subject.items()}
-    for view in views:
-        problems += _missing_images(view, steps[view.subject])
-    problems += _missing_folders(root, views, {folder.name for folder in folders}, metadata)
+    problems = []
+    for folder, result in zip(folders, results):
+        if isinstance(result, ViewSummary):
+            by_subject.setdefault(result.subject, []).append(result)
+        else:
+            problems.append(f"{folder.name}: {result}")
+    header = ["folders", "poses", "step", "images", "size", "lens"]
+    rows = [["", *header, "bones vary", "left-right", "outside"]]
+    counts = []  # subject, action, camera and number of images in use of each camera view
+    for subject, views in by_subject.items():
+        # The step of most camera views: a short one agrees with several steps.
+        step = Counter(map(_smallest_step, views)).most_common(1)[0][0]
+        problems += _missing_images(views, step)
+        vary, uneven, bone_problems = _check_bones(subject, views)
+        problems += bone_problems
+        n_poses = [view.n_poses for view in views]
+        n_images = [len(range(0, n, step)) for n in n_poses]
+        for view, n in zip(views, n_images):
+            counts.append((subject, view.action, view.camera_id, n))
+        sizes = {f"{view.size[0]}x{view.size[1]}" for view in views}
+        lenses = {"full" if view.lens else "pinhole" for view in views}
+        outside = np.mean([view.outside for view in views])
+        row = [f"S{subject}", len(views), sum(n_poses), step, sum(n_images)]
+        row += [" ".join(sorted(sizes)), "/".join(sorted(lenses))]
+        rows.append([*row, f"{vary:.2f} mm", f"{uneven:.2f} mm", f"{outside:.2%}"])
+    views = sum(by_subject.values(), [])
+    there = {folder.name for folder in folders}
+    missing = _expected_folders(root, views, metadata) - there - set(SKIPPED_FOLDERS)
+    problems += [f"{name} is missing" for name in sorted(missing)]
     if metadata is not None:
         problems += _wrong_counts(views, metadata)
-    for subject, own in by_subject.items():
-        problems += _bone_problems(subject, own)
-    lines = _subject_table(by_subject, steps) + [""] + _image_table(by_subject, steps) + [""]
+    lines = [*_aligned(rows), "", *_aligned(_image_table(counts)), ""]
     if not (root / "capture.json").exists():  # in the real set only
         lines += _known_faults(views)
     return "\n".join(lines), problems
 
 
-def inspect_folder(folder: Path) -> tuple[ViewSummary | None, str | None]:
+def inspect_folder(folder: Path) -> ViewSummary | str:
     """Inspect one folder of a prepared set; runs in a worker.
 
     Returns:
-        (summary, None), or (None, what is wrong with the folder).
+        ViewSummary, or what is wrong with the folder.
     """
-    folder = Path(folder)
     try:
-        return _summarise(folder), None
+        view = read_camera_view(folder)
+        camera, n_poses = view.camera, len(view.joints_world)
+        names = {path.name for path in folder.glob("*.jpg")}
+        frames = [n for n in range(n_poses) if image_name(folder.name, n) in names]
+        if not frames or len(frames) < len(names):
+            raise InputError(
+                f"expected images 1 … {n_poses} with names like {image_name(folder.name, 0)}"
+            )
+        for frame in frames:
+            _check_image(view.image_path(frame), camera)
+        joints_img = camera.camera_to_image(camera.world_to_camera(view.joints_world[frames]))
+        size = (camera.width, camera.height)
+        outside = ((joints_img < -0.5) | (joints_img > np.array(size) - 0.5)).any(axis=-1).mean()
+        if outside > OUTSIDE:
+            raise InputError(
+                f"{outside:.0%} of the joints lie outside of the images; is it the right camera?"
+            )
     except (InputError, OSError) as error:
-        return None, str(error).removeprefix(f"{folder}/")
-
-
-def _summarise(folder):
-    view = read_camera_view(folder)
-    camera = view.camera
-    frames = _image_frames(folder, len(view.joints_world))
-    for frame in frames:
-        _check_image(folder / image_name(folder.name, frame), camera)
-    joints_img = camera.camera_to_image(camera.world_to_camera(view.joints_world[frames]))
-    size = np.array([camera.width, camera.height])
-    outside = ((joints_img < -0.5) | (joints_img > size - 0.5)).any(axis=-1).mean()
-    if outside > OUTSIDE:
-        raise InputError(
-            f"{outside:.0%} of the joints lie outside of the images; is it the right camera?"
-        )
-    lengths = bone_lengths(view.joints_world, _MEASURED)
+        return str(error).removeprefix(f"{folder}/")
+    bones = bone_lengths(add_thorax(view.joints_world), HUMAN36M)[:, : SCORED_JOINTS - 1]
     return ViewSummary(
         folder.name,
         *parse_folder_name(folder.name),
-        n_poses=len(view.joints_world),
-        frames=frames,
-        size=(camera.width, camera.height),
+        n_poses,
+        frames,
+        size,
         lens=camera.k is not None,
-        shortest=lengths.min(axis=0),
-        longest=lengths.max(axis=0),
+        bones=np.array([bones.min(axis=0), bones.max(axis=0)]),
         outside=outside,
     )
-
-
-def _image_frames(folder, n_poses):
-    """0-based frames of the images in a folder; InputError where a name is not one of its poses'."""
-    names = sorted(path.name for path in folder.glob("*.jpg"))
-    expected = {image_name(folder.name, frame): frame for frame in range(n_poses)}
-    if not names or not set(names) <= set(expected):
-        raise InputError(
-            f"expected images 1 … {n_poses} with names like {image_name(folder.name, 0)}"
-        )
-    return [expected[name] for name in names]
 
 
 def _check_image(path, camera):
@@ -187,12 +176,6 @@ def _check_image(path, camera):
 # ---------------------------------------------------------------- problems
 
 
-def _common_step(views):
-    """The step of most camera views of a subject: a short one agrees with several steps."""
-    steps = Counter(_smallest_step(view) for view in views)
-    return steps.most_common(1)[0][0]
-
-
 def _smallest_step(view):
     """The smallest step whose images are all there."""
     frames = set(view.frames)
@@ -202,177 +185,113 @@ def _smallest_step(view):
     return view.n_poses
 
 
-def _missing_images(view, step):
-    lost = sorted(set(range(0, view.n_poses, step)) - set(view.frames))
-    if not lost:
-        return []
-    first = image_name(view.name, lost[0])
-    return [f"{view.name}: {len(lost)} images of step {step} are missing, the first is {first}"]
+def _missing_images(views, step):
+    lines = []
+    for view in views:
+        lost = sorted(set(range(0, view.n_poses, step)) - set(view.frames))
+        if lost:
+            first = image_name(view.name, lost[0])
+            lines.append(
+                f"{view.name}: {len(lost)} images of step {step} are missing, the first is {first}"
+            )
+    return lines
 
 
-def _missing_folders(root, views, there, metadata):
-    """Lines on folders that should be there; `there` names those that are, sound or not."""
-    wanted = _own_motion_folders(root)
-    if not wanted:
-        subjects = {view.subject for view in views}
-        if metadata is None:  # every subject should have what any of them has
-            actions = {view.action for view in views}
-            subactions = {view.subaction for view in views}
-            cameras = {view.camera_id for view in views}
-        else:
-            actions, subactions, cameras = ACTION_NUMBERS, SUBACTIONS, CAMERAS
-        for numbers in product(subjects, actions, subactions, cameras):
-            wanted.add(folder_name(*numbers))
-    missing = wanted - there - set(SKIPPED_FOLDERS)
-    return [f"{name} is missing" for name in sorted(missing)]
+def _check_bones(subject, views):
+    """Whether bones of a subject stretch, and whether left and right differ.
+
+    Returns:
+        how much a bone varies, and how much left and right differ, at most, mm; lines on what is too much.
+    """
+    bones = np.array([view.bones for view in views])  # (views, 2, 16)
+    shortest, longest = bones[:, 0].min(axis=0), bones[:, 1].max(axis=0)
+    lines = []
+    worst = int(np.argmax(longest - shortest))
+    vary = longest[worst] - shortest[worst]
+    if vary > BONE_MM:
+        away = np.abs(bones[..., worst] - np.median(bones[..., worst])).max(axis=1)
+        lines.append(
+            f"S{subject}: the bone above {HUMAN36M.names[worst + 1]} is {shortest[worst]:.1f} to "
+            f"{longest[worst]:.1f} mm long, expected one length; see {views[np.argmax(away)].name}"
+        )
+    uneven = 0.0
+    for right, left in HUMAN36M.flip_pairs:
+        right_mm, left_mm = longest[right - 1], longest[left - 1]
+        uneven = max(uneven, abs(right_mm - left_mm))
+        if abs(right_mm - left_mm) > BONE_MM:
+            lines.append(
+                f"S{subject}: the bone above {HUMAN36M.names[right]} is {right_mm:.1f} mm long, above "
+                f"{HUMAN36M.names[left]} {left_mm:.1f} mm; left and right should be alike"
+            )
+    return vary, uneven, lines
 
 
-def _own_motion_folders(root):
-    """Folders of a capture of own motion, where `root` is one; no subject needs what others have there."""
-    path = root / "capture.json"
-    manifest = read_json(path) if path.exists() else {}
-    folders = set()
-    try:
-        for take in manifest.get("motion", ()):
-            for camera in manifest["cameras"]:
-                folders.add(folder_name(take["subject"], take["action"], take["take"], camera))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path} is not a capture's recipe ({error!r}); write the capture again"
-        ) from error
-    return folders
+def _expected_folders(root, views, metadata):
+    """Names of the folders that should be there."""
+    manifest = root / "capture.json"
+    capture = read_json(manifest) if manifest.exists() else {}
+    if "motion" in capture:  # of own motion: no subject needs what others have there
+        names = set()
+        for each, camera in product(capture["motion"], capture["cameras"]):
+            names.add(folder_name(each["subject"], each["action"], each["take"], camera))
+        return names
+    actions, subactions, cameras = ACTION_NUMBERS, SUBACTIONS, CAMERAS
+    if metadata is None:  # every subject should have what any of them has
+        actions = {view.action for view in views}
+        subactions = {view.subaction for view in views}
+        cameras = {view.camera_id for view in views}
+    subjects = {view.subject for view in views}
+    return {folder_name(*numbers) for numbers in product(subjects, actions, subactions, cameras)}
 
 
 def _wrong_counts(views, metadata):
     lines = []
     for view in views:
-        expected = metadata.counts.get(view.sequence, view.n_poses)
+        expected = metadata.counts.get((view.subject, view.action, view.subaction), view.n_poses)
         if view.n_poses != expected:
             lines.append(f"{view.name}: {view.n_poses} poses, {metadata.path} implies {expected}")
     return lines
 
 
-def _bone_problems(subject, views):
-    """Lines on bones that stretch, or that differ between left and right."""
-    shortest, longest = _bone_range(views)
-    names = [_MEASURED.names[child] for child, _ in _MEASURED.limbs]
-    lines = []
-    worst = int(np.argmax(longest - shortest))
-    if longest[worst] - shortest[worst] > BONE_MM:
-        odd = _oddest_view(views, worst)
-        lines.append(
-            f"S{subject}: the bone above {names[worst]} is {shortest[worst]:.1f} to {longest[worst]:.1f} mm "
-            f"long, expected one length; see {odd.name}"
-        )
-    for right, left in _sides():
-        if abs(longest[right] - longest[left]) > BONE_MM:
-            lines.append(
-                f"S{subject}: the bone above {names[right]} is {longest[right]:.1f} mm long, above "
-                f"{names[left]} {longest[left]:.1f} mm; left and right should be alike"
-            )
-    return lines
-
-
-def _oddest_view(views, bone):
-    """The camera view whose bone is farthest from the usual length."""
-    usual = np.median([(view.shortest[bone] + view.longest[bone]) / 2 for view in views])
-    away = [max(view.longest[bone] - usual, usual - view.shortest[bone]) for view in views]
-    return views[int(np.argmax(away))]
-
-
-def _bone_range(views):
-    """Shortest and longest length of each bone over some camera views, (16,) mm each."""
-    shortest = np.min([view.shortest for view in views], axis=0)
-    longest = np.max([view.longest for view in views], axis=0)
-    return shortest, longest
-
-
-def _sides():
-    """(right, left) index pairs of bones."""
-    bone_of_joint = {child: bone for bone, (child, _) in enumerate(_MEASURED.limbs)}
-    return [(bone_of_joint[right], bone_of_joint[left]) for right, left in _MEASURED.flip_pairs]
-
-
 def _known_faults(views):
     """Lines on what is known to be wrong in the real set, for the subjects that are there."""
     lines = []
+    sequences = {(view.subject, view.action, view.subaction) for view in views}
     for sequence in DAMAGED_SEQUENCES:
-        if any(view.sequence == sequence for view in views):
+        if sequence in sequences:
             subject, action, subaction = sequence
             lines.append(
                 f"S{subject} {action_name(action)} {subaction}: its labels are known to drift; "
                 "score with and without it"
             )
-    subjects = {view.subject for view in views}
     for name in SKIPPED_FOLDERS:
-        if parse_folder_name(name)[0] in subjects:
+        if parse_folder_name(name)[0] in {view.subject for view in views}:
             lines.append(f"{name} is left out by convention")
     return lines
 
 
-# ---------------------------------------------------------------- table
+# ---------------------------------------------------------------- tables
 
 
-def _subject_table(by_subject, steps):
-    """Lines, one for each subject."""
-    header = ["folders", "poses", "step", "images", "size", "lens"]
-    rows = [["", *header, "bones vary", "left-right", "outside"]]
-    for subject, views in by_subject.items():
-        shortest, longest = _bone_range(views)
-        sides = max(abs(longest[right] - longest[left]) for right, left in _sides())
-        sizes = {f"{width}x{height}" for width, height in (view.size for view in views)}
-        lenses = {"full" if view.lens else "pinhole" for view in views}
-        rows.append(
-            [
-                f"S{subject}",
-                len(views),
-                sum(view.n_poses for view in views),
-                steps[subject],
-                sum(_images_in_use(view, steps) for view in views),
-                " ".join(sorted(sizes)),
-                "/".join(sorted(lenses)),
-                f"{(longest - shortest).max():.2f} mm",
-                f"{sides:.2f} mm",
-                f"{np.mean([view.outside for view in views]):.2%}",
-            ]
-        )
-    return _aligned(rows)
-
-
-def _images_in_use(view, steps):
-    return len(range(0, view.n_poses, steps[view.subject]))
-
-
-def _image_table(by_subject, steps):
-    """Lines: numbers of images of each subject by action, then by camera."""
-    counts = Counter()
-    actions, cameras = set(), set()
-    for subject, views in by_subject.items():
-        for view in views:
-            n = _images_in_use(view, steps)
-            counts["action", view.action, subject] += n
-            counts["camera", view.camera_id, subject] += n
-            counts["all", 0, subject] += n
-            actions.add(view.action)
-            cameras.add(view.camera_id)
-    groups = [(action_name(action), "action", action) for action in sorted(actions)]
-    groups += [(f"camera {camera}", "camera", camera) for camera in sorted(cameras)]
-    groups += [("all", "all", 0)]
-    rows = [["images", *(f"S{subject}" for subject in by_subject), "all"]]
-    for title, kind, number in groups:
-        row = [counts[kind, number, subject] for subject in by_subject]
+def _image_table(counts):
+    """Rows: numbers of images of each subject by action, then by camera, then all."""
+    subject, action, camera, images = np.array(counts, int).reshape(-1, 4).T
+    groups = [(action_name(number), action == number) for number in np.unique(action)]
+    groups += [(f"camera {number}", camera == number) for number in np.unique(camera)]
+    groups += [("all", images > 0)]
+    subjects = list(dict.fromkeys(subject.tolist()))
+    rows = [["images", *(f"S{number}" for number in subjects), "all"]]
+    for title, in_group in groups:
+        row = [images[in_group & (subject == number)].sum() for number in subjects]
         rows.append([title, *row, sum(row)])
-    return _aligned(rows)
+    return rows
 
 
 def _aligned(rows):
     """Lines of a table: the first column begins at the left, the others end at the right."""
-    rows = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(cell) for cell in column) for column in zip(*rows)]
+    table = np.array(rows, str)
+    widths = np.char.str_len(table).max(axis=0)
     lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0])]
-        for cell, width in zip(row[1:], widths[1:]):
-            cells.append(cell.rjust(width))
-        lines.append("  ".join(cells))
+    for first, *others in table:
+        lines.append("  ".join([first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]))
     return lines
