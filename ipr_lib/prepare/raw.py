@@ -13,6 +13,7 @@ import xml.etree.ElementTree as ElementTree
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -36,7 +37,6 @@ KINDS = {
 READERS = ("opencv", "pyav")
 
 _ALL_SUBJECTS = 11  # metadata.xml knows S2, S3, S4 and S10 too, whose poses were never handed out
-_CALIBRATION_ACTION = 1  # a clip that nobody uses, but metadata.xml has a row for it
 _READ_SECONDS = 20.0  # a pose file takes milliseconds
 _DOWNLOAD_AGAIN = "download or extract it again"
 _GET_METADATA = (
@@ -104,63 +104,41 @@ def read_metadata(path: Path) -> Metadata:
         raise InputError(f"{path} is not a complete XML file ({error}); {_GET_METADATA}") from error
     try:
         names = _sequence_names(root)
-        camera_names = _camera_names(root)
-        w0 = _numbers(_text(_child(root, "w0")))
+        cameras = [_text(item) for item in root.findall("dbcameras/index2id/*")]
+        if len(set(cameras)) != len(CAMERAS) or not all(name.isdecimal() for name in cameras):
+            raise ValueError(
+                f"dbcameras/index2id names the cameras {cameras}, expected four numbers"
+            )
+        w0 = _numbers(root.findtext("w0", ""))
         if w0.shape != (300,):
             raise ValueError(f"w0 holds {w0.size} numbers, expected 300")
     except ValueError as error:
         raise InputError(
             f"{path}: {error}; this is not the known version of the file, {_GET_METADATA}"
         ) from error
-    return Metadata(path, names, camera_names, w0, _pose_counts(root))
+    return Metadata(path, names, tuple(cameras), w0, _pose_counts(root))
 
 
 def _sequence_names(root):
     """Sequence name by (subject, action, subaction), out of the table `mapping`."""
-    rows = _table(_child(root, "mapping"))
-    header = [f"S{subject}" for subject in range(1, _ALL_SUBJECTS + 1)]
-    if not rows or rows[0][2:] != header:
-        raise ValueError("the first row of mapping does not name S1 … S11")
-    names = {}
-    next_row = 1
-    for action in (_CALIBRATION_ACTION, *ACTION_NUMBERS):
-        for subaction in SUBACTIONS:
-            row = rows[next_row] if next_row < len(rows) else []
-            if row[:2] != [str(action), str(subaction)] or len(row) != 2 + _ALL_SUBJECTS:
-                raise ValueError(
-                    f"row {next_row} of mapping is not action {action}, subaction {subaction}"
-                )
-            for subject, name in enumerate(row[2:], start=1):
-                names[subject, action, subaction] = name
-            next_row += 1
-    for subject in SUBJECTS:
-        _check_names_of_subject(names, subject)
-    return names
-
-
-def _check_names_of_subject(names, subject):
-    """Each name becomes part of a path, and no two sequences may share one."""
-    seen = set()
-    for action in ACTION_NUMBERS:
-        for subaction in SUBACTIONS:
-            name = names[subject, action, subaction]
-            if not re.fullmatch(r"[A-Za-z0-9_ ]+", name):
-                raise ValueError(
-                    f"mapping calls action {action}, subaction {subaction} of S{subject} {name!r}"
-                )
-            if name in seen:
-                raise ValueError(f"mapping gives two sequences of S{subject} one name, {name!r}")
-            seen.add(name)
-
-
-def _camera_names(root):
-    names = tuple(_text(item) for item in _child(root, "dbcameras/index2id"))
-    if len(names) != len(CAMERAS) or not all(name.isdecimal() for name in names):
-        raise ValueError(
-            f"dbcameras/index2id names the cameras {', '.join(names)}, expected four numbers"
-        )
-    if len(set(names)) < len(names):
-        raise ValueError("dbcameras/index2id names a camera twice")
+    table = _table(root, "mapping")
+    named = {}  # by title of the column, such as S1, and texts of action and subaction
+    for row in table:
+        for title, name in zip(table[0][2:], row[2:]):
+            named[title, *row[:2]] = name
+    names, seen = {}, set()
+    for numbers in product(SUBJECTS, ACTION_NUMBERS, SUBACTIONS):
+        subject, action, subaction = numbers
+        name = named.get((f"S{subject}", str(action), str(subaction)), "")
+        # Each name becomes part of a path, and no two sequences may share one.
+        if not re.fullmatch(r"[A-Za-z0-9_ ]+", name):
+            raise ValueError(
+                f"mapping calls action {action}, subaction {subaction} of S{subject} {name!r}"
+            )
+        if (subject, name) in seen:
+            raise ValueError(f"mapping gives two sequences of S{subject} one name, {name!r}")
+        seen.add((subject, name))
+        names[numbers] = name
     return names
 
 
@@ -170,33 +148,22 @@ def _pose_counts(root):
     Videos and poses run at 50 Hz, motion capture ran at 200 Hz. Only the check of a prepared set
     compares the counts, so a table of another form is no reason to refuse the file.
     """
-    table = root.find("frames")
-    rows = [] if table is None else _table(table)
+    table = _table(root, "frames")
     counts = {}
     try:
-        for subject in SUBJECTS:
-            for action in ACTION_NUMBERS:
-                for subaction in SUBACTIONS:
-                    # The data set's own code looks up column action * 2 + subaction - 1, counted from 1.
-                    numbers = _numbers(rows[subject - 1][action * 2 + subaction - 2])
-                    videos, mocap = numbers[:-1], numbers[-1]
-                    counts[subject, action, subaction] = min(int(videos.min()), int(mocap) // 4)
+        for subject, action, subaction in product(SUBJECTS, ACTION_NUMBERS, SUBACTIONS):
+            # The data set's own code looks up column action * 2 + subaction - 1, counted from 1.
+            *videos, mocap = _numbers(table[subject - 1][action * 2 + subaction - 2])
+            counts[subject, action, subaction] = int(min([*videos, mocap // 4]))
     except (ValueError, IndexError, OverflowError):
         return {}
     return counts
 
 
-def _child(root, tag):
-    child = root.find(tag)
-    if child is None:
-        raise ValueError(f"there is no {tag}")
-    return child
-
-
-def _table(element):
+def _table(root, tag):
     """Rows of an XML table, each a list of its cells' texts."""
     rows = []
-    for row in element:
+    for row in root.findall(f"{tag}/*"):
         rows.append([_text(cell) for cell in row])
     return rows
 
@@ -207,9 +174,10 @@ def _text(element):
 
 def _numbers(text):
     """Numbers of "[1 2.5 3]"; ValueError if it is anything else."""
+    text = text.strip()
     if not (text.startswith("[") and text.endswith("]")):
         raise ValueError(f"expected numbers in brackets, found {text[:20]!r}")
-    return np.array([float(number) for number in text[1:-1].split()])
+    return np.array(text[1:-1].split(), float)
 
 
 def read_camera(
@@ -230,11 +198,12 @@ def read_camera(
     Raises:
         InputError: `w0` holds no such camera.
     """
-    start = 6 * ((camera_id - 1) * _ALL_SUBJECTS + subject - 1)
-    angles, centre = metadata.w0[start : start + 3], metadata.w0[start + 3 : start + 6]
-    start = 6 * len(CAMERAS) * _ALL_SUBJECTS + 9 * (camera_id - 1)
-    f, c, k, p = np.split(metadata.w0[start : start + 9], [2, 4, 7])
-    finite = all(np.isfinite(part).all() for part in (angles, centre, f, c, k, p))
+    place = 6 * ((camera_id - 1) * _ALL_SUBJECTS + subject - 1)
+    angles, centre = np.split(metadata.w0[place : place + 6], 2)
+    place = 6 * len(CAMERAS) * _ALL_SUBJECTS + 9 * (camera_id - 1)
+    lens_numbers = metadata.w0[place : place + 9]
+    f, c, k, p = np.split(lens_numbers, [2, 4, 7])
+    finite = np.isfinite([*angles, *centre, *lens_numbers]).all()
     if not finite or not centre.any() or (f <= 0).any():
         raise InputError(
             f"{metadata.path}: w0 holds no camera {camera_id} for S{subject}; {_GET_METADATA}"
@@ -288,7 +257,11 @@ def extract(archive: Path, subject: int, wanted: set, target: Path) -> None:
     target = Path(target)
     try:
         with tarfile.open(archive, "r:gz") as tar:
-            members = _checked_members(tar, archive, subject)
+            members = tar.getmembers()
+            while tar.fileobj.read(1 << 20):  # to the end, where the checksum lies
+                pass
+            for member in members:
+                _check_member(archive, member, subject)
             target.mkdir(parents=True, exist_ok=True)
             for member in members:
                 name = PurePosixPath(member.name).name
@@ -303,28 +276,19 @@ def extract(archive: Path, subject: int, wanted: set, target: Path) -> None:
         raise InputError(f"{archive} cannot be extracted to {target}: {error}") from error
 
 
-def _checked_members(tar, archive, subject):
-    """All members of an archive, each checked, and the archive itself read to its end."""
-    members = tar.getmembers()
-    while tar.fileobj.read(1 << 20):  # to the end, where the checksum lies
-        pass
-    for member in members:
-        path = PurePosixPath(member.name)
-        if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name:
+def _check_member(archive, member, subject):
+    path = PurePosixPath(member.name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or not (member.isreg() or member.isdir()):
+        raise InputError(
+            f"{archive}: member {member.name!r} leads outside of its folder, or is a link or a device; "
+            "get the archive again"
+        )
+    for folder in path.parts:
+        if re.fullmatch(r"S\d+", folder) and folder != f"S{subject}":
             raise InputError(
-                f"{archive}: member {member.name!r} leads outside of its folder; get the archive again"
+                f"{archive}: {member.name!r} belongs to {folder}, expected S{subject}; "
+                "rename the archive"
             )
-        if not (member.isreg() or member.isdir()):
-            raise InputError(
-                f"{archive}: member {member.name!r} is a link or a device; get the archive again"
-            )
-        for folder in path.parts:
-            if re.fullmatch(r"S\d+", folder) and folder != f"S{subject}":
-                raise InputError(
-                    f"{archive}: {member.name!r} belongs to {folder}, expected S{subject}; "
-                    "rename the archive"
-                )
-    return members
 
 
 # ---------------------------------------------------------------- poses
