@@ -16,7 +16,7 @@ from ..config import Config
 from ..files import InputError, atomic_path
 from ..geometry.skeleton import HUMAN36M
 from ..progress import progress
-from ..views import limb_colours
+from ..views.plots import limb_colours
 from .inputs import frame_rate, is_video, list_files, read_frames
 from .poses import PASSES, Poses, join_poses, predict_image, predict_video, timeline
 

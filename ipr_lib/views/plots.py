@@ -48,72 +48,54 @@ def use_style():
         return
     # The backend sets its own formatters when it is loaded, so load it before we set ours.
     plt.switch_backend(plt.get_backend())
-    formatters = shell.display_formatter.formatters
-    formatters["image/svg+xml"].for_type(Figure, _as_svg)
-    formatters["image/png"].for_type(Figure, _as_png)
+    shell.display_formatter.formatters["image/png"].pop(Figure, None)
+    shell.display_formatter.mimebundle_formatter.for_type(Figure, _figure_output)
 
 
-def _as_svg(figure):
-    """A line drawing as SVG text; None leaves the figure to `_as_png`."""
-    if _holds_pixels(figure):
-        return None
-    with io.BytesIO() as file:
-        # Without a date, the same figure gives the same text.
-        figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
-        return file.getvalue().decode()
+def _figure_output(figure):
+    """What a notebook keeps of a figure: SVG text, or a PNG where the figure shows a picture.
 
-
-def _as_png(figure):
-    """A figure with a picture in it as PNG bytes; None leaves the figure to `_as_svg`."""
-    if not _holds_pixels(figure):
-        return None
-    with io.BytesIO() as file:
-        figure.savefig(file, format="png", bbox_inches="tight")
-        return file.getvalue()
-
-
-def _holds_pixels(figure):
-    """Whether a figure shows a picture; enlarged maps of a few cells are as sharp in SVG."""
+    Enlarged maps of a few cells are as sharp in SVG as in PNG.
+    """
+    file = io.BytesIO()
     for ax in figure.axes:
         for image in ax.get_images():
             if image.get_array().ndim == 3:
-                return True
-    return False
+                figure.savefig(file, format="png", bbox_inches="tight")
+                return {"image/png": file.getvalue()}
+    # Without a date, the same figure gives the same text.
+    figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
+    return {"image/svg+xml": file.getvalue().decode()}
+
+
+def side_colour(name):
+    """Colour of a joint by its name: of the person's right, left, or neither."""
+    return {"R_": RIGHT, "L_": LEFT}.get(name[:2], MIDDLE)
 
 
 def limb_colours(skeleton):
     """Colour of each limb in `skeleton.limbs`: the person's right, left, or neither."""
-    colours = []
-    for child, _ in skeleton.limbs:
-        if skeleton.names[child].startswith("R_"):
-            colours.append(RIGHT)
-        elif skeleton.names[child].startswith("L_"):
-            colours.append(LEFT)
-        else:
-            colours.append(MIDDLE)
-    return colours
+    return [side_colour(skeleton.names[child]) for child, _ in skeleton.limbs]
 
 
 def draw_limbs(ax, points, skeleton=HUMAN36M, colour=None, **style):
-    """Draw a skeleton's limbs into 2D axes.
+    """Draw a skeleton's limbs.
 
     Args:
-        ax: Axes.
-        points: (J, 2), in the axes' units.
+        ax: Axes, plane or 3D.
+        points: (J, 2) or (J, 3), in the axes' units; joints at the end of the skeleton may be missing.
         skeleton: joint set.
         colour: one colour for all limbs; by default right, left and middle have their own.
         **style: passed on to `Axes.plot`.
     Returns:
         the Axes.
     """
-    colours = limb_colours(skeleton)
-    if colour is not None:
-        colours = [colour] * len(colours)
     style = {"linewidth": 2.0, "marker": "o", "markersize": 2.5, "solid_capstyle": "round"} | style
     label = style.pop("label", None)
-    for (child, parent), limb_colour in zip(skeleton.limbs, colours):
-        ax.plot(*points[[parent, child]].T, color=limb_colour, label=label, **style)
-        label = None  # once is enough for the legend
+    for limb, limb_colour in zip(skeleton.limbs, limb_colours(skeleton)):
+        if max(limb) < len(points):
+            ax.plot(*points[limb].T, color=colour or limb_colour, label=label, **style)
+            label = None  # once is enough for the legend
     return ax
 
 
@@ -146,20 +128,19 @@ def draw_image(ax, image, joints=None, skeleton=HUMAN36M, title=None, **style):
     return ax
 
 
-def draw_pose(ax, joints, view="front", skeleton=HUMAN36M, **style):
+def draw_pose(ax, joints, view="front", **style):
     """Draw a 3D pose from one side, without perspective.
 
     Args:
         ax: Axes.
         joints: (J, 3) camera axes, mm, e.g. root-relative.
         view: "front" (as the camera sees it), "side" or "top".
-        skeleton: joint set.
         **style: as in `draw_limbs`.
     Returns:
         the Axes, with equal scales, labelled in mm.
     """
     axes, xlabel, ylabel = VIEWS[view]
-    draw_limbs(ax, np.asarray(joints)[:, axes], skeleton, **style)
+    draw_limbs(ax, np.asarray(joints)[:, axes], **style)
     ax.set_aspect("equal", adjustable="datalim")
     if not ax.get_xlabel():
         ax.set(xlabel=xlabel, ylabel=ylabel)
@@ -168,28 +149,27 @@ def draw_pose(ax, joints, view="front", skeleton=HUMAN36M, **style):
     return ax
 
 
-def draw_training(ax, steps, values, label=None, colour=PREDICTION, smooth=15):
+def draw_training(ax, steps, values, label=None, smooth=15):
     """Draw a training curve: each logged value faintly, their running mean on top.
 
     Args:
         ax: Axes.
         steps, values: (n,).
         label: for the legend.
-        colour: of the curve.
         smooth: values in the running mean.
     Returns:
         the Axes.
     """
     steps, values = np.asarray(steps), np.asarray(values, float)
-    ax.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
+    ax.plot(steps, values, color=PREDICTION, alpha=0.25, linewidth=0.8)
     width = min(smooth, len(values))
     mean = np.convolve(values, np.ones(width) / width, mode="valid")
     middle = (width - 1) // 2  # each mean stands at the middle of its values
-    ax.plot(steps[middle : middle + len(mean)], mean, color=colour, label=label)
+    ax.plot(steps[middle : middle + len(mean)], mean, color=PREDICTION, label=label)
     return ax
 
 
-def draw_actions(ax, per_action, baseline=None, label="ours", colour=PREDICTION):
+def draw_actions(ax, per_action, baseline=None, label="ours"):
     """Bars of one number per action, worst at the top.
 
     Args:
@@ -197,17 +177,16 @@ def draw_actions(ax, per_action, baseline=None, label="ours", colour=PREDICTION)
         per_action: {action number: mm}.
         baseline: the same for a baseline, drawn behind; or None.
         label: for the legend.
-        colour: of the bars.
     Returns:
         the Axes.
     """
-    actions = sorted(per_action, key=lambda action: per_action[action])
+    actions = sorted(per_action, key=per_action.get)
     names = [action_name(int(action)) for action in actions]
     if baseline:
         behind = [baseline[action] for action in actions]
         ax.barh(names, behind, color=BASELINE, label="mean pose", height=0.8)
     values = [per_action[action] for action in actions]
-    bars = ax.barh(names, values, color=colour, label=label, height=0.55)
+    bars = ax.barh(names, values, color=PREDICTION, label=label, height=0.55)
     ax.bar_label(bars, fmt="%.0f", padding=3, fontsize=8)
     ax.set_xlabel("mean error (mm)")
     ax.grid(axis="y", visible=False)

@@ -148,6 +148,10 @@ export function onScale(palette, share) {
   return mix(palette[low], palette[low + 1], place - low);
 }
 
+// Matplotlib's plasma from 0.12 to 0.92, little to much; both ends stand out from a white and from a black page.
+const ERROR_COLOURS = ["#4903a0", "#6700a8", "#8305a7", "#9d189d", "#b42e8d", "#c7427c", "#d8576b", "#e76e5b", "#f2844b", "#fa9e3b",
+  "#feb82c", "#fbd724"];
+
 /** A round number at or just above `value`: 1, 1.5, 2, 3, 5 or 7.5 times a power of ten. */
 export function roundUp(value) {
   const power = 10 ** Math.floor(Math.log10(value));
@@ -267,10 +271,11 @@ const FONT = (size, weight = 400) => `${weight} ${size}px system-ui, -apple-syst
 
 function render({ model, el }) {
   const meta = model.get("meta");
-  const { names, parents, sides, people, frames: F, joints: J, reference, root, scored, up, fps } = meta;
+  const { names, parents, people, frames: F, joints: J, reference, root, scored, up, fps } = meta;
+  const sides = names.map((name) => ["R_", "L_"].indexOf(name.slice(0, 2)) + 1); // 1 right, 2 left, 0 neither
   const P = people.length, compared = reference >= 0;
   const others = people.map((_, p) => p).filter((p) => compared && p !== reference);
-  const palette = meta.palette.map(parseColour);
+  const palette = ERROR_COLOURS.map(parseColour);
   const raw = floats(model.get("poses"));
   const overlay = model.get("overlay").byteLength ? floats(model.get("overlay")) : null;
   const packed = model.get("images");

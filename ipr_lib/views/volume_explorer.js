@@ -420,10 +420,10 @@ function render({ model, el }) {
   system.addEventListener("change", newTheme);
   // Style sheets of a theme may arrive after its attribute has changed.
   const later = [120, 600].map((delay) => setTimeout(newTheme, delay));
-  const jpeg = model.get("image");
-  if (jpeg.byteLength) {
-    const bytes = new Uint8Array(jpeg.buffer, jpeg.byteOffset, jpeg.byteLength);
-    createImageBitmap(new Blob([bytes], { type: "image/jpeg" })).then((ready) => {
+  const packed = model.get("image");
+  if (packed.byteLength) {
+    const bytes = new Uint8Array(packed.buffer, packed.byteOffset, packed.byteLength);
+    createImageBitmap(new Blob([bytes], { type: "image/webp" })).then((ready) => {
       if (closed) return ready.close();
       image = ready;
       refresh();

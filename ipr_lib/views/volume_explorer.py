@@ -1,24 +1,23 @@
 """One joint's volume to look into: planes, marginals, a slice, argmax and expectation. See notebooks/06_soft_argmax.ipynb."""
 
+import io
 from pathlib import Path
 
-import cv2
-import matplotlib
 import numpy as np
 import torch
 import traitlets
-from matplotlib.figure import Figure
+from PIL import Image
+from scipy.special import softmax
 
 from ..files import InputError
 from ..geometry.skeleton import HUMAN36M
 from ..integral import hard_argmax, joints_to_cells, soft_argmax
 from . import plots
-from .view import View
+from .view import View, pack_image, within_limits
 
 COLOURS = {"argmax": plots.RIGHT, "expectation": plots.PREDICTION, "truth": plots.MIDDLE}
 MARKS = {"argmax": "s", "expectation": "o", "truth": "x"}
 LINES = {"argmax": "--", "expectation": "-", "truth": ":"}
-BARS = matplotlib.colormaps["Purples"](0.55)
 
 
 class VolumeExplorer(View):
@@ -28,11 +27,11 @@ class VolumeExplorer(View):
 
     Attributes:
         joint: index of the joint shown.
-        temperature: the logits are divided by it before the softmax, above 0.
-        slice: depth cell of the slice shown, 0 … D - 1.
+        temperature: the logits are divided by it before the softmax; at first 1, as in training.
+        slice: depth cell of the slice shown, 0 … D - 1; at first that of the joint's largest logit.
     """
 
-    _esm = Path(__file__).with_name("volume_explorer.js")
+    _esm = Path(__file__).with_suffix(".js")
 
     meta = traitlets.Dict().tag(sync=True)
     volume = traitlets.Bytes().tag(sync=True)
@@ -41,41 +40,31 @@ class VolumeExplorer(View):
     temperature = traitlets.Float(1.0).tag(sync=True)
     slice = traitlets.Int(0).tag(sync=True)
 
-    def __init__(
-        self,
-        volume,
-        image=None,
-        skeleton=HUMAN36M,
-        *,
-        depth_mm=2000.0,
-        crop_px=None,
-        target=None,
-        joint=0,
-        temperature=1.0,
-    ):
+    def __init__(self, volume, image=None, *, depth_mm=2000.0, target=None, joint=0):
         """Check the arrays and pack them, once.
 
         Args:
-            volume: logits, (J, D, H, W), tensor or array; sent as float32.
+            volume: logits, (J, D, H, W), tensor or array, J the first joints of HUMAN36M; sent as float32.
             image: the crop, (S, S, 3) uint8 RGB, or None.
-            skeleton: joint set, J joints or more.
             depth_mm: depth range of the volume, mm.
-            crop_px: side of the crop, px; by default the image's, without an image W.
-            target: true joints, (J, 3): x, y in crop px, z in mm behind the root; or None.
-            joint, temperature: see the class. The first slice is that of the joint's largest logit.
+            target: true joints, (J, 3): x, y in px of the crop (without an image, in cells), z in mm behind the root;
+                or None.
+            joint: see the class.
         Raises:
             InputError: an array has a wrong shape or type.
         """
         volume = torch.as_tensor(volume).detach().float().cpu().numpy()
-        if volume.ndim != 4 or not volume.size or len(volume) > len(skeleton):
+        if volume.ndim != 4 or not volume.size or len(volume) > len(HUMAN36M):
             raise InputError(
-                f"volume: expected logits (J, D, H, W), J at most {len(skeleton)}, got {volume.shape}"
+                f"volume: expected logits (J, D, H, W), J at most {len(HUMAN36M)}, got {volume.shape}"
             )
         if not np.isfinite(volume).all():
             raise InputError("volume: holds values that are not finite; expected logits")
-        jpeg = b"" if image is None else _as_jpeg(np.asarray(image))
-        if crop_px is None:
-            crop_px = volume.shape[-1] if image is None else len(image)
+        packed, crop_px = b"", volume.shape[-1]
+        if image is not None:
+            packed, crop_px = pack_image(image, "image"), len(image)
+            if np.shape(image)[1] != crop_px:
+                raise InputError(f"image: expected a square crop, got {np.shape(image)}")
         if target is not None:
             target = np.asarray(target, float)
             if target.shape != (len(volume), 3):
@@ -83,9 +72,14 @@ class VolumeExplorer(View):
                     f"target: expected {(len(volume), 3)}: x, y in crop px, z in mm; got {target.shape}"
                 )
             target = joints_to_cells(target, volume.shape[1:], crop_px, depth_mm).tolist()
+        self.limits = {
+            "joint": (0, len(volume) - 1),
+            "slice": (0, volume.shape[1] - 1),
+            "temperature": (1e-6, 1e6),
+        }
         super().__init__(
             meta={
-                "names": list(skeleton.names[: len(volume)]),
+                "names": list(HUMAN36M.names[: len(volume)]),
                 "shape": list(volume.shape[1:]),
                 "crop_px": float(crop_px),
                 "depth_mm": float(depth_mm),
@@ -93,26 +87,12 @@ class VolumeExplorer(View):
                 "colours": COLOURS,
             },
             volume=volume.tobytes(),
-            image=jpeg,
+            image=packed,
             joint=joint,
-            temperature=temperature,
         )
         self.slice = int(self.argmax()[2])
 
-    @traitlets.validate("joint", "slice")
-    def _valid_index(self, proposal):
-        name, value = proposal["trait"].name, proposal["value"]
-        if self.meta:  # it is empty while the view is being made
-            n = len(self.meta["names"]) if name == "joint" else self.meta["shape"][0]
-            if not 0 <= value < n:
-                raise InputError(f"{name}={value}: expected 0 … {n - 1}")
-        return value
-
-    @traitlets.validate("temperature")
-    def _valid_temperature(self, proposal):
-        if not 0 < proposal["value"] < float("inf"):
-            raise InputError(f"temperature={proposal['value']}: expected a number above 0")
-        return proposal["value"]
+    _within_limits = traitlets.validate("joint", "slice", "temperature")(within_limits)
 
     def logits(self):
         """Logits of the joint shown, (D, H, W) float32."""
@@ -120,72 +100,49 @@ class VolumeExplorer(View):
 
     def argmax(self):
         """Cell of the joint's largest logit, (3,) float, order x, y, z."""
-        logits = torch.from_numpy(self.logits().copy())
+        logits = torch.tensor(self.logits())
         return hard_argmax(logits[None, None])[0, 0].numpy()
 
     def expectation(self):
         """Expected cell of the joint at this temperature, (3,) float, order x, y, z."""
-        logits = torch.from_numpy(self.logits().astype(float))
+        logits = torch.tensor(self.logits(), dtype=torch.float64)
         return soft_argmax(logits[None, None] / self.temperature)[0, 0].numpy()
 
-    def figure(self):
-        """The view as a static matplotlib Figure: two planes, a slice, the marginal along the depth."""
-        logits = self.logits().astype(float)  # (D, H, W)
-        prob = np.exp((logits - logits.max()) / self.temperature)
-        prob /= prob.sum()
+    def _draw(self, figure):
+        """Two planes, a slice, and the marginal along the depth."""
+        prob = softmax(self.logits().astype(float) / self.temperature)  # (D, H, W)
         places = {"argmax": self.argmax(), "expectation": self.expectation()}
         if self.meta["target"]:
             places["truth"] = np.array(self.meta["target"][self.joint])
-        in_slice = {}
-        for kind, place in places.items():
-            if round(place[2]) == self.slice:
-                in_slice[kind] = place
-        with matplotlib.rc_context(plots.STYLE):
-            figure = Figure(figsize=(8.6, 3.1), layout="constrained")
-            axes = figure.subplots(1, 4)
+        figure.set_size_inches(8.6, 3.1)
+        front_ax, side_ax, slice_ax, depth_ax = figure.subplots(1, 4, subplot_kw={"box_aspect": 1})
         front, side, cut = prob.sum(0), prob.sum(2).T, prob[self.slice]
         if self.image:
             height, width = front.shape
-            crop = cv2.imdecode(np.frombuffer(self.image, np.uint8), cv2.IMREAD_COLOR)
-            crop = cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)
-            axes[0].imshow(crop, extent=(-0.5, width - 0.5, height - 0.5, -0.5), alpha=0.75)
-        _draw_plane(axes[0], "from the front", front / front.max(), places, across=0)
-        _draw_plane(axes[1], "from the side", side / side.max(), places, across=2)
-        _draw_plane(axes[2], f"slice {self.slice}", cut / prob.max(), in_slice, across=0)
-        _draw_depths(axes[3], prob.sum((1, 2)), places)
+            crop = Image.open(io.BytesIO(self.image))
+            front_ax.imshow(crop, extent=(-0.5, width - 0.5, height - 0.5, -0.5), alpha=0.75)
+        _draw_plane(front_ax, "from the front", front / front.max(), places, across=0)
+        _draw_plane(side_ax, "from the side", side / side.max(), places, across=2)
+        _draw_plane(slice_ax, f"slice {self.slice}", cut / prob.max(), {}, across=0)
+        depth_ax.bar(np.arange(len(prob)), prob.sum((1, 2)), color="#9E9AC8", width=0.9)
+        for kind, place in places.items():
+            label = f"{kind} {place[2]:.1f}"
+            depth_ax.axvline(place[2], color=COLOURS[kind], linestyle=LINES[kind], label=label)
+        depth_ax.set(xlabel="z (cells)", yticks=[], title="along z")
         # The legend stands below all, where it hides no bar; its colours are those of the marks, too.
-        handles, labels = axes[3].get_legend_handles_labels()
-        figure.legend(handles, labels, fontsize=8, loc="outside lower left", ncols=3, frameon=False)
+        handles, labels = depth_ax.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower left", ncols=3)
         title = f"{self.meta['names'][self.joint]}, temperature {self.temperature:.3g}"
-        figure.suptitle(title, fontsize=10.5, x=0.01, ha="left")
-        return figure
-
-
-def _as_jpeg(image):
-    """A square crop as JPEG bytes; InputError where it is none."""
-    is_square = image.ndim == 3 and image.shape[0] == image.shape[1]
-    if not is_square or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise InputError(
-            f"image: expected a square crop (S, S, 3) uint8 RGB, got {image.dtype} {image.shape}"
-        )
-    bgr = np.ascontiguousarray(image[..., ::-1])
-    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])
-    return data.tobytes()
+        figure.suptitle(title, x=0.01, ha="left")
 
 
 def _draw_plane(ax, title, strength, places, across):
     """Shade the cells of a plane by strength (H, N), 0 … 1, and mark places (x, y, z) with axis `across` to the right."""
     height, width = strength.shape
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    ax.imshow(
-        np.full_like(strength, 0.85),
-        cmap="Purples",
-        vmin=0,
-        vmax=1,
-        alpha=0.9 * strength**0.6,
-        extent=extent,
-        aspect="auto",
-    )
+    shade = np.full_like(strength, 0.85)
+    alpha = 0.9 * strength**0.6
+    ax.imshow(shade, cmap="Purples", vmin=0, vmax=1, alpha=alpha, extent=extent, aspect="auto")
     for kind, place in places.items():
         ax.plot(
             place[across],
@@ -196,16 +153,5 @@ def _draw_plane(ax, title, strength, places, across):
             markersize=8,
             markeredgewidth=2,
         )
-    ax.set(xticks=[], yticks=[], xlim=extent[:2], ylim=extent[2:], box_aspect=1)
-    ax.set_title(title, fontsize=9)
+    ax.set(xticks=[], yticks=[], xlim=extent[:2], ylim=extent[2:], title=title)
     ax.spines[:].set_visible(True)
-
-
-def _draw_depths(ax, marginal, places):
-    """Bars of the probability of each depth cell (D,), and a line at the depth of each place."""
-    ax.bar(np.arange(len(marginal)), marginal, color=BARS, width=0.9)
-    for kind, place in places.items():
-        label = f"{kind} {place[2]:.1f}"
-        ax.axvline(place[2], color=COLOURS[kind], linestyle=LINES[kind], label=label)
-    ax.set(xlabel="z (cells)", yticks=[], box_aspect=1)
-    ax.set_title("along z", fontsize=9)
