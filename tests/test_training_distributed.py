@@ -124,7 +124,9 @@ def torchrun(*arguments, **environment):
 @pytest.fixture
 def two(store, tmp_path):
     """Folder of what two processes have made of `work`."""
-    result = torchrun("-m", "tests.test_distributed", str(store.path), str(tmp_path / "two"))
+    result = torchrun(
+        "-m", "tests.test_training_distributed", str(store.path), str(tmp_path / "two")
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     return tmp_path / "two"
 

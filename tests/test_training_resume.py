@@ -93,7 +93,13 @@ def killed_again_and_again(store_path, folder):
 def test_a_run_killed_ten_times_ends_with_the_weights_of_an_undisturbed_one(store, tmp_path):
     run.train_run(config(), store, tmp_path / "calm", CPU)
     result = subprocess.run(
-        [sys.executable, "-m", "tests.test_checkpoints", str(store.path), str(tmp_path / "killed")],
+        [
+            sys.executable,
+            "-m",
+            "tests.test_training_resume",
+            str(store.path),
+            str(tmp_path / "killed"),
+        ],
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
