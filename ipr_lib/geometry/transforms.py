@@ -13,8 +13,9 @@ from PIL import Image
 from .camera import Camera
 
 BOX_MM = 2000.0  # the person cube of Sun et al. 2018, section 4.2: 2 m to each side
-# Crop side over the longer side of a person's 2D box. It is the published code's factor, for COCO's
-# tight boxes and for MPII's, which are 1.2 times the extent of the joints already.
+# Crop side over the longer side of a person's 2D box. One of the two releases has this factor too, with
+# other boxes: for COCO's, and for MPII's `scale * 200` px; the other one has it commented out for MPII.
+# With it, training's zoom and turns leave nearly all joints in the crop; see benchmarks/box_scale.py.
 BOX_SCALE = 1.25
 _LANCZOS = 3  # half the filter's width, in pixels of the smaller image
 
@@ -49,7 +50,11 @@ def box_at_root(root_cam: np.ndarray, camera: Camera, size_mm: float = BOX_MM) -
 def square_boxes(bbox: np.ndarray, scale: float = BOX_SCALE) -> np.ndarray:
     """Square boxes about 2D person boxes: side = max(width, height) * scale.
 
-    A person keeps its aspect. Taught in notebooks/03_prepare_mpii_and_coco.ipynb.
+    A person keeps its aspect. Joints outside of the square are lost to training, and a wider square leaves
+    the person fewer pixels: benchmarks/box_scale.py prints both, by scale. MPII's boxes in the release by
+    mks0601 are used as they are, scale 1. That by JimmySuen takes 1.25 times `scale * 200` px of the
+    annotation, about a centre moved down by 15 px times `scale`, or 1.25 times the joints' extent, and 1.25
+    times COCO's box. Taught in notebooks/03_prepare_mpii_and_coco.ipynb.
 
     Args:
         bbox: (n, 4) x, y, width, height; px.

@@ -39,7 +39,8 @@ def write_splits(
         skipped: reason -> number of people left out by the rules.
         problems: lines about what is damaged.
         store_px: side of the crops that training will cut, px; None builds no store.
-        box_scale: see `geometry.square_boxes`.
+        box_scale: side of the crop over the longer side of the person's box; `geometry.square_boxes` says why
+            1.25.
         workers: number of processes.
     Returns:
         lines that say what was done.
