@@ -50,6 +50,7 @@ from ipr_lib.inference import (
 from ipr_lib.inference import boxes as person_boxes
 from ipr_lib.inference.boxes import BODY_MM
 from ipr_lib.inference.poses import make_poses
+from ipr_lib.studio import perform
 from ipr_lib.training import checkpoints
 from tests.conftest import make_pose
 
@@ -397,6 +398,34 @@ def test_box_from_pose_finds_the_cube_again():
         ) / zoom  # the network sees a cube of 2 m, whatever its size
         joints = np.concatenate([apply_affine(affine, joints_img), z], axis=-1)
         np.testing.assert_allclose(box_from_pose(joints, joints_img, box, 64), true_box, rtol=3e-3)
+
+
+def test_box_from_pose_by_hand():
+    """One limb is 5 px along x, 100 mm in a cube of 2 m and 100 px; the others lie along z and are 250 mm long.
+
+    The 17 limbs are 100 + 16 * 250 = 4100 mm long, those of an average body 4220 mm: so the side of 150 px shrinks to
+    150 * 4100 / 4220. Limbs of 150 + 16 * 375 = 6150 mm make it grow, by 6150 / 4220.
+    """
+    joints = np.zeros((2, J, 3))
+    for child, parent in HUMAN36M.limbs:
+        step = [5, 0, 0] if HUMAN36M.names[child] == "R_Hip" else [0, 0, 250]
+        joints[0, child] = joints[0, parent] + step
+    joints[1] = 1.5 * joints[0]
+    joints_img = np.full((2, J, 2), -7.0)
+    joints_img[:, HUMAN36M.root] = [[31, 44], [52, 63]]
+    box = np.array([[30.0, 40, 150], [50, 60, 300]])
+    expected = [[31, 44, 145.7346], [52, 63, 437.2038]]
+    np.testing.assert_allclose(box_from_pose(joints, joints_img, box, 100), expected, atol=1e-4)
+
+
+def test_the_average_body_is_that_of_the_training_actors():
+    """4133, 3848, 4315, 4583 and 4233 mm of limbs: 4223 mm on average, said as 4220."""
+    limbs = []
+    for subject in (1, 5, 6, 7, 8):
+        joints_world = perform(subject, 2, 1, 1).joints_world
+        limbs.append(bone_lengths(add_thorax(joints_world), HUMAN36M).sum())
+    np.testing.assert_allclose(limbs, [4133, 3848, 4315, 4583, 4233], atol=1)
+    assert abs(BODY_MM - np.mean(limbs)) < 5
 
 
 def test_people_keep_their_number():
