@@ -97,25 +97,25 @@ def check_set(
     for subject, views in by_subject.items():
         # The step of most camera views: a short one agrees with several steps.
         step = Counter(map(_smallest_step, views)).most_common(1)[0][0]
-        problems += _missing_images(views, step)
         vary, uneven, bone_problems = _check_bones(subject, views)
         problems += bone_problems
-        n_poses = [view.n_poses for view in views]
-        n_images = [len(range(0, n, step)) for n in n_poses]
-        for view, n in zip(views, n_images):
+        n_poses = n_images = 0
+        for view in views:
+            problems += _view_problems(view, step, metadata)
+            n = len(range(0, view.n_poses, step))
             counts.append((subject, view.action, view.camera_id, n))
+            n_poses += view.n_poses
+            n_images += n
         sizes = {f"{view.size[0]}x{view.size[1]}" for view in views}
         lenses = {"full" if view.lens else "pinhole" for view in views}
         outside = np.mean([view.outside for view in views])
-        row = [f"S{subject}", len(views), sum(n_poses), step, sum(n_images)]
+        row = [f"S{subject}", len(views), n_poses, step, n_images]
         row += [" ".join(sorted(sizes)), "/".join(sorted(lenses))]
         rows.append([*row, f"{vary:.2f} mm", f"{uneven:.2f} mm", f"{outside:.2%}"])
     views = sum(by_subject.values(), [])
     there = {folder.name for folder in folders}
     missing = _expected_folders(root, views, metadata) - there - set(SKIPPED_FOLDERS)
     problems += [f"{name} is missing" for name in sorted(missing)]
-    if metadata is not None:
-        problems += _wrong_counts(views, metadata)
     lines = [*_aligned(rows), "", *_aligned(_image_table(counts)), ""]
     if not (root / "capture.json").exists():  # in the real set only
         lines += _known_faults(views)
@@ -185,15 +185,19 @@ def _smallest_step(view):
     return view.n_poses
 
 
-def _missing_images(views, step):
+def _view_problems(view, step, metadata):
+    """Lines on images that a camera view lacks, and on another number of poses than metadata.xml implies."""
     lines = []
-    for view in views:
-        lost = sorted(set(range(0, view.n_poses, step)) - set(view.frames))
-        if lost:
-            first = image_name(view.name, lost[0])
-            lines.append(
-                f"{view.name}: {len(lost)} images of step {step} are missing, the first is {first}"
-            )
+    lost = sorted(set(range(0, view.n_poses, step)) - set(view.frames))
+    if lost:
+        first = image_name(view.name, lost[0])
+        lines.append(
+            f"{view.name}: {len(lost)} images of step {step} are missing, the first is {first}"
+        )
+    if metadata is not None:
+        expected = metadata.counts.get((view.subject, view.action, view.subaction), view.n_poses)
+        if view.n_poses != expected:
+            lines.append(f"{view.name}: {view.n_poses} poses, {metadata.path} implies {expected}")
     return lines
 
 
@@ -242,15 +246,6 @@ def _expected_folders(root, views, metadata):
         cameras = {view.camera_id for view in views}
     subjects = {view.subject for view in views}
     return {folder_name(*numbers) for numbers in product(subjects, actions, subactions, cameras)}
-
-
-def _wrong_counts(views, metadata):
-    lines = []
-    for view in views:
-        expected = metadata.counts.get((view.subject, view.action, view.subaction), view.n_poses)
-        if view.n_poses != expected:
-            lines.append(f"{view.name}: {view.n_poses} poses, {metadata.path} implies {expected}")
-    return lines
 
 
 def _known_faults(views):

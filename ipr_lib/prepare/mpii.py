@@ -63,21 +63,19 @@ def find_source(source: Path) -> tuple[Path, Path]:
     """Find the annotation file and the images of a download.
 
     Args:
-        source: folder that holds `mpii_human_pose_v1_u12_1.mat` (up to two folders down) and `images/`.
+        source: folder that holds `mpii_human_pose_v1_u12_1.mat` and `images/`, or folders with them.
     Returns:
         Path of the .mat, Path of the folder that holds `images/`.
     Raises:
         InputError: one of the two is missing.
     """
     source = Path(source)
-    files = []
-    for pattern in (ANNOTATIONS, f"*/{ANNOTATIONS}", f"*/*/{ANNOTATIONS}"):
-        files += sorted(source.glob(pattern))
+    files = sorted(source.rglob(ANNOTATIONS))
+    folders = sorted(source.rglob("images/"))
     if not files:
         raise InputError(
             f"{source} holds no {ANNOTATIONS}; extract mpii_human_pose_v1_u12_2.zip there"
         )
-    folders = sorted(source.glob("images/")) + sorted(source.glob("*/images/"))
     if not folders:
         raise InputError(
             f"{source} holds no folder images; extract mpii_human_pose_v1.tar.gz there"

@@ -322,8 +322,7 @@ def read_pose(path: Path, width: int) -> np.ndarray:
             shape = file.varinq("Pose").Dim_Sizes
             # Compression gains a factor of 1032 at most. A larger size is damage, and would fill the memory.
             most = 1032 * path.stat().st_size / 4  # float32
-            count = np.prod(shape, dtype=float)
-            if len(shape) != 2 or width not in shape or not 0 < count <= most:
+            if not 0 < np.prod(shape, dtype=float) <= most:
                 raise InputError(
                     f"{path}: Pose has {shape} numbers, expected n poses of {width}; download it again"
                 )
