@@ -206,13 +206,13 @@ def add_prepare(commands):
         sets, "check", run_check, "check a prepared set; the exit code says if it is usable"
     )
     _add_check(check)
-    mpii = _add(sets, "mpii", run_mpii, "MPII: .mat and pictures to json and crop stores")
+    mpii = _add(sets, "mpii", run_mpii, "MPII: .mat and images to json and crop stores")
     _add_people(mpii)
     mpii.add_argument(
         "--validation-list",
         type=Path,
         metavar="FILE",
-        help="names of validation pictures, one a line, or json",
+        help="names of validation images, one a line, or json",
     )
     mpii.add_argument(
         "--published",
@@ -291,7 +291,7 @@ def _add_human36m(command):
         "--store",
         type=int,
         metavar="PX",
-        help="write crop stores for training crops of PX px into TARGET/../stores, and no whole pictures",
+        help="write crop stores for training crops of PX px into TARGET/../stores, and no whole images",
     )
     command.add_argument(
         "--metadata", type=Path, metavar="FILE", help="metadata.xml, if it is not in --source"

@@ -1,8 +1,8 @@
 """From what the owners of data sets hand out to what training reads; NumPy and OpenCV, no torch.
 
-Read `raw` (Human3.6M's download), `human36m` (download -> prepared set or crop stores) and `check` with
-notebook 02; then `mpii` and `coco` (download -> people), which end in `people` (people -> json and crop
-stores), with notebook 03.
+Read `raw` (Human3.6M's download), `human36m` (download -> prepared set or crop stores) and `check`
+with notebook 02; then `mpii` and `coco` (download -> people), which end in `people` (people -> json
+and crop stores), with notebook 03.
 """
 
 from .check import check_set

@@ -48,7 +48,8 @@ class ViewSummary:
         frames: 0-based numbers of the images that are there, ascending.
         size: (width, height) of the images, px.
         lens: whether the camera has the coefficients of a lens.
-        bones: (2, 16) shortest and longest length of each bone over all poses, mm; bone i ends at joint i + 1.
+        bones: (2, 16) shortest and longest length of each bone over all poses, mm; bone i ends at
+            joint i + 1.
         outside: share of joints that lie outside of their image.
     """
 
@@ -186,7 +187,7 @@ def _smallest_step(view):
 
 
 def _view_problems(view, step, metadata):
-    """Lines on images that a camera view lacks, and on another number of poses than metadata.xml implies."""
+    """Lines on images that a camera view lacks, and on a wrong number of poses."""
     lines = []
     lost = sorted(set(range(0, view.n_poses, step)) - set(view.frames))
     if lost:
@@ -205,7 +206,8 @@ def _check_bones(subject, views):
     """Whether bones of a subject stretch, and whether left and right differ.
 
     Returns:
-        how much a bone varies, and how much left and right differ, at most, mm; lines on what is too much.
+        how much a bone varies, and how much left and right differ, at most, mm; lines on what is
+        too much.
     """
     bones = np.array([view.bones for view in views])  # (views, 2, 16)
     shortest, longest = bones[:, 0].min(axis=0), bones[:, 1].max(axis=0)

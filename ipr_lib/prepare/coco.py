@@ -59,7 +59,8 @@ def find_source(source: Path, split: str, year: int = 2017) -> tuple[Path, Path]
     """Find the annotation file and the images of one split of a download.
 
     Args:
-        source: folder that holds `annotations/` and the images' folders, which may lie in `images/`.
+        source: folder that holds `annotations/` and the images' folders, which may lie in
+            `images/`.
         split: one of SPLITS.
         year: of the release, 2014 or 2017.
     Returns:
@@ -94,7 +95,8 @@ def read_coco(
         skipped: reason -> number of people left out by the rules.
         problems: lines, one for each image or annotation left out because it is missing or damaged.
     Raises:
-        InputError: as `data.read_people`; the json speaks another joint set; the rules leave nobody.
+        InputError: as `data.read_people`; the json speaks another joint set; the rules leave
+            nobody.
     """
     folder = Path(folder)
     people, skipped, problems = read_people(path)

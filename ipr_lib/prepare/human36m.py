@@ -1,7 +1,7 @@
 """Human3.6M from its raw download to the prepared layout, or straight into crop stores.
 
-Both ways read the same labels and videos, camera view by camera view, and check each camera against the
-data set's own numbers. Taught in notebooks/02_prepare_human36m.ipynb.
+Both ways read the same labels and videos, camera view by camera view, and check each camera against
+the data set's own numbers. Taught in notebooks/02_prepare_human36m.ipynb.
 """
 
 import shutil
@@ -76,8 +76,8 @@ class Task:
         reader: of the video, see `raw.video_frames`.
         stored_px: side of the crops of a store, px; None where whole images are written.
         metadata: of the download, known when the work begins.
-        files: path of the raw file of each kind, see `raw.KINDS`, known when the work begins; those that are
-            only for checks may be missing.
+        files: path of the raw file of each kind, see `raw.KINDS`, known when the work begins; those
+            that are only for checks may be missing.
     """
 
     target: Path
@@ -103,7 +103,7 @@ class Task:
 
 
 def read_labels(task: Task) -> tuple[np.ndarray, bool]:
-    """Read the poses of a sequence, and check the camera against the data set's own coordinates and pixels.
+    """Read the poses of a sequence, and check the camera against the data set's own numbers.
 
     Args:
         task: the camera view.
@@ -111,7 +111,8 @@ def read_labels(task: Task) -> tuple[np.ndarray, bool]:
         joints_world: (n, 17, 3) mm.
         checked: whether there was anything to check the camera against.
     Raises:
-        InputError: a file is missing or damaged, a pose is not finite, or the camera contradicts the poses.
+        InputError: a file is missing or damaged, a pose is not finite, or the camera contradicts
+            the poses.
     """
     path = task.files["D3_Positions"]
     joints_world = _read_joints(path, 3)
@@ -139,7 +140,7 @@ def _read_joints(path, n_coordinates):
 
 
 def _agrees(task, kind, joints, limit, unit):
-    """Whether a raw file of this kind is there; InputError if it differs from `joints` by more than `limit`."""
+    """Whether a raw file of this kind is there; InputError if it is farther than `limit` from `joints`."""
     path, world = task.files[kind], task.files["D3_Positions"]
     if not path.is_file():
         return False
@@ -174,8 +175,8 @@ def read_frames(
         camera: with the size of the video's images.
         frames: iterator over (frame, (H, W, 3) uint8 BGR).
     Raises:
-        InputError: as `raw.video_frames`, when the first frame or a later one is read; or the video is of
-            another size than its camera's.
+        InputError: as `raw.video_frames`, when the first frame or a later one is read; or the video
+            is of another size than its camera's.
     """
     path = task.files["Videos"]
     frames = video_frames(path, wanted, len(joints_world), task.reader)
@@ -228,7 +229,7 @@ def _write_images(task, joints_world):
 
 
 def _complete_camera(task):
-    """The camera of a folder that holds all images of the task's step; None where the folder does not."""
+    """The camera of a folder that holds all images of the task's step; None where it does not."""
     try:
         view = layout.read_camera_view(task.target)
         layout.frames_in_use(view, task.step)
@@ -290,30 +291,31 @@ def prepare_human36m(
     store_px: int | None = None,
     workers: int = 1,
 ) -> list[str]:
-    """Write the prepared layout from the raw download, or crop stores; what is there already is kept.
+    """Write the prepared layout or crop stores from the raw download; what is there is kept.
 
-    With `store_px`, no whole images are written. Each camera view becomes a small store of its own first, so
-    that an interrupted run goes on where it stopped. When all are there, they are joined and removed; until
-    then, crops need room twice.
+    With `store_px`, no whole images are written. Each camera view becomes a small store of its own
+    first, so that an interrupted run goes on where it stopped. When all are there, they are joined
+    and removed; until then, crops need room twice.
 
     Args:
         source: folder of the download, extracted or as .tgz archives.
-        target: folder of the prepared set. Stores are called `stores/NAME-train-PX` and `stores/NAME-test-PX`
-            beside it, after its name.
+        target: folder of the prepared set. Stores are called `stores/NAME-train-PX` and
+            `stores/NAME-test-PX` beside it, after its name.
         subjects, actions: numbers to take.
-        step, test_step: every how many frames one is used, of training subjects and of test subjects.
+        step, test_step: every how many frames one is used, of training subjects and of test
+            subjects.
         test_subjects: those of `subjects` that are kept for tests; the others are for training.
         lens: write the full lens model into the labels; by default the customary pinhole.
         reader: one of `raw.READERS`.
         metadata: path of metadata.xml; by default it is looked for in `source`.
-        store_px: side of the crops that training will cut, px; stored crops are `store.MARGIN` times as wide.
-            None writes the prepared layout instead.
+        store_px: side of the crops that training will cut, px; stored crops are `store.MARGIN`
+            times as wide. None writes the prepared layout instead.
         workers: number of processes.
     Returns:
         lines that say what was done.
     Raises:
-        InputError: nothing can be done at all; or, at the end, a list of the camera views that failed. No store
-            is written before all camera views are there.
+        InputError: nothing can be done at all; or, at the end, a list of the camera views that
+            failed. No store is written before all camera views are there.
     """
     target = Path(target)
     views, stored_px = target, None

@@ -33,15 +33,15 @@ def prepare_mpii(
     Args:
         source: see `find_source`.
         target: folder of the prepared set.
-        validation_list: see `read_list`; None puts everybody into train. An image is listed in the split it
-            belongs to, and ids stay what they were.
+        validation_list: see `read_list`; None puts everybody into train. An image is listed in the
+            split it belongs to, and ids stay what they were.
         published: see `read_mpii`.
         **store_choices: store_px, box_scale, workers; see `people.write_splits`.
     Returns:
         lines that say what was done.
     Raises:
-        InputError: nothing could be written; or, once all else is done, the list of what was left out as
-            damaged.
+        InputError: nothing could be written; or, once all else is done, the list of what was left
+            out as damaged.
     """
     names = None if validation_list is None else read_list(validation_list)
     path, image_folder = find_source(source)
@@ -63,7 +63,8 @@ def find_source(source: Path) -> tuple[Path, Path]:
     """Find the annotation file and the images of a download.
 
     Args:
-        source: folder that holds `mpii_human_pose_v1_u12_1.mat` and `images/`, or folders with them.
+        source: folder that holds `mpii_human_pose_v1_u12_1.mat` and `images/`, or folders with
+            them.
     Returns:
         Path of the .mat, Path of the folder that holds `images/`.
     Raises:
@@ -117,17 +118,18 @@ def read_mpii(
 ) -> tuple[People, Counter, list[str]]:
     """Read the people of MPII's training images; its test images have no public joints.
 
-    A person's box follows the published converter, see `joints_box`; people whose joints span no box are
-    skipped. Images with a non-empty `annorect` are listed even when nobody in them has joints.
+    A person's box follows the published converter, see `joints_box`; people whose joints span no
+    box are skipped. Images with a non-empty `annorect` are listed even when nobody in them has
+    joints.
 
     Args:
         path: `mpii_human_pose_v1_u12_1.mat`.
         image_folder: folder that holds `images/`. Only the headers of the images are read.
-        published: keep MATLAB's 1-based coordinates as the published converter does, which puts every
-            joint one px right of and below its place; by default 1 is subtracted.
+        published: keep MATLAB's 1-based coordinates as the published converter does, which puts
+            every joint one px right of and below its place; by default 1 is subtracted.
     Returns:
-        people: image_id is the 0-based index in `annolist`, person_id runs from 0 over the people that
-            the rules keep.
+        people: image_id is the 0-based index in `annolist`, person_id runs from 0 over the people
+            that the rules keep.
         skipped: reason -> number of people left out by the rules.
         problems: lines, one for each image or person left out because it is missing or damaged.
     Raises:
@@ -176,7 +178,7 @@ def read_mpii(
 
 
 def joints_box(joints_img: np.ndarray) -> np.ndarray | None:
-    """The published converter's person box: the joints' extent - 1, grown 1.2 times about its middle.
+    """The published converter's person box: the joints' extent - 1, times 1.2, about its middle.
 
     The box is not clipped to the image.
 

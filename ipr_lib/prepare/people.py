@@ -30,17 +30,19 @@ def write_splits(
 ) -> list[str]:
     """Write the json of each split and, on request, its crop store.
 
-    A file that is there already is only replaced when nothing was damaged. A store that fits is kept.
+    A file that is there already is only replaced when nothing was damaged. A store that fits is
+    kept.
 
     Args:
-        target: folder of the prepared set; stores are called `stores/NAME-SPLIT-PX` beside it, after its name.
+        target: folder of the prepared set; stores are called `stores/NAME-SPLIT-PX` beside it,
+            after its name.
         splits: people by split.
         image_folder: folder that image names are relative to.
         skipped: reason -> number of people left out by the rules.
         problems: lines about what is damaged.
         store_px: side of the crops that training will cut, px; None builds no store.
-        box_scale: side of the crop over the longer side of the person's box; `geometry.square_boxes` says why
-            1.25.
+        box_scale: side of the crop over the longer side of the person's box;
+            `geometry.square_boxes` says why 1.25.
         workers: number of processes.
     Returns:
         lines that say what was done.
@@ -97,25 +99,26 @@ def build_people_store(
 ) -> tuple[CropStore, list[str]]:
     """Build a crop store of people in 2D.
 
-    Its columns are those of `CropStore`, in the joint set of `people` (recipe["skeleton"]). What 2D people
-    lack is filled so that nothing later divides by zero, and marked: joints_cam is 0 and has_depth False;
-    the camera is a made-up pinhole in the world's axes with a focal length of the image's longer side;
-    subject, action, subaction and camera_id are 0; frame is the image's id. Further columns are person
-    (n,) int64, the annotation's id, and head_box (n, 4). visible is False also for joints annotated outside
-    of the image, since there is nothing to see there.
+    Its columns are those of `CropStore`, in the joint set of `people` (recipe["skeleton"]). What 2D
+    people lack is filled so that nothing later divides by zero, and marked: joints_cam is 0 and
+    has_depth False; the camera is a made-up pinhole in the world's axes with a focal length of the
+    image's longer side; subject, action, subaction and camera_id are 0; frame is the image's id.
+    Further columns are person (n,) int64, the annotation's id, and head_box (n, 4). visible is
+    False also for joints annotated outside of the image, since there is nothing to see there.
 
     Args:
         people: of one split.
         image_folder: folder that people.image_name is relative to.
         target: folder of the store.
-        crop_px: side of the crops that training will cut, px; stored crops are `store.MARGIN` times as
-            wide.
+        crop_px: side of the crops that training will cut, px; stored crops are `store.MARGIN` times
+            as wide.
         box_scale: see `geometry.square_boxes`.
         workers: number of processes.
         origin: a mark of the very annotations, kept in the recipe.
     Returns:
         store: opened.
-        problems: lines, one for each image left out because it is missing, damaged or of another size.
+        problems: lines, one for each image left out because it is missing, damaged or of another
+            size.
     Raises:
         InputError: no image is usable; some are not and `target` exists already; `target` cannot be
             written.
@@ -164,7 +167,7 @@ def build_people_store(
 
 
 def _cut_people(task):
-    """Cut out everybody in one image; runs in a worker. Returns (JPEG bytes, None) or (None, problem)."""
+    """Cut out everybody in one image; runs in a worker. (JPEG bytes, None) or (None, problem)."""
     path, width, height, affines, stored_px = task
     try:
         image, to_whole = read_image(path, width, height, shrinkage(affines).min())

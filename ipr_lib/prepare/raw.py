@@ -92,7 +92,8 @@ def read_metadata(path: Path) -> Metadata:
     """Read and check `metadata.xml`.
 
     Raises:
-        InputError: the file is missing or damaged, or is not of the version that this library knows.
+        InputError: the file is missing or damaged, or is not of the version that this library
+            knows.
     """
     path = Path(path)
     try:
@@ -225,7 +226,8 @@ def find_kind(source: Path, subject: int, kind: str) -> Path:
         subject: number.
         kind: one of KINDS.
     Returns:
-        Path of a folder or of a .tgz archive; where there is neither, of the folder that is missing.
+        Path of a folder or of a .tgz archive; where there is neither, of the folder that is
+        missing.
     """
     source, name = Path(source), KINDS[kind]
     person = source / f"S{subject}"
@@ -251,8 +253,8 @@ def extract(archive: Path, subject: int, wanted: set, target: Path) -> None:
         wanted: file names to take, without folders.
         target: the folder, made if it is missing.
     Raises:
-        InputError: the archive is truncated, damaged or another subject's; or it has a member that no
-            such archive needs, which is a path that leads outside, a link or a device.
+        InputError: the archive is truncated, damaged or another subject's; or it has a member that
+            no such archive needs, which is a path that leads outside, a link or a device.
     """
     target = Path(target)
     try:
@@ -303,7 +305,8 @@ def read_pose(path: Path, width: int) -> np.ndarray:
     Returns:
         (n, width) float64, as in the file; not yet checked to be finite.
     Raises:
-        InputError: the file is missing, truncated or damaged, has no `Pose`, or one of another width.
+        InputError: the file is missing, truncated or damaged, has no `Pose`, or one of another
+            width.
     """
     try:
         import cdflib
@@ -335,7 +338,7 @@ def read_pose(path: Path, width: int) -> np.ndarray:
         ) from error
     if pose.ndim != 3 or len(pose) != 1 or pose.shape[2] != width:
         raise InputError(
-            f"{path}: Pose has shape {pose.shape}, expected (1, n, {width}); download it again"
+            f"{path}: Pose has {pose.shape} numbers, expected n poses of {width}; download it again"
         )
     return pose[0]
 
