@@ -17,7 +17,7 @@ from .config import NOT_IN_HASH, Config, config_from_record
 from .data.datasets import CropDataset, training_keys
 from .data.mixing import StoreMix
 from .data.store import CropStore
-from .evaluation.metrics import score, score_items
+from .evaluation.metrics import score_items
 from .evaluation.prediction import (
     OracleInputs,
     flip_mean,
@@ -27,7 +27,7 @@ from .evaluation.prediction import (
     read_network,
 )
 from .files import InputError, commit, device_name
-from .geometry.skeleton import HUMAN36M, SCORED_JOINTS
+from .geometry.skeleton import HUMAN36M
 from .geometry.transforms import Augmentation
 from .integral import METHODS
 from .network import DirectNet, PoseNet, build_backbone, count_parameters
@@ -134,13 +134,7 @@ def train_run(
 
     def validate(network):
         predictions = predict_run(network, validation, cfg)
-        errors = score(
-            predictions["pred_cam"],
-            predictions["target_cam"],
-            validation.columns["action"],
-            SCORED_JOINTS,
-        )
-        return float(errors["mpjpe"]["frame_mean"])
+        return score_items(predictions["pred_cam"], validation.columns)["mpjpe"]["frame_mean"]
 
     return train(
         network,
@@ -275,14 +269,16 @@ def score_run(
     items = items_of_subjects(test_store.columns, subjects)
     inputs = oracle_inputs(test_store) if inputs is None else inputs
     predictions = predict_run(network, test_store, cfg, inputs, flip_test=True)
-    columns = test_store.columns
+    predictions = {name: values[items] for name, values in predictions.items()}
+    names = ("joints_cam", "subject", "action", "subaction")
+    columns = {name: test_store.columns[name][items] for name in names}
     trained = train_store.columns["subject"]
     steps = read_checkpoint(checkpoint, ("step",))["step"]
     dataset = "built-in capture" if cfg.dataset == "capture" else cfg.dataset
     content = {
         "profile": cfg.profile,
         "data": " + ".join([dataset, *cfg.mix]),
-        "split": f"{_subject_names(trained)} / {_subject_names(columns['subject'][items])}",
+        "split": f"{_subject_names(trained)} / {_subject_names(columns['subject'])}",
         "test_step": test_store.recipe["step"],
         "train_items": len(train_store),
         "samples_seen": steps * cfg.batch_size,
@@ -293,12 +289,12 @@ def score_run(
         "commit": commit(),
         "device": device_name(next(network.parameters()).device),
         "checkpoint": fingerprint(checkpoint),
-        "scores": score_items(predictions["pred_cam"], columns, items),
-        "scores_flip": score_items(predictions["pred_cam_flip"], columns, items),
-        "mean_pose": score_items(mean_pose(train_store, test_store), columns, items),
+        "scores": score_items(predictions["pred_cam"], columns),
+        "scores_flip": score_items(predictions["pred_cam_flip"], columns),
+        "mean_pose": score_items(mean_pose(train_store, test_store)[items], columns),
         "config": cfg.record(),
     }
-    return content, {name: values[items] for name, values in predictions.items()}
+    return content, predictions
 
 
 def items_of_subjects(columns, subjects: tuple[int, ...] | None = None) -> np.ndarray:

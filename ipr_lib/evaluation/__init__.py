@@ -23,7 +23,6 @@ from .metrics import (
     pck,
     pckh,
     root_relative,
-    score,
     score_items,
     sequence_errors,
 )
@@ -94,7 +93,6 @@ __all__ = [
     "root_relative",
     "run_minutes",
     "run_report",
-    "score",
     "score_items",
     "score_rows",
     "sequence_errors",

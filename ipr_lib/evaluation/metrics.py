@@ -100,48 +100,6 @@ def mean_by_group(
     return found, means, counts
 
 
-def score(
-    pred: np.ndarray,
-    target: np.ndarray,
-    actions: np.ndarray,
-    scored_joints: int,
-    sequences: np.ndarray | None = None,
-) -> dict:
-    """Every number of the tables for one set of predictions.
-
-    Args:
-        pred, target: (N, J, 3), mm, root first, any common origin.
-        actions: (N,) action numbers.
-        scored_joints: the first so many joints are scored; alignment uses the same joints.
-        sequences: (N,) numbers of the sequences, which the 95 % intervals are drawn from; None
-            leaves the intervals out.
-    Returns:
-        dict: for each of METRICS what `summary` gives, and where sequences are given the interval
-        [low, high] in mm (None for a single sequence); mpjpe_xy and mpjpe_z, the mean distance
-        across and along the view in mm, with mpjpe_xy_per_joint and mpjpe_z_per_joint; and n.
-    """
-    pred = root_relative(np.asarray(pred, float)[:, :scored_joints])
-    target = root_relative(np.asarray(target, float)[:, :scored_joints])
-    errors = {
-        "mpjpe": joint_errors(pred, target),
-        "pa_mpjpe": joint_errors(align(pred, target), target),
-        "pa_mpjpe_scale": joint_errors(align(pred, target, scale=True), target),
-    }
-    across = joint_errors(pred[..., :2], target[..., :2])
-    along = np.abs(pred[..., 2] - target[..., 2])
-    result = {"n": len(pred)}
-    for name in METRICS:
-        result[name] = summary(errors[name], actions)
-        if sequences is not None:
-            low, high = bootstrap_interval(errors[name].mean(axis=1), sequences)
-            result[name]["interval"] = None if np.isnan(low) else [float(low), float(high)]
-    result["mpjpe_xy"] = float(across.mean())
-    result["mpjpe_z"] = float(along.mean())
-    result["mpjpe_xy_per_joint"] = across.mean(axis=0).tolist()
-    result["mpjpe_z_per_joint"] = along.mean(axis=0).tolist()
-    return result
-
-
 def summary(errors: np.ndarray, actions: np.ndarray) -> dict:
     """The means of one metric.
 
@@ -167,47 +125,55 @@ def summary(errors: np.ndarray, actions: np.ndarray) -> dict:
     }
 
 
-# --- items of a store ---
+def score_items(pred_cam: np.ndarray, columns: dict[str, np.ndarray]) -> dict:
+    """Every number of the tables for one set of predictions, by every convention.
 
-
-def score_items(
-    pred_cam: np.ndarray, columns: dict[str, np.ndarray], items: np.ndarray | None = None
-) -> dict:
-    """Score predictions for a store by every convention.
+    The roots are put together, and the first 17 joints are aligned and scored.
 
     Args:
-        pred_cam: (N, J, 3) camera, mm, in the store's order.
-        columns: of the store: joints_cam, subject, action, subaction.
-        items: (M,) indices to score; None scores all.
+        pred_cam: (N, J, 3) camera, mm, root first.
+        columns: joints_cam (N, J, 3), subject, action, subaction (N,), as a store has them.
     Returns:
-        dict of `score`, with intervals over sequences; and without_damaged, n and the frame_mean
-        and action_mean of each metric over the items that are not of DAMAGED_SEQUENCES, empty where
-        there are none.
+        dict: n; for each of METRICS what `summary` gives, and interval, the 95 % interval [low, high]
+        over sequences in mm, None for a single sequence; mpjpe_xy and mpjpe_z, the mean distance across
+        and along the view in mm, with mpjpe_xy_per_joint and mpjpe_z_per_joint; and without_damaged, n
+        and the frame_mean and action_mean of each metric over the items that are not of
+        DAMAGED_SEQUENCES, empty where there are none.
     """
-    if items is None:
-        items = np.arange(len(pred_cam))
-    names = ("joints_cam", "subject", "action", "subaction")
-    chosen = {name: np.asarray(columns[name])[items] for name in names}
-    pred, target, actions = np.asarray(pred_cam)[items], chosen["joints_cam"], chosen["action"]
-    result = score(pred, target, actions, SCORED_JOINTS, sequence_index(chosen))
-    result["without_damaged"] = {}
-    sound = ~is_damaged(chosen)
+    pred = root_relative(np.asarray(pred_cam, float)[:, :SCORED_JOINTS])
+    target = root_relative(np.asarray(columns["joints_cam"], float)[:, :SCORED_JOINTS])
+    errors = {
+        "mpjpe": joint_errors(pred, target),
+        "pa_mpjpe": joint_errors(align(pred, target), target),
+        "pa_mpjpe_scale": joint_errors(align(pred, target, scale=True), target),
+    }
+    actions, sequences = np.asarray(columns["action"]), sequence_index(columns)
+    sound = ~is_damaged(columns)
+    result, without_damaged = {"n": len(pred)}, {}
     if sound.any():
-        rest = score(pred[sound], target[sound], actions[sound], SCORED_JOINTS)
-        result["without_damaged"]["n"] = rest["n"]
-        for metric in METRICS:
-            means = {mean: rest[metric][mean] for mean in ("frame_mean", "action_mean")}
-            result["without_damaged"][metric] = means
+        without_damaged["n"] = int(sound.sum())
+    for name, values in errors.items():
+        result[name] = summary(values, actions)
+        interval = bootstrap_interval(values.mean(axis=1), sequences)
+        result[name]["interval"] = None if np.isnan(interval).any() else interval.tolist()
+        if sound.any():
+            rest = summary(values[sound], actions[sound])
+            without_damaged[name] = {mean: rest[mean] for mean in ("frame_mean", "action_mean")}
+    across = joint_errors(pred[..., :2], target[..., :2])
+    along = np.abs(pred[..., 2] - target[..., 2])
+    result["mpjpe_xy"], result["mpjpe_z"] = float(across.mean()), float(along.mean())
+    result["mpjpe_xy_per_joint"] = across.mean(axis=0).tolist()
+    result["mpjpe_z_per_joint"] = along.mean(axis=0).tolist()
+    result["without_damaged"] = without_damaged
     return result
 
 
 def is_damaged(columns: dict[str, np.ndarray]) -> np.ndarray:
     """Which items belong to DAMAGED_SEQUENCES; columns subject, action, subaction (N,). (N,) bool."""
-    damaged = np.zeros(len(columns["subject"]), bool)
-    for subject, action, subaction in DAMAGED_SEQUENCES:
-        same_action = (columns["subject"] == subject) & (columns["action"] == action)
-        damaged |= same_action & (columns["subaction"] == subaction)
-    return damaged
+    names = ("subject", "action", "subaction")
+    numbers = np.stack([columns[name] for name in names], axis=1)  # (N, 3)
+    same = numbers[:, None] == np.array(DAMAGED_SEQUENCES)  # (N, damaged sequences, 3)
+    return same.all(axis=2).any(axis=1)
 
 
 def sequence_errors(
@@ -221,10 +187,8 @@ def sequence_errors(
     Returns:
         (S,) mm, in the order of the numbers.
     """
-    pred = root_relative(np.asarray(pred_cam, float)[:, :SCORED_JOINTS])
-    target = root_relative(np.asarray(target_cam, float)[:, :SCORED_JOINTS])
-    _, means, _ = mean_by_group(joint_errors(pred, target).mean(axis=1), sequences)
-    return means
+    errors = joint_errors(root_relative(pred_cam), root_relative(target_cam))
+    return mean_by_group(errors[:, :SCORED_JOINTS].mean(axis=1), sequences)[1]
 
 
 # --- 95 % intervals ---

@@ -13,7 +13,7 @@ import torch
 from ..config import Config
 from ..data.datasets import crop_to_camera
 from ..data.store import sequence_index, shrunken_store, withhold_depth
-from ..evaluation.metrics import score, sequence_errors
+from ..evaluation.metrics import score_items, sequence_errors
 from ..evaluation.prediction import mean_pose, predict_batches, read_network, store_batches
 from ..files import InputError, commit, device_name, read_json, write_json
 from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS
@@ -147,9 +147,7 @@ def run_case(
 
 def _mean_pose_error(train_store, test_store):
     """MPJPE of the mean training pose on the test images, mm: what a network that sees nothing reaches."""
-    pred = mean_pose(train_store, test_store)
-    columns = test_store.columns
-    scores = score(pred, columns["joints_cam"].astype(float), columns["action"], SCORED_JOINTS)
+    scores = score_items(mean_pose(train_store, test_store), test_store.columns)
     return scores["mpjpe"]["frame_mean"]
 
 
@@ -213,7 +211,7 @@ def _scores(joints, found, store):
     target = columns["joints_cam"].astype(float)
     cameras = store.cameras(np.arange(len(store)))
     pred = crop_to_camera(joints, found["affine"], cameras, target[:, HUMAN36M.root, 2])
-    scores = score(pred, target, columns["action"], SCORED_JOINTS)
+    scores = score_items(pred, columns)
     by_sequence = sequence_errors(pred, target, sequence_index(columns))
     difference = (joints - found["joints"])[:, :SCORED_JOINTS, :2]
     return {
