@@ -138,18 +138,14 @@ def test_pckh_by_hand():
 
 
 def test_auc_by_hand():
-    visible = np.ones((1, 4), bool)
-    assert metrics.auc(np.zeros((1, 4)), visible, 0.5) == pytest.approx(1)
-    assert metrics.auc(np.full((1, 4), 0.6), visible, 0.5) == 0
-    # Half of the joints right from the start, the rest from a threshold of 0.25 on: 0.5 + 0.5 * 0.5, up to one step.
-    assert metrics.auc(np.array([[0, 0, 0.25, 0.25]]), visible, 0.5) == pytest.approx(
-        0.75, abs=0.01
-    )
-    # Errors spread evenly: the curve is a straight line.
-    even = np.linspace(0, 0.5, 2001)[1:][None]
-    assert metrics.auc(even, np.ones_like(even, bool), 0.5) == pytest.approx(0.5, abs=1e-3)
-    hidden = np.array([[0.0, 9.0]]), np.array([[True, False]])
-    assert metrics.auc(*hidden, 0.5) == 1
+    """Of the thresholds 0, 5, …, 150 mm, 30 lie above an error of 0, 20 above 50 mm, 19 above 52, 0 above 150."""
+    visible = np.ones((2, 2), bool)
+    assert metrics.auc(np.zeros((2, 2)), visible) == pytest.approx(30 / 31)
+    assert metrics.auc(np.full((2, 2), 150.0), visible) == 0
+    errors = np.array([[0.0, 50], [52, 150]])
+    assert metrics.auc(errors, visible) == pytest.approx((30 + 20 + 19 + 0) / 4 / 31)
+    visible[1] = False
+    assert metrics.auc(errors, visible) == pytest.approx((30 + 20) / 2 / 31)
 
 
 # --- all conventions at once ---
