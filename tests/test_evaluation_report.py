@@ -46,6 +46,19 @@ def test_report_names_its_circumstances():
         assert f"*{label}*" in text
 
 
+def test_report_says_when_others_numbers_may_be_compared():
+    """On Human3.6M alone, also with 2D sets beside it; nowhere else."""
+    others = "on **other data** they show how such a table is read, not what to compare with"
+    for data in ("human36m", "/sets/human36m", "human36m + mpii"):
+        text = report.run_report(made_up() | {"data": data, "split": "S1,5,6,7,8 / S9,11"})
+        assert others not in text
+        assert "and so was this run. A row may be compared" in text
+        assert "where its test subjects are the same: here, S9,11." in text
+    for data in ("built-in capture", "made-up", "human36mm"):
+        text = report.run_report(made_up() | {"data": data})
+        assert others in text and "may be compared" not in text
+
+
 # --- text files ---
 
 

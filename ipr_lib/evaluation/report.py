@@ -97,6 +97,7 @@ def run_report(content: dict) -> str:
     baseline = content["mean_pose"]["mpjpe"]["frame_mean"]
     minutes = [f"{name} {value:.1f}" for name, value in content["minutes"].items()]
     oracle = "; ".join(content["oracle"])
+    test_subjects = content["split"].rpartition(" / ")[2]
     facts = [
         ["data", content["data"]],
         ["split (train / test), test step", f"{content['split']}, {content['test_step']} frames"],
@@ -113,6 +114,17 @@ def run_report(content: dict) -> str:
         ],
     ]
     conventions = convention_rows("single pass", scores) + convention_rows("flip test", flip)
+    dataset = content["data"].partition(" + ")[0]  # without the 2D sets beside it
+    if Path(dataset).name == "human36m":
+        comparable = (
+            "These rows were measured by others on Human3.6M, and so was this run. A row may be compared "
+            f"with the rows above where its test subjects are the same: here, {test_subjects}."
+        )
+    else:
+        comparable = (
+            "These rows were measured by others on real Human3.6M; on **other data** they show how such "
+            "a table is read, not what to compare with."
+        )
     title = content["run"]
     if "checkpoint_file" in content:
         title += f", {content['checkpoint_file']}"
@@ -130,9 +142,8 @@ def run_report(content: dict) -> str:
         "## Per joint, single pass",
         markdown_table(JOINT_HEADER, joint_rows(scores)),
         "## Numbers of others",
-        "These rows were measured by others on real Human3.6M; on **other data** they show how such "
-        "a table is read, not what to compare with. Box, root depth and intrinsics were oracle "
-        "inputs there as well; the paper's PA row is of another split (S11 alone).",
+        f"{comparable} Box, root depth and intrinsics were oracle inputs there as well; the paper's PA "
+        "row is of another split (S11 alone).",
         markdown_table(ACTION_HEADER, published_rows()),
     ]
     return "\n\n".join(parts) + "\n"
