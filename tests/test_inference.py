@@ -21,7 +21,7 @@ from PIL import ExifTags, Image
 from ipr_lib import run
 from ipr_lib.__main__ import main
 from ipr_lib.config import load_config
-from ipr_lib.course import example, pipeline, reference
+from ipr_lib.course import example, pipeline, reference, scoring
 from ipr_lib.data import h36m_layout as layout
 from ipr_lib.files import InputError, read_json, write_json
 from ipr_lib.geometry.camera import Camera
@@ -744,6 +744,30 @@ def test_reference_model_round_trip(runs, tmp_path):
         reference.load_reference(CFG, runs, folder=tmp_path / "reference")
     with pytest.raises(InputError, match="train first"):
         reference.load_reference(other, runs, folder=tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "precision, expected",
+    [("bfloat16", torch.channels_last), ("float32", torch.contiguous_format)],
+)
+def test_networks_come_back_in_the_memory_format_of_their_training(tmp_path, precision, expected):
+    """On a processor, bfloat16 is trained channels-last; the other format would round otherwise."""
+    cfg = load_config("smoke", precision=precision)
+    model = run.build_network(cfg)
+    folder = pipeline.run_dir(cfg, tmp_path)
+    folder.mkdir(parents=True)
+    state = {"step": 1, "seconds": 0.0, "log": [], "config": cfg.record()}
+    checkpoints.save_checkpoint(
+        folder / checkpoints.CHECKPOINT, model, torch.optim.AdamW(model.parameters()), state
+    )
+    cpu = torch.device("cpu")
+    scored, _, _ = scoring.open_run(folder)
+    shown, _, _ = reference.load_reference(cfg, tmp_path, folder=tmp_path / "none", device=cpu)
+    for network in (scored.to(cpu), shown):
+        kernels = [weight for weight in network.parameters() if weight.ndim == 4]
+        tested = [weight for weight in kernels if min(weight.shape) > 1]
+        assert tested
+        assert all(weight.is_contiguous(memory_format=expected) for weight in tested)
 
 
 def test_few_pictures_are_those_of_the_whole_capture(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import torch
 
 from ..config import Config, config_from_record, load_config
 from ..files import REPOSITORY, InputError, atomic_path, read_json, write_json
-from ..run import blank_network, default_device
+from ..run import blank_network, on_device
 from ..training.checkpoints import CHECKPOINT, load_checkpoint, read_checkpoint
 from . import pipeline
 
@@ -146,7 +146,7 @@ def load_reference(
         else:
             network = blank_network(cfg)
             load_checkpoint(run / CHECKPOINT, network)
-    return network.to(device or default_device()).eval(), cfg, line
+    return on_device(network, cfg, device).eval(), cfg, line
 
 
 def few_images(cfg: Config) -> tuple:

@@ -17,7 +17,7 @@ from ..evaluation.report import (
 )
 from ..evaluation.tables import action_rows
 from ..files import InputError, read_json
-from ..run import blank_network, default_device, fingerprint, score_run
+from ..run import blank_network, default_device, fingerprint, on_device, score_run
 from ..training.checkpoints import BEST, CHECKPOINT, load_checkpoint, read_checkpoint
 from . import pipeline
 
@@ -62,7 +62,7 @@ def open_run(folder: Path, checkpoint: str | Path = "last"):
     cfg = checkpoint_config(path)
     network = blank_network(cfg)  # the weights come from the file
     load_checkpoint(path, network)
-    return network.to(default_device()).eval(), cfg, path
+    return on_device(network, cfg).eval(), cfg, path
 
 
 def checkpoint_config(path: Path):
