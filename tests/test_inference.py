@@ -750,7 +750,9 @@ def test_reference_model_round_trip(runs, tmp_path):
     "precision, expected",
     [("bfloat16", torch.channels_last), ("float32", torch.contiguous_format)],
 )
-def test_networks_come_back_in_the_memory_format_of_their_training(tmp_path, precision, expected):
+def test_networks_come_back_in_the_memory_format_of_their_training(
+    tmp_path, monkeypatch, precision, expected
+):
     """On a processor, bfloat16 is trained channels-last; the other format would round otherwise."""
     cfg = load_config("smoke", precision=precision)
     model = run.build_network(cfg)
@@ -760,10 +762,10 @@ def test_networks_come_back_in_the_memory_format_of_their_training(tmp_path, pre
     checkpoints.save_checkpoint(
         folder / checkpoints.CHECKPOINT, model, torch.optim.AdamW(model.parameters()), state
     )
-    cpu = torch.device("cpu")
+    monkeypatch.setattr(run, "default_device", lambda: torch.device("cpu"))
     scored, _, _ = scoring.open_run(folder)
-    shown, _, _ = reference.load_reference(cfg, tmp_path, folder=tmp_path / "none", device=cpu)
-    for network in (scored.to(cpu), shown):
+    shown, _, _ = reference.load_reference(cfg, tmp_path, folder=tmp_path / "none")
+    for network in (scored, shown):
         kernels = [weight for weight in network.parameters() if weight.ndim == 4]
         tested = [weight for weight in kernels if min(weight.shape) > 1]
         assert tested

@@ -4,8 +4,8 @@ A box is (centre x, centre y, side) in px: the square that a cube of 2 m around 
 notebooks/12_your_own_pictures.ipynb.
 """
 
+import concurrent.futures
 import hashlib
-import queue
 import threading
 import time
 import urllib.request
@@ -93,22 +93,19 @@ def in_time(seconds: float, call: Callable):
     Raises:
         TimeoutError: it was not done in time.
     """
-    ended = queue.SimpleQueue()
+    future = concurrent.futures.Future()
 
     def run():
         try:
-            ended.put((call(), None))
+            future.set_result(call())
         except Exception as error:
-            ended.put((None, error))
+            future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()  # daemon: the program may end before it
-    try:
-        result, error = ended.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no answer within {seconds} s") from None
-    if error is not None:
-        raise error
-    return result
+    _, late = concurrent.futures.wait([future], timeout=seconds)
+    if late:
+        raise TimeoutError(f"no answer within {seconds} s")
+    return future.result()
 
 
 @torch.no_grad()

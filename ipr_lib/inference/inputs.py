@@ -225,7 +225,9 @@ def read_frames(path: str | Path, every: int = 1) -> Iterator[tuple[int, float, 
     try:
         if not video.isOpened():
             raise InputError(f"{path}: not a readable video; save it again, e.g. as H.264 in .mp4")
-        rate = _rate(video)
+        rate = video.get(cv2.CAP_PROP_FPS)
+        if not (math.isfinite(rate) and rate > 0):
+            rate = 25.0  # the container states none
         number = -1
         while video.grab():
             number += 1
@@ -243,17 +245,3 @@ def read_frames(path: str | Path, every: int = 1) -> Iterator[tuple[int, float, 
             )
     finally:
         video.release()
-
-
-def frame_rate(path: str | Path) -> float:
-    """Frames a second of a video, as its container states them; 25 where it states none."""
-    video = cv2.VideoCapture(str(path))
-    try:
-        return _rate(video)
-    finally:
-        video.release()
-
-
-def _rate(video):
-    rate = video.get(cv2.CAP_PROP_FPS)
-    return rate if math.isfinite(rate) and rate > 0 else 25.0

@@ -11,13 +11,14 @@ import cv2
 import numpy as np
 import torch
 from matplotlib.colors import to_rgba_array
+from PIL import Image
 
 from ..config import Config
 from ..files import InputError, atomic_path
 from ..geometry.skeleton import HUMAN36M
 from ..progress import progress
 from ..views.plots import limb_colours
-from .inputs import frame_rate, is_video, list_files, read_frames
+from .inputs import is_video, list_files, read_frames
 from .poses import PASSES, Poses, join_poses, predict_image, predict_video, timeline
 
 WHITE = (255, 255, 255)
@@ -89,23 +90,18 @@ def write_tables(poses: Poses, folder: str | Path) -> None:
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
     for row in range(len(poses)):
-        writer.writerows(_csv_rows(poses, row))
+        time_s = f"{poses.time_s[row]:.3f}"
+        start = [poses.source[row], poses.frame[row], time_s, poses.person[row]]
+        for joint, name in enumerate(HUMAN36M.names):
+            numbers = [*poses.joints_img[row, joint], *poses.joints_rel[row, joint]]
+            writer.writerow([*start, name, *(f"{number:.2f}" for number in numbers)])
     with atomic_path(folder / "poses.csv") as temporary:
         temporary.write_bytes(text.getvalue().encode())  # csv's own line ends stay as they are
 
 
-def _csv_rows(poses, row):
-    """The lines of one person in one frame, one for each joint; see COLUMNS."""
-    time_s = f"{poses.time_s[row]:.3f}"
-    start = [poses.source[row], poses.frame[row], time_s, poses.person[row]]
-    rows = []
-    for joint, name in enumerate(HUMAN36M.names):
-        numbers = [*poses.joints_img[row, joint], *poses.joints_rel[row, joint]]
-        rows.append([*start, name, *(f"{number:.2f}" for number in numbers)])
-    return rows
-
-
-def write_overlay_video(path: str | Path, target: str | Path, poses: Poses, every: int = 1) -> None:
+def write_overlay_video(
+    path: str | Path, target: str | Path, poses: Poses, every: int, fps: float
+) -> None:
     """Write a video with everybody's skeleton in its pictures: VP8 in .webm, which browsers play.
 
     Args:
@@ -113,11 +109,11 @@ def write_overlay_video(path: str | Path, target: str | Path, poses: Poses, ever
         target: the .webm file.
         poses: of this input.
         every: as it was predicted with.
+        fps: frames a second to write.
 
     Raises:
         InputError: this build of OpenCV cannot write VP8, or the disk is full.
     """
-    rate = frame_rate(path) / every
     with atomic_path(target) as temporary:
         writer = cv2.VideoWriter()
         try:
@@ -127,7 +123,7 @@ def write_overlay_video(path: str | Path, target: str | Path, poses: Poses, ever
             for number, _, pixels in bar:
                 height, width = pixels.shape[:2]
                 if not writer.isOpened():
-                    _open_writer(writer, temporary, rate, (width, height))
+                    _open_writer(writer, temporary, fps, (width, height))
                 if not writer.isOpened():
                     raise InputError(
                         f"{target}: this build of OpenCV cannot write VP8 video; install opencv-python-headless"
@@ -138,13 +134,13 @@ def write_overlay_video(path: str | Path, target: str | Path, poses: Poses, ever
             writer.release()
 
 
-def _open_writer(writer, path, rate, size):
+def _open_writer(writer, path, fps, size):
     """Open a VP8 writer, without OpenCV's warning about WebM, which it writes to file descriptor 2, past Python."""
     with open(os.devnull, "w") as nowhere:
         kept = os.dup(2)
         os.dup2(nowhere.fileno(), 2)
         try:
-            writer.open(str(path), cv2.VideoWriter_fourcc(*"VP80"), rate, size)
+            writer.open(str(path), cv2.VideoWriter_fourcc(*"VP80"), fps, size)
         finally:
             os.dup2(kept, 2)
             os.close(kept)
@@ -199,16 +195,18 @@ def predict_files(
         name = _free_name(path, used_names)
         try:
             if is_video(path):
-                poses, frames, _, phrases = predict_video(
+                poses, frames, times, phrases = predict_video(
                     network, cfg, path, box, detector, focal_px, every, smooth, passes
                 )
-                _write_video(poses, frames, path, out, name, every, view)
+                pixels = None
+                fps = round((len(times) - 1) / times[-1], 3) if len(times) > 1 else 25.0
             else:
                 poses, pixels, phrases = predict_image(
                     network, cfg, path, box, detector, focal_px, passes
                 )
-                frames = np.zeros(1, int)
-                _write_image(poses, frames, path, out, name, pixels, view)
+                frames, fps = np.zeros(1, int), None
+            if len(poses) > 0:
+                _write_drawings(poses, frames, path, out / name, pixels, every, fps, view)
         except InputError as error:
             problems.append(str(error))
             say(str(error))
@@ -234,23 +232,17 @@ def predict_files(
     return poses, problems
 
 
-def _write_video(poses, frames, path, folder, name, every, view):
-    """The overlay and the page of a video with people in it."""
-    if len(poses) == 0:
-        return
-    write_overlay_video(path, folder / f"{name}.webm", poses, every)
+def _write_drawings(poses, frames, path, target, pixels, every, fps, view):
+    """The overlay of an input with people in it, and its page; `pixels` of a picture, None for a video."""
+    if pixels is None:
+        write_overlay_video(path, target.with_name(f"{target.name}.webm"), poses, every, fps)
+    else:
+        drawn = draw_overlay(pixels, poses.joints_img)
+        with atomic_path(target.with_name(f"{target.name}.jpg")) as temporary:
+            Image.fromarray(drawn).save(temporary, quality=92)
     if view:
-        fps = frame_rate(path) / every
-        write_view(poses, frames, folder / f"{name}.html", path.name, fps=fps)
-
-
-def _write_image(poses, frames, path, folder, name, pixels, view):
-    """The overlay and the page of a picture with people in it."""
-    if len(poses) == 0:
-        return
-    _write_jpeg(folder / f"{name}.jpg", draw_overlay(pixels, poses.joints_img))
-    if view:
-        write_view(poses, frames, folder / f"{name}.html", path.name, pixels)
+        page = target.with_name(f"{target.name}.html")
+        write_view(poses, frames, page, path.name, pixels, fps)
 
 
 def _can_view(say):
@@ -271,12 +263,3 @@ def _free_name(path, used_names):
         number += 1
     used_names.add(name)
     return name
-
-
-def _write_jpeg(path, pixels):
-    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    ok, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])
-    if not ok:
-        raise InputError(f"{path} cannot be encoded as JPEG; make the picture smaller")
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data.tobytes())

@@ -4,6 +4,7 @@ Nothing here knows the truth: the box is a detector's, a given one or the whole 
 assumed, and the size of the person is that of an average body.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,10 +57,6 @@ class Poses:
 
     def __len__(self):
         return len(self.person)
-
-    def select(self, rows: np.ndarray) -> "Poses":
-        """A copy of some rows."""
-        return Poses(**{name: values[rows] for name, values in vars(self).items()})
 
 
 def join_poses(parts: Sequence[Poses]) -> Poses:
@@ -295,7 +292,7 @@ def smooth_poses(poses: Poses) -> Poses:
     Returns:
         Poses of the same rows.
     """
-    smooth = poses.select(np.arange(len(poses)))
+    smooth = copy.deepcopy(poses)
     for person in np.unique(poses.person):
         rows = np.flatnonzero(poses.person == person)
         times = poses.time_s[rows]
