@@ -206,7 +206,7 @@ def test_lens_is_used_or_left_out(test_store):
     [
         ({"box": "drawn"}, "box 'drawn': expected one of oracle, estimated"),
         ({"root": "box"}, "gives the true depth away"),
-        ({"root": "mean"}, "need the training part"),
+        ({"root": "mean"}, "need the training split"),
         ({"intrinsics": "none"}, "intrinsics 'none'"),
     ],
 )

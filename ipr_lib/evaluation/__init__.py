@@ -2,109 +2,42 @@
 
 Read `metrics` first (how wrong a pose is), then `prediction` (what a network is given, and the one
 loop that runs it), then `tables` and `report` (what is printed and kept). `published` reads the two
-public releases of this method. Metrics, tables and reports need no torch, so what does is loaded
-only when it is asked for.
+public releases of this method.
 """
 
-import importlib
-
-from .metrics import (
-    METRICS,
-    align,
-    auc,
-    bootstrap_interval,
-    bootstrap_means,
-    head_sizes,
-    is_damaged,
-    joint_errors,
-    mean_by_group,
-    mpjpe,
-    pa_mpjpe,
-    pck,
-    pckh,
-    root_relative,
-    score_items,
-    sequence_errors,
-)
+from .metrics import auc, bootstrap_interval, mpjpe, pa_mpjpe, pckh, score_items
+from .prediction import mean_pose, oracle_inputs, predict_store
+from .published import read_published, score_published
 from .report import (
-    minutes_table,
     published_report,
-    readme_table,
     reference_note,
-    run_minutes,
     run_report,
     update_readme,
-    write_poses,
     write_reference,
     write_scores,
 )
-from .tables import (
-    PUBLISHED,
-    action_rows,
-    convention_rows,
-    csv_table,
-    joint_rows,
-    latex_table,
-    markdown_table,
-    published_rows,
-    score_rows,
-)
-
-_LAZY = {  # name: module; these load torch
-    "OracleInputs": "prediction",
-    "flip_mean": "prediction",
-    "joint_boxes": "prediction",
-    "mean_pose": "prediction",
-    "oracle_inputs": "prediction",
-    "predict_batches": "prediction",
-    "predict_store": "prediction",
-    "read_network": "prediction",
-    "predict_set": "published",
-    "read_published": "published",
-    "score_published": "published",
-}
+from .tables import PUBLISHED, action_rows, markdown_table, published_rows
 
 __all__ = [
-    "METRICS",
     "PUBLISHED",
     "action_rows",
-    "align",
     "auc",
     "bootstrap_interval",
-    "bootstrap_means",
-    "convention_rows",
-    "csv_table",
-    "head_sizes",
-    "is_damaged",
-    "joint_errors",
-    "joint_rows",
-    "latex_table",
     "markdown_table",
-    "mean_by_group",
-    "minutes_table",
+    "mean_pose",
     "mpjpe",
+    "oracle_inputs",
     "pa_mpjpe",
-    "pck",
     "pckh",
+    "predict_store",
     "published_report",
     "published_rows",
-    "readme_table",
+    "read_published",
     "reference_note",
-    "root_relative",
-    "run_minutes",
     "run_report",
     "score_items",
-    "score_rows",
-    "sequence_errors",
+    "score_published",
     "update_readme",
-    "write_poses",
     "write_reference",
     "write_scores",
-    *_LAZY,
 ]
-
-
-def __getattr__(name):
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -80,12 +80,15 @@ def oracle_inputs(
             "root box: the oracle box gives the true depth away; take box estimated with it"
         )
     if train_store is None and (box, root) != ("oracle", "oracle"):
-        raise InputError("estimates of box and root need the training part; pass its store")
+        raise InputError("estimates of box and root need the training split; pass its store")
     cameras, camera_note = _cameras(store, intrinsics)
     if box == "oracle":
         boxes, box_note = np.asarray(store.columns["box"], float), "2 m box at the true root"
     else:
-        boxes = joint_boxes(store.columns, _box_scale(train_store))
+        # How much wider than the joints' extent the 2 m box is, at the median of the training images.
+        trained = train_store.columns
+        wider = float(np.median(trained["box"][:, 2] / joint_boxes(trained)[:, 2]))
+        boxes = joint_boxes(store.columns, wider)
         box_note = "box of the true joints' extent"
     if root == "oracle":
         depth, depth_note = _root_depth(store), "root depth"
@@ -131,12 +134,6 @@ def joint_boxes(columns: dict[str, np.ndarray], scale: float = 1.0) -> np.ndarra
     return np.concatenate([(low + high) / 2, side], axis=1)
 
 
-def _box_scale(train_store):
-    """How much wider than the joints' extent the 2 m box is, at the median of the training images."""
-    columns = train_store.columns
-    return float(np.median(columns["box"][:, 2] / joint_boxes(columns)[:, 2]))
-
-
 # --- the loop ---
 
 
@@ -145,16 +142,18 @@ def predict_batches(
 ) -> dict[str, np.ndarray]:
     """Run a network over batches of crops, and over their mirrors.
 
-    The processes of a group share the batches; each gets all predictions, to the bit those of a single process.
+    The processes of a group share the batches; each gets all predictions, to the bit those of a
+    single process.
 
     Args:
-        network: function from crops (B, S, S, 3), a uint8 tensor, to an array of joints: (B, J, 3), or (B, K, J, 3) where K
-            decoders read one forward pass.
-        loader: iterable of this process' batches: dicts of tensors or arrays with B rows, "crops" and "items" among them.
+        network: function from crops (B, S, S, 3), a uint8 tensor, to an array of joints: (B, J, 3), or
+            (B, K, J, 3) where K decoders read one forward pass.
+        loader: iterable of this process' batches: dicts of tensors or arrays with B rows, "crops" and
+            "items" among them.
         flip_test: run the mirrored crops, too.
     Returns:
-        dict of arrays in the order of items: joints_crop, with flip_test also joints_mirrored (as seen in the mirror, not
-        put back), and all that the batches hold beside the crops.
+        dict of arrays in the order of items: joints_crop, with flip_test also joints_mirrored (as seen
+        in the mirror, not put back), and all that the batches hold beside the crops.
     """
     rows = []
     for batch in progress(
@@ -186,13 +185,13 @@ def predict_store(
         batch_size: crops at a time.
         flip_test: predict the mirrored crops, too.
     Returns:
-        dict of arrays, one row an item in the store's order: pred_cam, target_cam (N, J, 3) float64 mm; joints_crop
-        (N, J, 3) as predicted; affine (N, 2, 3); items (N,); with flip_test also pred_cam_flip and joints_crop_flip, from
-        the mean of the joints as seen and of those seen in the mirror.
+        dict of arrays, one row an item in the store's order: pred_cam, target_cam (N, J, 3) float64 mm;
+        joints_crop (N, J, 3) as predicted; affine (N, 2, 3); items (N,); with flip_test also
+        pred_cam_flip and joints_crop_flip, from the mean of the joints as seen and of those seen in
+        the mirror.
     """
-    found = predict_batches(
-        network, store_batches(store, crop_px, batch_size, inputs.box), flip_test
-    )
+    store = dataclasses.replace(store, columns=store.columns | {"box": inputs.box})
+    found = predict_batches(network, store_batches(store, crop_px, batch_size), flip_test)
     result = {name: found[name] for name in ("joints_crop", "affine", "items")}
     result["target_cam"] = store.columns["joints_cam"].astype(float)
     result["pred_cam"] = crop_to_camera(
@@ -207,19 +206,16 @@ def predict_store(
     return result
 
 
-def store_batches(store, crop_px: int, batch_size: int = 64, box: np.ndarray | None = None):
+def store_batches(store, crop_px: int, batch_size: int = 64):
     """This process' batches of a store, in order and without augmentation.
 
     Args:
         store: CropStore.
         crop_px: side of the crops, px.
         batch_size: crops at a time.
-        box: (N, 3) centre x, y, side of the boxes to cut, px; the store's own by default.
     Returns:
         DataLoader, see `datasets.CropDataset`.
     """
-    if box is not None:
-        store = dataclasses.replace(store, columns=store.columns | {"box": box})
     dataset = CropDataset(store, crop_px, depth_mm=np.inf)
     keys = distributed.share_of(BatchKeys(len(store), batch_size, shuffle=False))
     return batches(dataset, keys)

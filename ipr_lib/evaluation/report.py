@@ -245,7 +245,10 @@ def write_reference(run_dirs: list[Path], path: Path) -> dict:
     runs = [read_json(Path(run_dir) / SCORES_FILE) for run_dir in run_dirs]
     first = runs[0]
     for run in runs[1:]:
-        different = _differences(run, first)
+        different = [name for name in COMMON if run[name] != first[name]]
+        for name, value in run["config"].items():
+            if name not in ("seed", "workers") and value != first["config"][name]:
+                different.append(name)
         if different:
             raise InputError(
                 f"{run['run']} and {first['run']} differ in {', '.join(different)}, not only in the seed; "
@@ -272,15 +275,6 @@ def write_reference(run_dirs: list[Path], path: Path) -> dict:
     content["device"] = sorted({run["device"] for run in runs})
     write_json(path, content)
     return content
-
-
-def _differences(run, other):
-    """Names of what two runs should have in common, and have not."""
-    different = [name for name in COMMON if run[name] != other[name]]
-    for name, value in run["config"].items():
-        if name not in ("seed", "workers") and value != other["config"][name]:
-            different.append(name)
-    return different
 
 
 def _spread(values):

@@ -5,9 +5,7 @@ notebooks/12_your_own_pictures.ipynb.
 """
 
 import concurrent.futures
-import hashlib
 import threading
-import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +15,7 @@ import torch
 import torchvision
 from scipy.optimize import linear_sum_assignment
 
-from ..files import InputError, atomic_path
+from ..files import InputError
 from ..geometry.skeleton import HUMAN36M, bone_lengths
 from ..geometry.transforms import BOX_MM, square_boxes
 
@@ -44,10 +42,13 @@ def load_detector(device: torch.device | str = "cpu") -> tuple[torch.nn.Module |
     weights = torchvision.models.get_model_weights(DETECTOR).DEFAULT
     path = Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
     try:
-        if not path.exists():
-            _fetch(weights.url, path)
-        detector = torchvision.models.get_model(
-            DETECTOR, weights=weights, weights_backbone=None, progress=False
+        if not path.exists():  # torch's own download waits for its host without a limit
+            in_time(PATIENCE_S, lambda: urllib.request.urlopen(weights.url).close())
+        detector = in_time(
+            DOWNLOAD_S,
+            lambda: torchvision.models.get_model(
+                DETECTOR, weights=weights, weights_backbone=None, progress=False
+            ),
         )
     except Exception as error:  # torch and urllib raise a dozen kinds where there is no network
         reason = str(getattr(error, "reason", error)) or type(error).__name__
@@ -55,29 +56,6 @@ def load_detector(device: torch.device | str = "cpu") -> tuple[torch.nn.Module |
         advice = f"put {path.name} into {path.parent}, or name the box with --box"
         return None, f"no person detector ({reason}): {advice}"
     return detector.to(device).eval(), f"person boxes by torchvision's {DETECTOR}"
-
-
-def _fetch(url, path):
-    """Download a file whose name ends in the start of its sha256, as torch's do; complete and right, or not at all.
-
-    torch's own download has no time limit, neither for finding the host, which alone may take minutes, nor for the rest.
-    """
-    until = time.monotonic() + DOWNLOAD_S
-    answer = in_time(PATIENCE_S, lambda: urllib.request.urlopen(url, timeout=PATIENCE_S))
-    blocks = []
-    with answer:
-        while True:
-            block = answer.read(1 << 20)
-            if not block:
-                break
-            blocks.append(block)
-            if time.monotonic() > until:
-                raise TimeoutError(f"the download did not end within {DOWNLOAD_S} s")
-    content = b"".join(blocks)
-    if not hashlib.sha256(content).hexdigest().startswith(path.stem.rpartition("-")[2]):
-        raise InputError("the download is damaged")
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
 
 
 def in_time(seconds: float, call: Callable):
