@@ -615,7 +615,9 @@ def test_only_our_lines_reach_the_terminal(tmp_path, capfd):
     )
     out, err = capfd.readouterr()
     assert len(out.splitlines()) == 3 and problem in out
-    line = re.compile(r"(predicting a\.avi|drawing a\.avi|predicting bad\.mp4): [012] of \?, .* left, .*")
+    line = re.compile(
+        r"(predicting a\.avi|drawing a\.avi|predicting bad\.mp4): [012] of \?, .* left, .*"
+    )
     found = [line.fullmatch(text) for text in err.splitlines()]
     assert all(found), err
     assert {match[1] for match in found} == {

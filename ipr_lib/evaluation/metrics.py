@@ -28,7 +28,7 @@ def root_relative(joints: np.ndarray, root: int = 0) -> np.ndarray:
 
 
 def align(pred: np.ndarray, target: np.ndarray, scale: bool = False) -> np.ndarray:
-    """Rotate and move (and scale) each prediction onto its target: the best fit by squared distance.
+    """Rotate and move (and scale) each prediction onto its target, by least squares.
 
     The rotation follows Kabsch 1976, the scale Umeyama 1991, eqs. (40)-(42). A mirror is not a
     rotation, so the determinant is kept at +1.
@@ -65,7 +65,7 @@ def mpjpe(pred: np.ndarray, target: np.ndarray) -> float:
     """Mean per joint position error after the roots are put together.
 
     Args:
-        pred, target: (N, J, 3), mm, root first. All J joints count, the root (0 by construction) too.
+        pred, target: (N, J, 3), mm, root first. All joints count, the root (0 by construction) too.
     Returns:
         float, mm.
     """
@@ -134,11 +134,11 @@ def score_items(pred_cam: np.ndarray, columns: dict[str, np.ndarray]) -> dict:
         pred_cam: (N, J, 3) camera, mm, root first.
         columns: joints_cam (N, J, 3), subject, action, subaction (N,), as a store has them.
     Returns:
-        dict: n; for each of METRICS what `summary` gives, and interval, the 95 % interval [low, high]
-        over sequences in mm, None for a single sequence; mpjpe_xy and mpjpe_z, the mean distance across
-        and along the view in mm, with mpjpe_xy_per_joint and mpjpe_z_per_joint; and without_damaged, n
-        and the frame_mean and action_mean of each metric over the items that are not of
-        DAMAGED_SEQUENCES, empty where there are none.
+        dict: n; for each of METRICS what `summary` gives, and interval, the 95 % interval
+        [low, high] over sequences in mm, None for a single sequence; mpjpe_xy and mpjpe_z, the mean
+        distance across and along the view in mm, with mpjpe_xy_per_joint and mpjpe_z_per_joint; and
+        without_damaged, n and the frame_mean and action_mean of each metric over the items that are
+        not of DAMAGED_SEQUENCES, empty where there are none.
     """
     pred = root_relative(np.asarray(pred_cam, float)[:, :SCORED_JOINTS])
     target = root_relative(np.asarray(columns["joints_cam"], float)[:, :SCORED_JOINTS])
@@ -169,7 +169,7 @@ def score_items(pred_cam: np.ndarray, columns: dict[str, np.ndarray]) -> dict:
 
 
 def is_damaged(columns: dict[str, np.ndarray]) -> np.ndarray:
-    """Which items belong to DAMAGED_SEQUENCES; columns subject, action, subaction (N,). (N,) bool."""
+    """Which items belong to DAMAGED_SEQUENCES, by subject, action, subaction (N,) -> (N,) bool."""
     names = ("subject", "action", "subaction")
     numbers = np.stack([columns[name] for name in names], axis=1)  # (N, 3)
     same = numbers[:, None] == np.array(DAMAGED_SEQUENCES)  # (N, damaged sequences, 3)
@@ -308,9 +308,9 @@ def pckh(
 def auc(errors: np.ndarray, visible: np.ndarray) -> float:
     """The number beside 3D PCK: the mean share of correct joints over thresholds 0, 5, …, 150 mm.
 
-    As the code of the benchmark MPI-INF-3DHP has it (Mehta et al. 2017, mpii_compute_3d_pck.m): a joint
-    is correct where its error lies below the threshold, so that the first share is always 0 and the
-    best possible mean is 30 / 31.
+    As the code of the benchmark MPI-INF-3DHP has it (Mehta et al. 2017, mpii_compute_3d_pck.m): a
+    joint is correct where its error lies below the threshold, so that the first share is always 0
+    and the best possible mean is 30 / 31.
 
     Args:
         errors: (N, J), mm.

@@ -85,7 +85,7 @@ def oracle_inputs(
     if box == "oracle":
         boxes, box_note = np.asarray(store.columns["box"], float), "2 m box at the true root"
     else:
-        # How much wider than the joints' extent the 2 m box is, at the median of the training images.
+        # The 2 m box over the joints' extent, at the median of the training images.
         trained = train_store.columns
         wider = float(np.median(trained["box"][:, 2] / joint_boxes(trained)[:, 2]))
         boxes = joint_boxes(store.columns, wider)
@@ -146,14 +146,14 @@ def predict_batches(
     single process.
 
     Args:
-        network: function from crops (B, S, S, 3), a uint8 tensor, to an array of joints: (B, J, 3), or
-            (B, K, J, 3) where K decoders read one forward pass.
-        loader: iterable of this process' batches: dicts of tensors or arrays with B rows, "crops" and
-            "items" among them.
+        network: function from crops (B, S, S, 3), a uint8 tensor, to an array of joints: (B, J, 3),
+            or (B, K, J, 3) where K decoders read one forward pass.
+        loader: iterable of this process' batches: dicts of tensors or arrays with B rows, "crops"
+            and "items" among them.
         flip_test: run the mirrored crops, too.
     Returns:
-        dict of arrays in the order of items: joints_crop, with flip_test also joints_mirrored (as seen
-        in the mirror, not put back), and all that the batches hold beside the crops.
+        dict of arrays in the order of items: joints_crop, with flip_test also joints_mirrored (as
+        seen in the mirror, not put back), and all that the batches hold beside the crops.
     """
     rows = []
     for batch in progress(
@@ -185,8 +185,8 @@ def predict_store(
         batch_size: crops at a time.
         flip_test: predict the mirrored crops, too.
     Returns:
-        dict of arrays, one row an item in the store's order: pred_cam, target_cam (N, J, 3) float64 mm;
-        joints_crop (N, J, 3) as predicted; affine (N, 2, 3); items (N,); with flip_test also
+        dict of arrays, one row an item in the store's order: pred_cam, target_cam (N, J, 3) float64
+        mm; joints_crop (N, J, 3) as predicted; affine (N, 2, 3); items (N,); with flip_test also
         pred_cam_flip and joints_crop_flip, from the mean of the joints as seen and of those seen in
         the mirror.
     """
@@ -255,7 +255,7 @@ def read_network(network, crops, decoders, crop_px, depth_mm, number_format="flo
 
 
 def mean_pose(train_store, test_store) -> np.ndarray:
-    """Baseline: the mean root-relative pose of the training set, in camera axes, for every test item.
+    """Baseline: the mean root-relative pose of the training split for every test item.
 
     Args:
         train_store, test_store: CropStore.

@@ -1,9 +1,9 @@
-"""The two published releases of this method: reading their checkpoints, and scoring them by their rules.
+"""The two published releases of this method: their checkpoints are read and scored by their rules.
 
 `python -m ipr_lib test --published FILE` does it. The releases are `mks0601` (2018, PyTorch, one
 file an epoch) and `JimmySuen` (2018, the authors' own). Both lay cell i of a map over crop pixel
-i * stride, and depth cell k at (2 k / D - 1) times half the depth range. This corner grid lives here
-alone; the grid of this library is in `integral.grid`.
+i * stride, and depth cell k at (2 k / D - 1) times half the depth range. This corner grid lives
+here alone; the grid of this library is in `integral.grid`.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from .prediction import predict_batches
 
 CROP_PX, STRIDE, DEPTH_MM = 256, 4, 2000.0
 MAP_PX = CROP_PX // STRIDE  # cells along each side of a map
-# Crop px p is mirrored to CROP_PX - 1 - p, and cell i lies over STRIDE * i: in cells, this is the sum.
+# Crop px p is mirrored to CROP_PX - 1 - p, and cell i lies over STRIDE * i: the sum, in cells.
 EXACT_MIRROR = (CROP_PX - 1) / STRIDE
 RELEASED_PASS = "flip test as released"  # of tables.PASSES: the one that a release prints
 
@@ -45,9 +45,12 @@ class Release:
     Attributes:
         name: of the release.
         head: what its head's deconvolutions and its last convolution are called in the state dict.
-        pixel_unit: pixels 0 … 255 are divided by this before the mean and the standard deviation of ImageNet.
-        box_extra_px: its box is so much larger than the projected 2 m plane, to the right and downwards.
-        mirror_total: a joint at cell x of the mirrored crop is put to cell mirror_total - x; exact is `EXACT_MIRROR`.
+        pixel_unit: pixels 0 … 255 are divided by this before the mean and the standard deviation of
+            ImageNet.
+        box_extra_px: its box is so much larger than the projected 2 m plane, to the right and
+            downwards.
+        mirror_total: a joint at cell x of the mirrored crop is put to cell mirror_total - x; exact
+            is `EXACT_MIRROR`.
         roots_after_alignment: put the roots together once more after the rigid alignment.
     """
 
@@ -167,8 +170,8 @@ def plane_box(root_cam: np.ndarray, camera: Camera, extra_px: float = 0.0) -> np
 def cut_box(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Cut a crop as the releases do: bilinear, without averaging, the box's middle to (128, 128).
 
-    The affine map follows from three points in float32: the middle of the box, of its lower edge and
-    of its right edge. By one in float64, 10 to 20 pixels of a crop would differ by one grey level.
+    The affine map follows from three points in float32: the middle of the box, of its lower edge
+    and of its right edge. In float64, 10 to 20 pixels of a crop would differ by one grey level.
 
     Args:
         image: (H, W, 3) uint8.
@@ -216,8 +219,8 @@ def predict_set(
         step: every how many frames one is used.
         batch_size: crops at a time.
     Returns:
-        dict: pred_cam {each of tables.PASSES: (N, J, 3)}, target_cam (N, J, 3), mm; subject, action,
-        subaction, camera_id, frame, items (N,).
+        dict: pred_cam {each of tables.PASSES: (N, J, 3)}, target_cam (N, J, 3), mm; subject,
+        action, subaction, camera_id, frame, items (N,).
     Raises:
         InputError: anything unreadable in `root`; the message names the file.
     """
@@ -256,12 +259,12 @@ def predict_set(
 
 
 def _read_view(numbered_folder, step, extra_px):
-    """The batch of a camera view's images in use, cut as a release cuts them; arrays of one row an image.
+    """The batch of a camera view's images in use, one row an image, cut as a release cuts them.
 
     Returns:
-        dict: crops (N, S, S, 3) uint8 RGB tensor; box (N, 4) as `plane_box` gives; f, c (N, 2) of the
-        camera, px; target_cam (N, J, 3) mm; subject, action, subaction, camera_id, frame (N,); items
-        (N,), the folder's number, which the rows are put in order by.
+        dict: crops (N, S, S, 3) uint8 RGB tensor; box (N, 4) as `plane_box` gives; f, c (N, 2) of
+        the camera, px; target_cam (N, J, 3) mm; subject, action, subaction, camera_id, frame (N,);
+        items (N,), the folder's number, which the rows are put in order by.
     """
     number, folder = numbered_folder
     view = read_camera_view(folder)
@@ -290,7 +293,9 @@ def _read_view(numbered_folder, step, extra_px):
 def release_errors(
     pred_cam: np.ndarray, target_cam: np.ndarray, release: Release
 ) -> dict[str, np.ndarray]:
-    """Errors by the release's own rules: roots together; rigid alignment over all 18 joints; 17 scored, the pelvis too.
+    """Errors by the release's own rules.
+
+    The roots are put together, all 18 joints are aligned rigidly, and 17 are scored, the pelvis too.
 
     Args:
         pred_cam, target_cam: (N, 18, 3) camera, mm.

@@ -317,7 +317,8 @@ def processor_table(references: Sequence[dict]) -> str:
     """Minutes of `make reproduce` on each processor that there are runs of; Markdown."""
     rows = []
     for reference in references:
-        # The run with the most steps did all that `make reproduce` does; of several, the one that made the data.
+        # The run with the most steps did all that `make reproduce` does; of several, that which made
+        # the data.
         runs = reference["minutes"]
         whole = max(runs, key=lambda minutes: (len(minutes), minutes["data"]))
         notebooks = sum(value for name, value in whole.items() if name.isdigit())
@@ -336,7 +337,8 @@ def _with_spread(value):
 def update_readme(readme: Path, reference: Path) -> None:
     """Write the table of a reference file between the marks of the README.
 
-    Files beside it whose names go on, such as laptop-avx2.json beside laptop.json, hold runs of other processors.
+    Files beside it whose names go on, such as laptop-avx2.json beside laptop.json, hold runs of
+    other processors.
 
     Raises:
         InputError: the marks are missing.

@@ -1,7 +1,7 @@
 """Scores as rows, and rows as Markdown, CSV or LaTeX. Taught in notebooks/11_reproduction.ipynb.
 
-A row is a list of strings; lengths are in mm. Scores are those of `metrics.score_items`, from memory
-or as JSON gives them back, which turns the numbers of actions into strings.
+A row is a list of strings; lengths are in mm. Scores are those of `metrics.score_items`, from
+memory or as JSON gives them back, which turns the numbers of actions into strings.
 """
 
 import csv

@@ -1,7 +1,7 @@
 """Poses from pictures and videos of one's own, as notebook 12 teaches it.
 
-Read `inputs` first (pictures and frames as they come), then `boxes` (where people are), `poses` (prediction, people
-followed through a video, smoothing) and `outputs` (overlays, tables and pages).
+Read `inputs` first (pictures and frames as they come), then `boxes` (where people are), `poses`
+(prediction, people followed through a video, smoothing) and `outputs` (overlays, tables and pages).
 """
 
 from .boxes import box_from_pose, detect_people, link_people, load_detector, parse_box, whole_box

@@ -1,7 +1,7 @@
-"""Where people are in a picture: a detector's boxes, a given one, the whole picture, or the pose's own.
+"""Where people are in an image: a detector's boxes, a given one, the whole image, or the pose's own.
 
-A box is (centre x, centre y, side) in px: the square that a cube of 2 m around the pelvis covers. Taught in
-notebooks/12_your_own_pictures.ipynb.
+A box is (centre x, centre y, side) in px: the square that a cube of 2 m around the pelvis covers.
+Taught in notebooks/12_your_own_pictures.ipynb.
 """
 
 import concurrent.futures
@@ -23,11 +23,11 @@ DETECTOR = "fasterrcnn_mobilenet_v3_large_fpn"
 MIN_SCORE = 0.7
 PERSON = 1  # COCO's label
 DETECTOR_SCALE = 1.2  # the cube's 2 m over the extent of somebody upright with arms somewhat raised
-# Sum of the 17 limbs of a grown-up's skeleton, mm: the mean of the five actors that the capture trains on.
+# Sum of the 17 limbs of a grown-up, mm: the mean of the five actors that the capture trains on.
 BODY_MM = 4220.0
 PATIENCE_S = 20  # seconds for the weights' host to answer, because a person waits
 DOWNLOAD_S = 600  # seconds for all of the 78 MB to arrive
-NEAR = 0.5  # boxes of neighbouring frames belong together if their centres are less than half a side apart
+NEAR = 0.5  # sides between the centres of two boxes of neighbouring frames that belong together
 
 
 def load_detector(device: torch.device | str = "cpu") -> tuple[torch.nn.Module | None, str]:
@@ -37,7 +37,8 @@ def load_detector(device: torch.device | str = "cpu") -> tuple[torch.nn.Module |
         device: where it runs.
 
     Returns:
-        the detector in eval mode, or None; a line that says which, and where to put the weights if there is none.
+        the detector in eval mode, or None; a line that says which, and where to put the weights if
+        there is none.
     """
     weights = torchvision.models.get_model_weights(DETECTOR).DEFAULT
     path = Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
@@ -59,7 +60,9 @@ def load_detector(device: torch.device | str = "cpu") -> tuple[torch.nn.Module |
 
 
 def in_time(seconds: float, call: Callable):
-    """Wait for a call that cannot be stopped, but not for longer than `seconds`; then it goes on in a thread of its own.
+    """Wait for a call that cannot be stopped, but not for longer than `seconds`.
+
+    After that, the call goes on in a thread of its own.
 
     Args:
         seconds: to wait at most.
@@ -121,7 +124,7 @@ def whole_box(width: int, height: int) -> np.ndarray:
 
 
 def parse_box(text: str) -> np.ndarray:
-    """ "X,Y,WIDTH,HEIGHT" in px, tightly round a person -> box (1, 3); InputError says what is wrong."""
+    """ "X,Y,WIDTH,HEIGHT" in px, tightly round a person -> box (1, 3); InputError if it is not."""
     try:
         x, y, width, height = map(float, text.split(","))
     except ValueError as error:
@@ -138,8 +141,8 @@ def box_from_pose(
 ) -> np.ndarray:
     """A better box, from the pose that the network found in this one.
 
-    The network is trained on cubes of 2 m. If the limbs that it found are longer than a body's, then the box was smaller
-    than the cube, and the other way round.
+    The network is trained on cubes of 2 m. If the limbs that it found are longer than a body's,
+    then the box was smaller than the cube, and the other way round.
 
     Args:
         joints: (P, J, 3) x, y in crop px, z in mm, as the network gives them.
@@ -171,7 +174,7 @@ def link_people(before: np.ndarray, now: np.ndarray) -> np.ndarray:
     distance = np.linalg.norm(now[:, None, :2] - before[None, :, :2], axis=-1)  # (n, m), px
     in_sides = distance / np.maximum(before[:, 2], 1e-9)
     partner = np.full(len(now), -1)
-    # Beyond 2 NEAR all distances count alike, so that nobody far away decides about those who are near.
+    # Beyond 2 NEAR all distances count alike, so that nobody far away decides about those near.
     rows, columns = linear_sum_assignment(np.minimum(in_sides, 2 * NEAR))
     for row, column in zip(rows, columns):
         if in_sides[row, column] < NEAR:

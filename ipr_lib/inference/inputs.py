@@ -1,4 +1,4 @@
-"""Other people's pictures and videos: upright 8-bit RGB, the focal length, and notes of what was assumed.
+"""Other people's pictures and videos: upright 8-bit RGB, the focal length, what was assumed.
 
 Taught in notebooks/12_your_own_pictures.ipynb.
 """
@@ -23,7 +23,8 @@ MIN_SIDE = 32  # px; less holds nobody
 DIAGONAL_35MM = math.hypot(36, 24)  # of the film frame that "35 mm equivalent" refers to, mm
 INCH, CENTIMETRE = 2, 3  # EXIF's numbers of these units
 EXIF_UNITS_MM = {INCH: 25.4, CENTIMETRE: 10.0}
-# FFmpeg's own complaints about a video would stand beside our one line. Read once, when OpenCV opens its first video.
+# FFmpeg's own complaints about a video would stand beside our one line. OpenCV reads this once, when
+# it opens its first video.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
@@ -133,9 +134,9 @@ def focal_length(
 ) -> tuple[float, str]:
     """Focal length of a picture, px, and where it comes from.
 
-    EXIF's 35 mm equivalent f35 refers to the diagonal of the film frame: f = f35 * diagonal / 43.27 mm. Where it is
-    missing, the focal length in mm and the sensor's pixels per mm tell. Where these are missing, too, the focal length
-    is assumed to be ASSUMED_FOCAL times the longer side.
+    EXIF's 35 mm equivalent f35 refers to the diagonal of the film frame: f = f35 * diagonal / 43.27
+    mm. Where it is missing, the focal length in mm and the sensor's pixels per mm tell. Where these
+    are missing, too, the focal length is assumed to be ASSUMED_FOCAL times the longer side.
 
     Args:
         width, height: px.

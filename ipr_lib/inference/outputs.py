@@ -1,4 +1,7 @@
-"""Poses of files on disk: overlays, tables and interactive pages. Taught in notebooks/12_your_own_pictures.ipynb."""
+"""Poses of files on disk: overlays, tables and interactive pages.
+
+Taught in notebooks/12_your_own_pictures.ipynb.
+"""
 
 import csv
 import io
@@ -33,7 +36,8 @@ def draw_overlay(image: np.ndarray, joints_img: np.ndarray) -> np.ndarray:
         joints_img: (P, J, 2) px.
 
     Returns:
-        (H, W, 3) uint8 RGB; the person's own right limbs orange, left ones blue, each with a white seam.
+        (H, W, 3) uint8 RGB; the person's own right limbs orange, left ones blue, each with a white
+        seam.
     """
     canvas = np.ascontiguousarray(image).copy()
     longer = max(canvas.shape[:2])
@@ -81,7 +85,7 @@ def write_view(
 
 
 def write_tables(poses: Poses, folder: str | Path) -> None:
-    """Write `poses.npz` (all of Poses by name, and joint_names) and `poses.csv` (one line a joint) into a folder."""
+    """Write `poses.npz` (Poses by name, and joint_names) and `poses.csv` (a line a joint) into a folder."""
     folder = Path(folder)
     with atomic_path(folder / "poses.npz") as temporary:
         columns = vars(poses) | {"source": poses.source.astype(str)}
@@ -135,7 +139,7 @@ def write_overlay_video(
 
 
 def _open_writer(writer, path, fps, size):
-    """Open a VP8 writer, without OpenCV's warning about WebM, which it writes to file descriptor 2, past Python."""
+    """Open a VP8 writer, without the warning about WebM that OpenCV writes to file descriptor 2."""
     with open(os.devnull, "w") as nowhere:
         kept = os.dup(2)
         os.dup2(nowhere.fileno(), 2)
@@ -162,8 +166,9 @@ def predict_files(
 ) -> tuple[Poses, list[str]]:
     """Predict pictures, folders and videos, and write all that there is to see.
 
-    Into `out` go `poses.npz`, `poses.csv` and, for each input, NAME_pose.jpg (or .webm) and NAME_pose.html. An input that
-    cannot be used is reported in one line, and the others are still predicted.
+    Into `out` go `poses.npz`, `poses.csv` and, for each input, NAME_pose.jpg (or .webm) and
+    NAME_pose.html. An input that cannot be used is reported in one line, and the others are still
+    predicted.
 
     Args:
         paths: files and folders.
@@ -233,7 +238,7 @@ def predict_files(
 
 
 def _write_drawings(poses, frames, path, target, pixels, every, fps, view):
-    """The overlay of an input with people in it, and its page; `pixels` of a picture, None for a video."""
+    """Write the overlay of an input with people in it, and its page; `pixels` is None for a video."""
     if pixels is None:
         write_overlay_video(path, target.with_name(f"{target.name}.webm"), poses, every, fps)
     else:

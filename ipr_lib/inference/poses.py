@@ -1,7 +1,7 @@
 """Poses from pictures and videos of one's own. Taught in notebooks/12_your_own_pictures.ipynb.
 
-Nothing here knows the truth: the box is a detector's, a given one or the whole picture, the focal length is EXIF's or
-assumed, and the size of the person is that of an average body.
+Nothing here knows the truth: the box is a detector's, a given one or the whole picture, the
+focal length is EXIF's or assumed, and the size of the person is that of an average body.
 """
 
 import copy
@@ -100,7 +100,7 @@ def make_poses(
 
 
 def assumed_camera(image: np.ndarray, focal_px: float) -> Camera:
-    """The Camera of a picture that nobody calibrated: principal point in the middle, square pixels, no lens."""
+    """The Camera of an uncalibrated picture: principal point in the middle, square pixels, no lens."""
     height, width = image.shape[:2]
     middle = np.array([(width - 1) / 2, (height - 1) / 2])
     return Camera(np.eye(3), np.zeros(3), np.full(2, float(focal_px)), middle, width, height)
@@ -116,8 +116,8 @@ def predict_people(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Poses of the people in given boxes of a picture.
 
-    Each pass after the first cuts the crops anew, with boxes that follow from the poses before it. The depth of the root
-    follows from the box, because its side is what 2 m cover at that depth.
+    Each pass after the first cuts the crops anew, with boxes that follow from the poses before it.
+    The depth of the root follows from the box, because its side is what 2 m cover at that depth.
 
     Args:
         network: in eval mode.
@@ -262,8 +262,9 @@ def timeline(poses: Poses, frames: np.ndarray) -> np.ndarray:
         frames: (F,) numbers of its frames, rising.
 
     Returns:
-        (people, F, J, 3) mm, camera axes, NaN where somebody is absent. One person is root-relative. Several people stand
-        around their common middle, each at the median of his or her own places.
+        (people, F, J, 3) mm, camera axes, NaN where somebody is absent. One person is
+        root-relative. Several people stand around their common middle, each at the median of his or
+        her own places.
     """
     people = np.unique(poses.person)
     joints = np.full((len(people), len(frames), len(HUMAN36M), 3), np.nan)
@@ -284,7 +285,8 @@ def timeline(poses: Poses, frames: np.ndarray) -> np.ndarray:
 def smooth_poses(poses: Poses) -> Poses:
     """Filter the path of each person of a video by `one_euro`.
 
-    Places in the picture are filtered as mm at the person's distance, so that one setting serves near and far.
+    Places in the picture are filtered as mm at the person's distance, so that one setting serves
+    near and far.
 
     Args:
         poses: of one video; they stay as they are.
@@ -312,12 +314,14 @@ def one_euro(
 ) -> np.ndarray:
     """The One-Euro filter: steady where things stand still, quick where they move.
 
-    A low-pass of cutoff c keeps the fraction 1 / (1 + 2 pi c dt) of the old value. Here c = min_cutoff + beta * |speed|,
-    of each number by itself; the speed is low-passed, too, at speed_cutoff. A value depends only on what came before it.
+    A low-pass of cutoff c keeps the fraction 1 / (1 + 2 pi c dt) of the old value. Here c =
+    min_cutoff + beta * |speed|, of each number by itself; the speed is low-passed, too, at
+    speed_cutoff. A value depends only on what came before it.
     Source: Casiez, Roussel, Vogel. 1€ Filter. CHI 2012.
 
     Args:
-        values: (F, ...), any unit, for example mm; NaN where nothing was seen. The filter starts anew after such a gap.
+        values: (F, ...), any unit, for example mm; NaN where nothing was seen. The filter starts
+            anew after such a gap.
         times: (F,) seconds, rising.
         min_cutoff: Hz; smaller is smoother at rest.
         beta: Hz per unit of speed (values' unit per second); larger lags less in motion.
