@@ -38,9 +38,9 @@ from ipr_lib.inference import (
     list_files,
     one_euro,
     parse_box,
+    predict_file,
     predict_files,
     predict_people,
-    predict_video,
     read_frames,
     read_image,
     smooth_poses,
@@ -228,7 +228,8 @@ def test_read_frames_counts_and_times(tmp_path):
     frames = list(read_frames(path, every=3))
     assert [number for number, _, _ in frames] == [0, 3, 6]
     np.testing.assert_allclose([time for _, time, _ in frames], [0, 0.3, 0.6])
-    for number, _, pixels in frames:
+    for number, _, image in frames:
+        pixels = image.pixels
         assert (
             pixels[45, 20 + 10 * number].min() > 200
             and pixels[45, 110 - 10 * number].max() < 60
@@ -508,7 +509,7 @@ def test_nobody_is_no_pose():
 def test_a_video_is_one_timeline(tmp_path):
     centres = [(30 + 6 * i, 40) for i in range(8)]
     path = write_video(tmp_path / "a.avi", centres)
-    poses, frames, times, _ = predict_video(
+    poses, frames, times, _ = predict_file(
         MODEL, CFG, path, box=np.array([[55.0, 45, 110]]), every=2, passes=1
     )
     np.testing.assert_array_equal(frames, [0, 2, 4, 6])

@@ -209,19 +209,25 @@ def _rgb(picture):
     return np.asarray(picture.convert("RGB"))
 
 
-def read_frames(path: str | Path, every: int = 1) -> Iterator[tuple[int, float, np.ndarray]]:
-    """Frames of a video, one after the other.
+def read_frames(
+    path: str | Path, every: int = 1, focal_px: float | None = None
+) -> Iterator[tuple[int, float, InputImage]]:
+    """Frames of a video, one after the other; a picture is a video of one frame.
 
     Args:
         path: the file.
         every: take every so many frames.
+        focal_px: see `read_image`.
 
     Yields:
-        (number of the frame, its time in s, (H, W, 3) uint8 RGB, upright).
+        (number of the frame, its time in s, InputImage).
 
     Raises:
-        InputError: the file is missing, not a readable video, without frames, or too small.
+        InputError: the file is missing, not readable, without frames, or too small.
     """
+    if not is_video(path):
+        yield 0, 0.0, read_image(path, focal_px)
+        return
     video = cv2.VideoCapture(str(path))
     try:
         if not video.isOpened():
@@ -239,7 +245,9 @@ def read_frames(path: str | Path, every: int = 1) -> Iterator[tuple[int, float, 
                 raise InputError(
                     f"{path}: frame {number} cannot be read or is smaller than {MIN_SIDE} px"
                 )
-            yield number, number / rate, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            focal, note = focal_length(frame.shape[1], frame.shape[0], focal_px)
+            pixels = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            yield number, number / rate, InputImage(pixels, focal, (note,))
         if number < 0:
             raise InputError(
                 f"{path}: the video holds no frame; save it again, e.g. as H.264 in .mp4"

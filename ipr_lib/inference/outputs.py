@@ -21,8 +21,8 @@ from ..files import InputError, atomic_path
 from ..geometry.skeleton import HUMAN36M
 from ..progress import progress
 from ..views.plots import limb_colours
-from .inputs import is_video, list_files, read_frames
-from .poses import PASSES, Poses, join_poses, predict_image, predict_video, timeline
+from .inputs import is_video, list_files, read_frames, read_image
+from .poses import PASSES, Poses, join_poses, predict_file, timeline
 
 WHITE = (255, 255, 255)
 COLUMNS = ("source", "frame", "time_s", "person", "joint", "x_px", "y_px", "x_mm", "y_mm", "z_mm")
@@ -124,15 +124,15 @@ def write_overlay_video(
             frames = read_frames(path, every)
             name = Path(path).name
             bar = progress(frames, desc=f"drawing {name}", unit="frame", leave=False)
-            for number, _, pixels in bar:
-                height, width = pixels.shape[:2]
+            for number, _, image in bar:
+                height, width = image.pixels.shape[:2]
                 if not writer.isOpened():
                     _open_writer(writer, temporary, fps, (width, height))
                 if not writer.isOpened():
                     raise InputError(
                         f"{target}: this build of OpenCV cannot write VP8 video; install opencv-python-headless"
                     )
-                drawn = draw_overlay(pixels, poses.joints_img[poses.frame == number])
+                drawn = draw_overlay(image.pixels, poses.joints_img[poses.frame == number])
                 writer.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
         finally:
             writer.release()
@@ -174,8 +174,7 @@ def predict_files(
         paths: files and folders.
         out: folder.
         network, cfg: network in eval mode, and its Config.
-        box, detector, focal_px, passes: see `predict_image`.
-        every, smooth: see `predict_video`.
+        box, detector, focal_px, every, smooth, passes: see `predict_file`.
         view: also write the interactive .html pages.
         say: called with each line.
 
@@ -199,19 +198,11 @@ def predict_files(
     for path in files:
         name = _free_name(path, used_names)
         try:
-            if is_video(path):
-                poses, frames, times, phrases = predict_video(
-                    network, cfg, path, box, detector, focal_px, every, smooth, passes
-                )
-                pixels = None
-                fps = round((len(times) - 1) / times[-1], 3) if len(times) > 1 else 25.0
-            else:
-                poses, pixels, phrases = predict_image(
-                    network, cfg, path, box, detector, focal_px, passes
-                )
-                frames, fps = np.zeros(1, int), None
+            poses, frames, times, phrases = predict_file(
+                network, cfg, path, box, detector, focal_px, every, smooth, passes
+            )
             if len(poses) > 0:
-                _write_drawings(poses, frames, path, out / name, pixels, every, fps, view)
+                _write_drawings(poses, frames, times, path, out / name, every, view)
         except InputError as error:
             problems.append(str(error))
             say(str(error))
@@ -237,13 +228,16 @@ def predict_files(
     return poses, problems
 
 
-def _write_drawings(poses, frames, path, target, pixels, every, fps, view):
-    """Write the overlay of an input with people in it, and its page; `pixels` is None for a video."""
-    if pixels is None:
+def _write_drawings(poses, frames, times, path, target, every, view):
+    """Write the overlay of an input with people in it, and its page."""
+    pixels, fps = None, None
+    if is_video(path):
+        fps = round((len(times) - 1) / times[-1], 3) if len(times) > 1 else 25.0
         write_overlay_video(path, target.with_name(f"{target.name}.webm"), poses, every, fps)
     else:
-        drawn = draw_overlay(pixels, poses.joints_img)
+        pixels = read_image(path).pixels
         with atomic_path(target.with_name(f"{target.name}.jpg")) as temporary:
+            drawn = draw_overlay(pixels, poses.joints_img)
             Image.fromarray(drawn).save(temporary, quality=92)
     if view:
         page = target.with_name(f"{target.name}.html")

@@ -21,7 +21,7 @@ from ..geometry.transforms import BOX_MM, apply_affine, crop_affine, invert_affi
 from ..progress import progress
 from ..run import predict_crops
 from .boxes import box_from_pose, detect_people, link_people, whole_box
-from .inputs import focal_length, read_frames, read_image
+from .inputs import is_video, read_frames
 
 PASSES = 2  # the first finds the person's own box, the second predicts in it
 PATIENCE = 12  # frames that somebody may be away and still be the same person
@@ -167,40 +167,7 @@ def find_boxes(
     return whole_box(width, height), np.full(1, np.nan), "whole picture as box"
 
 
-def predict_image(
-    network: torch.nn.Module,
-    cfg: Config,
-    path: str | Path,
-    box: np.ndarray | None = None,
-    detector: torch.nn.Module | None = None,
-    focal_px: float | None = None,
-    passes: int = PASSES,
-) -> tuple[Poses, np.ndarray, tuple[str, ...]]:
-    """Poses of everybody in one picture file.
-
-    Args:
-        network, cfg: network in eval mode, and its Config.
-        path: the file.
-        box, detector: see `find_boxes`.
-        focal_px: px, or None to take EXIF's or to assume one.
-        passes: see `predict_people`.
-
-    Returns:
-        Poses; the pixels (H, W, 3) uint8 RGB, upright; phrases about what was done and assumed.
-
-    Raises:
-        InputError: the file is not usable.
-    """
-    image = read_image(path, focal_px)
-    boxes, scores, how = find_boxes(image.pixels, box, detector)
-    joints_cam, joints_img, boxes = predict_people(
-        network, cfg, image.pixels, boxes, image.focal_px, passes
-    )
-    poses = make_poses(str(path), 0, 0.0, boxes, scores, joints_cam, joints_img, image.focal_px)
-    return poses, image.pixels, (how, *image.notes)
-
-
-def predict_video(
+def predict_file(
     network: torch.nn.Module,
     cfg: Config,
     path: str | Path,
@@ -211,15 +178,20 @@ def predict_video(
     smooth: bool = False,
     passes: int = PASSES,
 ) -> tuple[Poses, np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Poses of everybody in a video, each person with one number through time.
+    """Poses of everybody in a picture or a video, each person with one number through time.
 
     Args:
-        network, cfg, path, box, detector, focal_px, passes: see `predict_image`.
+        network, cfg: network in eval mode, and its Config.
+        path: the file.
+        box, detector: see `find_boxes`.
+        focal_px: px, or None to take a picture's EXIF or to assume one.
         every: take every so many frames.
         smooth: filter each person's path by `one_euro`.
+        passes: see `predict_people`.
 
     Returns:
-        Poses; the numbers and the times of all frames that were read, (F,) and (F,) s; phrases.
+        Poses; the numbers and the times of all frames that were read, (F,) and (F,) s, of a picture
+        0 and 0; phrases about what was done and assumed.
 
     Raises:
         InputError: the file is not usable.
@@ -227,12 +199,17 @@ def predict_video(
     parts, frames, times, phrases = [], [], [], ()
     latest_box = np.zeros((0, 3))  # of everybody so far
     last_seen = np.zeros(0, int)  # the same for the frame, counted among those that are read
-    name = Path(path).name
-    bar = progress(read_frames(path, every), desc=f"predicting {name}", unit="frame", leave=False)
+    bar = progress(
+        read_frames(path, every, focal_px),
+        desc=f"predicting {Path(path).name}",
+        unit="frame",
+        leave=False,
+        show=is_video(path),
+    )
     for number, time_s, image in bar:
-        focal, note = focal_length(image.shape[1], image.shape[0], focal_px)
-        boxes, scores, how = find_boxes(image, box, detector)
-        joints_cam, joints_img, boxes = predict_people(network, cfg, image, boxes, focal, passes)
+        pixels, focal = image.pixels, image.focal_px
+        boxes, scores, how = find_boxes(pixels, box, detector)
+        joints_cam, joints_img, boxes = predict_people(network, cfg, pixels, boxes, focal, passes)
         part = make_poses(str(path), number, time_s, boxes, scores, joints_cam, joints_img, focal)
         around = np.flatnonzero(last_seen >= len(frames) - PATIENCE)
         for row, partner in enumerate(link_people(latest_box[around], boxes)):
@@ -247,7 +224,7 @@ def predict_video(
         parts.append(part)
         frames.append(number)
         times.append(time_s)
-        phrases = (how, note)
+        phrases = (how, *image.notes)
     poses = join_poses(parts)
     if smooth:
         poses = smooth_poses(poses)
