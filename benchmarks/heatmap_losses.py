@@ -19,7 +19,7 @@ import torch
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))  # a machine without a registry has the folder, not the package
 
-from ipr_lib.evaluation.tables import markdown_table  # noqa: E402
+from ipr_lib.evaluation.report import markdown_table  # noqa: E402
 from ipr_lib.files import commit, device_name, write_json  # noqa: E402
 from ipr_lib.integral import (  # noqa: E402
     binary_heatmap_loss,

@@ -8,7 +8,7 @@ from ipr_lib.__main__ import main
 from ipr_lib.config import load_config
 from ipr_lib.course import pipeline, scoring
 from ipr_lib.evaluation import metrics, report
-from ipr_lib.evaluation.tables import PASSES
+from ipr_lib.evaluation.report import PASSES
 from ipr_lib.files import InputError, read_json, write_json
 from ipr_lib.run import items_of_subjects
 

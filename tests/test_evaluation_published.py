@@ -12,7 +12,7 @@ from torch import nn
 
 from ipr_lib.data import h36m_layout as layout
 from ipr_lib.evaluation import published
-from ipr_lib.evaluation.tables import PASSES
+from ipr_lib.evaluation.report import PASSES
 from ipr_lib.files import InputError
 from ipr_lib.geometry.camera import Camera
 

@@ -3,7 +3,7 @@ import copy
 import numpy as np
 import pytest
 
-from ipr_lib.evaluation import metrics, report, tables
+from ipr_lib.evaluation import metrics, report
 from ipr_lib.files import REPOSITORY, InputError, read_json, write_json
 
 from .made_up_scores import made_up, table_after
@@ -18,8 +18,8 @@ README = REPOSITORY / "README.md"
 def test_report_holds_the_table_in_the_order_of_the_actions():
     text = report.run_report(made_up())
     ours, *_ = table = table_after(text, "## Per action")
-    assert ours == ["mm", *tables.SHORT_ACTIONS, "frame mean", "action mean"]
-    assert [row[0] for row in table[1:]] == [row[0] for row in tables.action_rows(made_up())]
+    assert ours == ["mm", *report.SHORT_ACTIONS, "frame mean", "action mean"]
+    assert [row[0] for row in table[1:]] == [row[0] for row in report.action_rows(made_up())]
     assert table[1][1] == "40.0" and table[1][15] == "80.1" and table[1][2:15] == ["–"] * 13
 
 
@@ -42,7 +42,7 @@ def test_report_names_its_circumstances():
         "real Human3.6M; on **other data** they show",
     ):
         assert fact in text, fact
-    for label in tables.PUBLISHED:
+    for label in report.PUBLISHED:
         assert f"*{label}*" in text
 
 

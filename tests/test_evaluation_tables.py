@@ -3,7 +3,7 @@ import csv
 import numpy as np
 import pytest
 
-from ipr_lib.evaluation import tables
+from ipr_lib.evaluation import report
 from ipr_lib.evaluation.metrics import METRICS
 
 from .made_up_scores import made_up
@@ -12,7 +12,7 @@ from .made_up_scores import made_up
 
 
 def test_action_rows_by_hand():
-    rows = tables.action_rows(made_up())
+    rows = report.action_rows(made_up())
     assert [row[0] for row in rows] == [
         "ours, MPJPE",
         "ours, PA-MPJPE (rigid)",
@@ -45,7 +45,7 @@ def test_rows_take_action_numbers_as_they_come_from_memory_too():
             metrics[part][metric]["per_action"] = {
                 int(action): value for action, value in per_action.items()
             }
-    assert tables.action_rows(metrics) == tables.action_rows(made_up())
+    assert report.action_rows(metrics) == report.action_rows(made_up())
 
 
 def test_each_action_has_its_short_name_and_its_column():
@@ -67,28 +67,28 @@ def test_each_action_has_its_short_name_and_its_column():
         15: "Walk D.",
         16: "Walk P.",
     }
-    header = tables.ACTION_HEADER
+    header = report.ACTION_HEADER
     assert header[0] == "mm" and header[16:] == ["frame mean", "action mean"]
     for action, name in names.items():
         scores = {"mpjpe": {"per_action": {action: 77.0}, "frame_mean": 1.0, "action_mean": 2.0}}
-        (row,) = tables.score_rows("", scores, ["mpjpe"])
+        (row,) = report.score_rows("", scores, ["mpjpe"])
         assert header[row.index("77.0")] == name
 
 
 def test_convention_rows_by_hand():
     scores = made_up()["scores"]
-    rows = tables.convention_rows("one look", scores)
-    assert all(len(row) == len(tables.CONVENTION_HEADER) for row in rows)
+    rows = report.convention_rows("one look", scores)
+    assert all(len(row) == len(report.CONVENTION_HEADER) for row in rows)
     assert rows[0] == ["one look, MPJPE", "50.0", "30.0 – 70.1", "60.0", "41.0", "25.0"]
     assert rows[1] == ["one look, PA-MPJPE (rigid)", "35.0", "–", "40.0", "31.0", "17.5"]
-    assert tables.convention_rows("", scores | {"without_damaged": {}})[0][-1] == "–", (
+    assert report.convention_rows("", scores | {"without_damaged": {}})[0][-1] == "–", (
         "nothing is left without them"
     )
 
 
 def test_joint_rows_by_hand():
-    rows = tables.joint_rows(made_up()["scores"])
-    assert len(rows) == 17 and all(len(row) == len(tables.JOINT_HEADER) for row in rows)
+    rows = report.joint_rows(made_up()["scores"])
+    assert len(rows) == 17 and all(len(row) == len(report.JOINT_HEADER) for row in rows)
     assert rows[0] == ["Pelvis", "40.0", "30.0", "20.0", "1.0", "2.0"]
     assert rows[-1] == ["R_Wrist", "80.1", "50.0", "44.0", "1.0", "7.1"]
 
@@ -98,19 +98,19 @@ def test_joint_rows_by_hand():
 
 def test_markdown_table_by_hand():
     assert (
-        tables.markdown_table(["a", "b"], [["x", 1], ["y", "–"]])
+        report.markdown_table(["a", "b"], [["x", 1], ["y", "–"]])
         == "| a | b |\n| :-- | --: |\n| x | 1 |\n| y | – |"
     )
 
 
 def test_csv_reads_back():
-    text = tables.csv_table(["mm", "a, b"], [["x", "1.5"], ['say "y"', "–"]])
+    text = report.csv_table(["mm", "a, b"], [["x", "1.5"], ['say "y"', "–"]])
     assert text == 'mm,"a, b"\nx,1.5\n"say ""y""",\n'
     assert list(csv.reader(text.splitlines())) == [["mm", "a, b"], ["x", "1.5"], ['say "y"', ""]]
 
 
 def test_latex_table_by_hand():
-    text = tables.latex_table(["mm", "95 %"], [["a_1 & b", "1.0 – 2.0"], ["~x\\^{3}", "5 ± 1"]])
+    text = report.latex_table(["mm", "95 %"], [["a_1 & b", "1.0 – 2.0"], ["~x\\^{3}", "5 ± 1"]])
     assert text.splitlines() == [
         r"\begin{tabular}{lr}",
         r"\toprule",
@@ -127,9 +127,9 @@ def test_latex_table_by_hand():
 
 
 def test_published_rows_have_fifteen_actions_and_the_printed_mean():
-    rows = tables.published_rows()
+    rows = report.published_rows()
     assert len(rows) == 4
-    for row, (label, values) in zip(rows, tables.PUBLISHED.items()):
+    for row, (label, values) in zip(rows, report.PUBLISHED.items()):
         assert len(values) == 16 and row == [f"*{label}*", *map("{:.1f}".format, values), "–"]
         assert not {"frame mean", "action mean"} & set(label.split(", "))
 
@@ -145,7 +145,7 @@ def test_published_rows_have_fifteen_actions_and_the_printed_mean():
 )
 def test_published_averages(label, action_mean):
     """A typing error in a cell would move the mean of its row; none of the printed averages is that very mean."""
-    *values, printed = tables.PUBLISHED[label]
+    *values, printed = report.PUBLISHED[label]
     assert np.mean(values) == pytest.approx(action_mean, abs=0.005)
     assert 0.05 < abs(np.mean(values) - printed) < 1, (
         "frame mean and action mean differ, by less than 1 mm"

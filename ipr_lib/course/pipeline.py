@@ -20,12 +20,12 @@ from ..evaluation.report import (
     PREDICTIONS_FILE,
     SCORES_FILE,
     STAMP,
+    action_rows,
     minutes_table,
     run_minutes,
     run_report,
     write_scores,
 )
-from ..evaluation.tables import action_rows
 from ..experiment import AXES, IN_REPRODUCE, compare, planned_cases, write_summary
 from ..files import REPOSITORY, InputError, read_json, write_json
 from ..progress import TIMES, progress, stage, timed, work_seconds

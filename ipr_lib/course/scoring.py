@@ -9,13 +9,13 @@ from ..config import config_from_record
 from ..evaluation.prediction import oracle_inputs
 from ..evaluation.published import RELEASED_PASS, score_published
 from ..evaluation.report import (
+    action_rows,
     published_report,
     release_rows,
     run_report,
     write_poses,
     write_scores,
 )
-from ..evaluation.tables import action_rows
 from ..files import InputError, read_json
 from ..run import blank_network, default_device, fingerprint, on_device, score_run
 from ..training.checkpoints import BEST, CHECKPOINT, load_checkpoint, read_checkpoint

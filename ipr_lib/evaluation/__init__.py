@@ -1,22 +1,25 @@
 """From a network to numbers that can be compared, as notebooks 10 and 11 teach it.
 
 Read `metrics` first (how wrong a pose is), then `prediction` (what a network is given, and the one
-loop that runs it), then `tables` and `report` (what is printed and kept). `published` reads the two
-public releases of this method.
+loop that runs it), then `report` (what is printed and kept). `published` reads the two public releases
+of this method.
 """
 
 from .metrics import auc, bootstrap_interval, mpjpe, pa_mpjpe, pckh, score_items
 from .prediction import mean_pose, oracle_inputs, predict_store
 from .published import read_published, score_published
 from .report import (
+    PUBLISHED,
+    action_rows,
+    markdown_table,
     published_report,
+    published_rows,
     reference_note,
     run_report,
     update_readme,
     write_reference,
     write_scores,
 )
-from .tables import PUBLISHED, action_rows, markdown_table, published_rows
 
 __all__ = [
     "PUBLISHED",

@@ -35,7 +35,7 @@ CROP_PX, STRIDE, DEPTH_MM = 256, 4, 2000.0
 MAP_PX = CROP_PX // STRIDE  # cells along each side of a map
 # Crop px p is mirrored to CROP_PX - 1 - p, and cell i lies over STRIDE * i: the sum, in cells.
 EXACT_MIRROR = (CROP_PX - 1) / STRIDE
-RELEASED_PASS = "flip test as released"  # of tables.PASSES: the one that a release prints
+RELEASED_PASS = "flip test as released"  # of report.PASSES: the one that a release prints
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ def predict_set(
         step: every how many frames one is used.
         batch_size: crops at a time.
     Returns:
-        dict: pred_cam {each of tables.PASSES: (N, J, 3)}, target_cam (N, J, 3), mm; subject,
+        dict: pred_cam {each of report.PASSES: (N, J, 3)}, target_cam (N, J, 3), mm; subject,
         action, subaction, camera_id, frame, items (N,).
     Raises:
         InputError: anything unreadable in `root`; the message names the file.

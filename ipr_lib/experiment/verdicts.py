@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from ..config import config_from_record
-from ..evaluation.tables import markdown_table
+from ..evaluation.report import markdown_table
 from ..files import InputError, read_json, write_json
 from ..integral import METHODS
 from .plan import ALONE, AXES, MAIN, MORE, MOST, WITH_2D
