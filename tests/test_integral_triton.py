@@ -59,18 +59,14 @@ def both_ways(volume):
 
 
 def interpreted():
-    """The kernels against plain PyTorch: values, gradient, dtype and layout."""
+    """The kernels against plain PyTorch: values, gradient and dtype, for volumes of either layout."""
     generator = torch.Generator().manual_seed(0)
     for shape in SHAPES:
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
             for layout in (torch.Tensor.contiguous, channels_last):
                 volume = layout((3 * torch.randn(shape, generator=generator)).to(dtype))
                 (joints, grad), (expected, expected_grad) = both_ways(volume)
-                assert (
-                    joints.dtype == torch.float32
-                    and grad.dtype == dtype
-                    and grad.stride() == volume.stride()
-                )
+                assert joints.dtype == torch.float32 and grad.dtype == dtype
                 torch.testing.assert_close(joints, expected, atol=1e-4, rtol=0)
                 torch.testing.assert_close(
                     grad, expected_grad, atol=1e-6, rtol=max(1e-4, 2 * torch.finfo(dtype).eps)
@@ -104,36 +100,22 @@ def extremes():
 
 
 def compiled():
-    """Each kernel through the compiler for a Hopper GPU, both layouts: what the interpreter lets pass may fail there."""
+    """Each kernel through the compiler for a Hopper GPU: what the interpreter lets pass may fail there."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     from ipr_lib.integral import kernel as kernels
 
-    numbers = (
-        "J",
-        "D",
-        "cells",
-        "stride_b",
-        "stride_j",
-        "stride_d",
-        "stride_c",
-        "tiles",
-        "per_program",
-    )
-    cases = [(kernels._gather_kernel, ("programs",), {"PROGRAMS": 16})]
+    constants = {"H": 48, "W": 64, "CHUNK": kernels.CHUNK, "TILE": kernels.TILE}
     for kernel in (kernels._forward_kernel, kernels._backward_kernel):
-        cases.append((kernel, numbers, {"W": 64, "TILE_D": 1, "TILE_C": 2048, "stride_c": 1}))
-        cases.append((kernel, numbers, {"W": 48, "TILE_D": 64, "TILE_C": 32, "stride_d": 1}))
-    for kernel, integers, constants in cases:
         names = kernel.arg_names
         half = {name: "*bf16" for name in ("logits", "result")}
         kinds = [
             "constexpr"
             if name in constants
             else "i32"
-            if name in integers
+            if name == "cells"
             else half.get(name, "*fp32")
             for name in names
         ]
@@ -162,7 +144,7 @@ def test_kernels_compile_for_a_gpu(tmp_path):
         int(line.split()[-1])
         for line in run_this_file("compiled", TRITON_CACHE_DIR=str(tmp_path)).splitlines()
     ]
-    assert len(sizes) == 5 and min(sizes) > 1000
+    assert len(sizes) == 2 and min(sizes) > 1000
 
 
 @pytest.fixture
@@ -188,7 +170,7 @@ def test_a_kernel_that_cannot_be_built_is_told_of(no_kernel_yet, monkeypatch):
 
     import ipr_lib.integral
 
-    broken = SimpleNamespace(forward=fail)
+    broken = SimpleNamespace(KernelSoftArgmax=SimpleNamespace(apply=fail))
     monkeypatch.setattr(ipr_lib.integral, "kernel", broken, raising=False)
     monkeypatch.setitem(sys.modules, "ipr_lib.integral.kernel", broken)
     monkeypatch.setattr(

@@ -122,7 +122,7 @@ def gpu_kernel():
     except ImportError:
         return None
     try:
-        kernel.forward(torch.zeros(1, 1, 1, 1, 1, device="cuda"))
+        kernel.KernelSoftArgmax.apply(torch.zeros(1, 1, 1, 1, 1, device="cuda"))
     except Exception as error:  # a missing compiler or driver raises many kinds of errors
         warnings.warn(
             f"soft_argmax runs in plain PyTorch, because Triton failed: {error!r}", stacklevel=2
