@@ -38,15 +38,10 @@ def integral(volume, cells, weights):
     return integral_loss(soft_argmax(volume), cells, weights, tuple(volume.shape[:1:-1]))
 
 
-def softmax_loss_with_gaussian(volume, cells, weights):
-    return softmax_heatmap_loss(volume, cells, weights, sigma=1.0)
-
-
 LOSSES = {
     "integral": integral,
     "H1, Gaussian": squared_heatmap_loss,
     "H2, true cell": softmax_heatmap_loss,
-    "H2, Gaussian": softmax_loss_with_gaussian,
     "H3, ball": binary_heatmap_loss,
     "Jensen-Shannon prior": js_prior_loss,
     "expected error": expected_error_loss,

@@ -70,5 +70,5 @@ def test_toy_run_of_the_losses(monkeypatch, tmp_path, capsys):
     report = json.loads(target.read_text())
     (case,) = report["cases"]
     assert case["shape"] == [4, 18, 8, 8, 8]
-    assert len(case["losses"]) == 7 and all(row["ms"] > 0 for row in case["losses"].values())
+    assert len(case["losses"]) == 6 and all(row["ms"] > 0 for row in case["losses"].values())
     assert "H3, ball" in capsys.readouterr().out

@@ -23,10 +23,6 @@ from ipr_lib.integral import (
 SHAPE = (2, 3, 4, 5, 6)  # B, J, D, H, W
 
 
-def softmax_loss_with_gaussian(volume, cells, weights):
-    return softmax_heatmap_loss(volume, cells, weights, sigma=0.8)
-
-
 # --- masked means ---
 
 
@@ -89,16 +85,6 @@ def test_softmax_loss_by_hand():
     for joint, expected in ((0, math.log(10 / 3)), (1, math.log(10 / 4))):
         loss = softmax_heatmap_loss(volume[:, [joint]], cells[:, [joint]], weights[:, [joint]])
         assert loss.item() == pytest.approx(expected)
-
-
-def test_softmax_loss_with_gaussian_by_hand():
-    # p = (1, 2, 1) / 4; q is the Gaussian of sigma 1 about cell 1, of sum 1.
-    volume = torch.tensor([1.0, 2, 1]).log().view(1, 1, 1, 1, 3)
-    side = math.exp(-0.5) / (1 + 2 * math.exp(-0.5))
-    loss = softmax_heatmap_loss(
-        volume, torch.tensor([[[1.0, 0, 0]]]), torch.ones(1, 1, 3), sigma=1.0
-    )
-    assert loss.item() == pytest.approx(2 * side * math.log(4) + (1 - 2 * side) * math.log(2))
 
 
 def test_binary_loss_by_hand():
@@ -186,14 +172,6 @@ def softmax_by_definition(volume, cell, planar):
     return -(probability.sum(0)[y, x] if planar else probability[z, y, x]).log()
 
 
-def softmax_with_gaussian_by_definition(volume, cell, planar):
-    probability = volume.flatten().softmax(0).view(volume.shape)
-    away, in_plane = squared_distances(volume, cell)
-    target = torch.exp(-(in_plane if planar else away) / (2 * 0.8**2))
-    probability = probability.sum(0) if planar else probability
-    return -(target / target.sum() * probability.log()).sum()
-
-
 def binary_by_definition(volume, cell, planar):
     probability = volume.sigmoid()
     away, in_plane = squared_distances(volume, cell)
@@ -205,7 +183,6 @@ def binary_by_definition(volume, cell, planar):
 HEATMAP_LOSSES = [
     (squared_heatmap_loss, squared_by_definition),
     (softmax_heatmap_loss, softmax_by_definition),
-    (softmax_loss_with_gaussian, softmax_with_gaussian_by_definition),
     (binary_heatmap_loss, binary_by_definition),
 ]
 

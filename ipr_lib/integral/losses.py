@@ -93,19 +93,18 @@ def squared_heatmap_loss(
 
 
 def softmax_heatmap_loss(
-    volume: torch.Tensor, cells: torch.Tensor, weights: torch.Tensor, sigma: float = 0.0
+    volume: torch.Tensor, cells: torch.Tensor, weights: torch.Tensor
 ) -> torch.Tensor:
-    """H2: cross-entropy between the softmax p of a map and its true cell, or a small Gaussian q of sum 1.
+    """H2: cross-entropy between the softmax p of a map and its true cell.
 
-        -sum over cells q log p = log(sum over cells exp H) - sum over cells q H
-        without depth: the same with q summed over depth, and log(sum over z exp H) in place of H
+        -log p(true cell) = log(sum over cells exp H) - H(true cell)
+        without depth: log(sum over cells exp H) - log(sum over the true column exp H)
 
     See notebook 07.
 
     Args:
         volume: logits, (B, J, D, H, W), any float dtype.
         cells, weights: as for `squared_heatmap_loss`.
-        sigma: standard deviation of the Gaussian, cells; 0 for the true cell alone.
 
     Returns:
         Scalar: masked mean over joints, nats.
@@ -113,20 +112,12 @@ def softmax_heatmap_loss(
     volume, cells, weights = _prepare(volume, cells, weights)
     columns = volume.logsumexp(dim=2)  # (B, J, H, W)
     total = columns.logsumexp(dim=PLANE)  # (B, J)
-    if sigma == 0:
-        B, J, D, H, W = volume.shape
-        x, y, z = nearest_cell(cells, (D, H, W)).unbind(dim=2)
-        sample = torch.arange(B, device=volume.device)[:, None]
-        joint = torch.arange(J, device=volume.device)
-        at_target = volume[sample, joint, z, y, x]
-        column_at_target = columns[sample, joint, y, x]
-    else:
-        x, y, z = gaussian_factors(cells, volume.shape[2:], sigma)
-        plane = outer(x / x.sum(dim=2, keepdim=True), y / y.sum(dim=2, keepdim=True))
-        z = z / z.sum(dim=2, keepdim=True)
-        over_depth = torch.einsum("bjd,bjdhw->bjhw", z, volume)
-        at_target = (plane * over_depth).sum(dim=PLANE)
-        column_at_target = (plane * columns).sum(dim=PLANE)
+    B, J, D, H, W = volume.shape
+    x, y, z = nearest_cell(cells, (D, H, W)).unbind(dim=2)
+    sample = torch.arange(B, device=volume.device)[:, None]
+    joint = torch.arange(J, device=volume.device)
+    at_target = volume[sample, joint, z, y, x]
+    column_at_target = columns[sample, joint, y, x]
 
     error = total - torch.where(_without_depth(weights), column_at_target, at_target)
     return masked_mean(error, joint_weights(weights))
