@@ -3,6 +3,8 @@
 Sun et al. 2018, section 4.1; taught in notebooks/07_network_and_losses.ipynb.
 """
 
+from collections import OrderedDict
+
 import torch
 from torch import nn
 
@@ -19,7 +21,7 @@ BACKBONES = {
 }
 
 
-class SmallResNet(nn.Module):
+def small_resnet(width: int) -> nn.Sequential:
     """A small residual network for machines without a GPU: eight basic blocks, stride 16.
 
     The first two convolutions reduce the resolution to an eighth, because that is cheap and most of a crop shows the
@@ -28,64 +30,50 @@ class SmallResNet(nn.Module):
     Args:
         width: channels of the first stage; the others have two, three and three times as many.
     """
+    # Imported here, because torchvision loads slowly and most commands build no network.
+    from torchvision.models.resnet import BasicBlock
 
-    def __init__(self, width: int):
-        # Imported here, because torchvision loads slowly and most commands build no network.
-        from torchvision.models.resnet import BasicBlock
-
-        super().__init__()
-        half = max(1, width // 2)
-        layers = [
-            nn.Conv2d(3, half, kernel_size=4, stride=4, bias=False),
-            nn.BatchNorm2d(half),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(half, width, kernel_size=3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-        ]
-        channels = width
-        stages = ((width, 1), (2 * width, 2), (3 * width, 1), (3 * width, 1))
-        for out, stride in stages:
-            shortcut = None
-            if stride != 1 or channels != out:
-                shortcut = nn.Sequential(
-                    nn.Conv2d(channels, out, kernel_size=1, stride=stride, bias=False),
-                    nn.BatchNorm2d(out),
-                )
-            layers.append(BasicBlock(channels, out, stride, shortcut))
-            layers.append(BasicBlock(out, out))
-            channels = out
-        self.layers = nn.Sequential(*layers)
-        self.channels = channels
-
-    def forward(self, crops: torch.Tensor) -> torch.Tensor:
-        return self.layers(crops)
+    half = max(1, width // 2)
+    layers = [
+        nn.Conv2d(3, half, kernel_size=4, stride=4, bias=False),
+        nn.BatchNorm2d(half),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(half, width, kernel_size=3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+    ]
+    channels = width
+    stages = ((width, 1), (2 * width, 2), (3 * width, 1), (3 * width, 1))
+    for out, stride in stages:
+        shortcut = None
+        if stride != 1 or channels != out:
+            shortcut = nn.Sequential(
+                nn.Conv2d(channels, out, kernel_size=1, stride=stride, bias=False),
+                nn.BatchNorm2d(out),
+            )
+        layers.append(BasicBlock(channels, out, stride, shortcut))
+        layers.append(BasicBlock(out, out))
+        channels = out
+    backbone = nn.Sequential(OrderedDict(layers=nn.Sequential(*layers)))
+    backbone.channels = channels
+    return backbone
 
 
-class TorchvisionResNet(nn.Module):
+def torchvision_resnet(name: str, weights=None) -> nn.Sequential:
     """A ResNet of torchvision without its pooling and its classifier; stride 32.
 
     Args:
         name: "resnet18" to "resnet152".
         weights: of torchvision, such as ResNet50_Weights.IMAGENET1K_V1; None for a random start.
     """
+    from torchvision.models import get_model
 
-    def __init__(self, name: str, weights=None):
-        from torchvision.models import get_model
-
-        super().__init__()
-        resnet = get_model(name, weights=weights)
-        self.channels = resnet.fc.in_features
-        del resnet.avgpool, resnet.fc
-        # The layers keep torchvision's names, so that its checkpoints fit: conv1, layer1.0.conv1, ...
-        for child_name, child in resnet.named_children():
-            self.add_module(child_name, child)
-
-    def forward(self, crops: torch.Tensor) -> torch.Tensor:
-        features = crops
-        for child in self.children():
-            features = child(features)
-        return features
+    resnet = get_model(name, weights=weights)
+    # The layers keep torchvision's names, so that its checkpoints fit: conv1, layer1.0.conv1, ...
+    backbone = nn.Sequential(OrderedDict(resnet.named_children()))
+    del backbone.avgpool, backbone.fc
+    backbone.channels = resnet.fc.in_features
+    return backbone
 
 
 def build_backbone(name: str, width: int = 64, pretrained: bool = False) -> nn.Module:
@@ -109,14 +97,14 @@ def build_backbone(name: str, width: int = 64, pretrained: bool = False) -> nn.M
             raise InputError(
                 "backbone 'small' has no ImageNet weights; set pretrained=False or choose resnet18"
             )
-        return SmallResNet(width)
+        return small_resnet(width)
     if not pretrained:
-        return TorchvisionResNet(name)
+        return torchvision_resnet(name)
     from torchvision.models import get_model_weights
 
     weights = get_model_weights(name).IMAGENET1K_V1
     try:
-        return TorchvisionResNet(name, weights)
+        return torchvision_resnet(name, weights)
     except OSError as error:  # URLError is one
         file = weights.url.rpartition("/")[2]
         folder = f"{torch.hub.get_dir()}/checkpoints"
