@@ -41,7 +41,7 @@ from ipr_lib.run import build_augmentation, build_network, default_device
 from ipr_lib.studio import write_capture
 from ipr_lib.training.loop import on_device, training_step
 from ipr_lib.training.microbatches import MicroBatches
-from ipr_lib.training.optimizers import build_optimizer
+from ipr_lib.training.optimizers import build_optimizers
 from ipr_lib.training.precision import memory_format, resolved
 
 READY = 8  # batches that may wait ready when a turn begins: not counted
@@ -159,7 +159,7 @@ class Ours:
             .to(device, memory_format=memory_format(cfg.precision, device))
             .train()
         )
-        self.optimizer = build_optimizer("adamw", self.model, cfg.learning_rate)
+        self.optimizers = build_optimizers("adamw", self.model, cfg.learning_rate)
         self.dataset = CropDataset(store, cfg.crop_px, cfg.depth_mm, build_augmentation(cfg))
         keys = BatchKeys(len(store), cfg.batch_size, epochs=100_000)
         self.loader = (
@@ -177,7 +177,7 @@ class Ours:
             self.micro_batches,
             on_device(batch, self.device),
             INTEGRAL,
-            self.optimizer,
+            self.optimizers,
             self.cfg.crop_px,
             self.cfg.depth_mm,
             self.cfg.precision,
@@ -185,7 +185,7 @@ class Ours:
 
     def close(self):
         self.loader = None
-        self.micro_batches.__exit__()
+        self.micro_batches.close()
 
 
 def turn(way, source, steps):

@@ -34,7 +34,7 @@ from .network import DirectNet, PoseNet, build_backbone, count_parameters
 from .training import precision
 from .training.checkpoints import CHECKPOINT, read_checkpoint
 from .training.loop import Schedule, train
-from .training.optimizers import build_optimizer
+from .training.optimizers import build_optimizers
 
 # Counted on the real set: S1, 5, 6, 7, 8, every 5th frame; S9, 11, every 64th.
 HUMAN36M_IMAGES = {"train": (312_188, 5), "test": (8_695, 64)}
@@ -148,8 +148,8 @@ def train_run(
         network = build_network(cfg)
     network = on_device(network, cfg, device)
 
-    def new_optimizer(network):
-        return build_optimizer(cfg.optimizer, network, cfg.learning_rate, cfg.weight_decay)
+    def new_optimizers(network):
+        return build_optimizers(cfg.optimizer, network, cfg.learning_rate, cfg.weight_decay)
 
     def validate(network):
         predictions = predict_run(network, validation, cfg)
@@ -161,7 +161,7 @@ def train_run(
         keys,
         METHODS[cfg.method],
         build_schedule(cfg, keys.steps_per_epoch),
-        new_optimizer,
+        new_optimizers,
         run_dir,
         record={"config": cfg.record(), "commit": commit()},
         validate=None if validation is None else validate,

@@ -76,7 +76,7 @@ def test_resume_takes_the_config_of_the_checkpoint(calls, tmp_path, capsys):
     checkpoints.save_checkpoint(
         tmp_path / "mine" / checkpoints.CHECKPOINT,
         model,
-        torch.optim.AdamW(model.parameters()),
+        [torch.optim.AdamW(model.parameters())],
         {"step": 1, "seconds": 0.0, "log": [], "config": cfg.record()},
     )
     assert main(["train", *RUN, str(tmp_path), "--resume"]) == 0

@@ -19,7 +19,7 @@ from ipr_lib.data.store import (
     withhold_depth,
 )
 from ipr_lib.files import InputError, write_json
-from ipr_lib.training.log import item_names
+from ipr_lib.training.log import item_name
 from tests.conftest import write_sequence
 from tests.test_data_store import flip
 
@@ -65,9 +65,10 @@ def test_depth_is_withheld_from_whole_sequences(store):
 
 def test_some_items_give_the_batches_of_the_whole_store(store):
     again = pickle.loads(pickle.dumps(store.select(np.array([4, 1]))))
-    assert item_names(again, [0, 1]) == item_names(store, [4, 1]), (
-        "a loss that is not finite names them"
-    )
+    assert [item_name(again, 0), item_name(again, 1)] == [
+        item_name(store, 4),
+        item_name(store, 1),
+    ], "a loss that is not finite names them"
     whole = CropDataset(store, 64, 2000.0)[0, 0, np.array([4, 1])]
     some = CropDataset(again, 64, 2000.0)[0, 0, np.array([0, 1])]
     assert torch.equal(whole["crops"], some["crops"]) and torch.equal(

@@ -668,7 +668,7 @@ def runs(tmp_path):
     checkpoints.save_checkpoint(
         folder / checkpoints.CHECKPOINT,
         model,
-        torch.optim.AdamW(model.parameters()),
+        [torch.optim.AdamW(model.parameters())],
         {"step": 1, "seconds": 0.0, "log": [], "config": CFG.record()},
     )
     write_json(

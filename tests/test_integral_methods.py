@@ -1,4 +1,5 @@
 import dataclasses
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -186,7 +187,7 @@ def test_parts_of_a_mixed_batch_have_the_loss_of_the_whole(name, training_seed):
                 DEPTH_MM,
             )
 
-        with MicroBatches(model, 2) as micro_batches:
+        with closing(MicroBatches(model, 2)) as micro_batches:
             torch.testing.assert_close(
                 micro_batches.backward(batch, loss_of, loss.counts),
                 loss_of(model, batch).detach(),

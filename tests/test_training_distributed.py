@@ -21,7 +21,7 @@ from ipr_lib.files import InputError
 from ipr_lib.geometry.transforms import Augmentation
 from ipr_lib.integral.methods import INTEGRAL
 from ipr_lib.training import checkpoints, distributed
-from ipr_lib.training.distributed import ShardedKeys, all_gather_rows, share_of
+from ipr_lib.training.distributed import all_gather_rows, sharded, share_of
 from ipr_lib.training.loop import training_step
 from ipr_lib.training.microbatches import MicroBatches
 
@@ -96,9 +96,9 @@ def gradients(store):
     elif distributed.rank() == 0:
         batch["weights"][:, :, 2] = 0
     parts = 2 // distributed.size()
-    with MicroBatches(distributed.wrap(network), parts, threads=False) as micro_batches:
-        still = torch.optim.SGD(network.parameters(), lr=0.0)
-        training_step(micro_batches, batch, INTEGRAL, still, 64, 2000.0)
+    micro_batches = MicroBatches(distributed.wrap(network), parts, threads=False)
+    still = torch.optim.SGD(network.parameters(), lr=0.0)
+    training_step(micro_batches, batch, INTEGRAL, [still], 64, 2000.0)
     return {name: parameter.grad for name, parameter in network.named_parameters()}
 
 
@@ -192,8 +192,8 @@ def test_shards_make_the_rows_of_the_whole_batch(store, monkeypatch):
         whole = dataset[key]
         for rank in range(3):
             monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-            sharded = next(iter(ShardedKeys([key])))
-            for name, rows in dataset[sharded].items():
+            (mine,) = sharded([key])
+            for name, rows in dataset[mine].items():
                 assert torch.equal(rows, whole[name][rank::3]), name
 
 

@@ -1,3 +1,5 @@
+from contextlib import closing
+
 import pytest
 import torch
 from torch import nn
@@ -30,7 +32,7 @@ def test_parts_have_the_gradient_of_the_whole(parts, training_seed):
     model, batch = make(training_seed)
     expected = loss_of(model, batch)
     gradients = torch.autograd.grad(expected, list(model.parameters()))
-    with MicroBatches(model, parts) as micro_batches:
+    with closing(MicroBatches(model, parts)) as micro_batches:
         for _ in range(2):  # gradients are set, not added up
             loss = micro_batches.backward(batch, loss_of)
     torch.testing.assert_close(loss, expected.detach())
@@ -41,7 +43,7 @@ def test_parts_have_the_gradient_of_the_whole(parts, training_seed):
 
 def test_threads_and_turns_agree_with_batch_normalisation(training_seed):
     model, batch = make(training_seed, batch_norm=True)
-    with MicroBatches(model, 2) as micro_batches:
+    with closing(MicroBatches(model, 2)) as micro_batches:
         side_by_side = micro_batches.backward(batch, loss_of)
         gradients = [parameter.grad.clone() for parameter in model.parameters()]
         micro_batches.pool.shutdown()
@@ -56,7 +58,7 @@ def test_running_statistics_are_those_of_the_first_part(training_seed):
     model, batch = make(training_seed, batch_norm=True)
     first, _ = make(training_seed, batch_norm=True)
     first(batch["x"][::2])
-    with MicroBatches(model, 2) as micro_batches:
+    with closing(MicroBatches(model, 2)) as micro_batches:
         micro_batches.backward(batch, loss_of)
     torch.testing.assert_close(model[1].running_mean, first[1].running_mean)
     assert model[1].num_batches_tracked == 1
@@ -66,7 +68,7 @@ def test_copies_follow_the_optimizer(training_seed):
     """After a step the second thread works on the new parameters: its gradient is that of the whole again."""
     model, batch = make(training_seed)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    with MicroBatches(model, 2) as micro_batches:
+    with closing(MicroBatches(model, 2)) as micro_batches:
         micro_batches.backward(batch, loss_of)
         optimizer.step()
         micro_batches.backward(batch, loss_of)
@@ -81,7 +83,7 @@ def test_threads_are_given_back(training_seed):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with MicroBatches(model, 2) as micro_batches:
+        with closing(MicroBatches(model, 2)) as micro_batches:
             micro_batches.backward(batch, loss_of)
         assert torch.get_num_threads() == 2
     finally:
@@ -90,7 +92,7 @@ def test_threads_are_given_back(training_seed):
 
 def test_an_error_in_a_part_reaches_the_caller(training_seed):
     model, batch = make(training_seed)
-    with pytest.raises(KeyError, match="y"), MicroBatches(model, 2) as micro_batches:
+    with pytest.raises(KeyError, match="y"), closing(MicroBatches(model, 2)) as micro_batches:
         micro_batches.backward(
             {name: tensor for name, tensor in batch.items() if name != "y"}, loss_of
         )

@@ -3,8 +3,14 @@ import copy
 import pytest
 import torch
 
+from ipr_lib.files import InputError
 from ipr_lib.network import DirectNet, PoseNet, build_backbone
-from ipr_lib.training.optimizers import Muon, Together, build_optimizer, orthogonal
+from ipr_lib.training.checkpoints import (
+    load_checkpoint,
+    restore_optimizers,
+    save_checkpoint,
+)
+from ipr_lib.training.optimizers import Muon, build_optimizers, orthogonal
 
 
 @pytest.mark.parametrize("rows, columns", [(3, 5), (6, 4)])
@@ -14,10 +20,10 @@ def test_orthogonal_keeps_vectors_and_evens_out_values(rows, columns, training_s
         torch.randn(2, rows, columns, generator=generator)
         * torch.tensor([1e-4, 1e3])[:, None, None]
     )
-    result = orthogonal(matrices)
-    assert result.shape == matrices.shape
-    for matrix, found in zip(matrices.double(), result.double()):
-        U, S, V = torch.linalg.svd(matrix, full_matrices=False)
+    for matrix in matrices:
+        found = orthogonal(matrix).double()
+        assert found.shape == matrix.shape
+        U, S, V = torch.linalg.svd(matrix.double(), full_matrices=False)
         inner = U.mT @ found @ V.mT
         values = inner.diagonal()
         torch.testing.assert_close(inner, torch.diag(values), atol=1e-3, rtol=0)
@@ -44,16 +50,15 @@ def test_a_step_by_hand():
 
 def test_muon_leaves_first_last_and_vectors_to_adamw():
     model = PoseNet(build_backbone("small", 4), 3, 5, 8, 1)
-    optimizer = build_optimizer("muon", model, 1e-3)
+    optimizers = build_optimizers("muon", model, 1e-3)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    muon, adamw = (
-        {names[id(p)] for p in part.param_groups[0]["params"]} for part in optimizer.optimizers
-    )
+    muon, adamw = ({names[id(p)] for p in part.param_groups[0]["params"]} for part in optimizers)
     assert muon | adamw == set(names.values()) and not muon & adamw
     assert {"backbone.layers.0.weight", "final.weight", "final.bias"} <= adamw
     assert {"backbone.layers.3.weight", "deconvolutions.0.weight"} <= muon
     assert all(dict(model.named_parameters())[name].ndim == 4 for name in muon)
-    assert isinstance(build_optimizer("adamw", model, 1e-3), torch.optim.AdamW)
+    (alone,) = build_optimizers("adamw", model, 1e-3)
+    assert isinstance(alone, torch.optim.AdamW)
 
 
 def test_muon_gets_the_same_backbone_under_either_head():
@@ -65,7 +70,7 @@ def test_muon_gets_the_same_backbone_under_either_head():
 
     def backbone_kernels(model):
         names = {id(parameter): name for name, parameter in model.named_parameters()}
-        muon, _ = build_optimizer("muon", model, 1e-3).optimizers
+        muon, _ = build_optimizers("muon", model, 1e-3)
         keys = {names[id(kernel)] for kernel in muon.param_groups[0]["params"]}
         return {key for key in keys if key.startswith("backbone.")}
 
@@ -76,31 +81,36 @@ def test_muon_gets_the_same_backbone_under_either_head():
 def test_rate_and_weight_decay_reach_every_parameter():
     model = PoseNet(build_backbone("small", 4), 2, 4, 8, 1)
     for name in ("adamw", "muon"):
-        groups = build_optimizer(name, model, 0.25, weight_decay=0.125).param_groups
+        optimizers = build_optimizers(name, model, 0.25, weight_decay=0.125)
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         assert {(group["lr"], group["weight_decay"]) for group in groups} == {(0.25, 0.125)}, name
         count = sum(parameter.numel() for group in groups for parameter in group["params"])
         assert count == sum(parameter.numel() for parameter in model.parameters()), name
 
 
-def test_state_goes_on_where_it_was(training_seed):
+def test_state_goes_on_where_it_was(training_seed, tmp_path):
     torch.manual_seed(training_seed)
     first = PoseNet(build_backbone("small", 4), 2, 4, 8, 1)
     pictures = torch.randn(3, 3, 32, 32)
-    one = build_optimizer("muon", first, 1e-2)
+    one = build_optimizers("muon", first, 1e-2)
 
-    def step(model, optimizer):
-        for parameter in model.parameters():
-            parameter.grad = None
+    def step(model, optimizers):
+        model.zero_grad()
         model(pictures).square().mean().backward()
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
 
     step(first, one)
+    state = {"step": 1, "seconds": 0.0, "log": []}
+    save_checkpoint(tmp_path / "a.pt", first, one, state)
     second = copy.deepcopy(first)
-    two = build_optimizer("muon", second, 1e-2)
-    two.load_state_dict(copy.deepcopy(one.state_dict()))
+    two = build_optimizers("muon", second, 1e-2)
+    content = load_checkpoint(tmp_path / "a.pt", second)
+    restore_optimizers(tmp_path / "a.pt", content, two)
     step(first, one)
     step(second, two)
     for left, right in zip(first.parameters(), second.parameters()):
         assert torch.equal(left, right)
-    with pytest.raises(ValueError, match="expected 1"):
-        Together(one.optimizers[0]).load_state_dict(one.state_dict())
+    adamw = build_optimizers("adamw", second, 1e-2)
+    with pytest.raises(InputError, match="a.pt holds the optimizer's state in the layout"):
+        restore_optimizers(tmp_path / "a.pt", content, adamw)

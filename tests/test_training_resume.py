@@ -20,9 +20,9 @@ from ipr_lib.evaluation import metrics
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import MPII
 from ipr_lib.training import checkpoints, loop
-from ipr_lib.training.log import TrainingLog, item_names, read_log
+from ipr_lib.training.log import TrainingLog, item_name, read_log
 from ipr_lib.training.microbatches import MicroBatches
-from ipr_lib.training.optimizers import Muon, Together, build_optimizer
+from ipr_lib.training.optimizers import Muon, build_optimizers
 
 from .conftest import THREADS, TRAINING_SEED
 from .test_data_mixing import people_store
@@ -177,11 +177,11 @@ def test_random_states_come_back(store, tmp_path):
     assert first == (random.random(), np.random.random(), torch.rand(2).tolist())  # noqa: NPY002 - likewise
 
 
-def save(path, cfg, model, optimizer=None, step=1):
+def save(path, cfg, model, optimizers=None, step=1):
     """A checkpoint as a training of `cfg` would leave it."""
-    optimizer = optimizer or torch.optim.AdamW(model.parameters())
+    optimizers = optimizers or [torch.optim.AdamW(model.parameters())]
     state = {"step": step, "seconds": 0.0, "log": [], "config": cfg.record()}
-    checkpoints.save_checkpoint(path, model, optimizer, state)
+    checkpoints.save_checkpoint(path, model, optimizers, state)
 
 
 def test_fields_younger_than_the_checkpoint_had_their_defaults(tmp_path):
@@ -202,9 +202,9 @@ def test_an_older_layout_of_the_optimizer_is_refused_where_it_is_needed(store, t
     """Muon's state used to be split by the kernels' shapes. A finished training still gives its network."""
     cfg = config(optimizer="muon")
     model = run.build_network(cfg)
-    muon, adamw = build_optimizer("muon", model, 1e-3).optimizers
+    muon, adamw = build_optimizers("muon", model, 1e-3)
     kernels = muon.param_groups[0]["params"]
-    by_shape = Together(Muon(kernels[:1], 1e-3), Muon(kernels[1:], 1e-3), adamw)
+    by_shape = [Muon(kernels[:1], 1e-3), Muon(kernels[1:], 1e-3), adamw]
     save(tmp_path / checkpoints.CHECKPOINT, cfg, model, by_shape, step=7)
     with pytest.raises(
         InputError,
@@ -227,14 +227,14 @@ def test_a_loss_that_is_not_finite_names_its_pictures(store, tmp_path):
     keys = list(run.training_keys(store, 2, 12, cfg.seed))
     assert content["items"] == keys[content["step"]][2].tolist() and len(content["pictures"]) == 2
     folder = "s_01_act_02_subact_01_ca_01"
-    assert item_names(store, [1]) == [f"prepared/{folder}/{folder}_000004.jpg"]
+    assert item_name(store, 1) == f"prepared/{folder}/{folder}_000004.jpg"
 
 
 def test_items_of_mixed_sets_have_names(store, tmp_path):
     people = people_store(tmp_path / "people", MPII, 3)
     mix = StoreMix([store, people])
-    names = item_names(mix, [0, len(store), len(store) + 1])
-    assert names[0] == item_names(store, [0])[0]
+    names = [item_name(mix, item) for item in (0, len(store), len(store) + 1)]
+    assert names[0] == item_name(store, 0)
     assert names[1:] == ["people: picture 100, person 0", "people: picture 101, person 1"]
 
 
@@ -256,13 +256,11 @@ def test_clipping_bounds_the_gradient(store, tmp_path, monkeypatch):
 def test_tensorboard_reads_what_is_written(tmp_path):
     """With the real package, which no environment of ours holds: `pip install tensorboard`. Steps made again replace the old."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    with TrainingLog(tmp_path) as log:
-        log.write({"step": 2, "loss": 0.5, "score": None})
-        log.write({"step": 6, "loss": 0.75, "score": 3.0})
-    with TrainingLog(
-        tmp_path, read_log(tmp_path)[:1]
-    ) as again:  # resumed from a checkpoint of step 2
-        again.write({"step": 6, "loss": 0.25, "score": 4.0})
+    log = TrainingLog(tmp_path, [])
+    log.write({"step": 2, "loss": 0.5, "score": None})
+    log.write({"step": 6, "loss": 0.75, "score": 3.0})
+    again = TrainingLog(tmp_path, read_log(tmp_path)[:1])  # resumed from a checkpoint of step 2
+    again.write({"step": 6, "loss": 0.25, "score": 4.0})
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert set(events.Tags()["scalars"]) == {"loss", "score"}
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(2, 0.5), (6, 0.25)]
@@ -279,42 +277,39 @@ def test_tensorboard_is_written_where_it_is_installed(tmp_path, monkeypatch):
         def add_scalar(self, name, value, step):
             calls.append((name, value, step))
 
-        def close(self):
-            calls.append("closed")
+        def flush(self):
+            calls.append("flushed")
 
     module = type(sys)("torch.utils.tensorboard")
     module.SummaryWriter = Writer
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    with TrainingLog(tmp_path, [{"step": 4, "loss": 0.5, "score": None}]) as log:
-        log.write({"step": 6, "loss": 0.25, "score": None})
-    assert calls == [("tensorboard", 5), ("loss", 0.25, 6), "closed"]
+    log = TrainingLog(tmp_path, [{"step": 4, "loss": 0.5, "score": None}])
+    log.write({"step": 6, "loss": 0.25, "score": None})
+    assert calls == [("tensorboard", 5), ("loss", 0.25, 6), "flushed"]
     assert read_log(tmp_path) == [
         {"step": 4, "loss": 0.5, "score": None},
         {"step": 6, "loss": 0.25, "score": None},
     ]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as if it were not installed
-    with TrainingLog(tmp_path) as log:
-        log.write({"step": 1, "loss": 1.0})
+    TrainingLog(tmp_path, []).write({"step": 1, "loss": 1.0})
     assert (tmp_path / "training.jsonl").read_text() == '{"step": 1, "loss": 1.0}\n'
 
 
 def test_a_log_begins_anew_with_the_rows_that_a_checkpoint_knows(tmp_path):
     """A kill has torn the last line; the steps after the checkpoint are made again."""
-    with TrainingLog(tmp_path) as log:
-        for step in (4, 6, 8):
-            log.write({"step": step, "loss": 1 / step})
+    log = TrainingLog(tmp_path, [])
+    for step in (4, 6, 8):
+        log.write({"step": step, "loss": 1 / step})
     with open(tmp_path / "training.jsonl", "a") as file:
         file.write('{"step": 10, "lo')
-    with TrainingLog(tmp_path, [{"step": 4, "loss": 0.25}]) as log:
-        log.write({"step": 6, "loss": 0.5})
+    TrainingLog(tmp_path, [{"step": 4, "loss": 0.25}]).write({"step": 6, "loss": 0.5})
     assert (
         tmp_path / "training.jsonl"
     ).read_text() == '{"step": 4, "loss": 0.25}\n{"step": 6, "loss": 0.5}\n'
 
 
 def test_only_the_first_process_writes_a_log(tmp_path):
-    with TrainingLog(tmp_path / "run", writes=False) as log:
-        log.write({"step": 1, "loss": 1.0})
+    TrainingLog(tmp_path / "run", [], writes=False).write({"step": 1, "loss": 1.0})
     assert not (tmp_path / "run").exists()
 
 

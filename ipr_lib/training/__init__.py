@@ -10,7 +10,7 @@ from .checkpoints import BEST, CHECKPOINT, load_checkpoint, read_checkpoint, sav
 from .log import read_log
 from .loop import Schedule, train, training_step
 from .microbatches import MicroBatches
-from .optimizers import OPTIMIZERS, Muon, build_optimizer
+from .optimizers import OPTIMIZERS, Muon, build_optimizers
 from .precision import PRECISIONS, autocast
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
     "Muon",
     "Schedule",
     "autocast",
-    "build_optimizer",
+    "build_optimizers",
     "load_checkpoint",
     "read_checkpoint",
     "read_log",

@@ -1,6 +1,5 @@
 """A run's state in files that are complete or absent. Taught in notebooks/09_training.ipynb."""
 
-import os
 import random
 import shutil
 from pathlib import Path
@@ -15,20 +14,27 @@ CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 STATE = ("network", "optimizer", "step", "seconds", "log")  # what a training needs to go on
 
 
-def save_checkpoint(path: Path, network: nn.Module, optimizer, state: dict, keep: int = 1):
-    """Write network, optimizer, random states and progress as one file, atomically.
+def save_checkpoint(
+    path: Path,
+    network: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    state: dict,
+    keep: int = 1,
+):
+    """Write network, optimizers, random states and progress as one file, atomically.
 
     Args:
         path: the file.
-        network, optimizer: whose state_dict is taken.
+        network, optimizers: whose state_dict is taken.
         state: dict with step, seconds, log, and whatever else is to come back: best, config (a dict), commit.
         keep: above 1, the last `keep` files of this name stay beside it as NAME-<step>.pt.
     Raises:
         InputError: the disk is full or not to be written to; the file from before is complete then.
     """
+    states = [optimizer.state_dict() for optimizer in optimizers]
     content = {
         "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "optimizer": states[0] if len(states) == 1 else {"0": states[0], "1": states[1]},
         "random": random_states(),
         **state,
     }
@@ -37,10 +43,7 @@ def save_checkpoint(path: Path, network: nn.Module, optimizer, state: dict, keep
         torch.save(content, temporary)
     if keep > 1:
         with atomic_path(path.with_stem(f"{path.stem}-{state['step']:08d}")) as temporary:
-            try:
-                os.link(path, temporary)  # takes no room
-            except OSError:  # not every disk knows links
-                shutil.copyfile(path, temporary)
+            shutil.copyfile(path, temporary)
         for old in sorted(path.parent.glob(f"{path.stem}-{'[0-9]' * 8}{path.suffix}"))[:-keep]:
             old.unlink()
 
@@ -86,12 +89,6 @@ def load_checkpoint(path: Path, network: nn.Module) -> dict:
         InputError: missing, damaged, or of another architecture.
     """
     content = read_checkpoint(path, STATE)
-    fill_network(path, content, network)
-    return content
-
-
-def fill_network(path: Path, content: dict, network: nn.Module):
-    """Put a checkpoint's weights into a network; InputError where it has another architecture."""
     try:
         network.load_state_dict(content["network"])
     except RuntimeError as error:
@@ -99,12 +96,18 @@ def fill_network(path: Path, content: dict, network: nn.Module):
         raise InputError(
             f"{path} holds another architecture: {reason}; delete it and train"
         ) from error
+    return content
 
 
-def fill_optimizer(path: Path, content: dict, optimizer):
-    """Put a checkpoint's state into an optimizer; InputError where it is laid out in another way."""
+def restore_optimizers(path: Path, content: dict, optimizers: list[torch.optim.Optimizer]):
+    """Put a checkpoint's state into optimizers; InputError where it is laid out in another way."""
+    states = content["optimizer"]
     try:
-        optimizer.load_state_dict(content["optimizer"])
+        if len(optimizers) == 1:
+            optimizers[0].load_state_dict(states)
+        else:
+            optimizers[0].load_state_dict(states["0"])
+            optimizers[1].load_state_dict(states["1"])
     except (ValueError, KeyError) as error:
         raise InputError(
             f"{path} holds the optimizer's state in the layout of another version ({error}); delete it and train anew"

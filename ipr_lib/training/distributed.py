@@ -9,13 +9,12 @@ import datetime
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import Sampler
 
 from ..files import InputError
 
@@ -25,11 +24,9 @@ TIMEOUT = datetime.timedelta(hours=12)
 
 def size() -> int:
     """Number of processes that work on this run."""
-    return (
-        distributed.get_world_size()
-        if distributed.is_available() and distributed.is_initialized()
-        else 1
-    )
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_world_size()
+    return 1
 
 
 def rank() -> int:
@@ -74,23 +71,19 @@ def launch(arguments: list[str], gpus: list[int]) -> int:
         InputError: this machine has no such GPU.
     """
     there = torch.cuda.device_count()
-    if missing := [gpu for gpu in gpus if gpu not in range(there)]:
+    missing = [gpu for gpu in gpus if gpu not in range(there)]
+    if missing:
         raise InputError(
             f"--gpus: no GPU {', '.join(map(str, missing))}; this machine has {there or 'none'}"
         )
-    # Where some are hidden already, numbers count the visible ones.
-    visible = [
-        name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name
-    ] or list(map(str, range(there)))
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(visible[gpu] for gpu in gpus)}
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={len(gpus)}",
-    ]
-    return subprocess.run([*command, "-m", "--", "ipr_lib", *arguments], env=environment).returncode
+    chosen = [str(gpu) for gpu in gpus]
+    if os.environ.get("CUDA_VISIBLE_DEVICES"):  # where some are hidden, numbers count the others
+        visible = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
+        chosen = [visible[gpu] for gpu in gpus]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={len(gpus)}"]
+    command = [sys.executable, *torchrun, "-m", "--", "ipr_lib", *arguments]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(chosen)}
+    return subprocess.run(command, env=environment).returncode
 
 
 @contextlib.contextmanager
@@ -106,25 +99,14 @@ def rank0_first():
             distributed.barrier()
 
 
-class ShardedKeys(Sampler):
+def sharded(keys: Iterable) -> Iterator:
     """Keys (epoch, step, items, shard) for this process, out of those of a whole run.
 
     Shard (rank, size) lets `CropDataset` make rows rank, rank + size, … of the batch, augmented as in the whole. A mixed
     batch holds its sources one after the other, so each process gets its share of all.
     """
-
-    def __init__(self, keys):
-        """
-        Args:
-            keys: BatchKeys or MixedKeys; their `start` may change until the first key is asked for.
-        """
-        self.keys, self.shard = keys, (rank(), size())
-
-    def __len__(self):
-        return len(self.keys)
-
-    def __iter__(self):
-        return ((*key, self.shard) for key in self.keys)
+    for key in keys:
+        yield *key, (rank(), size())
 
 
 def share_of(keys: Iterable) -> list:
@@ -149,13 +131,11 @@ def all_gather_rows(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     Returns:
         The arrays, joined and in the order of "items".
     """
-    of_all = [rows]
+    parts = rows
     if size() > 1:
         of_all = [None] * size()
         distributed.all_gather_object(of_all, rows)
-    parts = []
-    for of_one in of_all:
-        parts.extend(of_one)
+        parts = sum(of_all, [])
     order = np.argsort(np.concatenate([part["items"] for part in parts]), kind="stable")
     joined = {}
     for name in parts[0]:

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ..data.h36m_layout import item_path
@@ -19,46 +18,42 @@ JSON_LINES, EVENTS = "training.jsonl", "tensorboard"
 class TrainingLog:
     """Rows of numbers as JSON lines, and for TensorBoard where it is installed; each row as soon as it is there.
 
-    Use it as a context manager. A kill can tear the last line of the file: beginning anew with the rows that a checkpoint
-    knows of mends it, and drops the rows of steps that will be made again. One line reads the file:
+    A kill can tear the last line of the file: beginning anew with the rows that a checkpoint knows of mends it, and drops
+    the rows of steps that will be made again. One line reads the file:
 
         rows = [json.loads(line) for line in open(run_folder / "training.jsonl")]
     """
 
-    def __init__(self, folder: Path, rows: Iterable[dict] = (), writes: bool = True):
+    def __init__(self, folder: Path, rows: list[dict], writes: bool = True):
         """
         Args:
             folder: where the files lie.
             rows: dicts of numbers, "step" among them: what was logged before.
             writes: False writes nothing, for all processes of a group but the first.
         """
-        self.folder, self.writes = Path(folder), writes
-        self.first_step = rows[-1]["step"] + 1 if rows else 1
-        if writes:
-            with atomic_path(self.folder / JSON_LINES) as temporary:
-                temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-    def __enter__(self):
-        if self.writes:
-            self.lines = open(self.folder / JSON_LINES, "a", buffering=1)
-            self.events = _event_writer(self.folder / EVENTS, self.first_step)
-        return self
-
-    def __exit__(self, *_):
-        if self.writes:
-            self.lines.close()
-            if self.events is not None:
-                self.events.close()
+        self.path, self.writes, self.events = Path(folder) / JSON_LINES, writes, None
+        if not writes:
+            return
+        with atomic_path(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        first_step = rows[-1]["step"] + 1 if rows else 1
+        self.events = SummaryWriter(str(self.path.with_name(EVENTS)), purge_step=first_step)
 
     def write(self, row: dict):
         """Add one row, a dict of numbers, "step" among them."""
         if not self.writes:
             return
-        self.lines.write(json.dumps(row) + "\n")
+        with open(self.path, "a") as file:
+            file.write(json.dumps(row) + "\n")
         if self.events is not None:
             for name, value in row.items():
                 if name != "step" and value is not None:
                     self.events.add_scalar(name, value, row["step"])
+            self.events.flush()
 
 
 def read_log(folder: Path) -> list[dict]:
@@ -67,67 +62,59 @@ def read_log(folder: Path) -> list[dict]:
 
 
 class StepMeter:
-    """Collects what a row of the log says about the steps since the row before."""
+    """Collects what a row of the log says about the steps since the row before.
 
-    def __init__(self, device, batch_size, schedule):
+    Attributes:
+        losses: of these steps: scalars on the device, what this process' rows add to the loss.
+        seconds: that all steps of the run took.
+    """
+
+    def __init__(self, schedule, batch_size: int, seconds: float):
         """
         Args:
-            device: of the network.
-            batch_size: crops a step, those of all processes together.
             schedule: Schedule of the training.
+            batch_size: crops a step, those of all processes together.
+            seconds: that the run took before.
         """
-        self.device, self.batch_size, self.schedule = device, batch_size, schedule
-        self.restart()
-
-    def restart(self):
-        """Begin a new row."""
-        self.losses, self.waited, self.seconds, self.start = [], 0.0, 0.0, work_seconds()
+        self.schedule, self.batch_size, self.seconds = schedule, batch_size, seconds
+        self.losses, self.waited, self.start = [], 0.0, None
 
     def timed(self, batches: Iterable) -> Iterator:
         """The items of `batches`; the seconds that each one takes to come are counted as waiting."""
         iterator = iter(batches)
         while True:
-            start = work_seconds()
-            try:
-                batch = next(iterator)
-            except StopIteration:
+            asked = work_seconds()
+            if self.start is None:
+                self.start = asked  # the first step of a row; validation and checkpoint lie behind
+            batch = next(iterator, None)
+            if batch is None:
                 return
-            self.waited += work_seconds() - start
+            self.waited += work_seconds() - asked
             yield batch
 
-    def add(self, loss: torch.Tensor):
-        """Count one step; `loss` is a scalar on the device, what this process' rows add to it."""
-        self.losses.append(loss)
-
     def row(self, done: int) -> tuple[torch.Tensor, dict]:
-        """Close the row after `done` steps; `seconds` is the time that its steps took.
+        """Close the row after `done` steps, and begin a new one.
 
         Returns:
             the losses of its steps, (n,) on the device; and the row, a dict of numbers.
         """
         losses = distributed.all_reduce_sum(torch.stack(self.losses))
         loss = losses.mean().item()  # the only place that waits for the device
-        self.seconds = work_seconds() - self.start
-        steps_per_second = len(losses) / self.seconds
-        return losses, {
+        seconds = work_seconds() - self.start
+        steps_per_second = len(losses) / seconds
+        row = {
             "step": done,
             "epoch": round(done / self.schedule.steps_per_epoch, 3),
             "loss": loss,
             "learning_rate": self.schedule.rate(done - 1),
             "images_per_second": steps_per_second * self.batch_size,
-            "data_wait": round(self.waited / self.seconds, 4),
-            "memory_mb": memory_mb(self.device),
+            "data_wait": round(self.waited / seconds, 4),
+            "memory_mb": memory_mb(losses.device),
             "minutes_left": round((self.schedule.steps - done) / steps_per_second / 60, 2),
         }
-
-
-def _event_writer(folder, first_step):
-    """TensorBoard's writer, or None where it is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder), purge_step=first_step)
+        self.seconds += seconds
+        self.losses, self.waited, self.start = [], 0.0, None
+        return losses, row
 
 
 def memory_mb(device: torch.device) -> int | None:
@@ -143,26 +130,16 @@ def memory_mb(device: torch.device) -> int | None:
     return round(highest / (1e6 if sys.platform == "darwin" else 1e3))
 
 
-def item_names(store, items: np.ndarray) -> list[str]:
-    """Names of items, by which a picture can be found.
+def item_name(store, item: int) -> str:
+    """Name of an item of a CropStore or StoreMix, by which its picture can be found.
 
-    Args:
-        store: CropStore or StoreMix.
-        items: (m,) indices.
     Returns:
         The picture's path in its prepared set, or set, picture and person of a 2D set.
     """
-    items = np.asarray(items)
     if isinstance(store, StoreMix):
-        sources = store.sources(items)
-        return [
-            item_names(store.stores[i], [item - store.starts[i]])[0]
-            for i, item in zip(sources, items)
-        ]
+        source = store.sources(item)
+        return item_name(store.stores[source], item - store.starts[source])
     columns, source = store.columns, store.recipe["source"]
     if "person" in columns:
-        return [
-            f"{source}: picture {columns['frame'][item]}, person {columns['person'][item]}"
-            for item in items
-        ]
-    return [item_path(source, columns, item).as_posix() for item in items]
+        return f"{source}: picture {columns['frame'][item]}, person {columns['person'][item]}"
+    return item_path(source, columns, item).as_posix()

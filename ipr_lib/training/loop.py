@@ -3,7 +3,7 @@
 The loop knows no Config and no metric: all choices are plain arguments, and a validation is a function handed in.
 """
 
-import copy
+import contextlib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from ..data.datasets import CropDataset, batches, normalise, prefetched
-from ..data.mixing import BatchKeys, MixedKeys
+from ..data.mixing import BatchKeys, MixedKeys, StoreMix
+from ..data.store import CropStore
 from ..files import InputError, write_json
 from ..integral import Loss, Method
 from ..progress import progress, work_seconds
@@ -21,14 +22,12 @@ from . import distributed
 from .checkpoints import (
     BEST,
     CHECKPOINT,
-    STATE,
-    fill_network,
-    fill_optimizer,
-    read_checkpoint,
+    load_checkpoint,
+    restore_optimizers,
     save_checkpoint,
     set_random_states,
 )
-from .log import StepMeter, TrainingLog, item_names
+from .log import StepMeter, TrainingLog, item_name
 from .microbatches import MicroBatches
 from .precision import autocast
 
@@ -81,7 +80,7 @@ def training_step(
     micro_batches: MicroBatches,
     batch: dict[str, torch.Tensor],
     loss_function: Loss,
-    optimizer,
+    optimizers: list[torch.optim.Optimizer],
     crop_px: int,
     depth_mm: float,
     number_format: str = "float32",
@@ -93,7 +92,7 @@ def training_step(
         micro_batches: MicroBatches of the network.
         batch: dict of tensors on the network's device, see `datasets.CropDataset`.
         loss_function: of a Method.
-        optimizer: its learning rate is set.
+        optimizers: of the network's parameters; their learning rate is set.
         crop_px, depth_mm: side of the crops, px, and depth range of the volume, mm.
         number_format: one of precision.PRECISIONS, for the network; the loss is always float32.
         clip_gradient: largest norm of all gradients together; 0 leaves them as they are.
@@ -110,7 +109,8 @@ def training_step(
     loss = micro_batches.backward(batch, loss_of, loss_function.counts)
     if clip_gradient:
         torch.nn.utils.clip_grad_norm_(micro_batches.parameters, clip_gradient)
-    optimizer.step()
+    for optimizer in optimizers:
+        optimizer.step()
     return loss
 
 
@@ -120,18 +120,18 @@ def train(
     keys: BatchKeys | MixedKeys,
     method: Method,
     schedule: Schedule,
-    new_optimizer: Callable,
+    new_optimizers: Callable,
     run_dir: Path,
     *,
-    record: dict | None = None,
-    validate: Callable | None = None,
-    number_format: str = "float32",
-    micro_batches: int = 1,
-    clip_gradient: float = 0.0,
-    sync_batch_norm: bool = False,
-    compiled: bool = False,
-    workers: int = 0,
-    keep_checkpoints: int = 1,
+    record: dict,
+    validate: Callable | None,
+    number_format: str,
+    micro_batches: int,
+    clip_gradient: float,
+    sync_batch_norm: bool,
+    compiled: bool,
+    workers: int,
+    keep_checkpoints: int,
 ) -> nn.Module:
     """Train a network, or go on where an interrupted run stopped.
 
@@ -145,7 +145,7 @@ def train(
         keys: of its batches, see `datasets.training_keys`.
         method: its loss may change from one stage of the training to the next.
         schedule: steps and learning rates.
-        new_optimizer: function from the network to an optimizer of its parameters.
+        new_optimizers: function from the network to the optimizers of its parameters.
         run_dir: folder for `checkpoint.pt` and `training.jsonl`, a line a row: step, epoch, loss, learning_rate,
             images_per_second, data_wait (share of the time spent waiting for batches), memory_mb, minutes_left.
         record: dict that each checkpoint keeps, such as the config and the commit.
@@ -164,89 +164,97 @@ def train(
             loss or the weights stopped being finite; processes do not share the folder.
     """
     run_dir, device = Path(run_dir), next(network.parameters()).device
-    optimizer = new_optimizer(network)
-    state = resume(run_dir / CHECKPOINT, network, optimizer, schedule.steps)
+    optimizers = new_optimizers(network)
+    state = resume(run_dir / CHECKPOINT, network, optimizers, schedule.steps)
     if state["step"] == schedule.steps:
         return network.eval()
-    state |= record or {}
+    state |= record
     keys.start = state["step"]
     parts = max(1, micro_batches // distributed.size())
-    check_batch_size(keys.batch_size, parts)
+    if keys.batch_size % (parts * distributed.size()):
+        raise InputError(
+            f"batch_size={keys.batch_size}: expected a multiple of {distributed.size()} processes times {parts} parts"
+        )
 
     network.train()
     parallel = distributed.wrap(network, sync_batch_norm)
     if compiled:
         parallel = torch.compile(parallel)
     threads = distributed.size() == 1 and not compiled
-    meter = StepMeter(device, keys.batch_size, schedule)
+    is_first = distributed.rank() == 0
+    log = TrainingLog(run_dir, state["log"], writes=is_first)
+    meter = StepMeter(schedule, keys.batch_size, state["seconds"])
     bar = progress(
         meter.timed(loader(dataset, keys, device, workers)),
         initial=keys.start,
         total=schedule.steps,
         desc="training",
         unit="step",
-        show=distributed.rank() == 0,
+        show=is_first,
         smoothing=0.02,
         leave=None,  # below another bar, such as a comparison's, it goes when it is done
     )
     saved = work_seconds()
-    with (
-        TrainingLog(run_dir, state["log"], writes=distributed.rank() == 0) as log,
-        MicroBatches(parallel, parts, threads) as micro_batches,
-    ):
+    with contextlib.closing(MicroBatches(parallel, parts, threads)) as micro_batches:
         for step, batch in enumerate(bar, start=keys.start):
             loss_function = method.loss(step / schedule.steps)
             if step > 0 and loss_function is not method.loss((step - 1) / schedule.steps):
                 # Adam's memory of another loss' gradients, a thousand times as large, would stop it for as many steps.
-                optimizer = new_optimizer(network)
-            set_learning_rate(optimizer, schedule.rate(step))
+                optimizers = new_optimizers(network)
+            set_learning_rate(optimizers, schedule.rate(step))
             network.train()  # a validation leaves it in eval mode
             loss = training_step(
                 micro_batches,
                 on_device(batch, device),
                 loss_function,
-                optimizer,
+                optimizers,
                 dataset.crop_px,
                 dataset.depth_mm,
                 number_format,
                 clip_gradient,
             )
-            meter.add(loss)
+            meter.losses.append(loss)
 
             done = step + 1
             validates = validate is not None and schedule.ends_epoch(done)
-            if not (log_is_due(done, schedule.steps) or validates):
+            if not (validates or log_is_due(done, schedule.steps)):
                 continue
             losses, row = meter.row(done)
             stop_if_not_finite(
-                losses, network, done, dataset, keys, schedule, clip_gradient, run_dir
+                losses, network, done, dataset.store, keys, schedule, clip_gradient, run_dir
             )
-            state["step"] = done
-            state["seconds"] += meter.seconds
             if validate is not None:
                 row["validation_mpjpe"] = validated(network, validate) if validates else None
-            state["log"].append(row)
             log.write(row)
-            show(bar, row)
-            if distributed.rank() == 0:
-                if validates and row["validation_mpjpe"] < state["best"]:
-                    state["best"] = row["validation_mpjpe"]
-                    save_checkpoint(run_dir / BEST, network, optimizer, state)
-                if done == schedule.steps or work_seconds() - saved > SECONDS_BETWEEN_CHECKPOINTS:
-                    path = run_dir / CHECKPOINT
-                    save_checkpoint(path, network, optimizer, state, keep_checkpoints)
-                    saved = work_seconds()
-            meter.restart()
+            state["log"].append(row)
+            state["step"], state["seconds"] = done, meter.seconds
+            bar.set_postfix(
+                refresh=False,  # a log would get a line for each row
+                loss=f"{row['loss']:.4f}",
+                images_per_second=f"{row['images_per_second']:.0f}",
+                data_wait=f"{row['data_wait']:.0%}",
+                memory=f"{row['memory_mb'] or 0} MB",
+            )
+            if validates and row["validation_mpjpe"] < state["best"]:
+                state["best"] = row["validation_mpjpe"]
+                if is_first:
+                    save_checkpoint(run_dir / BEST, network, optimizers, state)
+            due = work_seconds() - saved > SECONDS_BETWEEN_CHECKPOINTS
+            if is_first and (due or done == schedule.steps):
+                save_checkpoint(run_dir / CHECKPOINT, network, optimizers, state, keep_checkpoints)
+                saved = work_seconds()
     distributed.broadcast_buffers(network)
     return network.eval()
 
 
-def resume(path: Path, network: nn.Module, optimizer, steps: int) -> dict:
-    """Fill network and optimizer from a run's checkpoint, if there is one.
+def resume(
+    path: Path, network: nn.Module, optimizers: list[torch.optim.Optimizer], steps: int
+) -> dict:
+    """Fill network and optimizers from a run's checkpoint, if there is one.
 
     Args:
         path: of the checkpoint.
-        network, optimizer: filled in place; the optimizer of a training that is over is left alone.
+        network, optimizers: filled in place; the optimizers of a training that is over are left alone.
         steps: of the whole training.
     Returns:
         step, seconds, log, best (MPJPE, mm), and whatever else the checkpoint keeps; step is 0 for a new run.
@@ -255,18 +263,15 @@ def resume(path: Path, network: nn.Module, optimizer, steps: int) -> dict:
     """
     state = {"step": 0, "seconds": 0.0, "log": [], "best": float("inf")}
     if path.exists():
-        content = read_checkpoint(path, STATE)
-        fill_network(path, content, network)
+        content = load_checkpoint(path, network)
         if content["step"] < steps:
-            fill_optimizer(path, content, optimizer)
-            if "random" in content:
-                set_random_states(content["random"])
+            restore_optimizers(path, content, optimizers)
+            set_random_states(content["random"])
         for name in ("network", "optimizer", "random"):
-            content.pop(name, None)
+            del content[name]
         state |= content
-    step = state["step"]
-    device = next(network.parameters()).device
-    if distributed.all_reduce_sum(torch.tensor(step, device=device)) != step * distributed.size():
+    step = torch.tensor(state["step"], device=next(network.parameters()).device)
+    if distributed.all_reduce_sum(step) != step * distributed.size():
         raise InputError(
             f"{path} is at step {step} for this process and at another for others; several machines need {path.parent} on "
             "a disk that they share"
@@ -274,19 +279,11 @@ def resume(path: Path, network: nn.Module, optimizer, steps: int) -> dict:
     return state
 
 
-def check_batch_size(batch_size: int, parts: int):
-    """InputError unless a batch can be divided among all processes and the parts that each works through."""
-    if batch_size % (parts * distributed.size()):
-        raise InputError(
-            f"batch_size={batch_size}: expected a multiple of {distributed.size()} processes times {parts} parts"
-        )
-
-
 def loader(
     dataset: CropDataset, keys: BatchKeys | MixedKeys, device: torch.device, workers: int
 ) -> Iterable[dict]:
     """This process' batches, made ahead: for a GPU by processes; on a CPU, whose cores the network needs, by a thread."""
-    sharded = distributed.ShardedKeys(keys)
+    sharded = distributed.sharded(keys)
     if device.type == "cuda":
         return batches(dataset, sharded, workers)
     return prefetched(batches(dataset, sharded))
@@ -298,10 +295,11 @@ def on_device(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str,
     return {name: batch[name].to(device, non_blocking=True) for name in used}
 
 
-def set_learning_rate(optimizer, rate: float):
+def set_learning_rate(optimizers: list[torch.optim.Optimizer], rate: float):
     """Set the learning rate of all parameters."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
 
 
 def log_is_due(done: int, steps: int) -> bool:
@@ -315,22 +313,11 @@ def validated(network: nn.Module, validate: Callable) -> float:
     return validate(network.eval())
 
 
-def show(bar, row: dict):
-    """What the progress bar says beside the count of steps."""
-    bar.set_postfix(
-        refresh=False,  # a log would get a line for each row
-        loss=f"{row['loss']:.4f}",
-        images_per_second=f"{row['images_per_second']:.0f}",
-        data_wait=f"{row['data_wait']:.0%}",
-        memory=f"{row['memory_mb'] or 0} MB",
-    )
-
-
 def stop_if_not_finite(
     losses: torch.Tensor,
     network: nn.Module,
     done: int,
-    dataset: CropDataset,
+    store: CropStore | StoreMix,
     keys: BatchKeys | MixedKeys,
     schedule: Schedule,
     clip_gradient: float,
@@ -342,18 +329,16 @@ def stop_if_not_finite(
         losses: (n,) of the last n steps, all processes together.
         network: after these steps.
         done: steps done.
-        dataset, keys: what the batches came from; their pictures are named in `run_dir`.
+        store, keys: what the batches came from; the pictures of the bad one are named in `run_dir`.
         schedule, clip_gradient: of the training, for the advice.
         run_dir: folder that gets `not_finite.json`.
     """
-    bad = (~losses.isfinite()).nonzero()
-    sums = torch.stack([parameter.detach().sum() for parameter in network.parameters()])
-    if len(bad) == 0 and sums.isfinite().all():
+    if not losses.isfinite().all():
+        what, step = "loss is", done - len(losses) + int(losses.isfinite().int().argmin())
+    elif not all(parameter.isfinite().all() for parameter in network.parameters()):
+        what, step = "weights are", done - 1
+    else:
         return
-    what, step = "weights are", done - 1
-    if len(bad) > 0:
-        what, step = "loss is", done - len(losses) + int(bad[0])
-    keys = copy.copy(keys)
     keys.start = step
     epoch, _, items = next(iter(keys))
     if distributed.rank() == 0:
@@ -363,7 +348,7 @@ def stop_if_not_finite(
             "epoch": int(epoch),
             "learning_rate": schedule.rate(step),
             "items": items.tolist(),
-            "pictures": item_names(dataset.store, items),
+            "pictures": [item_name(store, item) for item in items],
         }
         write_json(run_dir / NOT_FINITE, content)
     advice = [

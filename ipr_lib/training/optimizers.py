@@ -30,112 +30,68 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
-            moved = [kernel for kernel in group["params"] if kernel.grad is not None]
-            for shape, kernels in by_shape(moved).items():
-                # Kernels of one shape share one matrix product.
-                gradients = [self._momentum(kernel, group["momentum"]) for kernel in kernels]
-                updates = orthogonal(torch.stack(gradients))
-                size = group["lr"] * 0.2 * max(shape) ** 0.5
-                for kernel, update in zip(kernels, updates):
-                    kernel.mul_(1 - group["lr"] * group["weight_decay"]).add_(
-                        update.view_as(kernel), alpha=-size
-                    )
-
-    def _momentum(self, kernel, momentum):
-        """The kernel's gradient with momentum, as a float32 matrix."""
-        state = self.state[kernel]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(kernel)
-        average = state["momentum_buffer"].lerp_(kernel.grad, 1 - momentum)
-        return kernel.grad.lerp(average, momentum).flatten(1).float()
+            rate, momentum, decay = group["lr"], group["momentum"], group["weight_decay"]
+            for kernel in group["params"]:
+                state = self.state[kernel]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(kernel)
+                average = state["momentum_buffer"].lerp_(kernel.grad, 1 - momentum)
+                gradient = kernel.grad.lerp(average, momentum)
+                update = orthogonal(gradient.flatten(1).float())
+                length = rate * 0.2 * max(update.shape) ** 0.5
+                kernel.mul_(1 - rate * decay).sub_(length * update.view_as(kernel))
 
 
-def by_shape(kernels: list[torch.Tensor]) -> dict[tuple, list[torch.Tensor]]:
-    """Kernels (out, in, h, w) grouped by the shape (out, in * h * w) of their matrices."""
-    groups = {}
-    for kernel in kernels:
-        groups.setdefault(kernel.flatten(1).shape, []).append(kernel)
-    return groups
+def orthogonal(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
+    """Nearly the nearest orthogonal matrix: singular vectors kept, singular values brought to about 0.7 … 1.2.
 
-
-def orthogonal(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """Nearly the nearest orthogonal matrices: singular vectors kept, singular values brought to about 0.7 … 1.2.
-
-    Newton-Schulz iteration with Jordan's coefficients, which trade exactness for few steps. It runs on the small square
-    matrix X X', which is what makes it cheap: the steps' polynomials commute, so their product is applied to X once.
+    Newton-Schulz iteration with Jordan's coefficients, which trade exactness for few steps. Each step is a polynomial of
+    the small square matrix X X'. The polynomials commute, so their product is applied to X once, which halves the time.
 
     Args:
-        matrices: (n, rows, columns).
+        matrix: (rows, columns).
         steps: of the iteration.
     Returns:
-        (n, rows, columns).
+        (rows, columns).
     """
-    if matrices.shape[1] > matrices.shape[2]:
-        return orthogonal(matrices.mT, steps).mT
-    X = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
-    gram = X @ X.mT
-    identity = torch.eye(len(gram[0]), dtype=X.dtype, device=X.device)
-    product = identity.expand_as(gram)
+    if len(matrix) > matrix.shape[1]:
+        return orthogonal(matrix.T, steps).T
+    X = matrix / matrix.norm().clamp(min=1e-7)
+    gram = X @ X.T
+    identity = torch.eye(len(X), dtype=X.dtype, device=X.device)
+    product = identity
     for _ in range(steps):
-        step = torch.baddbmm(3.4445 * identity - 4.7750 * gram, gram, gram, alpha=2.0315)
+        step = 3.4445 * identity - 4.7750 * gram + 2.0315 * gram @ gram
         product = step @ product
         gram = step @ gram @ step
     return product @ X
 
 
-class Together:
-    """Several optimizers, each of parameters of its own, used as one."""
-
-    def __init__(self, *optimizers):
-        self.optimizers = optimizers
-
-    @property
-    def param_groups(self):
-        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
-
-    def step(self):
-        for optimizer in self.optimizers:
-            optimizer.step()
-
-    def state_dict(self):
-        return {str(i): optimizer.state_dict() for i, optimizer in enumerate(self.optimizers)}
-
-    def load_state_dict(self, state):
-        if len(state) != len(self.optimizers):
-            raise ValueError(f"state of {len(state)} optimizers, expected {len(self.optimizers)}")
-        for i, optimizer in enumerate(self.optimizers):
-            optimizer.load_state_dict(state[str(i)])
-
-
 OPTIMIZERS = ("adamw", "muon")
 
 
-def build_optimizer(
+def build_optimizers(
     name: str, network: torch.nn.Module, learning_rate: float, weight_decay: float = 0.0
-):
-    """Make the optimizer of a network.
+) -> list[torch.optim.Optimizer]:
+    """Make the optimizers of a network, which share its parameters out among them.
 
     Args:
         name: one of OPTIMIZERS. "adamw": Adam with decoupled weight decay, for all parameters. "muon": `Muon` for the
             kernels of all convolutions but the first and the network's `final` one, AdamW for these and all the rest.
         network: module whose parameters begin with those of its first convolution.
-        learning_rate: of either.
-        weight_decay: of either.
+        learning_rate, weight_decay: of all of them.
     Returns:
-        an object with param_groups, step, state_dict and load_state_dict.
+        [AdamW] or [Muon, AdamW].
     """
-    trained = [(key, p) for key, p in network.named_parameters() if p.requires_grad]
+    first = next(network.parameters())
+    kernels, others = [], []
+    for key, parameter in network.named_parameters():
+        hidden = parameter.ndim == 4 and parameter is not first and not key.startswith("final.")
+        if name == "muon" and hidden:
+            kernels.append(parameter)
+        else:
+            others.append(parameter)
+    adamw = torch.optim.AdamW(others, learning_rate, weight_decay=weight_decay, fused=True)
     if name == "adamw":
-        parameters = [parameter for _, parameter in trained]
-        return _adamw(parameters, learning_rate, weight_decay)
-    kernels = [key for key, parameter in trained if parameter.ndim == 4]
-    hidden = [key for key in kernels[1:] if not key.startswith("final.")]
-    muon = Muon(
-        [p for key, p in trained if key in hidden], learning_rate, weight_decay=weight_decay
-    )
-    rest = [p for key, p in trained if key not in hidden]
-    return Together(muon, _adamw(rest, learning_rate, weight_decay))
-
-
-def _adamw(parameters, learning_rate, weight_decay):
-    return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+        return [adamw]
+    return [Muon(kernels, learning_rate, weight_decay=weight_decay), adamw]
