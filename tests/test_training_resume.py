@@ -123,6 +123,43 @@ def test_a_run_killed_ten_times_ends_with_the_weights_of_an_undisturbed_one(stor
     assert rows == killed["log"] and {"data_wait", "memory_mb", "minutes_left"} <= rows[0].keys()
 
 
+@pytest.mark.usefixtures("training_seed")
+def test_a_network_with_dropout_resumes_exactly(store, tmp_path, monkeypatch):
+    """Dropout draws from the global random state, which must stand where it stood."""
+
+    def with_dropout(build):
+        def built(cfg):
+            network = build(cfg)
+            network.final = torch.nn.Sequential(torch.nn.Dropout(0.5), network.final)
+            return network
+
+        return built
+
+    for name in ("build_network", "blank_network"):
+        monkeypatch.setattr(run, name, with_dropout(getattr(run, name)))
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1)
+    cfg = config(epochs=2, micro_batches=1, optimizer="adamw")
+    torch.manual_seed(TRAINING_SEED)
+    calm = run.train_run(cfg, store, tmp_path / "calm", CPU)
+
+    step, left = loop.training_step, [4]
+
+    def interrupted(*arguments):
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return step(*arguments)
+
+    torch.manual_seed(TRAINING_SEED)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "training_step", interrupted)
+        run.train_run(cfg, store, tmp_path / "stopped", CPU)
+    torch.manual_seed(TRAINING_SEED + 1)
+    resumed = run.train_run(cfg, store, tmp_path / "stopped", CPU)
+    for name, tensor in calm.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
 def test_the_last_and_the_best_are_kept(store, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1)
     scores = iter([300.0, 100.0, 200.0])

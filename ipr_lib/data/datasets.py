@@ -171,6 +171,8 @@ def batches(dataset: CropDataset, keys: Iterable, workers: int = 0) -> DataLoade
         dataset,
         batch_size=None,
         sampler=keys,
+        # Of its own: from the global one, an iterator would draw a seed, which a resumed run would draw once more.
+        generator=torch.Generator(),
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context="spawn" if workers else None,
