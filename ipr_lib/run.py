@@ -372,9 +372,13 @@ def image_count(cfg: Config, split: str) -> int:
 
 
 def crops_seen(cfg: Config) -> int:
-    """Crops that go through a training, repeats counted, as many of each 2D set as of the 3D one."""
-    crops = image_count(cfg, "train") * (1 + len(cfg.mix))
-    steps_per_epoch = crops // cfg.batch_size
+    """Crops that go through a training, repeats counted; the 3D set is taken to last longer than the 2D ones."""
+    images = image_count(cfg, "train")
+    steps_per_epoch = images // cfg.batch_size
+    if cfg.mix:
+        ratio = cfg.mix_ratio or (1,) * (1 + len(cfg.mix))
+        share = cfg.batch_size * ratio[0] // sum(ratio)  # of each batch
+        steps_per_epoch = round(images / share)
     return steps_per_epoch * cfg.batch_size * cfg.epochs
 
 

@@ -3,7 +3,8 @@
 import dataclasses
 
 from ipr_lib import run
-from ipr_lib.config import load_config
+from ipr_lib.config import RECIPES, load_config
+from ipr_lib.data.mixing import MixedKeys
 from ipr_lib.network import count_parameters
 
 
@@ -24,6 +25,16 @@ def test_real_counts_and_mixing():
     alone = dataclasses.replace(full, mix=())
     assert run.crops_seen(alone) == 312_188 // full.batch_size * full.batch_size * full.epochs
     assert abs(run.crops_seen(full) - 2 * run.crops_seen(alone)) <= full.batch_size * full.epochs
+
+
+def test_crops_of_a_mixed_training_follow_from_its_ratio():
+    """Half of each batch is 3D: an epoch takes twice as many crops as there are 3D images, not three times."""
+    strong = load_config("full", **RECIPES["strong"])
+    assert strong.batch_size == 32 and strong.epochs == 20
+    # 312,188 images at 16 a batch: 19,511.75 batches, so 19,512 of 32 crops, 20 times.
+    assert run.crops_seen(strong) == 19_512 * 32 * 20 == 12_487_680
+    keys = MixedKeys([312_188, 28_000, 150_000], 32, (2, 1, 1), epochs=20)
+    assert keys.steps * 32 == 12_487_680
 
 
 def test_work_is_weights_times_places():
