@@ -163,7 +163,11 @@ def train_run(
         build_schedule(cfg, keys.steps_per_epoch),
         new_optimizers,
         run_dir,
-        record={"config": cfg.record(), "commit": commit()},
+        record={
+            "config": cfg.record(),
+            "commit": commit(),
+            "tf32": precision.uses_tf32(cfg.precision, device),
+        },
         validate=None if validation is None else validate,
         number_format=cfg.precision,
         micro_batches=cfg.micro_batches,
@@ -307,6 +311,7 @@ def score_run(
         "seed": cfg.seed,
         "commit": commit(),
         "device": device_name(next(network.parameters()).device),
+        "tf32": read_checkpoint(checkpoint).get("tf32", False),  # in training
         "checkpoint": fingerprint(checkpoint),
         "scores": score_items(predictions["pred_cam"], columns),
         "scores_flip": score_items(predictions["pred_cam_flip"], columns),

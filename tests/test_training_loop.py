@@ -9,6 +9,8 @@ import torch
 from ipr_lib import run
 from ipr_lib.config import load_config
 from ipr_lib.network import PoseNet
+from ipr_lib.training import loop
+from ipr_lib.training.checkpoints import CHECKPOINT
 from ipr_lib.training.loop import Schedule
 
 CPU = torch.device("cpu")
@@ -78,6 +80,38 @@ def test_every_step_of_a_training(seen):
     # The other loss of the second half gets an optimizer without memory.
     first, second, third, fourth = (one["optimizer"] for one in steps)
     assert first is second and third is fourth and second is not third
+
+
+def test_log_and_checkpoint_say_whether_float32_was_tf32(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "uses_tf32", lambda number_format, device: True)
+    monkeypatch.setattr(run.precision, "uses_tf32", lambda number_format, device: True)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    run.train_run(CFG, store, tmp_path, CPU)
+    content = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    assert content["tf32"] is True
+    assert [row["tf32"] for row in content["log"]] == [True] * 4
+    assert torch.backends.cudnn.benchmark, "all batches have one shape"
+
+
+def test_a_compiled_network_trains_as_a_plain_one(store, tmp_path, monkeypatch):
+    """Traced by the compiler's front, but not translated to machine code, which takes a minute and a C++ compiler."""
+    compiled, compile_ = [], torch.compile
+
+    def traced(network):
+        compiled.append(network)
+        return compile_(network, backend="aot_eager", fullgraph=True)
+
+    monkeypatch.setattr(torch, "compile", traced)
+    cfg = dataclasses.replace(CFG, precision="float32", method="I*")
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    fast = run.train_run(dataclasses.replace(cfg, compile=True), store, tmp_path / "fast", CPU)
+    assert len(compiled) == 1 and counters["stats"]["unique_graphs"] == 1
+    plain = run.train_run(cfg, store, tmp_path / "plain", CPU)
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(fast.state_dict()[name], tensor, msg=name)
+    assert fast.state_dict().keys() == plain.state_dict().keys()
 
 
 def test_training_sees_augmented_crops_and_validation_plain_ones(seen):

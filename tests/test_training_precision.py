@@ -89,3 +89,24 @@ def test_autocast_halves_the_network_and_nothing_else(training_seed):
     torch.testing.assert_close(
         halved.float(), whole, rtol=0.05, atol=0.05 * whole.abs().max().item()
     )
+
+
+@pytest.mark.parametrize(
+    ("asked", "capability", "allowed", "expected"),
+    [
+        ("float32", (9, 0), True, True),
+        ("native", (8, 0), True, False),  # bfloat16 there
+        ("float32", (7, 5), True, False),
+        ("float32", (9, 0), False, False),
+        ("bfloat16", (9, 0), True, False),
+    ],
+)
+def test_float32_of_a_gpu_may_be_tf32(monkeypatch, asked, capability, allowed, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+    assert precision.uses_tf32(asked, torch.device("cuda")) is expected
+
+
+def test_float32_of_a_processor_is_float32():
+    assert precision.uses_tf32("float32", CPU) is False

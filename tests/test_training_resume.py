@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from ipr_lib.data.store import open_store
 from ipr_lib.evaluation import metrics
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import MPII
-from ipr_lib.training import checkpoints, loop
+from ipr_lib.training import checkpoints, distributed, loop
 from ipr_lib.training.log import TrainingLog, item_name, read_log
 from ipr_lib.training.microbatches import MicroBatches
 from ipr_lib.training.optimizers import Muon, build_optimizers
@@ -198,6 +199,63 @@ def test_validation_is_the_score_of_the_store(store, tmp_path):
     assert state["log"][-1]["validation_mpjpe"] == state["best"] == expected
 
 
+@pytest.mark.usefixtures("training_seed")
+def test_ctrl_c_finishes_the_step_and_writes_a_checkpoint(store, tmp_path, monkeypatch, capsys):
+    calm = run.train_run(config(epochs=2), store, tmp_path / "calm", CPU)
+    step, done = loop.training_step, [0]
+
+    def interrupted(*arguments):
+        done[0] += 1
+        if done[0] == 4:
+            signal.raise_signal(signal.SIGINT)
+        return step(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "training_step", interrupted)
+        patch.setattr(loop, "LOG_ROWS", 1)  # a row comes at the end, and at the stop
+        run.train_run(config(epochs=2), store, tmp_path / "stopped", CPU)
+    path = tmp_path / "stopped" / checkpoints.CHECKPOINT
+    assert f"stopped after step 4; {path} was written" in capsys.readouterr().err
+    assert [row["step"] for row in torch.load(path, weights_only=True)["log"]] == [4]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    resumed = run.train_run(config(epochs=2), store, tmp_path / "stopped", CPU)
+    for name, tensor in calm.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def test_a_scheduler_s_signal_writes_a_checkpoint(store, tmp_path):
+    """A real process, which its scheduler asks to end by SIGTERM."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.test_checkpoints", str(store.path), str(tmp_path), "long"],
+        cwd=Path(__file__).parents[1],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    try:
+        log = tmp_path / "training.jsonl"
+        while not log.exists() or not log.read_text():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.1)
+        process.terminate()
+        error = process.communicate(timeout=300)[1]
+    finally:
+        process.kill()
+    content = torch.load(tmp_path / checkpoints.CHECKPOINT, weights_only=True)
+    assert 0 < content["step"] < 300_000
+    assert f"stopped after step {content['step']}; {tmp_path / checkpoints.CHECKPOINT}" in error
+    assert read_log(tmp_path)[-1]["step"] == content["step"]
+
+
+def test_processes_of_a_group_agree_to_stop(monkeypatch):
+    """Only every tenth step, because agreeing takes time; then one signal to any process stops all."""
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    monkeypatch.setattr(distributed, "all_reduce_sum", lambda tensor: tensor + 1)
+    assert not loop.stop_is_due([], 9, CPU) and loop.stop_is_due([], 10, CPU)
+    monkeypatch.setattr(distributed, "all_reduce_sum", lambda tensor: tensor)
+    assert not loop.stop_is_due([], 10, CPU) and loop.stop_is_due([15], 20, CPU)
+
+
 def test_random_states_come_back(store, tmp_path):
     random.seed(1)
     before = checkpoints.random_states()
@@ -351,4 +409,8 @@ def test_only_the_first_process_writes_a_log(tmp_path):
 
 
 if __name__ == "__main__":
-    killed_again_and_again(*sys.argv[1:])
+    if sys.argv[-1] == "long":
+        loop.LOG_ROWS = 300_000  # one at every step
+        run.train_run(config(epochs=100_000), open_store(sys.argv[1]), Path(sys.argv[2]), CPU)
+    else:
+        killed_again_and_again(*sys.argv[1:])

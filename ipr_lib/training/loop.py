@@ -5,7 +5,10 @@ The loop knows no Config and no metric: all choices are plain arguments, and a v
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +32,11 @@ from .checkpoints import (
 )
 from .log import StepMeter, TrainingLog, item_name
 from .microbatches import MicroBatches
-from .precision import autocast
+from .precision import autocast, uses_tf32
 
 NOT_FINITE = "not_finite.json"
 SECONDS_BETWEEN_CHECKPOINTS = 60
+STEPS_BETWEEN_AGREEMENTS = 10  # of the processes of a group, whether one of them was told to stop
 LOG_ROWS = 400  # of a whole training, at most; each makes the computer wait for the device
 LARGEST_RATE = 1e-3  # that is ever advised: from here on even Adam's first steps are large
 
@@ -147,7 +151,8 @@ def train(
         schedule: steps and learning rates.
         new_optimizers: function from the network to the optimizers of its parameters.
         run_dir: folder for `checkpoint.pt` and `training.jsonl`, a line a row: step, epoch, loss, learning_rate,
-            images_per_second, data_wait (share of the time spent waiting for batches), memory_mb, minutes_left.
+            images_per_second, data_wait (share of the time spent waiting for batches), memory_mb, minutes_left, tf32
+            (see `precision.uses_tf32`).
         record: dict that each checkpoint keeps, such as the config and the commit.
         validate: function from the network in eval mode to its MPJPE, mm, called after each epoch. The log then has
             validation_mpjpe, and `best.pt` is kept.
@@ -162,6 +167,7 @@ def train(
     Raises:
         InputError: the checkpoint in `run_dir` does not fit; the batch cannot be divided among processes and parts; the
             loss or the weights stopped being finite; processes do not share the folder.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the step was finished, and a checkpoint written.
     """
     run_dir, device = Path(run_dir), next(network.parameters()).device
     optimizers = new_optimizers(network)
@@ -176,6 +182,8 @@ def train(
             f"batch_size={keys.batch_size}: expected a multiple of {distributed.size()} processes times {parts} parts"
         )
 
+    # All batches have one shape: let the first one find the fastest convolutions of a GPU.
+    torch.backends.cudnn.benchmark = True
     network.train()
     parallel = distributed.wrap(network, sync_batch_norm)
     if compiled:
@@ -195,7 +203,10 @@ def train(
         leave=None,  # below another bar, such as a comparison's, it goes when it is done
     )
     saved = work_seconds()
-    with contextlib.closing(MicroBatches(parallel, parts, threads)) as micro_batches:
+    with (
+        contextlib.closing(MicroBatches(parallel, parts, threads)) as micro_batches,
+        noted_signals() as signals,
+    ):
         for step, batch in enumerate(bar, start=keys.start):
             loss_function = method.loss(step / schedule.steps)
             if step > 0 and loss_function is not method.loss((step - 1) / schedule.steps):
@@ -217,9 +228,11 @@ def train(
 
             done = step + 1
             validates = validate is not None and schedule.ends_epoch(done)
-            if not (validates or log_is_due(done, schedule.steps)):
+            stops = stop_is_due(signals, done, device)
+            if not (validates or stops or log_is_due(done, schedule.steps)):
                 continue
             losses, row = meter.row(done)
+            row["tf32"] = uses_tf32(number_format, device)
             stop_if_not_finite(
                 losses, network, done, dataset.store, keys, schedule, clip_gradient, run_dir
             )
@@ -240,9 +253,14 @@ def train(
                 if is_first:
                     save_checkpoint(run_dir / BEST, network, optimizers, state)
             due = work_seconds() - saved > SECONDS_BETWEEN_CHECKPOINTS
-            if is_first and (due or done == schedule.steps):
+            if is_first and (due or stops or done == schedule.steps):
                 save_checkpoint(run_dir / CHECKPOINT, network, optimizers, state, keep_checkpoints)
                 saved = work_seconds()
+            if stops:
+                if is_first:
+                    message = f"stopped after step {done}; {run_dir / CHECKPOINT} was written"
+                    print(message, file=sys.stderr, flush=True)
+                raise KeyboardInterrupt
     distributed.broadcast_buffers(network)
     return network.eval()
 
@@ -305,6 +323,44 @@ def set_learning_rate(optimizers: list[torch.optim.Optimizer], rate: float):
 def log_is_due(done: int, steps: int) -> bool:
     """Whether a row is written after `done` of all steps."""
     return done % max(1, steps // LOG_ROWS) == 0 or done == steps
+
+
+@contextlib.contextmanager
+def noted_signals() -> Iterator[list[int]]:
+    """Note Ctrl-C and SIGTERM, which a cluster's scheduler sends, instead of stopping amid a step.
+
+    Yields:
+        the signals received so far. A second one stops the process at once.
+    """
+    received = []
+    if threading.current_thread() is not threading.main_thread():  # others may not handle signals
+        yield received
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+    def note(number, frame):
+        received.append(number)
+        restore()
+
+    for number in handlers:
+        signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        restore()
+
+
+def stop_is_due(signals: list[int], done: int, device: torch.device) -> bool:
+    """Whether to stop after `done` steps: a signal came, to this process or to another one of its group."""
+    if distributed.size() == 1:
+        return len(signals) > 0
+    if done % STEPS_BETWEEN_AGREEMENTS != 0:
+        return False
+    return bool(distributed.all_reduce_sum(torch.tensor(len(signals), device=device)) > 0)
 
 
 def validated(network: nn.Module, validate: Callable) -> float:

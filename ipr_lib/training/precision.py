@@ -42,6 +42,14 @@ def resolved(precision: str, device: torch.device) -> str:
     return precision
 
 
+def uses_tf32(precision: str, device: torch.device) -> bool:
+    """Whether float32 convolutions of a network are computed in TF32: a GPU's 10 bits of mantissa instead of 23."""
+    if device.type != "cuda" or resolved(precision, device) != "float32":
+        return False
+    ampere = torch.cuda.get_device_capability(device) >= (8, 0)
+    return ampere and torch.backends.cudnn.allow_tf32
+
+
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """The context in which a network of one of PRECISIONS runs on a device.
 
