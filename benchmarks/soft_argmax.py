@@ -6,6 +6,7 @@ plain      softmax over the volume, three sums, three dot products, autograd
 compiled   the same through torch.compile; left out, with the reason, where there is no compiler
 dsntnn     flat_softmax and dsnt, where that package is installed
 ours       ipr_lib.integral.soft_argmax: plain PyTorch with a gradient in closed form on a CPU, a Triton kernel on a GPU
+pipelined  the kernel with four tiles on their way from memory at a time; on a GPU only
 
 A GPU is timed by its own clock. On a CPU both clocks are shown: the processor time of all threads does not mind other
 work on the machine, the time on the wall does. Medians over the turns. At least the logits must be read forward, and
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch._dynamo.utils
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))  # a machine without a registry has the folder, not the package
@@ -33,6 +35,7 @@ from ipr_lib.run import default_device  # noqa: E402
 
 JOINTS = 18
 PLAIN, COMPILED, DSNTNN, OURS = "plain", "compiled", "dsntnn", "ours"
+PIPELINED = "pipelined"
 HEADER = ("way", "ms", "on the wall", "GB/s", "of its bytes", "extra memory", "error", "plain / it")
 
 
@@ -46,7 +49,18 @@ def plain(volume):
     )
 
 
-def ways(wanted):
+def with_stages(stages):
+    """soft_argmax by the GPU's kernel, which loads so many tiles at a time."""
+    from ipr_lib.integral import kernel
+
+    def way(volume):
+        kernel.STAGES = stages  # of the backward pass, too, which follows at once
+        return soft_argmax(volume)
+
+    return way
+
+
+def ways(wanted, device):
     """Name -> (volume) -> joints, and name -> reason for those left out; plain and ours are always there."""
     found, left_out = {PLAIN: plain}, {}
     found[COMPILED] = torch.compile(plain, dynamic=False)
@@ -62,6 +76,10 @@ def ways(wanted):
         left_out[DSNTNN] = "not installed"
     left_out["kornia"] = "sums a 3-D volume window by window only, never as a whole"
     found[OURS] = soft_argmax
+    if device.type == "cuda":
+        found |= {OURS: with_stages(1), PIPELINED: with_stages(4)}
+    else:
+        left_out[PIPELINED] = "there is no kernel on a CPU"
     for name in set(found) - {PLAIN, OURS, *wanted}:
         left_out[name] = "not asked for"
         del found[name]
@@ -151,6 +169,9 @@ def compare(found, left_out, shape, dtype, last, device, turns):
     target = torch.rand((*shape[:2], 3), device=device) * (shape[2] - 1)
     copied = torch.empty_like(volume).detach()
     rows, calls = {}, {}
+    # Each case compiles anew: after a few shapes the compiler would give up, and run the plain way without a word.
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     for name, way in list(found.items()):
 
         def call(way=way):
@@ -159,6 +180,8 @@ def compare(found, left_out, shape, dtype, last, device, turns):
 
         try:
             call()
+            if name == COMPILED and torch._dynamo.utils.counters["stats"]["unique_graphs"] == 0:
+                raise RuntimeError("the compiler fell back to eager")
         except Exception as error:  # a compiler can be missing in many ways; the reason is printed
             if name != COMPILED:
                 raise
@@ -221,8 +244,8 @@ def main():
     parser.add_argument(
         "--ways",
         nargs="+",
-        choices=(PLAIN, COMPILED, DSNTNN, OURS),
-        default=(PLAIN, COMPILED, DSNTNN, OURS),
+        choices=(PLAIN, COMPILED, DSNTNN, OURS, PIPELINED),
+        default=(PLAIN, COMPILED, DSNTNN, OURS, PIPELINED),
         help="which to time; all by default",
     )
     parser.add_argument(
@@ -249,7 +272,7 @@ def main():
     print(
         f"{device_name(device)}, torch {torch.__version__}; {os.cpu_count()} cores, load {load:.1f} at the start"
     )
-    found, left_out = ways(options.ways)
+    found, left_out = ways(options.ways, device)
     report = {
         "device": device_name(device),
         "torch": torch.__version__,

@@ -53,6 +53,38 @@ def test_toy_run_compares_the_ways_and_names_what_it_left_out(
     assert report["headline"] == report["cases"][0]["ways"]["ours"]
 
 
+def run_toy(benchmark, monkeypatch, target):
+    """The report of a toy run on a CPU."""
+    arguments = ["soft_argmax", "--toy", "--device", "cpu", "--json", str(target)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    benchmark.main()
+    return json.loads(target.read_text())
+
+
+def test_a_compiler_that_falls_back_to_eager_is_left_out(benchmark, monkeypatch, tmp_path):
+    monkeypatch.setattr(benchmark.torch, "compile", lambda function, **options: function)
+    report = run_toy(benchmark, monkeypatch, tmp_path / "times.json")
+    assert report["left_out"]["compiled"] == "the compiler fell back to eager"
+
+
+def test_every_case_is_compiled(benchmark, monkeypatch, tmp_path):
+    """More shapes than the compiler keeps by default, with its front alone, which needs no C++ compiler."""
+    compile_ = torch.compile
+
+    def traced(function, dynamic):
+        return compile_(function, dynamic=dynamic, backend="aot_eager")
+
+    shapes = [(1, 2, depth, 3, 4) for depth in range(2, 12)]
+    assert len(shapes) > torch._dynamo.config.recompile_limit
+    monkeypatch.setattr(benchmark.torch, "compile", traced)
+    monkeypatch.setattr(
+        benchmark, "cases", lambda device, toy: [(shape, torch.float32, False) for shape in shapes]
+    )
+    report = run_toy(benchmark, monkeypatch, tmp_path / "times.json")
+    assert len(report["cases"]) == 10
+    assert all("compiled" in case["ways"] for case in report["cases"])
+
+
 def test_the_plain_way_is_the_same_sum(benchmark):
     volume = torch.randn(
         2, 3, 4, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64

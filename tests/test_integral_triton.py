@@ -1,5 +1,6 @@
 """The GPU kernels without a GPU: run by Triton's interpreter, and compiled for one."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -107,25 +108,21 @@ def compiled():
 
     from ipr_lib.integral import kernel as kernels
 
-    constants = {"H": 48, "W": 64, "CHUNK": kernels.CHUNK, "TILE": kernels.TILE}
-    for kernel in (kernels._forward_kernel, kernels._backward_kernel):
+    for kernel, stages in itertools.product(
+        (kernels._forward_kernel, kernels._backward_kernel), (1, 4)
+    ):
+        constants = {"H": 48, "W": 64, "CHUNK": kernels.CHUNK, "TILE": kernels.TILE}
+        constants["STAGES"] = stages
         names = kernel.arg_names
-        half = {name: "*bf16" for name in ("logits", "result")}
-        kinds = [
-            "constexpr"
-            if name in constants
-            else "i32"
-            if name == "cells"
-            else half.get(name, "*fp32")
-            for name in names
-        ]
+        kinds = {"logits": "*bf16", "result": "*bf16", "cells": "i32"}
+        kinds |= dict.fromkeys(constants, "constexpr")
         source = ASTSource(
             kernel,
-            dict(zip(names, kinds)),
+            {name: kinds.get(name, "*fp32") for name in names},
             {(names.index(name),): value for name, value in constants.items()},
         )
-        binary = triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]
-        print(kernel.__name__, len(binary))
+        code = triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm
+        print(kernel.__name__, stages, len(code["cubin"]), "cp.async" in code["ptx"])
 
 
 def test_interpreted_kernels_equal_plain_pytorch():
@@ -140,11 +137,15 @@ def test_interpreted_kernels_at_extremes():
 
 def test_kernels_compile_for_a_gpu(tmp_path):
     pytest.importorskip("triton")
-    sizes = [
-        int(line.split()[-1])
-        for line in run_this_file("compiled", TRITON_CACHE_DIR=str(tmp_path)).splitlines()
+    lines = run_this_file("compiled", TRITON_CACHE_DIR=str(tmp_path)).splitlines()
+    found = [line.split() for line in lines]
+    assert min(int(size) for _, _, size, _ in found) > 1000
+    assert [(name, stages, asynchronous) for name, stages, _, asynchronous in found] == [
+        ("_forward_kernel", "1", "False"),
+        ("_forward_kernel", "4", "True"),
+        ("_backward_kernel", "1", "False"),
+        ("_backward_kernel", "4", "True"),
     ]
-    assert len(sizes) == 2 and min(sizes) > 1000
 
 
 @pytest.fixture

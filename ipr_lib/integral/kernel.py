@@ -16,6 +16,9 @@ from torch.autograd.function import once_differentiable
 TILE = 2048  # cells of a tile: 16 per thread
 # Enough tiles to hide the start of a program, few enough to fill a GPU with a small batch.
 CHUNK = 16 * TILE
+# Tiles on their way from memory at a time. 1 loads each when it is needed; more makes asynchronous copies, at the price
+# of registers. benchmarks/soft_argmax.py times 1 and 4 on a GPU.
+STAGES = 1
 LOG2_E = tl.constexpr(1.4426950408889634)
 # The lowest float32: with -inf, cells without weight would become exp(-inf + inf), not a number.
 LOWEST = tl.constexpr(-3.4028234663852886e38)
@@ -33,7 +36,7 @@ class KernelSoftArgmax(torch.autograd.Function):
         if B * J > 0:
             with torch.cuda.device_of(volume):
                 _forward_kernel[(B * J, programs)](
-                    volume, partial, D * H * W, H, W, CHUNK=CHUNK, TILE=TILE
+                    volume, partial, D * H * W, H, W, CHUNK, TILE, STAGES
                 )
         peaks, sums = partial[..., 0], partial[..., 1:]
         peak = peaks.amax(dim=2)  # (B, J)
@@ -55,7 +58,7 @@ class KernelSoftArgmax(torch.autograd.Function):
             programs = triton.cdiv(D * H * W, CHUNK)
             with torch.cuda.device_of(volume):
                 _backward_kernel[(B * J, programs)](
-                    volume, result, slope, cells, peak, D * H * W, H, W, CHUNK=CHUNK, TILE=TILE
+                    volume, result, slope, cells, peak, D * H * W, H, W, CHUNK, TILE, STAGES
                 )
         return result
 
@@ -69,6 +72,7 @@ def _forward_kernel(
     W: tl.constexpr,
     CHUNK: tl.constexpr,
     TILE: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """Of one chunk: maximum, and sums of e, e x, e y, e z with e = exp(logit - maximum)."""
     joint, program = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -79,7 +83,8 @@ def _forward_kernel(
     sum_y = tl.zeros((TILE,), tl.float32)
     sum_z = tl.zeros((TILE,), tl.float32)
     first = program * CHUNK
-    for start in range(first, tl.minimum(first + CHUNK, cells), TILE):
+    end = tl.minimum(first + CHUNK, cells)
+    for start in tl.range(first, end, TILE, num_stages=STAGES):
         cell = start + tl.arange(0, TILE)
         h = tl.load(logits + cell, mask=cell < cells, other=float("-inf")).to(tl.float32)
         higher = tl.maximum(peak, tl.max(h, axis=0))
@@ -111,6 +116,7 @@ def _backward_kernel(
     W: tl.constexpr,
     CHUNK: tl.constexpr,
     TILE: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """exp(logit - maximum) * (slope . (position - expected)), for the cells of one chunk."""
     joint, program = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -120,7 +126,8 @@ def _backward_kernel(
     slope_x, slope_y, slope_z = tl.load(slope), tl.load(slope + 1), tl.load(slope + 2)
     at_x, at_y, at_z = tl.load(expected), tl.load(expected + 1), tl.load(expected + 2)
     first = program * CHUNK
-    for start in range(first, tl.minimum(first + CHUNK, cells), TILE):
+    end = tl.minimum(first + CHUNK, cells)
+    for start in tl.range(first, end, TILE, num_stages=STAGES):
         cell = start + tl.arange(0, TILE)
         place = joint * cells + cell
         h = tl.load(logits + place, mask=cell < cells, other=0.0).to(tl.float32)
