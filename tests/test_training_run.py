@@ -1,4 +1,6 @@
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -154,6 +156,26 @@ def test_exploding_loss_stops_with_advice(cfg, store, tmp_path):
 def test_too_few_items_for_a_batch(cfg, store, tmp_path):
     with pytest.raises(InputError, match="holds 6 items, fewer than one batch of 8"):
         run.train_run(dataclasses.replace(cfg, batch_size=8), store, tmp_path)
+
+
+# What %autoreload does to a library whose files are edited while a notebook is open.
+RELOAD = """
+import importlib, sys
+import torch
+import ipr_lib.run
+for _ in range(2):
+    for name in sorted(name for name in sys.modules if name.startswith("ipr_lib")):
+        importlib.reload(sys.modules[name])
+from ipr_lib.integral import soft_argmax
+logits = torch.zeros(2, 3, 4, 5, 6, requires_grad=True)
+soft_argmax(logits).sum().backward()
+print(len(sys.modules), float(logits.grad.sum()))
+"""
+
+
+def test_modules_can_be_loaded_again():
+    result = subprocess.run([sys.executable, "-c", RELOAD], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
 
 
 # --- prediction ---
