@@ -342,6 +342,29 @@ def test_torchrun_hands_the_book_s_line_on():
     assert_handed_on(command, command[command.index("ipr_lib") + 1 :])
 
 
+def test_the_slurm_script_starts_the_same_training(tmp_path):
+    """Slurm's own commands are played; torchrun's parser reads what `srun` gets."""
+    text = (REPOSITORY / "book" / "trouble.md").read_text()
+    (script,) = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", text, flags=re.DOTALL)
+    for name, body in (("scontrol", 'printf "node7\\nnode8\\n"'), ("srun", 'printf "%s\\n" "$@"')):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    played = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_NNODES": "2"}
+    played |= {"SLURM_JOB_ID": "31", "SLURM_JOB_NODELIST": "node[7-8]"}
+    result = subprocess.run(
+        ["bash", "-c", script], env=os.environ | played, capture_output=True, text=True
+    )
+    program, *command = result.stdout.splitlines()
+    assert program == "torchrun" and result.returncode == 0, result.stderr
+    assert command[command.index("--rdzv-endpoint") + 1] == "node7:29500"
+    ours = ["train", "--profile", "full", "--run", "NAME", "--times", "16"]
+    assert_handed_on(command, ours)
+    assert f"-m -- ipr_lib {' '.join(ours)}\n" in text.partition("#!/bin/bash")[0], (
+        "the same as without Slurm"
+    )
+    assert "#SBATCH --signal=TERM@120" in script
+
+
 def test_batches_that_cannot_be_shared_out(store, tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "size", lambda: 4)
     monkeypatch.setattr(distributed, "all_reduce_sum", lambda tensor: 4 * tensor)

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torchvision.models import ResNet18_Weights, get_model
 
 from ipr_lib import network as models
 from ipr_lib import run
@@ -84,6 +85,21 @@ def test_missing_imagenet_weights_say_where_to_put_them(tmp_path, monkeypatch):
         models.build_backbone("resnet18", pretrained=True)
     with pytest.raises(InputError, match="unknown backbone"):
         models.build_backbone("resnet19")
+
+
+def test_imagenet_weights_come_from_the_folder_that_torch_home_names(tmp_path, monkeypatch):
+    def offline(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    state = get_model("resnet18").state_dict()
+    file = ResNet18_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save(state, tmp_path / "hub" / "checkpoints" / file)
+    backbone = models.build_backbone("resnet18", pretrained=True)
+    for name, value in backbone.state_dict().items():
+        assert torch.equal(value, state[name]), name
 
 
 # --- training ---
