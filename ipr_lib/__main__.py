@@ -32,6 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = make_parser().parse_args(arguments)
     options.arguments = sys.argv[1:] if arguments is None else arguments
+    if "device" in options:
+        os.environ["IPR_DEVICE"] = options.device  # processes that are started inherit it
+        if (
+            options.device == "mps"
+        ):  # what an Apple GPU lacks, the CPU computes; read by import torch
+            os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     try:
         return options.run(options) or 0
     except InputError as error:
@@ -82,6 +88,7 @@ def _add_config(command, profile="laptop"):
     command.add_argument("--seed", type=int, default=0)
     _add_set(command)
     _add_results(command)
+    _add_device(command)
 
 
 def _add_set(command):
@@ -97,6 +104,15 @@ def _add_set(command):
 def _add_results(command):
     command.add_argument(
         "--results-dir", type=Path, default=RESULTS, metavar="DIR", help="where runs lie"
+    )
+
+
+def _add_device(command):
+    command.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda", "mps"),
+        default=os.environ.get("IPR_DEVICE", "auto"),
+        help="default: auto, an NVIDIA GPU where there is one; mps is an Apple GPU",
     )
 
 

@@ -35,14 +35,10 @@ from .training import precision
 from .training.checkpoints import CHECKPOINT, read_checkpoint
 from .training.loop import Schedule, train
 from .training.optimizers import build_optimizers
+from .training.precision import default_device
 
 # Counted on the real set: S1, 5, 6, 7, 8, every 5th frame; S9, 11, every 64th.
 HUMAN36M_IMAGES = {"train": (312_188, 5), "test": (8_695, 64)}
-
-
-def default_device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 # --- what a Config describes ---

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from ipr_lib.config import load_config
+from ipr_lib.files import InputError
 from ipr_lib.run import build_network
-from ipr_lib.training import precision
+from ipr_lib.training import distributed, precision
 
 CPU = torch.device("cpu")
 
@@ -110,3 +111,57 @@ def test_float32_of_a_gpu_may_be_tf32(monkeypatch, asked, capability, allowed, e
 
 def test_float32_of_a_processor_is_float32():
     assert precision.uses_tf32("float32", CPU) is False
+
+
+# --- devices ---
+
+
+def test_the_device_that_is_asked_for(monkeypatch):
+    monkeypatch.delenv("IPR_DEVICE", raising=False)
+    cases = [  # IPR_DEVICE, an NVIDIA GPU, an Apple GPU -> device
+        (None, True, False, "cuda"),
+        (None, False, True, "cpu"),  # an Apple GPU wants to be asked for
+        ("auto", False, False, "cpu"),
+        ("cpu", True, True, "cpu"),
+        ("cuda", True, False, "cuda"),
+        ("mps", False, True, "mps"),
+    ]
+    for asked, cuda, mps, expected in cases:
+        if asked is not None:
+            monkeypatch.setenv("IPR_DEVICE", asked)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda mps=mps: mps)
+        assert precision.default_device() == torch.device(expected)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("mps", "device mps: PyTorch finds none on this machine; take --device auto or cpu"),
+        ("cuda", "device cuda: PyTorch finds none"),
+        ("tpu", "device 'tpu': expected one of auto, cpu, cuda, mps"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(monkeypatch, asked, message):
+    monkeypatch.setenv("IPR_DEVICE", asked)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(InputError, match=message):
+        precision.default_device()
+
+
+def test_an_apple_gpu_computes_in_float32():
+    apple = torch.device("mps")
+    assert precision.resolved("native", apple) == precision.resolved("float32", apple) == "float32"
+    assert precision.memory_format("native", apple) == torch.contiguous_format
+    with pytest.raises(InputError, match="on an Apple GPU: expected float32 there"):
+        precision.resolved("bfloat16", apple)
+
+
+def test_an_apple_gpu_has_one_process(monkeypatch):
+    monkeypatch.setenv("IPR_DEVICE", "mps")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    group = distributed.process_group()
+    with pytest.raises(InputError, match="several processes on an Apple GPU"):
+        group.__enter__()

@@ -17,6 +17,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..files import InputError
+from .precision import default_device
 
 # Longer than the first process may take over capture and crop store, while the others wait.
 TIMEOUT = datetime.timedelta(hours=12)
@@ -41,10 +42,15 @@ def process_group():
     Yields:
         torch device of this process: its GPU (NCCL), or the CPU where there is none (gloo).
     """
-    cuda = torch.cuda.is_available()
+    device = default_device()
     if "TORCHELASTIC_RUN_ID" not in os.environ or distributed.is_initialized():
-        yield torch.device("cuda" if cuda else "cpu")
+        yield device
         return
+    if device.type == "mps":
+        raise InputError(
+            "several processes on an Apple GPU: expected one; start it without torchrun"
+        )
+    cuda = device.type == "cuda"
     if cuda:
         local = int(os.environ["LOCAL_RANK"])
         if local >= torch.cuda.device_count():

@@ -1,9 +1,15 @@
-"""In which number format a network computes; the integral is always float32. Taught in notebooks/09_training.ipynb."""
+"""On which device and in which number format a network computes. Taught in notebooks/09_training.ipynb.
+
+The integral is always float32.
+"""
 
 import os
 
 import torch
 
+from ..files import InputError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("float32", "bfloat16", "native")
 # Instructions that multiply bfloat16: x86 (AVX-512, AMX) and ARM, as torch.cpu.get_capabilities calls them.
 INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
@@ -17,6 +23,28 @@ LIMITS_WITHOUT_BFLOAT16 = (
     "AVX512_CORE",
     "AVX512_CORE_VNNI",
 )
+
+
+def default_device() -> torch.device:
+    """The device that IPR_DEVICE names, which --device sets: one of DEVICES.
+
+    "auto", the default, is an NVIDIA GPU where there is one, else the CPU. An Apple GPU, "mps", wants to be asked for,
+    because nobody has compared its results yet.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    name = os.environ.get("IPR_DEVICE", "auto")
+    if name not in DEVICES:
+        raise InputError(f"device {name!r}: expected one of {', '.join(DEVICES)}")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = "cuda" if there["cuda"] else "cpu"
+    if not there.get(name, True):
+        raise InputError(
+            f"device {name}: PyTorch finds none on this machine; take --device auto or cpu"
+        )
+    return torch.device(name)
 
 
 def computes_bfloat16(device: torch.device) -> bool:
@@ -36,7 +64,14 @@ def resolved(precision: str, device: torch.device) -> str:
     """The number format, "float32" or "bfloat16", that one of PRECISIONS means on a device.
 
     "native" is bfloat16 where the device computes in it, else float32: the same training, up to twice as fast where it can be.
+
+    Raises:
+        InputError: "bfloat16" on an Apple GPU.
     """
+    if precision == "bfloat16" and device.type == "mps":
+        raise InputError(
+            "precision=bfloat16 on an Apple GPU: expected float32 there; --set precision=float32"
+        )
     if precision == "native":
         return "bfloat16" if computes_bfloat16(device) else "float32"
     return precision
