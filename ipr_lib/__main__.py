@@ -465,6 +465,12 @@ def add_train(commands):
         help="go on with --run NAME; its checkpoint brings the config, too",
     )
     command.add_argument(
+        "--init",
+        type=Path,
+        metavar="FILE",
+        help="start --run NAME from the weights of a run, a checkpoint or a published model",
+    )
+    command.add_argument(
         "--gpus", metavar="0,1", help="train on these GPUs, with one process for each"
     )
 
@@ -477,10 +483,12 @@ def run_train(options):
     if options.gpus and "TORCHELASTIC_RUN_ID" not in os.environ:  # else torchrun started us
         return distributed.launch(options.arguments, _numbers(options.gpus, "--gpus"))
     folder = options.results_dir / options.run_name if options.run_name else None
+    if options.init is not None and folder is None:
+        raise InputError("--init goes with --run NAME, because the profile's run starts afresh")
     cfg = _train_config(options, folder)
     folder = folder or pipeline.run_dir(cfg, options.results_dir)
     with distributed.process_group():
-        pipeline.trained(cfg, options.results_dir, folder)
+        pipeline.trained(cfg, options.results_dir, folder, options.init)
         if distributed.rank() == 0:
             print(folder)
     return 0
@@ -693,6 +701,7 @@ def add_compare(commands):
     command.add_argument("--list", action="store_true", help="only print the cases")
     _add_set(command)
     _add_results(command)
+    _add_device(command)
 
 
 def run_compare(options):

@@ -6,6 +6,7 @@ What lies below takes plain arguments; here they are read from a Config. Taught 
 import dataclasses
 import hashlib
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,12 +27,13 @@ from .evaluation.prediction import (
     predict_store,
     read_network,
 )
+from .evaluation.published import read_published
 from .files import InputError, commit, device_name
 from .geometry.skeleton import HUMAN36M
 from .geometry.transforms import Augmentation
 from .integral import METHODS
 from .network import DirectNet, PoseNet, build_backbone, count_parameters
-from .training import precision
+from .training import distributed, precision
 from .training.checkpoints import CHECKPOINT, read_checkpoint
 from .training.loop import Schedule, train
 from .training.optimizers import build_optimizers
@@ -113,6 +115,7 @@ def train_run(
     run_dir: Path,
     device: torch.device | None = None,
     validation: CropStore | None = None,
+    init: Path | None = None,
 ) -> PoseNet | DirectNet:
     """Train the network of `cfg` on `store`, or go on where an interrupted run stopped; see `training.loop.train`.
 
@@ -125,6 +128,7 @@ def train_run(
         device: by default the GPU where there is one.
         validation: store to score after each epoch; the log then has its MPJPE, mm, and `best.pt` is kept. The
             training loss is no such judge: it falls to the end.
+        init: start a new run from the weights of this file or run, see `start_from`.
     Returns:
         the trained network, in eval mode.
     Raises:
@@ -140,6 +144,11 @@ def train_run(
     if path.exists():
         check_config(path, cfg)
         network = blank_network(cfg)
+    elif init is not None:
+        network = blank_network(cfg)
+        for line in start_from(network, init):
+            if distributed.rank() == 0:
+                print(line, file=sys.stderr)
     else:
         network = build_network(cfg)
     network = on_device(network, cfg, device)
@@ -163,6 +172,7 @@ def train_run(
             "config": cfg.record(),
             "commit": commit(),
             "tf32": precision.uses_tf32(cfg.precision, device),
+            "init": None if init is None else str(init),
         },
         validate=None if validation is None else validate,
         number_format=cfg.precision,
@@ -173,6 +183,42 @@ def train_run(
         workers=cfg.workers,
         keep_checkpoints=cfg.keep_checkpoints,
     )
+
+
+def start_from(network: torch.nn.Module, path: Path) -> list[str]:
+    """Fill a network with the weights of another one, as far as they fit.
+
+    Args:
+        network: filled in place; what does not fit keeps its random start.
+        path: a run's folder, a checkpoint, a `model.pt`, or a published checkpoint.
+    Returns:
+        lines that say how much was taken, and name what did not fit.
+    Raises:
+        InputError: no such file, or nothing in it fits.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / CHECKPOINT
+    content = read_checkpoint(path, (), "a file of tensors alone", "take another file")
+    if "config" in content:
+        weights = content["network"]
+    else:
+        weights = read_published(path).model.state_dict()
+    own = network.state_dict()
+    taken, kept = {}, []
+    for name, value in own.items():
+        if name not in weights:
+            kept.append(f"{name}: not in the file")
+        elif weights[name].shape != value.shape:
+            kept.append(f"{name}: {tuple(weights[name].shape)}, expected {tuple(value.shape)}")
+        else:
+            taken[name] = weights[name]
+    if not taken:
+        raise InputError(f"{path}: no weights fit this network; take one of the same backbone")
+    network.load_state_dict(own | taken)
+    unused = [f"{name}: of no use here" for name in weights if name not in own]
+    lines = [f"{path}: {len(taken)} of {len(own)} tensors taken"]
+    return lines + [f"  {line}" for line in kept + unused]
 
 
 def check_config(path: Path, cfg: Config):

@@ -28,7 +28,7 @@ def calls(monkeypatch):
     """(config, folder) of every training that is asked for."""
     made = []
     monkeypatch.setattr(
-        pipeline, "trained", lambda cfg, results_dir, folder: made.append((cfg, folder))
+        pipeline, "trained", lambda cfg, results_dir, folder, init: made.append((cfg, folder))
     )
     return made
 
@@ -104,6 +104,7 @@ def test_resuming_under_another_config_is_refused(home, capsys):  # noqa: F811
     "arguments, message",
     [
         (["--resume"], "--resume goes with --run NAME"),
+        (["--init", "a.pt"], "--init goes with --run NAME"),
         (
             ["--run", "not there", "--resume", "--profile", "smoke"],
             "checkpoint.pt is missing; expected a run that has begun",

@@ -174,6 +174,58 @@ def test_too_few_items_for_a_batch(cfg, store, tmp_path):
         run.train_run(dataclasses.replace(cfg, batch_size=8), store, tmp_path)
 
 
+# --- starting from other weights ---
+
+
+def test_a_run_starts_from_the_weights_of_another(cfg, store, tmp_path, capsys):
+    """The other one has more cells of depth, so its last layer does not fit; its backbone does."""
+    deeper = dataclasses.replace(cfg, depth_bins=16, seed=3)
+    other = run.train_run(deeper, store, tmp_path / "other")
+    stopped = dataclasses.replace(cfg, learning_rate=1e-30)
+    trained = run.train_run(stopped, store, tmp_path / "new", init=tmp_path / "other")
+    printed = capsys.readouterr().err.splitlines()
+    lines = [line for line in printed if "tensors taken" in line or line.startswith("  ")]
+    total = len(trained.state_dict())
+    assert lines == [
+        f"{tmp_path / 'other' / checkpoints.CHECKPOINT}: {total - 2} of {total} tensors taken",
+        "  final.weight: (288, 8, 1, 1), expected (144, 8, 1, 1)",
+        "  final.bias: (288,), expected (144,)",
+    ]
+    for name, parameter in other.named_parameters():
+        if not name.startswith("final."):
+            torch.testing.assert_close(dict(trained.named_parameters())[name], parameter)
+    content = torch.load(tmp_path / "new" / checkpoints.CHECKPOINT, weights_only=True)
+    assert content["init"] == str(tmp_path / "other")
+    # The run goes on with its own weights, wherever the other ones are by then.
+    again = run.train_run(stopped, store, tmp_path / "new", init=tmp_path / "gone")
+    assert torch.equal(again.final.weight, trained.final.weight)
+
+
+def test_a_file_without_weights_that_fit_is_refused(cfg, tmp_path):
+    network = run.build_network(cfg)
+    torch.save({"config": cfg.record(), "network": {"head": torch.zeros(3)}}, tmp_path / "other.pt")
+    with pytest.raises(InputError, match="other.pt: no weights fit this network"):
+        run.start_from(network, tmp_path / "other.pt")
+    with pytest.raises(InputError, match="none.pt is missing"):
+        run.start_from(network, tmp_path / "none.pt")
+
+
+def test_published_weights_fit_the_network_of_the_paper(tmp_path):
+    published = run.build_network(load_config("full", pretrained=False, backbone="resnet18"))
+    names = {}
+    for name, value in published.state_dict().items():
+        name = name.replace("deconvolutions.", "head.deconv_layers.")
+        names["module." + name.replace("final.", "head.final_layer.")] = value
+    torch.save({"epoch": 19, "network": names}, tmp_path / "snapshot_19.pth.tar")
+    network = run.build_network(
+        load_config("full", pretrained=False, backbone="resnet18", seed=1, crop_px=128)
+    )
+    (line,) = run.start_from(network, tmp_path / "snapshot_19.pth.tar")
+    assert line.endswith(f"{len(names)} of {len(names)} tensors taken")
+    for name, value in published.state_dict().items():
+        assert torch.equal(network.state_dict()[name], value), name
+
+
 # What %autoreload does to a library whose files are edited while a notebook is open.
 RELOAD = """
 import importlib, sys

@@ -167,7 +167,10 @@ def mixed_in(cfg: Config) -> list:
 
 
 def trained(
-    cfg: Config, results_dir: str | Path = RESULTS, folder: str | Path | None = None
+    cfg: Config,
+    results_dir: str | Path = RESULTS,
+    folder: str | Path | None = None,
+    init: Path | None = None,
 ) -> torch.nn.Module:
     """The trained network of `cfg`; it is trained, or its training goes on, where that is not done.
 
@@ -175,6 +178,7 @@ def trained(
         cfg: Config.
         results_dir: where runs lie.
         folder: of this run; by default the one that `run_dir` names.
+        init: file or run whose weights a new training starts from, see `run.start_from`.
 
     Returns:
         network in eval mode.
@@ -182,10 +186,10 @@ def trained(
     others = mixed_in(cfg)  # before hours are spent on the 3D store
     with distributed.rank0_first():
         store = stores(cfg)[0]
-    return _train(cfg, store, others, Path(folder or run_dir(cfg, results_dir)))
+    return _train(cfg, store, others, Path(folder or run_dir(cfg, results_dir)), init)
 
 
-def _train(cfg, store, others, folder):
+def _train(cfg, store, others, folder, init=None):
     """Train on `store` and 2D stores; refuse a folder whose network was trained on other data under the same config."""
     path, origin = folder / ORIGIN, store.recipe["origin"]
     if others:
@@ -198,7 +202,7 @@ def _train(cfg, store, others, folder):
     with distributed.rank0_first():
         write_json(path, origin)
         validation = crop_store(cfg, "validation") if cfg.validation_subjects else None
-    return train_run(cfg, train_set(cfg, store, others), folder, validation=validation)
+    return train_run(cfg, train_set(cfg, store, others), folder, validation=validation, init=init)
 
 
 def train_set(cfg: Config, store, others: list):
