@@ -338,7 +338,7 @@ def score_run(
     names = ("joints_cam", "subject", "action", "subaction")
     columns = {name: test_store.columns[name][items] for name in names}
     trained = train_store.columns["subject"]
-    steps = read_checkpoint(checkpoint, ("step",))["step"]
+    saved = read_checkpoint(checkpoint, ("step",))
     dataset = "built-in capture" if cfg.dataset == "capture" else cfg.dataset
     content = {
         "profile": cfg.profile,
@@ -346,14 +346,14 @@ def score_run(
         "split": f"{_subject_names(trained)} / {_subject_names(columns['subject'])}",
         "test_step": test_store.recipe["step"],
         "train_items": len(train_store),
-        "samples_seen": steps * cfg.batch_size,
+        "samples_seen": saved["step"] * cfg.batch_size,
         "oracle": list(inputs.notes),
         "network": cfg.network,
         "parameters": count_parameters(network),
         "seed": cfg.seed,
         "commit": commit(),
         "device": device_name(next(network.parameters()).device),
-        "tf32": read_checkpoint(checkpoint).get("tf32", False),  # in training
+        "tf32": saved.get("tf32", False),  # in training
         "checkpoint": fingerprint(checkpoint),
         "scores": score_items(predictions["pred_cam"], columns),
         "scores_flip": score_items(predictions["pred_cam_flip"], columns),

@@ -202,6 +202,7 @@ def train(
         smoothing=0.02,
         leave=None,  # below another bar, such as a comparison's, it goes when it is done
     )
+    steps_per_row = max(1, schedule.steps // LOG_ROWS)
     saved = work_seconds()
     with (
         contextlib.closing(MicroBatches(parallel, parts, threads)) as micro_batches,
@@ -229,7 +230,8 @@ def train(
             done = step + 1
             validates = validate is not None and schedule.ends_epoch(done)
             stops = stop_is_due(signals, done, device)
-            if not (validates or stops or log_is_due(done, schedule.steps)):
+            is_last = done == schedule.steps
+            if not (validates or stops or is_last or done % steps_per_row == 0):
                 continue
             losses, row = meter.row(done)
             row["tf32"] = uses_tf32(number_format, device)
@@ -253,7 +255,7 @@ def train(
                 if is_first:
                     save_checkpoint(run_dir / BEST, network, optimizers, state)
             due = work_seconds() - saved > SECONDS_BETWEEN_CHECKPOINTS
-            if is_first and (due or stops or done == schedule.steps):
+            if is_first and (due or stops or is_last):
                 save_checkpoint(run_dir / CHECKPOINT, network, optimizers, state, keep_checkpoints)
                 saved = work_seconds()
             if stops:
@@ -284,9 +286,10 @@ def resume(
         content = load_checkpoint(path, network)
         if content["step"] < steps:
             restore_optimizers(path, content, optimizers)
-            set_random_states(content["random"])
+            if "random" in content:
+                set_random_states(content["random"])
         for name in ("network", "optimizer", "random"):
-            del content[name]
+            content.pop(name, None)
         state |= content
     step = torch.tensor(state["step"], device=next(network.parameters()).device)
     if distributed.all_reduce_sum(step) != step * distributed.size():
@@ -318,11 +321,6 @@ def set_learning_rate(optimizers: list[torch.optim.Optimizer], rate: float):
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate
-
-
-def log_is_due(done: int, steps: int) -> bool:
-    """Whether a row is written after `done` of all steps."""
-    return done % max(1, steps // LOG_ROWS) == 0 or done == steps
 
 
 @contextlib.contextmanager
