@@ -88,7 +88,6 @@ def _add_config(command, profile="laptop"):
     command.add_argument("--seed", type=int, default=0)
     _add_set(command)
     _add_results(command)
-    _add_device(command)
 
 
 def _add_set(command):
@@ -442,6 +441,7 @@ def add_train(commands):
         f"them:\n  {ON_EACH_MACHINE}"
     )
     _add_config(command, profile=None)
+    _add_device(command)
     command.add_argument(
         "--recipe",
         nargs="+",
@@ -528,6 +528,7 @@ def add_test(commands):
         commands, "test", run_test, "score a trained or a published network and print its tables"
     )
     _add_config(command, profile=None)
+    _add_device(command)
     command.add_argument(
         "--run",
         dest="run_name",
@@ -636,6 +637,7 @@ def add_predict(commands):
         "--smooth", action="store_true", help="of videos, smooth paths by the One-Euro filter"
     )
     _add_config(command)
+    _add_device(command)
 
 
 def run_predict(options):
@@ -742,6 +744,7 @@ def add_reproduce(commands):
         "capture, train, evaluate, print the table, run the notebooks",
     )
     _add_config(command)
+    _add_device(command)
     command.add_argument(
         "--only", nargs="+", metavar="NN", help="run only these notebooks, e.g. 00 06"
     )

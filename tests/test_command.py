@@ -87,6 +87,17 @@ def test_resume_takes_the_config_of_the_checkpoint(calls, tmp_path, capsys):
     assert calls[2][0] == dataclasses.replace(cfg, workers=7), "the rest comes from the checkpoint"
 
 
+def test_a_device_that_is_missing(calls, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("IPR_DEVICE", "cpu")
+    monkeypatch.setenv("PYTORCH_ENABLE_MPS_FALLBACK", "0")
+    monkeypatch.delenv("PYTORCH_ENABLE_MPS_FALLBACK")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert main(["train", *RUN, str(tmp_path)]) == 0 and len(calls) == 1
+    assert main(["train", *RUN, str(tmp_path), "--device", "mps"]) == 2 and len(calls) == 1
+    assert "device mps: PyTorch finds none on this machine" in capsys.readouterr().err
+    assert os.environ["PYTORCH_ENABLE_MPS_FALLBACK"] == "1", "what it lacks, the CPU computes"
+
+
 def test_resuming_under_another_config_is_refused(home, capsys):  # noqa: F811
     cfg = load_config("smoke", **TINY)
     pipeline.trained(cfg, home / "results", home / "results" / "mine")
