@@ -84,18 +84,18 @@ def work(store_path, folder):
 
 
 def gradients(store):
-    """Gradients of one step: each of two processes takes every second row, a single one takes both parts in turn.
+    """Gradients of one step in four parts: each of two processes works through two of them, a single one through all.
 
     Half of the depths are unknown, all of them among the rows of the first process, so that the two know unequally much.
     """
     network = run.build_network(config()).train()
     dataset = CropDataset(store, 64, 2000.0)
-    batch = dataset[0, 0, np.arange(6), (distributed.rank(), distributed.size())]
+    batch = dataset[0, 0, np.arange(4), (distributed.rank(), distributed.size())]
     if distributed.size() == 1:
         batch["weights"][::2, :, 2] = 0
     elif distributed.rank() == 0:
         batch["weights"][:, :, 2] = 0
-    parts = 2 // distributed.size()
+    parts = 4 // distributed.size()
     micro_batches = MicroBatches(distributed.wrap(network), parts, threads=False)
     still = torch.optim.SGD(network.parameters(), lr=0.0)
     training_step(micro_batches, batch, INTEGRAL, [still], 64, 2000.0)
