@@ -200,7 +200,7 @@ def test_validation_is_the_score_of_the_store(store, tmp_path):
 @pytest.mark.usefixtures("training_seed")
 def test_ctrl_c_finishes_the_step_and_writes_a_checkpoint(store, tmp_path, monkeypatch, capsys):
     calm = run.train_run(config(epochs=2), store, tmp_path / "calm", CPU)
-    step, done = loop.training_step, [0]
+    step, done, handler = loop.training_step, [0], signal.getsignal(signal.SIGINT)
 
     def interrupted(*arguments):
         done[0] += 1
@@ -215,7 +215,7 @@ def test_ctrl_c_finishes_the_step_and_writes_a_checkpoint(store, tmp_path, monke
     path = tmp_path / "stopped" / checkpoints.CHECKPOINT
     assert f"stopped after step 4; {path} was written" in capsys.readouterr().err
     assert [row["step"] for row in torch.load(path, weights_only=True)["log"]] == [4]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     resumed = run.train_run(config(epochs=2), store, tmp_path / "stopped", CPU)
     for name, tensor in calm.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
@@ -224,7 +224,14 @@ def test_ctrl_c_finishes_the_step_and_writes_a_checkpoint(store, tmp_path, monke
 def test_a_scheduler_s_signal_writes_a_checkpoint(store, tmp_path):
     """A real process, which its scheduler asks to end by SIGTERM."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.test_checkpoints", str(store.path), str(tmp_path), "long"],
+        [
+            sys.executable,
+            "-m",
+            "tests.test_training_resume",
+            str(store.path),
+            str(tmp_path),
+            "long",
+        ],
         cwd=Path(__file__).parents[1],
         stderr=subprocess.PIPE,
         text=True,
