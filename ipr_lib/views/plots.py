@@ -1,6 +1,6 @@
 """Figures: each function takes arrays and an Axes, draws, and returns the Axes.
 
-Colours are Okabe and Ito's, told apart by colour-blind readers too, and mean the same in every figure.
+Colours are Okabe and Ito's, which colour-blind readers can distinguish too, and mean the same in every figure.
 """
 
 import io
@@ -8,6 +8,7 @@ import io
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.ndimage import uniform_filter1d
 
 from ..data.h36m_layout import action_name
 from ..geometry.skeleton import HUMAN36M
@@ -160,12 +161,9 @@ def draw_training(ax, steps, values, label=None, smooth=15):
     Returns:
         the Axes.
     """
-    steps, values = np.asarray(steps), np.asarray(values, float)
+    values = np.asarray(values, float)
     ax.plot(steps, values, color=PREDICTION, alpha=0.25, linewidth=0.8)
-    width = min(smooth, len(values))
-    mean = np.convolve(values, np.ones(width) / width, mode="valid")
-    middle = (width - 1) // 2  # each mean stands at the middle of its values
-    ax.plot(steps[middle : middle + len(mean)], mean, color=PREDICTION, label=label)
+    ax.plot(steps, uniform_filter1d(values, smooth), color=PREDICTION, label=label)
     return ax
 
 
