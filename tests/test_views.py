@@ -280,6 +280,18 @@ def test_the_static_picture_of_a_frame_without_anybody():
     assert len(pictures) == 3
 
 
+def test_the_static_picture_shows_errors_and_names_the_reference():
+    truth = poses(1, 17, seed=6)
+    off = truth.copy()
+    off[0, 4] += (0, 30, 40)  # the left hip, 50 mm away
+    figure = SkeletonView({"truth": truth, "ours": off}).figure()
+    space, errors = figure.axes
+    assert space.get_title() == "truth (pale), ours"
+    assert errors.get_title(loc="left") == "ours: 3 mm"  # 50 mm over 17 joints
+    widths = [bar.get_width() for bar in errors.patches]
+    np.testing.assert_allclose(widths, [0, 0, 0, 0, 50, *[0] * 12], atol=1e-3)
+
+
 def test_the_static_picture_follows_the_frame():
     view = SkeletonView(poses())
     first = view.to_png()

@@ -4,7 +4,7 @@
 // `pitch`; `depth` grows away from the viewer.
 //
 // Pure, and tested by themselves: geometry, alignment, colour. Then helpers for pages, and one closure, `render`, whose parts
-// share what is shown: poses of a frame (scene, measure, score) · elements · state that Python shares (put, tell) · drawing
+// share what is shown: poses of a frame (scene, measure, score) · elements · state that Python shares (put, save) · drawing
 // (space, picture, bars, time) · playing · looking · hands (mouse, touch, keys) · size, theme, word from Python. Whatever
 // changes calls `refresh`, and the next screen refresh draws all panels from the state: so they cannot disagree.
 
@@ -285,7 +285,7 @@ function render({ model, el }) {
     playing: false, speed: 1, clock: 0, labels: false, heat: false, hovered: -1, camera: 0,
     yaw: VIEWS.home[0], pitch: VIEWS.home[1], zoom: 1, panX: 0, panY: 0, visible: people.map(() => true),
   };
-  let theme = {}, size = {}, points = [], flatPoints = [], barRows = [], dirty = false, request = 0, told = 0, drawn = 0;
+  let theme = {}, size = {}, points = [], flatPoints = [], barRows = [], dirty = false, request = 0, savedAt = 0, drawn = 0;
   const clampFrame = (frame) => Math.min(Math.max(Math.round(frame) || 0, 0), F - 1);
   const frameNow = () => clampFrame(model.get("frame"));
   const selectedNow = () => model.get("selected");
@@ -427,22 +427,22 @@ function render({ model, el }) {
   // --- state that Python shares ---
   function put(name, value) {
     model.set(name, value);
-    tell();
+    save();
   }
-  function tell() {
+  function save() {
     try {
       model.save_changes();
     } catch (error) {
-      // A saved notebook has no kernel to tell; the view lives on without one.
+      // A saved notebook has no kernel to save to; the view works without one.
       if (model.comm_live) throw error;
     }
-    told = performance.now();
+    savedAt = performance.now();
   }
   function setFrame(frame, quietly = false) {
     model.set("frame", clampFrame(frame));
     if (!quietly) {
       state.clock = frameNow();
-      tell();
+      save();
     }
     refresh();
   }
@@ -920,7 +920,7 @@ function render({ model, el }) {
     before = now;
     if (state.clock > F - 1 + (fps ? 0 : 0.999)) state.clock = 0;
     model.set("frame", clampFrame(Math.floor(state.clock)));
-    if (performance.now() - told > 150) tell(); // the kernel need not hear of every frame
+    if (performance.now() - savedAt > 150) save(); // the kernel need not know every frame
     cancelAnimationFrame(request);
     draw();
     requestAnimationFrame(tick);
@@ -935,7 +935,7 @@ function render({ model, el }) {
     before = performance.now();
     if (on) requestAnimationFrame(tick);
     else {
-      tell();
+      save();
       refresh();
     }
   }

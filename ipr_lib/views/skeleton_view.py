@@ -165,7 +165,9 @@ class SkeletonView(View):
         axes = figure.subplot_mosaic([panels], per_subplot_kw={"space": {"projection": "3d"}})
         if self.images:
             self._draw_image(axes["image"])
+        names = list(m["people"])
         if m["reference"] >= 0:
+            names[m["reference"]] += " (pale)"
             self._draw_errors(axes["errors"], shown)
         # Plots have z up; camera axes have y down and z away.
         away = "y (mm)"
@@ -175,7 +177,7 @@ class SkeletonView(View):
         space = axes["space"]
         for p, pose in enumerate(shown):
             plots.draw_limbs(space, pose, self.skeleton, **self._style(p))
-        space.set(xlabel="x (mm)", ylabel=away, title=", ".join(m["people"]))
+        space.set(xlabel="x (mm)", ylabel=away, title=", ".join(names))
         space.margins(x=0.6, y=0.6)
         space.set_aspect("equal")
         space.locator_params(nbins=3)

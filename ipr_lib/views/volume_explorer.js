@@ -170,7 +170,7 @@ function render({ model, el }) {
     try {
       model.save_changes();
     } catch (error) {
-      // A saved notebook has no kernel to tell; the view lives on without one.
+      // A saved notebook has no kernel to save to; the view works without one.
       if (model.comm_live) throw error;
     }
   }
@@ -186,7 +186,7 @@ function render({ model, el }) {
     for (const [kind, chip] of chips) mark(fit(chip, 18, 18), kind, 9, 9);
   }
 
-  // Square for argmax, disc for expectation, cross for truth: told apart by shape, not by colour alone.
+  // Square for argmax, disc for expectation, cross for truth: they differ in shape, not in colour alone.
   function mark(context, kind, x, y) {
     const colour = parseColour(meta.colours[kind]);
     for (const rim of [true, false]) {
