@@ -475,6 +475,7 @@ def test_missing_parts_of_the_download(tmp_path):
     with pytest.raises(InputError, match="no folder images"):
         mpii.find_source(tmp_path)
     (tmp_path / "images").mkdir()
+    (tmp_path / "a/images").mkdir(parents=True)  # deeper down, so it is not the one
     assert mpii.find_source(tmp_path) == (tmp_path / "deep" / mpii.ANNOTATIONS, tmp_path)
 
 

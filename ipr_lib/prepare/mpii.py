@@ -64,7 +64,7 @@ def find_source(source: Path) -> tuple[Path, Path]:
 
     Args:
         source: folder that holds `mpii_human_pose_v1_u12_1.mat` and `images/`, or folders with
-            them.
+            them; the `images/` fewest folders down counts.
     Returns:
         Path of the .mat, Path of the folder that holds `images/`.
     Raises:
@@ -72,7 +72,7 @@ def find_source(source: Path) -> tuple[Path, Path]:
     """
     source = Path(source)
     files = sorted(source.rglob(ANNOTATIONS))
-    folders = sorted(source.rglob("images/"))
+    folders = sorted(source.rglob("images/"), key=lambda path: (len(path.parts), path))
     if not files:
         raise InputError(
             f"{source} holds no {ANNOTATIONS}; extract mpii_human_pose_v1_u12_2.zip there"

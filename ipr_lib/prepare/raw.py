@@ -394,7 +394,7 @@ def video_frames(path: Path, wanted, n_frames: int, reader: str = "opencv"):
         if image is not None:
             if shape is None:
                 shape = image.shape
-            if image.shape != shape or image.dtype != np.uint8:
+            if image.shape != shape:
                 raise InputError(
                     f"{path}: frame {frame} is of another size than those before it; download it again"
                 )
