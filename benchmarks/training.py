@@ -39,8 +39,7 @@ from ipr_lib.integral import integral_loss
 from ipr_lib.integral.methods import INTEGRAL
 from ipr_lib.run import build_augmentation, build_network, default_device
 from ipr_lib.studio import write_capture
-from ipr_lib.training.loop import on_device, training_step
-from ipr_lib.training.microbatches import MicroBatches
+from ipr_lib.training.loop import MicroBatches, on_device, training_step
 from ipr_lib.training.optimizers import build_optimizers
 from ipr_lib.training.precision import memory_format, resolved
 

@@ -21,7 +21,7 @@ from ipr_lib.integral import (
 )
 from ipr_lib.integral.methods import BINARY, INTEGRAL, SQUARED
 from ipr_lib.network import DirectNet, build_backbone, count_parameters
-from ipr_lib.training.microbatches import MicroBatches
+from ipr_lib.training.loop import MicroBatches
 
 SHAPE = (2, 3, 4, 5, 6)  # B, J, D, H, W
 CROP_PX, DEPTH_MM = 48, 2000.0

@@ -22,8 +22,7 @@ from ipr_lib.geometry.transforms import Augmentation
 from ipr_lib.integral.methods import INTEGRAL
 from ipr_lib.training import checkpoints, distributed
 from ipr_lib.training.distributed import all_gather_rows, sharded, share_of
-from ipr_lib.training.loop import training_step
-from ipr_lib.training.microbatches import MicroBatches
+from ipr_lib.training.loop import MicroBatches, training_step
 
 from .conftest import THREADS, TRAINING_SEED
 

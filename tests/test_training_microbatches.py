@@ -6,7 +6,7 @@ from torch import nn
 
 from ipr_lib.data.datasets import prefetched
 from ipr_lib.integral import masked_mean
-from ipr_lib.training.microbatches import MicroBatches
+from ipr_lib.training.loop import MicroBatches
 
 
 def loss_of(model, batch):

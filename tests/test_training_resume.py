@@ -21,8 +21,8 @@ from ipr_lib.evaluation import metrics
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import MPII
 from ipr_lib.training import checkpoints, distributed, loop
-from ipr_lib.training.log import TrainingLog, item_name, read_log
-from ipr_lib.training.microbatches import MicroBatches
+from ipr_lib.training.log import NOT_FINITE, TrainingLog, item_name, read_log
+from ipr_lib.training.loop import MicroBatches
 from ipr_lib.training.optimizers import Muon, build_optimizers
 
 from .conftest import THREADS, TRAINING_SEED
@@ -323,7 +323,7 @@ def test_a_loss_that_is_not_finite_names_its_pictures(store, tmp_path):
         InputError, match=r"Try learning_rate=0\.001 or warmup_steps=500 or clip_gradient=1\.0"
     ):
         run.train_run(cfg, store, tmp_path, CPU)
-    content = json.loads((tmp_path / loop.NOT_FINITE).read_text())
+    content = json.loads((tmp_path / NOT_FINITE).read_text())
     keys = list(run.training_keys(store, 2, 12, cfg.seed))
     assert content["items"] == keys[content["step"]][2].tolist() and len(content["pictures"]) == 2
     folder = "s_01_act_02_subact_01_ca_01"

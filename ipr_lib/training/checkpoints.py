@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..files import InputError, atomic_path
+from . import distributed
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 STATE = ("network", "optimizer", "step", "seconds", "log")  # what a training needs to go on
@@ -26,7 +27,8 @@ def save_checkpoint(
     Args:
         path: the file.
         network, optimizers: whose state_dict is taken.
-        state: dict with step, seconds, log, and whatever else is to come back: best, config (a dict), commit.
+        state: dict with step, seconds, log, and whatever else is to come back: best, config (a
+            dict), commit.
         keep: above 1, the last `keep` files of this name stay beside it as NAME-<step>.pt.
     Raises:
         InputError: the disk is full or not to be written to; the file from before is complete then.
@@ -99,6 +101,41 @@ def load_checkpoint(path: Path, network: nn.Module) -> dict:
     return content
 
 
+def resume(
+    path: Path, network: nn.Module, optimizers: list[torch.optim.Optimizer], steps: int
+) -> dict:
+    """Fill network and optimizers from a run's checkpoint, if there is one.
+
+    Args:
+        path: of the checkpoint.
+        network, optimizers: filled in place; the optimizers of a training that is over are left
+            alone.
+        steps: of the whole training.
+    Returns:
+        step, seconds, log, best (MPJPE, mm), and whatever else the checkpoint keeps; step is 0 for
+        a new run.
+    Raises:
+        InputError: the checkpoint does not fit, or the processes of a group found different ones.
+    """
+    state = {"step": 0, "seconds": 0.0, "log": [], "best": float("inf")}
+    if path.exists():
+        content = load_checkpoint(path, network)
+        if content["step"] < steps:
+            restore_optimizers(path, content, optimizers)
+            if "random" in content:
+                set_random_states(content["random"])
+        for name in ("network", "optimizer", "random"):
+            content.pop(name, None)
+        state |= content
+    step = torch.tensor(state["step"], device=next(network.parameters()).device)
+    if distributed.all_reduce_sum(step) != step * distributed.size():
+        raise InputError(
+            f"{path} is at step {step} for this process and at another for others; several machines need {path.parent} on "
+            "a disk that they share"
+        )
+    return state
+
+
 def restore_optimizers(path: Path, content: dict, optimizers: list[torch.optim.Optimizer]):
     """Put a checkpoint's state into optimizers; InputError where it is laid out in another way."""
     states = content["optimizer"]
@@ -122,7 +159,8 @@ def trained_minutes(path: Path) -> float:
 def random_states() -> dict:
     """States of all global random generators, in types that torch.load takes from strangers.
 
-    Batches and augmentation do not ask them; a network with dropout, or code of a reader's own, may.
+    Batches and augmentation do not ask them; a network with dropout, or code of a reader's own,
+    may.
     """
     name, keys, *rest = np.random.get_state()  # noqa: NPY002 - the global one is the one to keep
     return {

@@ -5,21 +5,25 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ..data.h36m_layout import item_path
-from ..data.mixing import StoreMix
-from ..files import atomic_path
+from ..data.mixing import BatchKeys, MixedKeys, StoreMix
+from ..data.store import CropStore
+from ..files import InputError, atomic_path, write_json
 from ..progress import work_seconds
 from . import distributed
 
-JSON_LINES, EVENTS = "training.jsonl", "tensorboard"
+JSON_LINES, EVENTS, NOT_FINITE = "training.jsonl", "tensorboard", "not_finite.json"
+LARGEST_RATE = 1e-3  # that is ever advised: from here on even Adam's first steps are large
 
 
 class TrainingLog:
-    """Rows of numbers as JSON lines, and for TensorBoard where it is installed; each row as soon as it is there.
+    """Rows of numbers as JSON lines, and for TensorBoard where it is installed;
+    each row as soon as it is there.
 
-    A kill can tear the last line of the file: beginning anew with the rows that a checkpoint knows of mends it, and drops
-    the rows of steps that will be made again. One line reads the file:
+    A kill can tear the last line of the file: beginning anew with the rows that a checkpoint knows
+    of mends it, and drops the rows of steps that will be made again. One line reads the file:
 
         rows = [json.loads(line) for line in open(run_folder / "training.jsonl")]
     """
@@ -80,7 +84,9 @@ class StepMeter:
         self.losses, self.waited, self.start = [], 0.0, None
 
     def timed(self, batches: Iterable) -> Iterator:
-        """The items of `batches`; the seconds that each one takes to come are counted as waiting."""
+        """The items of `batches`; the seconds that each one takes to come are counted as
+        waiting.
+        """
         iterator = iter(batches)
         while True:
             asked = work_seconds()
@@ -118,7 +124,9 @@ class StepMeter:
 
 
 def memory_mb(device: torch.device) -> int | None:
-    """Largest memory in use so far, MB: of the GPU's allocations, or of this process; None where it cannot be told."""
+    """Largest memory in use so far, MB: of the GPU's allocations, or of this process;
+    None where it cannot be told.
+    """
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 1e6)
     try:
@@ -143,3 +151,55 @@ def item_name(store, item: int) -> str:
     if "person" in columns:
         return f"{source}: picture {columns['frame'][item]}, person {columns['person'][item]}"
     return item_path(source, columns, item).as_posix()
+
+
+def stop_if_not_finite(
+    losses: torch.Tensor,
+    network: nn.Module,
+    done: int,
+    store: CropStore | StoreMix,
+    keys: BatchKeys | MixedKeys,
+    schedule,
+    clip_gradient: float,
+    run_dir: Path,
+):
+    """InputError unless the losses of the last steps and the weights after them are finite;
+    it says what to try.
+
+    Args:
+        losses: (n,) of the last n steps, all processes together.
+        network: after these steps.
+        done: steps done.
+        store, keys: what the batches came from; the pictures of the bad one are named in `run_dir`.
+        schedule, clip_gradient: Schedule and largest norm of the gradients, of the training, for
+            the advice.
+        run_dir: folder that gets `not_finite.json`.
+    """
+    if not losses.isfinite().all():
+        what, step = "loss is", done - len(losses) + int(losses.isfinite().int().argmin())
+    elif not all(parameter.isfinite().all() for parameter in network.parameters()):
+        what, step = "weights are", done - 1
+    else:
+        return
+    keys.start = step
+    epoch, _, items = next(iter(keys))
+    if distributed.rank() == 0:
+        content = {
+            "what": f"the {what} not finite",
+            "step": step,
+            "epoch": int(epoch),
+            "learning_rate": schedule.rate(step),
+            "items": items.tolist(),
+            "pictures": [item_name(store, item) for item in items],
+        }
+        write_json(run_dir / NOT_FINITE, content)
+    advice = [
+        f"learning_rate={min(schedule.learning_rate / 3, LARGEST_RATE):.1g}",
+        f"warmup_steps={schedule.warmup_steps + 500}",
+    ]
+    if not clip_gradient:
+        advice.append("clip_gradient=1.0")
+    raise InputError(
+        f"the {what} not finite at step {step}; the last checkpoint is complete, the batch's pictures are named in "
+        f"{run_dir / NOT_FINITE}. Try {' or '.join(advice)}"
+    )
