@@ -1,4 +1,5 @@
-"""The networks: a backbone with a head that gives a volume of logits per joint, or coordinates directly.
+"""The networks: a backbone with a head that gives a volume of logits per joint,
+or coordinates directly.
 
 Sun et al. 2018, section 4.1; taught in notebooks/07_network_and_losses.ipynb.
 """
@@ -24,8 +25,9 @@ BACKBONES = {
 def small_resnet(width: int) -> nn.Sequential:
     """A small residual network for machines without a GPU: eight basic blocks, stride 16.
 
-    The first two convolutions reduce the resolution to an eighth, because that is cheap and most of a crop shows the
-    room. The last two stages keep their resolution, because the head could not recover the detail of a 4 x 4 map.
+    The first two convolutions reduce the resolution to an eighth, because that is cheap and most of
+    a crop shows the room. The last two stages keep their resolution, because the head could not
+    recover the detail of a 4 x 4 map.
 
     Args:
         width: channels of the first stage; the others have two, three and three times as many.
@@ -88,7 +90,8 @@ def build_backbone(name: str, width: int = 64, pretrained: bool = False) -> nn.M
         Module (B, 3, S, S) -> (B, channels, S / stride, S / stride), with an attribute `channels`.
 
     Raises:
-        InputError: the name is unknown, or the ImageNet weights are missing and cannot be downloaded.
+        InputError: the name is unknown, or the ImageNet weights are missing and cannot be
+            downloaded.
     """
     if name not in BACKBONES:
         raise InputError(f"unknown backbone {name!r}; choose one of {', '.join(BACKBONES)}")
@@ -115,14 +118,16 @@ def build_backbone(name: str, width: int = 64, pretrained: bool = False) -> nn.M
 
 
 class PoseNet(nn.Module):
-    """Backbone, deconvolutions and a 1 x 1 convolution: a volume of logits for each joint; see notebook 07.
+    """Backbone, deconvolutions and a 1 x 1 convolution: a volume of logits for each joint;
+    see notebook 07.
 
     Args:
         backbone: module with an attribute `channels`, from `build_backbone`.
         joints: number of joints J.
         depth_bins: number of depth cells D.
         head_width: channels of the deconvolutions.
-        deconvolutions: number of deconvolutions, each of which doubles height and width; the paper has three.
+        deconvolutions: number of deconvolutions, each of which doubles height and width; the paper
+            has three.
     """
 
     def __init__(

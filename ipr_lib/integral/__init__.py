@@ -1,7 +1,10 @@
-"""The integral: volumes of cells, how a joint is read out of them, and what they are trained on. Notebooks 05 to 08.
+"""The integral: volumes of cells, how a joint is read out of them, and what they are trained on.
 
-Read in this order: `grid` (cells, pixels and mm; the maximum; the targets), `expectation` (soft-argmax, the paper's
-idea), `losses`, `methods` (the whole family as a table). `kernel` is the expectation on a GPU, in Triton.
+Notebooks 05 to 08.
+
+Read in this order: `grid` (cells, pixels and mm; the maximum; the targets), `expectation`
+(soft-argmax, the paper's idea), `losses`, `methods` (the whole family as a table). `kernel` is the
+expectation on a GPU, in Triton.
 """
 
 from .expectation import (

@@ -1,7 +1,7 @@
 """The integral: a joint is the expected cell under a softmax over its map.
 
-Sun et al. 2018, equations 1 to 3. Taught in notebooks/06_soft_argmax.ipynb, which checks the gradient by hand;
-`debiased_soft_argmax` is taught in notebooks/08_heatmap_vs_integral.ipynb.
+Sun et al. 2018, equations 1 to 3. Taught in notebooks/06_soft_argmax.ipynb, which checks the
+gradient by hand; `debiased_soft_argmax` is taught in notebooks/08_heatmap_vs_integral.ipynb.
 """
 
 import functools
@@ -21,8 +21,8 @@ def soft_argmax(logits: torch.Tensor) -> torch.Tensor:
         logits: (B, J, W), (B, J, H, W) or (B, J, D, H, W), any float dtype.
 
     Returns:
-        (B, J, 1 to 3), order x, y, z; unit: cells, 0 is the centre of the first. float32, or float64 for float64
-        logits. NaN for a joint whose logits hold NaN or +inf, or are all -inf.
+        (B, J, 1 to 3), order x, y, z; unit: cells, 0 is the centre of the first. float32, or
+        float64 for float64 logits. NaN for a joint whose logits hold NaN or +inf, or are all -inf.
 
     Raises:
         InputError: `logits` is not such a map.
@@ -83,7 +83,8 @@ def marginals(probability: torch.Tensor) -> list[torch.Tensor]:
 
 
 class SoftArgmax(torch.autograd.Function):
-    """The expectation with its gradient in closed form, which keeps one map where autograd keeps several.
+    """The expectation with its gradient in closed form,
+    which keeps one map where autograd keeps several.
 
         d x / d logit_i = p_i (x_i - x)
 
@@ -116,7 +117,9 @@ class SoftArgmax(torch.autograd.Function):
 
 @functools.cache
 def gpu_kernel():
-    """The module `kernel`; None where Triton is missing, and with a warning where it cannot build its kernels."""
+    """The module `kernel`; None where Triton is missing,
+    and with a warning where it cannot build its kernels.
+    """
     try:
         from . import kernel
     except ImportError:
@@ -136,17 +139,19 @@ def debiased_soft_argmax(
 ) -> torch.Tensor:
     """Expected cell without the pull of a flat background towards the middle; see notebook 08.
 
-    N cells at the background's logit b weigh N exp(b) in the softmax. They are a fraction s of the whole sum, and their
-    own expectation is the middle. The rest therefore says (expectation - s middle) / (1 - s), axis by axis. Gu et al.,
-    "Removing the Bias of Integral Pose Regression", ICCV 2021.
+    N cells at the background's logit b weigh N exp(b) in the softmax. They are a fraction s of the
+    whole sum, and their own expectation is the middle. The rest therefore says (expectation - s
+    middle) / (1 - s), axis by axis. Gu et al., "Removing the Bias of Integral Pose Regression",
+    ICCV 2021.
 
     Args:
         volume: logits, (B, J, D, H, W).
-        background: logit of the background, such as 0 for heat maps that are 0 away from the joint. None takes each
-            volume's smallest logit, because logits are known up to a constant only.
+        background: logit of the background, such as 0 for heat maps that are 0 away from the joint.
+            None takes each volume's smallest logit, because logits are known up to a constant only.
 
     Returns:
-        (B, J, 3), order x, y, z, dtype as of `soft_argmax`; the middle where all cells are background.
+        (B, J, 3), order x, y, z, dtype as of `soft_argmax`; the middle where all cells are
+        background.
     """
     expectation = soft_argmax(volume)
     flat = at_least_float32(volume).flatten(2)

@@ -1,10 +1,12 @@
-"""The grid: cells of a volume, crop pixels and millimetres; and what lives on it, the maximum and the targets.
+"""The grid: cells of a volume, crop pixels and millimetres;
+and what lives on it, the maximum and the targets.
 
 Taught in notebooks/05_heatmaps_and_argmax.ipynb.
 
-A volume is (B, J, D, H, W). Coordinates are in order x, y, z: x runs along W, y along H and z along D. Cell i of an
-axis has its centre at coordinate i. With stride s = crop_px / W, cell i lies over crop pixel (i + 0.5) s - 0.5;
-depth cell k of D lies ((k + 0.5) / D - 0.5) depth_mm behind the root. Both are exact under mirrors.
+A volume is (B, J, D, H, W). Coordinates are in order x, y, z: x runs along W, y along H and z along
+D. Cell i of an axis has its centre at coordinate i. With stride s = crop_px / W, cell i lies over
+crop pixel (i + 0.5) s - 0.5; depth cell k of D lies ((k + 0.5) / D - 0.5) depth_mm behind the root.
+Both are exact under mirrors.
 """
 
 import numpy as np
@@ -28,7 +30,9 @@ def cells_to_joints(cells, volume_shape, crop_px: int, depth_mm: float):
 
 
 def joints_to_cells(joints, volume_shape, crop_px: int, depth_mm: float):
-    """Crop pixels and mm -> cells: the exact inverse of `cells_to_joints`, with the same arguments."""
+    """Crop pixels and mm -> cells: the exact inverse of `cells_to_joints`,
+    with the same arguments.
+    """
     size, extent, middle = _grid(joints, volume_shape, crop_px, depth_mm)
     return ((joints - middle) / extent + 0.5) * size - 0.5
 
@@ -45,7 +49,9 @@ def _grid(like, volume_shape, crop_px, depth_mm):
 
 
 def constants(values, like: torch.Tensor) -> torch.Tensor:
-    """Numbers as a tensor of the dtype and device of `like`, without waiting for a GPU as `like.new_tensor` does."""
+    """Numbers as a tensor of the dtype and device of `like`,
+    without waiting for a GPU as `like.new_tensor` does.
+    """
     return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
 
 
@@ -59,11 +65,13 @@ def hard_argmax(volume: torch.Tensor, quarter_shift: bool = False) -> torch.Tens
 
     Args:
         volume: logits, (B, J, W), (B, J, H, W) or (B, J, D, H, W).
-        quarter_shift: along each axis, move a quarter of a cell towards the higher of the two neighbours (Newell et
-            al. 2016). A largest cell at the end of an axis does not move along it.
+        quarter_shift: along each axis, move a quarter of a cell towards the higher of the two
+            neighbours (Newell et al. 2016). A largest cell at the end of an axis does not move
+            along it.
 
     Returns:
-        (B, J, 1 to 3) float32, order x, y, z; without the shift whole cells, the first of equal maxima.
+        (B, J, 1 to 3) float32, order x, y, z; without the shift whole cells, the first of equal
+        maxima.
     """
     flat = volume.flatten(2)
     index = flat.argmax(dim=2, keepdim=True)  # (B, J, 1)
@@ -99,7 +107,8 @@ def nearest_cell(cells: torch.Tensor, volume_shape) -> torch.Tensor:
 
 
 def gaussian_factors(cells: torch.Tensor, volume_shape, sigma: float) -> tuple:
-    """The three 1-D factors of a Gaussian target: the volume is their outer product; see notebook 05.
+    """The three 1-D factors of a Gaussian target: the volume is their outer product;
+    see notebook 05.
 
     Args:
         cells: (B, J, 3) finite centres, order x, y, z; unit: cells.
@@ -132,5 +141,5 @@ def gaussian_volume(cells: torch.Tensor, volume_shape, sigma: float) -> torch.Te
 
 
 def outer(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Factors along x (B, J, W) and along y (B, J, H) -> their product on the plane (B, J, H, W)."""
+    """Factors along x (B, J, W) and y (B, J, H) -> their product on the plane (B, J, H, W)."""
     return y[:, :, :, None] * x[:, :, None, :]

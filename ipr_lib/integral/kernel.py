@@ -2,10 +2,11 @@
 
 `expectation.soft_argmax` chooses it where there is a GPU. Taught in notebooks/06_soft_argmax.ipynb.
 
-The cells of a joint are cut into chunks, one for each program, and a program reads its chunk tile by tile. It keeps an
-online maximum: where a tile raises it, the sums so far shrink by exp(old - new) (Milakov and Gimelshein 2018). PyTorch
-combines the five numbers that the programs of a joint leave. Nothing is kept for the gradient but the logits and five
-numbers per joint, because exp is cheaper computed again than stored.
+The cells of a joint are cut into chunks, one for each program, and a program reads its chunk tile
+by tile. It keeps an online maximum: where a tile raises it, the sums so far shrink by exp(old -
+new) (Milakov and Gimelshein 2018). PyTorch combines the five numbers that the programs of a joint
+leave. Nothing is kept for the gradient but the logits and five numbers per joint, because exp is
+cheaper computed again than stored.
 """
 
 import torch
@@ -25,7 +26,9 @@ LOWEST = tl.constexpr(-3.4028234663852886e38)
 
 
 class KernelSoftArgmax(torch.autograd.Function):
-    """`expectation.SoftArgmax` for a volume (B, J, D, H, W) on a GPU, in float32, bfloat16 or float16."""
+    """`expectation.SoftArgmax` for a volume (B, J, D, H, W) on a GPU, in float32,
+    bfloat16 or float16.
+    """
 
     @staticmethod
     def forward(ctx, volume):

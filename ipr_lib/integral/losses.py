@@ -1,9 +1,10 @@
 """The losses, all masked means. Taught in notebooks/07_network_and_losses.ipynb.
 
-`integral_loss` compares decoded joints. The others compare a map H (B, J, D, H, W) of logits with the true place: three
-heat-map losses, the Jensen-Shannon prior, and the expected error. The paper compares with three heat-map losses whose
-exact text we do not have; H1, H2 and H3 are the field's customary ones for volumes, so they are our reading. A joint
-without known depth is taught by the map summed over depth.
+`integral_loss` compares decoded joints. The others compare a map H (B, J, D, H, W) of logits with
+the true place: three heat-map losses, the Jensen-Shannon prior, and the expected error. The paper
+compares with three heat-map losses whose exact text we do not have; H1, H2 and H3 are the field's
+customary ones for volumes, so they are our reading. A joint without known depth is taught by the
+map summed over depth.
 """
 
 import math
@@ -21,7 +22,8 @@ PLANE = (2, 3)  # the axes H, W of a volume that is summed over depth
 def masked_mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Sum of weights * values over the sum of weights; 0 where all weights are 0.
 
-    Dividing by the number of joints instead would let samples without depth count less than they should.
+    Dividing by the number of joints instead would let samples without depth count less than they
+    should.
 
     Args:
         values, weights: of the same shape; a value of weight 0 may be anything.
@@ -35,7 +37,9 @@ def masked_mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 
 def joint_weights(weights: torch.Tensor) -> torch.Tensor:
-    """Weights of coordinates (B, J, 3) -> weights of joints (B, J): a joint counts where x and y are known."""
+    """Weights of coordinates (B, J, 3) -> weights of joints (B, J):
+    a joint counts where x and y are known.
+    """
     return torch.minimum(weights[..., 0], weights[..., 1])
 
 
@@ -68,13 +72,14 @@ def squared_heatmap_loss(
         sum over cells (H - G)^2
         without depth: sum over x, y (sum over z H / height - G)^2
 
-    where G is the 2D Gaussian in the second line, and height = sigma sqrt(2 pi) is the sum of a Gaussian over depth.
-    See notebook 07.
+    where G is the 2D Gaussian in the second line, and height = sigma sqrt(2 pi) is the sum of a
+    Gaussian over depth. See notebook 07.
 
     Args:
         volume: heat maps, (B, J, D, H, W), any float dtype.
         cells: (B, J, 3) true places, order x, y, z; unit: cells; anything where unknown.
-        weights: (B, J, 3), 0 where a coordinate is unknown. A joint without x or y counts for nothing.
+        weights: (B, J, 3), 0 where a coordinate is unknown. A joint without x or y counts for
+            nothing.
         sigma: standard deviation of the Gaussian, cells.
 
     Returns:
@@ -129,16 +134,18 @@ def binary_heatmap_loss(
     """H3: binary cross-entropy of each cell against a small ball around the joint.
 
         sum over cells softplus(H) - sum over the ball's cells H
-        without depth: sum over x, y s - sum over the disc's columns log(exp(s) - 1), with s = sum over z softplus(H)
+        without depth: sum over x, y s - sum over the disc's columns log(exp(s) - 1), with s = sum
+        over z softplus(H)
 
-    Without depth, a column holds the joint if any of its cells does. Each cell decides for itself, so its probability
-    is 1 - prod(1 - p) = 1 - exp(-s), whose logit is log(exp(s) - 1). See notebook 07.
+    Without depth, a column holds the joint if any of its cells does. Each cell decides for itself,
+    so its probability is 1 - prod(1 - p) = 1 - exp(-s), whose logit is log(exp(s) - 1). See
+    notebook 07.
 
     Args:
         volume: logits, (B, J, D, H, W), any float dtype.
         cells, weights: as for `squared_heatmap_loss`.
-        radius: of the ball, cells; a cell belongs to the joint if its centre lies within it. From sqrt(3) / 2 on, the
-            ball holds a cell wherever the joint lies.
+        radius: of the ball, cells; a cell belongs to the joint if its centre lies within it. From
+            sqrt(3) / 2 on, the ball holds a cell wherever the joint lies.
 
     Returns:
         Scalar: masked mean over joints, nats.
@@ -165,12 +172,14 @@ def binary_heatmap_loss(
 def js_prior_loss(
     volume: torch.Tensor, cells: torch.Tensor, weights: torch.Tensor, sigma: float = 1.0
 ) -> torch.Tensor:
-    """Jensen-Shannon divergence of each axis' marginal p from a Gaussian q: keeps maps small and single.
+    """Jensen-Shannon divergence of each axis' marginal p from a Gaussian q:
+    keeps maps small and single.
 
         (sum p log(p / m) + sum q log(q / m)) / 2, with m = (p + q) / 2
 
-    Nibali et al., "Numerical Coordinate Regression with CNNs", 2018 (section 3.3), apply it to 2D maps. Axis by axis, it
-    needs no volume of targets, and a joint without depth leaves its z out. See notebook 07.
+    Nibali et al., "Numerical Coordinate Regression with CNNs", 2018 (section 3.3), apply it to 2D
+    maps. Axis by axis, it needs no volume of targets, and a joint without depth leaves its z out.
+    See notebook 07.
 
     Args:
         volume: logits, (B, J, D, H, W), any float dtype.
@@ -197,12 +206,14 @@ def js_prior_loss(
 def expected_error_loss(
     volume: torch.Tensor, cells: torch.Tensor, weights: torch.Tensor
 ) -> torch.Tensor:
-    """E: the expected L1 error under the softmax p, where `integral_loss` takes the error of the expectation.
+    """E: the expected L1 error under the softmax p,
+    where `integral_loss` takes the error of the expectation.
 
         sum over i p_i |i - truth| / N, axis by axis
 
-    Two peaks left and right of the truth are a large error here, and none there. Li et al., "Localization with
-    Sampling-Argmax", NeurIPS 2021, estimate it by samples; per axis, it is a plain sum. See notebook 07.
+    Two peaks left and right of the truth are a large error here, and none there. Li et al.,
+    "Localization with Sampling-Argmax", NeurIPS 2021, estimate it by samples; per axis, it is a
+    plain sum. See notebook 07.
 
     Args:
         volume: logits, (B, J, D, H, W), any float dtype.
@@ -221,7 +232,9 @@ def expected_error_loss(
 
 
 def _prepare(volume, cells, weights):
-    """Volume, places and weights in one dtype, at least float32; an unknown place becomes a finite one."""
+    """Volume, places and weights in one dtype, at least float32;
+    an unknown place becomes a finite one.
+    """
     volume = at_least_float32(volume)
     cells = cells.to(volume.dtype).nan_to_num(0.0, 0.0, 0.0)
     return volume, cells, weights.to(volume.dtype)

@@ -1,7 +1,8 @@
 """The family of methods as data: which head, which losses one after the other, which decoder.
 
-Sun et al. 2018 compare direct regression (R), heat maps read by their maximum (H) and integral regression (I). Taught in
-notebooks/08_heatmap_vs_integral.ipynb. The three heat-map losses are our reading, see `losses`.
+Sun et al. 2018 compare direct regression (R), heat maps read by their maximum (H) and integral
+regression (I). Taught in notebooks/08_heatmap_vs_integral.ipynb. The three heat-map losses are our
+reading, see `losses`.
 """
 
 import functools
@@ -38,8 +39,8 @@ def decode(
     """The network's output -> joints; see notebook 08.
 
     Args:
-        output: (B, J, D, H, W) logits of a PoseNet; or (B, J, 3) of a DirectNet, fractions of the volume's sides from
-            its middle.
+        output: (B, J, D, H, W) logits of a PoseNet; or (B, J, 3) of a DirectNet, fractions of the
+            volume's sides from its middle.
         crop_px: side of the crop, px.
         depth_mm: depth range of the volume, mm.
         decoder: one of DECODERS; "direct" for the output of a DirectNet.
@@ -63,7 +64,8 @@ class Loss:
     Attributes:
         decoder: one of DECODERS, whose joints `integral_loss` compares with the true ones; or None.
         map_loss: (volume, cells, weights) -> scalar; or None.
-        per_joint: whether the mean is over joints, as in the heat-map losses, instead of over coordinates.
+        per_joint: whether the mean is over joints, as in the heat-map losses, instead of over
+            coordinates.
     """
 
     decoder: str | None = None
@@ -100,7 +102,9 @@ class Loss:
         return total
 
     def counts(self, weights: torch.Tensor) -> torch.Tensor:
-        """Weights (B, J, 3) -> those that the mean divides by, so that the losses of parts of a batch can be combined."""
+        """Weights (B, J, 3) -> those that the mean divides by,
+        so that the losses of parts of a batch can be combined.
+        """
         return joint_weights(weights) if self.per_joint else weights
 
 

@@ -1,7 +1,8 @@
-"""Several processes on one run: torchrun starts them, DistributedDataParallel joins their gradients.
+"""Several processes on one run: torchrun starts them,
+DistributedDataParallel joins their gradients.
 
-Each process takes its rows of every batch, so that N processes see the batches of one. Everything here also works in a
-single process, where it costs nothing. Taught in notebooks/09_training.ipynb.
+Each process takes its rows of every batch, so that N processes see the batches of one. Everything
+here also works in a single process, where it costs nothing. Taught in notebooks/09_training.ipynb.
 """
 
 import contextlib
@@ -108,15 +109,18 @@ def rank0_first():
 def sharded(keys: Iterable) -> Iterator:
     """Keys (epoch, step, items, shard) for this process, out of those of a whole run.
 
-    Shard (rank, size) lets `CropDataset` make rows rank, rank + size, … of the batch, augmented as in the whole. A mixed
-    batch holds its sources one after the other, so each process gets its share of all.
+    Shard (rank, size) lets `CropDataset` make rows rank, rank + size, … of the batch, augmented as
+    in the whole. A mixed batch holds its sources one after the other, so each process gets its
+    share of all.
     """
     for key in keys:
         yield *key, (rank(), size())
 
 
 def share_of(keys: Iterable) -> list:
-    """Every size-th key for this process: whole batches, so that each is worked through as in a single process."""
+    """Every size-th key for this process:
+    whole batches, so that each is worked through as in a single process.
+    """
     return list(keys)[rank() :: size()]
 
 
@@ -150,7 +154,9 @@ def all_gather_rows(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def broadcast_buffers(network: nn.Module):
-    """Give every process the first one's buffers: since the last step each has running statistics of its own rows."""
+    """Give every process the first one's buffers:
+    since the last step each has running statistics of its own rows.
+    """
     if size() > 1:
         for buffer in network.buffers():
             distributed.broadcast(buffer, 0)
@@ -161,7 +167,8 @@ def wrap(network: nn.Module, sync_batch_norm: bool = False) -> nn.Module:
 
     Args:
         network: on its device. Its parameters are those of the result.
-        sync_batch_norm: normalise by the statistics of the whole batch; layers of `network` are replaced in place.
+        sync_batch_norm: normalise by the statistics of the whole batch; layers of `network` are
+            replaced in place.
     Returns:
         module with the same forward.
     Raises:

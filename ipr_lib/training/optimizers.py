@@ -4,11 +4,13 @@ import torch
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, each kernel's step made orthogonal: all directions of a layer move alike, the rare ones too.
+    """Momentum, each kernel's step made orthogonal:
+    all directions of a layer move alike, the rare ones too.
 
-    Jordan 2024 (kellerjordan.github.io/posts/muon); the step is scaled as Liu et al. 2025 (arXiv 2502.16982) do, so that
-    AdamW's learning rate fits. torch.optim.Muon takes matrices alone, and rounds to bfloat16, which processors without it
-    emulate many times slower; here kernels (out, in, h, w) count as matrices (out, in * h * w), in float32.
+    Jordan 2024 (kellerjordan.github.io/posts/muon); the step is scaled as Liu et al. 2025 (arXiv
+    2502.16982) do, so that AdamW's learning rate fits. torch.optim.Muon takes matrices alone, and
+    rounds to bfloat16, which processors without it emulate many times slower; here kernels (out,
+    in, h, w) count as matrices (out, in * h * w), in float32.
     """
 
     def __init__(
@@ -43,10 +45,12 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """Nearly the nearest orthogonal matrix: singular vectors kept, singular values brought to about 0.7 … 1.2.
+    """Nearly the nearest orthogonal matrix:
+    singular vectors kept, singular values brought to about 0.7 … 1.2.
 
-    Newton-Schulz iteration with Jordan's coefficients, which trade exactness for few steps. Each step is a polynomial of
-    the small square matrix X X'. The polynomials commute, so their product is applied to X once, which halves the time.
+    Newton-Schulz iteration with Jordan's coefficients, which trade exactness for few steps. Each
+    step is a polynomial of the small square matrix X X'. The polynomials commute, so their product
+    is applied to X once, which halves the time.
 
     Args:
         matrix: (rows, columns).
@@ -76,8 +80,9 @@ def build_optimizers(
     """Make the optimizers of a network, which share its parameters out among them.
 
     Args:
-        name: one of OPTIMIZERS. "adamw": Adam with decoupled weight decay, for all parameters. "muon": `Muon` for the
-            kernels of all convolutions but the first and the network's `final` one, AdamW for these and all the rest.
+        name: one of OPTIMIZERS. "adamw": Adam with decoupled weight decay, for all parameters.
+            "muon": `Muon` for the kernels of all convolutions but the first and the network's
+            `final` one, AdamW for these and all the rest.
         network: module whose parameters begin with those of its first convolution.
         learning_rate, weight_decay: of all of them.
     Returns:

@@ -1,4 +1,6 @@
-"""On which device and in which number format a network computes. Taught in notebooks/09_training.ipynb.
+"""On which device and in which number format a network computes.
+
+Taught in notebooks/09_training.ipynb.
 
 The integral is always float32.
 """
@@ -28,8 +30,8 @@ LIMITS_WITHOUT_BFLOAT16 = (
 def default_device() -> torch.device:
     """The device that IPR_DEVICE names, which --device sets: one of DEVICES.
 
-    "auto", the default, is an NVIDIA GPU where there is one, else the CPU. An Apple GPU, "mps", wants to be asked for,
-    because nobody has compared its results yet.
+    "auto", the default, is an NVIDIA GPU where there is one, else the CPU. An Apple GPU, "mps",
+    wants to be asked for, because nobody has compared its results yet.
 
     Raises:
         InputError: there is no such device.
@@ -48,7 +50,9 @@ def default_device() -> torch.device:
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 numbers itself; those that do not emulate it, several times slower than float32."""
+    """Whether a device multiplies bfloat16 numbers itself;
+    those that do not emulate it, several times slower than float32.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
@@ -63,7 +67,8 @@ def computes_bfloat16(device: torch.device) -> bool:
 def resolved(precision: str, device: torch.device) -> str:
     """The number format, "float32" or "bfloat16", that one of PRECISIONS means on a device.
 
-    "native" is bfloat16 where the device computes in it, else float32: the same training, up to twice as fast where it can be.
+    "native" is bfloat16 where the device computes in it, else float32: the same training, up to
+    twice as fast where it can be.
 
     Raises:
         InputError: "bfloat16" on an Apple GPU.
@@ -78,7 +83,9 @@ def resolved(precision: str, device: torch.device) -> str:
 
 
 def uses_tf32(precision: str, device: torch.device) -> bool:
-    """Whether float32 convolutions of a network are computed in TF32: a GPU's 10 bits of mantissa instead of 23."""
+    """Whether float32 convolutions of a network are computed in TF32:
+    a GPU's 10 bits of mantissa instead of 23.
+    """
     if device.type != "cuda" or resolved(precision, device) != "float32":
         return False
     ampere = torch.cuda.get_device_capability(device) >= (8, 0)
@@ -98,7 +105,8 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
 def memory_format(precision: str, device: torch.device) -> torch.memory_format:
     """How the network's images and kernels should lie in memory.
 
-    Channels-last is what a GPU's convolutions like, and a processor's in bfloat16; in float32 it makes no difference there.
+    Channels-last is what a GPU's convolutions like, and a processor's in bfloat16; in float32 it
+    makes no difference there.
     """
     halved = resolved(precision, device) == "bfloat16"
     return torch.channels_last if device.type == "cuda" or halved else torch.contiguous_format
