@@ -6,7 +6,7 @@ Read `inputs` first (pictures and frames as they come), then `boxes` (where peop
 
 from .boxes import box_from_pose, detect_people, link_people, load_detector, parse_box, whole_box
 from .inputs import InputImage, focal_length, list_files, read_frames, read_image
-from .outputs import draw_overlay, predict_files, write_tables, write_view
+from .outputs import draw_overlay, predict_files, write_tables
 from .poses import (
     Poses,
     assumed_camera,
@@ -43,5 +43,4 @@ __all__ = [
     "timeline",
     "whole_box",
     "write_tables",
-    "write_view",
 ]

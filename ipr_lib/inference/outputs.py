@@ -53,37 +53,6 @@ def draw_overlay(image: np.ndarray, joints_img: np.ndarray) -> np.ndarray:
     return canvas
 
 
-def write_view(
-    poses: Poses,
-    frames: np.ndarray,
-    path: str | Path,
-    title: str,
-    pixels: np.ndarray | None = None,
-    fps: float | None = None,
-) -> None:
-    """Save the interactive skeleton view of one input.
-
-    Args:
-        poses, frames: see `poses.timeline`.
-        path: the .html file.
-        title: of the page.
-        pixels: (H, W, 3) uint8 RGB of a single picture, shown beside the skeletons; or None.
-        fps: frames a second of a video; or None.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    from ..views import SkeletonView  # needs an extra
-
-    joints = timeline(poses, frames).astype(np.float32)
-    first = int(np.searchsorted(frames, poses.frame.min()))  # nobody may be there before
-    beside = {}
-    if pixels is not None:
-        beside = {"images": [pixels], "joints_img": poses.joints_img[:, None]}
-    view = SkeletonView(joints, HUMAN36M, fps=fps, title=title, frame=first, **beside)
-    view.to_html(path, title=title)
-
-
 def write_tables(poses: Poses, folder: str | Path) -> None:
     """Write `poses.npz` (Poses by name, and joint_names) and `poses.csv` (a line a joint) into a folder."""
     folder = Path(folder)
@@ -189,7 +158,11 @@ def predict_files(
         if Path(path).is_dir() and Path(path).resolve() == out.resolve():
             raise InputError(f"{out} is an input folder as well; name another folder to write to")
     if view:
-        view = _can_view(say)
+        try:
+            from ..views import SkeletonView  # noqa: F401
+        except (InputError, ImportError) as error:
+            say(f"no .html pages: {error}")
+            view = False
     files, problems = list_files(paths)
     for problem in problems:
         say(problem)
@@ -201,19 +174,17 @@ def predict_files(
             poses, frames, times, phrases = predict_file(
                 network, cfg, path, box, detector, focal_px, every, smooth, passes
             )
-            if len(poses) > 0:
-                _write_drawings(poses, frames, times, path, out / name, every, view)
+            frame_count += len(frames)
+            if len(poses) == 0:
+                raise InputError(
+                    f"{path}: no person found; name the box with --box, or take the whole picture with --whole"
+                )
+            _write_drawings(poses, frames, times, path, out / name, every, view)
         except InputError as error:
             problems.append(str(error))
             say(str(error))
             continue
-        frame_count += len(frames)
         people = len(np.unique(poses.person))
-        if people == 0:
-            problem = f"{path}: no person found; name the box with --box, or take the whole picture with --whole"
-            problems.append(problem)
-            say(problem)
-            continue
         parts.append(poses)
         counted = f"{len(frames)} frames, " if is_video(path) else ""
         noun = "person" if people == 1 else "people"
@@ -229,29 +200,33 @@ def predict_files(
 
 
 def _write_drawings(poses, frames, times, path, target, every, view):
-    """Write the overlay of an input with people in it, and its page."""
-    pixels, fps = None, None
+    """Write the overlay of an input with people in it, and its page.
+
+    Args:
+        poses, frames, times: of the input, see `predict_file`.
+        path: of the input.
+        target: of what is written, without the ending.
+        every: as it was predicted with.
+        view: whether to write the page, too.
+    """
+    first = int(np.searchsorted(frames, poses.frame[0]))  # nobody may be there before
+    choices = {"title": path.name, "frame": first}
     if is_video(path):
         fps = round((len(times) - 1) / times[-1], 3) if len(times) > 1 else 25.0
         write_overlay_video(path, target.with_name(f"{target.name}.webm"), poses, every, fps)
+        choices["fps"] = fps
     else:
         pixels = read_image(path).pixels
         with atomic_path(target.with_name(f"{target.name}.jpg")) as temporary:
             drawn = draw_overlay(pixels, poses.joints_img)
             Image.fromarray(drawn).save(temporary, quality=92)
+        choices["images"], choices["joints_img"] = [pixels], poses.joints_img[:, None]
     if view:
-        page = target.with_name(f"{target.name}.html")
-        write_view(poses, frames, page, path.name, pixels, fps)
+        from ..views import SkeletonView  # needs an extra
 
-
-def _can_view(say):
-    """Whether the interactive pages can be written; says why not."""
-    try:
-        from ..views import SkeletonView  # noqa: F401
-    except (InputError, ImportError) as error:
-        say(f"no .html pages: {error}")
-        return False
-    return True
+        joints = timeline(poses, frames).astype(np.float32)
+        page = SkeletonView(joints, HUMAN36M, **choices)
+        page.to_html(target.with_name(f"{target.name}.html"), title=path.name)
 
 
 def _free_name(path, used_names):
