@@ -14,6 +14,8 @@ import numpy as np
 import torch
 import torchvision
 from scipy.optimize import linear_sum_assignment
+from torchvision.ops import box_convert
+from torchvision.transforms.functional import to_tensor
 
 from ..files import InputError
 from ..geometry.skeleton import HUMAN36M, bone_lengths
@@ -103,17 +105,12 @@ def detect_people(
     Returns:
         boxes (n, 3), scores (n,); the largest person first.
     """
-    device = next(detector.parameters()).device
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
-    pixels = pixels.permute(2, 0, 1).float() / 255  # (3, H, W), 0 … 1
+    pixels = to_tensor(image).to(next(detector.parameters()).device)  # (3, H, W), 0 … 1
     (found,) = detector([pixels])
-    labels = found["labels"].cpu().numpy()
-    scores = found["scores"].cpu().numpy().astype(float)
-    corners = found["boxes"].cpu().numpy().astype(float)  # (n, 4): left, top, right, bottom
-    keep = (labels == PERSON) & (scores >= min_score)
-    corners, scores = corners[keep], scores[keep]
-    corner, size = corners[:, :2], corners[:, 2:] - corners[:, :2]
-    boxes = square_boxes(np.concatenate([corner, size], axis=1), DETECTOR_SCALE)
+    keep = (found["labels"] == PERSON) & (found["scores"] >= min_score)
+    scores = found["scores"][keep].cpu().numpy().astype(float)
+    tight = box_convert(found["boxes"][keep], "xyxy", "xywh")
+    boxes = square_boxes(tight.cpu().numpy(), DETECTOR_SCALE)
     order = np.argsort(-boxes[:, 2], kind="stable")
     return boxes[order], scores[order]
 
