@@ -203,7 +203,8 @@ def run_capture(options):
         )
         for take in plan:
             place = f"S{take['subject']}, action {take['action']}, take {take['take']}"
-            print(f"{take['file']}: {place}, {take['n_frames']} poses")
+            note = f"; note: {take['note']}" if "note" in take else ""
+            print(f"{take['file']}: {place}, {take['n_frames']} poses{note}")
         print(target)
 
 

@@ -4,6 +4,7 @@ A joint's rotation channels apply in the order in which they are
 written, the last one first: "Zrotation Yrotation Xrotation" is Rz Ry Rx.
 """
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from ...files import InputError
 
 _MOST_JOINTS = 1000
+_BLOCK_WORDS = {"ROOT", "JOINT", "END", "OFFSET", "CHANNELS", "}"}
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Bvh:
         rotations: (n, J, 4) unit quaternions x, y, z, w: joint against parent.
         root: (n, 3) position of the root, file units.
         frame_seconds: s from one frame to the next.
+        note: what is odd about the file, "" for nothing.
     """
 
     names: tuple
@@ -33,6 +36,7 @@ class Bvh:
     rotations: np.ndarray
     root: np.ndarray
     frame_seconds: float
+    note: str = ""
 
     def __len__(self):
         return len(self.root)
@@ -41,7 +45,8 @@ class Bvh:
 def read_bvh(path):
     """Read a BVH file.
 
-    Position channels of other joints than the root are passed over: bones keep their length.
+    Position channels of other joints than the root are passed over: bones keep their length. Exporters differ in upper
+    and lower case, in spaces within and between words, and some count one frame too many or too few: all of these are read.
 
     Args:
         path: the file.
@@ -52,51 +57,53 @@ def read_bvh(path):
     """
     path = Path(path)
     try:
-        text = path.read_bytes().decode("latin-1")
+        text = path.read_bytes().decode("utf-8-sig", errors="replace")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     try:
-        head, found, tail = text.partition("MOTION")
-        if not found:
+        parts = re.split(r"^\s*MOTION\s*$", text, maxsplit=1, flags=re.MULTILINE | re.IGNORECASE)
+        if len(parts) < 2:
             raise ValueError("it has no MOTION part")
-        names, parents, offsets, channels = _hierarchy(head.split())
-        frame_seconds, values = _motion(tail, sum(len(mine) for mine in channels))
+        names, parents, offsets, channels = _hierarchy(re.findall(r"[{}]|[^\s{}]+", parts[0]))
+        frame_seconds, values, note = _motion(parts[1], sum(len(mine) for mine in channels))
     except (ValueError, IndexError, OverflowError) as error:
         raise InputError(
             f"{path} is damaged, truncated or no BVH file ({error}); export it again"
         ) from error
     rotations, root = _poses(channels, values)
+    root = root + offsets[0]
     return Bvh(
-        tuple(names), tuple(parents), np.array(offsets), rotations, root + offsets[0], frame_seconds
+        tuple(names), tuple(parents), np.array(offsets), rotations, root, frame_seconds, note
     )
 
 
 def _hierarchy(tokens):
-    """Names, parents, offsets and channels of the joints."""
-    if tokens[:2] != ["HIERARCHY", "ROOT"]:
+    """Names, parents, offsets and channels of the joints; `tokens` are braces and the words between them."""
+    if [word.upper() for word in tokens[:2]] != ["HIERARCHY", "ROOT"]:
         raise ValueError("it does not begin with HIERARCHY and ROOT")
     names, parents, offsets, channels = [], [], [], []
     stack, at = [], 1  # of joint indices; None for an end site, which moves with its joint
     while at < len(tokens):
-        word = tokens[at]
-        if word in ("ROOT", "JOINT"):
-            if (word == "ROOT") != (not names) or (
-                word == "JOINT" and (not stack or stack[-1] is None)
-            ):
-                raise ValueError(f"{word} {tokens[at + 1]} is out of place")
-            if tokens[at + 2] != "{" or len(names) >= _MOST_JOINTS:
-                raise ValueError(f"no joint follows {word} {tokens[at + 1]}")
-            names.append(tokens[at + 1])
-            parents.append(stack[-1] if stack else -1)
-            offsets.append(None)
-            channels.append([])
-            stack.append(len(names) - 1)
-            at += 3
-        elif word == "End":
-            if tokens[at + 1 : at + 3] != ["Site", "{"] or not stack or stack[-1] is None:
-                raise ValueError("an End Site is out of place")
-            stack.append(None)
-            at += 3
+        word = tokens[at].upper()
+        if word in ("ROOT", "JOINT", "END"):
+            brace = tokens.index("{", at) if "{" in tokens[at:] else at
+            name = " ".join(tokens[at + 1 : brace])  # it may hold spaces
+            if not name or _BLOCK_WORDS & {part.upper() for part in tokens[at + 1 : brace]}:
+                raise ValueError(f"no joint follows {' '.join(tokens[at : at + 2])}")
+            inside = len(stack) > 0 and stack[-1] is not None
+            if inside == (word == "ROOT") or (word == "ROOT" and names):
+                raise ValueError(f"{word} {name} is out of place")
+            if len(names) >= _MOST_JOINTS:
+                raise ValueError(f"it has more than {_MOST_JOINTS} joints")
+            if word == "END":
+                stack.append(None)
+            else:
+                names.append(name)
+                parents.append(stack[-1] if stack else -1)
+                offsets.append(None)
+                channels.append([])
+                stack.append(len(names) - 1)
+            at = brace + 1
         elif word == "OFFSET":
             offset = [float(number) for number in tokens[at + 1 : at + 4]]
             if len(offset) != 3 or not np.isfinite(offset).all() or max(map(abs, offset)) > 1e6:
@@ -108,7 +115,7 @@ def _hierarchy(tokens):
             at += 4
         elif word == "CHANNELS":
             count = int(tokens[at + 1])
-            mine = tokens[at + 2 : at + 2 + count]
+            mine = [name.capitalize() for name in tokens[at + 2 : at + 2 + count]]
             known = {axis + kind for axis in "XYZ" for kind in ("position", "rotation")}
             if (
                 not 0 <= count <= 6
@@ -125,28 +132,30 @@ def _hierarchy(tokens):
             stack.pop()
             at += 1
         else:
-            raise ValueError(f"the word {word[:30]!r} is unexpected")
+            raise ValueError(f"the word {tokens[at][:30]!r} is unexpected")
     if stack or any(offset is None for offset in offsets):
         raise ValueError("a joint has no end or no offset")
     return names, parents, offsets, channels
 
 
 def _motion(text, n_channels):
-    """Seconds a frame and the channels' values (n, C)."""
-    words = text.split()
-    if words[:1] != ["Frames:"] or words[2:4] != ["Frame", "Time:"]:
+    """Seconds a frame, the channels' values (n, C), and a note where the file counts its frames wrongly by one."""
+    head = re.match(r"\s*Frames\s*:\s*(\S+)\s+Frame\s+Time\s*:\s*(\S+)", text, re.IGNORECASE)
+    if head is None:
         raise ValueError("Frames and Frame Time are missing")
-    n, frame_seconds = int(words[1]), float(words[4])
-    if n < 1 or not 1e-4 <= frame_seconds <= 1:
-        raise ValueError(f"{n} frames of {frame_seconds:g} s")
-    if n_channels == 0 or len(words) - 5 != n * n_channels:
+    stated, frame_seconds = int(head[1]), float(head[2])
+    if stated < 1 or not 1e-4 <= frame_seconds <= 1:
+        raise ValueError(f"{stated} frames of {frame_seconds:g} s")
+    values = np.array(text[head.end() :].split(), float)
+    n, rest = divmod(len(values), max(1, n_channels))
+    if n_channels == 0 or n == 0 or rest or abs(n - stated) > 1:
         raise ValueError(
-            f"it holds {len(words) - 5} numbers, {n} frames of {n_channels} channels need {n * n_channels}"
+            f"it holds {len(values)} numbers, {stated} frames of {n_channels} channels need {stated * n_channels}"
         )
-    values = np.array(words[5:], float).reshape(n, n_channels)
     if not np.isfinite(values).all() or np.abs(values).max() > 1e6:
         raise ValueError("a number of the motion is not finite or far too large")
-    return frame_seconds, values
+    note = "" if n == stated else f"it states {stated} frames and holds {n}; all {n} are used"
+    return frame_seconds, values.reshape(n, n_channels), note
 
 
 def _poses(channels, values):

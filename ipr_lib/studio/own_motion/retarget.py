@@ -17,17 +17,19 @@ from ..acting.posture import hip, shoulder, trunk_from_rotations
 from .bvh import drop_t_pose, joint_frames, read_bvh, resample, zero_pose
 from .grounding import stand
 
-# How programs call the joints that are needed, likeliest first: a "RightShoulder" is the collar where there is a "RightArm".
+# How programs call the joints that are needed; where a file has several, the first counts. A "RightShoulder" is the collar
+# where there is a "RightArm"; SMPL's "R_Foot" is the ball of the foot and its "R_Hand" the palm, beside ankle and wrist.
 _PARTS = {
     "UpLeg": ("upleg", "thigh", "upperleg", "femur", "hip"),
     "Leg": ("leg", "shin", "lowleg", "lowerleg", "calf", "knee", "tibia"),
-    "Foot": ("foot", "ankle"),
+    "Foot": ("ankle", "foot"),
     "Arm": ("arm", "uparm", "upperarm", "shldr", "humerus", "shoulder"),
     "ForeArm": ("forearm", "lowerarm", "lowarm", "elbow", "radius"),
-    "Hand": ("hand", "wrist"),
+    "Hand": ("wrist", "hand"),
 }
 _SIDE_WORDS = {"r": ("right", "r"), "l": ("left", "l")}
-_PREFIX = re.compile(r"^(mixamorig\d*|bip\d+|character\d+)")
+_PREFIX = re.compile(r"^(mixamorig\d*|bip\d+|character\d+|[mf]avg)")
+_LIMBS = (("UpLeg", "Leg"), ("Leg", "Foot"), ("Arm", "ForeArm"), ("ForeArm", "Hand"))
 # mm per unit of files people meet; 56.444 is that of the CMU database's own skeletons (1 / 0.45 inch).
 UNITS_MM = (1.0, 10.0, 25.4, 56.444, 100.0, 1000.0)
 _LEG_MM = (600.0, 1150.0)
@@ -65,7 +67,7 @@ def find_joints(bvh, path="the BVH file"):
         raise InputError(
             f"{path}: no joint is called {', '.join(missing)} or alike; it has {', '.join(bvh.names)[:300]}"
         )
-    for top, bottom in (("UpLeg", "Leg"), ("Leg", "Foot"), ("Arm", "ForeArm"), ("ForeArm", "Hand")):
+    for top, bottom in _LIMBS:
         for side in SIDES:
             if found[side + top] not in _ancestors(bvh, found[side + bottom]):
                 raise InputError(
@@ -111,6 +113,7 @@ def perform_bvh(path, actor, unit_mm=None, up=None):
     """
     bvh = read_bvh(path)
     joints = find_joints(bvh, path)
+    _check_lengths(bvh, joints, path)
     rest, rest_up = _rest_frames(bvh, joints, path)
     bvh = resample(drop_t_pose(bvh), FPS)
     positions, rotations = joint_frames(bvh)
@@ -130,6 +133,23 @@ def perform_bvh(path, actor, unit_mm=None, up=None):
         joints,
     )
     return stand(centred(performance))
+
+
+def _check_lengths(bvh, joints, path):
+    """InputError where two joints lie on one point in the pose of the offsets: nothing tells the bone's direction."""
+    positions = joint_frames(zero_pose(bvh))[0][0]
+    size = np.ptp(positions, axis=0).max()
+    bones = [("rUpLeg", "lUpLeg")]
+    for top, bottom in _LIMBS:
+        for side in SIDES:
+            bones.append((side + top, side + bottom))
+    for top, bottom in bones:
+        a, b = joints[top], joints[bottom]
+        if np.linalg.norm(positions[a] - positions[b]) <= 1e-4 * size:
+            raise InputError(
+                f"{path}: {bvh.names[a]} and {bvh.names[b]} lie on one point, so the bone between them has no length; "
+                "export the motion with the skeleton's offsets"
+            )
 
 
 def check_unit(leg, unit_mm=None, path="the BVH file"):

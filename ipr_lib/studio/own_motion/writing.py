@@ -22,9 +22,10 @@ from ..capture import (
     record_takes,
     studio_cameras,
 )
+from .bvh import read_bvh
 from .retarget import centred, moved, perform_bvh
 
-MOTION_VERSION = 1  # rises whenever the same file would give other poses
+MOTION_VERSION = 2  # rises whenever the same file would give other poses
 
 _MARGIN_PX = 8  # of the full-size picture
 _HEADINGS = 24
@@ -125,8 +126,8 @@ def plan_motion(folder, subjects, cameras, unit_mm=None, up=None, seed=0):
         unit_mm, up: see `retarget.perform_bvh`; None finds them for each file.
         seed: of where people face.
     Returns:
-        plan: list of dicts, one a take: file, sha256, subject, action, take, unit_mm, up, heading, first, n_frames;
-            JSON-able, and all that `perform_own` needs.
+        plan: list of dicts, one a take: file, sha256, subject, action, take, unit_mm, up, heading, first, n_frames, and
+            note where something is odd about the file; JSON-able, and all that `perform_own` needs.
         problems: list of lines, one for each file left out.
     Raises:
         InputError: there is no such folder, no file in it, or none that can be used.
@@ -155,9 +156,11 @@ def plan_motion(folder, subjects, cameras, unit_mm=None, up=None, seed=0):
         except InputError as error:
             problems.append(str(error))
             continue
-        plan.append(
-            {**entry, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16], **place}
-        )
+        entry["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        note = read_bvh(path).note
+        if note:
+            entry["note"] = note
+        plan.append({**entry, **place})
     if not plan:
         raise InputError("no file can be used:\n" + "\n".join(problems))
     return plan, problems
