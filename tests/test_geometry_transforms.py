@@ -181,13 +181,6 @@ def test_warp_shrinking_is_a_lanczos_filter(x, y, side):
     ]
     across, down = (weight / weight.sum(1, keepdims=True) for weight in weights)
     expected = np.clip(np.einsum("yv,xu,vuc->yxc", down, across, wide), 0, 255)
-    sees = [
-        (centres[:, axis] + shrink / 2 > -0.5) & (centres[:, axis] - shrink / 2 < size - 0.5)
-        for axis, size in ((0, 96), (1, 120))
-    ]
-    expected *= (sees[1][:, None] & sees[0])[
-        ..., None
-    ]  # what rings into pixels off the picture is cut
     np.testing.assert_allclose(warp_shrinking(picture, affine, n), expected, atol=2)
 
 
@@ -210,12 +203,16 @@ def test_warp_shrinking_of_a_turned_crop_is_the_turned_upright_crop():
     )
 
 
-def test_warp_shrinking_of_far_too_large_boxes_takes_no_memory_for_nothing():
-    """A box a hundred times the picture shows it as a dot; a box beside it shows nothing."""
+def test_warp_shrinking_of_far_too_large_and_far_away_boxes():
+    """A box a hundred times the picture shows it as a dot, but for the ringing of the filter; a box beside it shows nothing."""
     picture = np.full((64, 48, 3), 255, np.uint8)
     dot = warp_shrinking(picture, crop_affine([24.0, 32.0, 6400.0], 64), 64)
-    assert (dot > 0).any(-1).sum() <= 4 and dot.sum() / 3 == pytest.approx(
-        255 * 48 * 64 / 100**2, rel=0.5
+    assert 1 <= (dot > 10).any(-1).sum() <= 4
+    assert (
+        not dot[:28].any()
+        and not dot[36:].any()
+        and not dot[:, :28].any()
+        and not dot[:, 36:].any()
     )
     assert not warp_shrinking(picture, crop_affine([1000.0, 0.0, 200.0], 64), 64).any()
 

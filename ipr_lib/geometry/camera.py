@@ -82,12 +82,15 @@ def distort(rays: np.ndarray, k: np.ndarray, p: np.ndarray) -> np.ndarray:
         (..., 2) bent rays.
     """
     r2 = (rays * rays).sum(axis=-1)
-    gain = _gain(rays, r2, k, p)
+    radial = 1 + r2 * (k[..., 0] + r2 * (k[..., 1] + r2 * k[..., 2]))
+    gain = radial + p[..., 0] * rays[..., 1] + p[..., 1] * rays[..., 0]
     return rays * gain[..., None] + p[..., ::-1] * r2[..., None]
 
 
 def undistort(bent: np.ndarray, k: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Straighten rays: the inverse of `distort` by Newton's method, exact to rounding.
+    """Straighten rays: the inverse of `distort`, exact to rounding.
+
+    Where a lens bends a ray by little, moving it by what it misses brings it closer each time.
 
     Args:
         bent: (..., 2) bent rays.
@@ -96,39 +99,15 @@ def undistort(bent: np.ndarray, k: np.ndarray, p: np.ndarray) -> np.ndarray:
     Returns:
         (..., 2) rays; NaN where none leads there, far outside of what a lens shows.
     """
-    rays = np.array(bent, np.float64)
-    k1, k2, k3 = k[..., 0], k[..., 1], k[..., 2]
-    p1, p2 = p[..., 0], p[..., 1]
+    rays = bent
     with np.errstate(all="ignore"):  # a ray without a solution runs off to infinity
-        for _ in range(20):
+        for _ in range(200):
             miss = distort(rays, k, p) - bent
-            # The Jacobian of `distort`: of x' and y' (first letter) by x and y (second letter).
-            x, y = rays[..., 0], rays[..., 1]
-            r2 = x * x + y * y
-            gain = _gain(rays, r2, k, p)
-            radial_slope = 2 * (k1 + 2 * k2 * r2 + 3 * k3 * r2 * r2)
-            gain_by_x = radial_slope * x + p2
-            gain_by_y = radial_slope * y + p1
-            xx = gain + x * gain_by_x + 2 * p2 * x
-            xy = x * gain_by_y + 2 * p2 * y
-            yx = y * gain_by_x + 2 * p1 * x
-            yy = gain + y * gain_by_y + 2 * p1 * y
-            determinant = xx * yy - xy * yx
-            # Past its fold a lens model bends other rays to the same place; those are no answer.
-            found = (np.abs(miss).max(axis=-1) < 1e-13) & (gain > 0) & (determinant > 0)
+            found = np.abs(miss).max(axis=-1) < 1e-13
             if found.all():
                 break
-            step_x = (yy * miss[..., 0] - xy * miss[..., 1]) / determinant
-            step_y = (xx * miss[..., 1] - yx * miss[..., 0]) / determinant
-            step = np.stack([step_x, step_y], axis=-1)
-            rays = np.where(found[..., None], rays, rays - step)
+            rays = rays - miss
     return np.where(found[..., None], rays, np.nan)
-
-
-def _gain(rays, r2, k, p):
-    """a of `distort`, (...)."""
-    radial = 1 + r2 * (k[..., 0] + r2 * (k[..., 1] + r2 * k[..., 2]))
-    return radial + p[..., 0] * rays[..., 1] + p[..., 1] * rays[..., 0]
 
 
 def look_at(

@@ -20,12 +20,11 @@ BOX_SCALE = 1.25
 _LANCZOS = 3  # half the filter's width, in pixels of the smaller image
 
 # Shapes laid over a crop: at most so many, half their length and width in crop sides, the corners of
-# the polygon that stands for one, the pixels a side of its colours, and how far these differ.
+# the polygon that stands for one, and the pixels a side of its colours, which are enlarged to the crop.
 MOST_SHAPES = 8
 SMALLEST_SHAPE, LARGEST_SHAPE = 0.03, 0.22
 SHAPE_CORNERS = 32
 SHAPE_PIXELS = 3
-SHAPE_CONTRAST = 60
 
 
 # ---------------------------------------------------------------- boxes
@@ -92,24 +91,20 @@ def crop_affine(
         (..., 2, 3) float64 A, with joints_crop = A[:, :2] @ joints_img + A[:, 2].
     """
     box, shift = np.asarray(box, float), np.asarray(shift, float)
-    side = box[..., 2]
-    zoom = np.asarray(scale, float) * crop_px / side
+    centre = box[..., :2] + shift * box[..., 2:]
+    zoom = np.asarray(scale, float) * crop_px / box[..., 2]
     angle = np.deg2rad(rotation)
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
     mirror = np.where(flip, -1.0, 1.0)
-    centre_x = box[..., 0] + shift[..., 0] * side
-    centre_y = box[..., 1] + shift[..., 1] * side
-    middle = (crop_px - 1) / 2
-    shape = np.broadcast_shapes(cos.shape, mirror.shape, centre_x.shape)
-    affine = np.empty((*shape, 2, 3))
-    affine[..., 0, 0] = mirror * cos
-    affine[..., 0, 1] = mirror * -sin
-    affine[..., 1, 0] = sin
-    affine[..., 1, 1] = cos
+    shape = np.broadcast_shapes(cos.shape, mirror.shape, centre.shape[:-1])
+    linear = np.empty((*shape, 2, 2))
+    linear[..., 0, 0] = mirror * cos
+    linear[..., 0, 1] = mirror * -sin
+    linear[..., 1, 0] = sin
+    linear[..., 1, 1] = cos
     # The crop's centre goes to the middle of the crop.
-    affine[..., 0, 2] = middle - mirror * (cos * centre_x - sin * centre_y)
-    affine[..., 1, 2] = middle - (sin * centre_x + cos * centre_y)
-    return affine
+    offset = (crop_px - 1) / 2 - linear @ centre[..., None]
+    return np.concatenate([linear, offset], axis=-1)
 
 
 def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -175,7 +170,7 @@ def warp_shrinking(image: np.ndarray, affine: np.ndarray, crop_px: int) -> np.nd
     the crop's. A turn or a mirror is then left to `warp`. For an upright crop the pixels coincide, and
     nothing is left to do.
     """
-    shrink = 1 / np.sqrt(abs(np.linalg.det(affine[:, :2])))
+    shrink = shrinkage(affine)
     if shrink <= 1:
         return warp(image, affine, crop_px)
     # Cell i of the resized image reaches from low + i * shrink to low + (i + 1) * shrink, where `low`
@@ -183,41 +178,23 @@ def warp_shrinking(image: np.ndarray, affine: np.ndarray, crop_px: int) -> np.nd
     corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * float(crop_px) - 0.5
     outline = apply_affine(invert_affine(affine), corners)
     low, high = outline.min(axis=0), outline.max(axis=0)
-    n_cells = np.ceil((high - low) / shrink - 1e-6)
-    # Cells that lie off the image are black, which `warp` adds.
-    size = np.array([image.shape[1], image.shape[0]])
-    first = np.clip(np.floor((-0.5 - low) / shrink), 0, n_cells)
-    last = np.clip(np.ceil((size - 0.5 - low) / shrink), 0, n_cells)
-    if (last <= first).any():
-        return np.zeros((crop_px, crop_px, 3), np.uint8)
-    # The cells' outline in px from the image's edge, and the pixels that the filter reaches around it.
-    box_low = low + 0.5 + first * shrink
-    box_high = low + 0.5 + last * shrink
+    n_cells = np.ceil((high - low) / shrink - 1e-6).astype(int)
+    # The pixels that the filter reaches around the outline; what lies off the image is black.
     reach = np.ceil(_LANCZOS * shrink)
-    start = (np.floor(box_low) - reach).astype(int)
-    end = (np.ceil(box_high) + reach).astype(int)
-    part = _padded_part(image, start, end)
-    resized = Image.fromarray(part).resize(
-        tuple((last - first).astype(int).tolist()),
-        Image.Resampling.LANCZOS,
-        box=(*(box_low - start), *(box_high - start)),
-    )
+    start = np.floor(low + 0.5) - reach
+    end = np.ceil(high + 0.5) + reach
+    part = Image.fromarray(image).crop((*start.astype(int), *end.astype(int)))
+    box_low = low + 0.5 - start  # from the edge of `part`
+    box = (*box_low, *(box_low + n_cells * shrink))
+    resized = part.resize(tuple(n_cells.tolist()), Image.Resampling.LANCZOS, box=box)
     to_image = np.array([[shrink, 0, 0], [0, shrink, 0]])
-    to_image[:, 2] = low + (first + 0.5) * shrink
+    to_image[:, 2] = low + 0.5 * shrink
     return warp(np.asarray(resized), compose_affine(affine, to_image), crop_px)
 
 
-def _padded_part(image, start, end):
-    """Pixels from `start` up to `end` (x, y) of an image, black where they lie outside of it."""
-    size = np.array([image.shape[1], image.shape[0]])
-    left, top = np.clip(start, 0, size)
-    right, bottom = np.clip(end, 0, size)
-    width, height = end - start
-    part = np.zeros((height, width, 3), np.uint8)
-    rows = slice(top - start[1], bottom - start[1])
-    columns = slice(left - start[0], right - start[0])
-    part[rows, columns] = image[top:bottom, left:right]
-    return part
+def shrinkage(affine: np.ndarray) -> np.ndarray:
+    """How many image px one crop pixel covers along each axis; (..., 2, 3) -> (...)."""
+    return 1 / np.sqrt(np.abs(np.linalg.det(affine[..., :2])))
 
 
 # ---------------------------------------------------------------- augmentation
@@ -247,6 +224,10 @@ class Augmentation:
     hue: float = 0.0
     contrast: float = 0.0
     occlusion: float = 0.0
+
+
+# The plain box, as for scores.
+NO_AUGMENTATION = Augmentation(scale=0, rotation=0, shift=0, flip=0, colour=0)
 
 
 def draw_augmentation(augmentation: Augmentation, rng: np.random.Generator, n: int) -> dict:
@@ -308,19 +289,11 @@ def draw_occluders(probability: float, rng: np.random.Generator, n: int) -> dict
     """
     hidden = rng.random(n) < probability
     count = np.where(hidden, rng.integers(1, MOST_SHAPES + 1, n), 0)
-    return {
-        "count": count,
-        "outline": _draw_outlines(rng, n),
-        "colours": _draw_shape_colours(rng, n),
-    }
-
-
-def _draw_outlines(rng, n):
-    """Superellipses (Lamé): power 0 gives a rectangle, 1 an ellipse, 2 a diamond; up to there it is convex."""
     centre = rng.uniform(0, 1, (n, MOST_SHAPES, 1, 2))
     smallest, largest = np.log(SMALLEST_SHAPE), np.log(LARGEST_SHAPE)
     half = np.exp(rng.uniform(smallest, largest, (n, MOST_SHAPES, 1, 2)))
     turn = rng.uniform(0, np.pi, (n, MOST_SHAPES, 1))
+    # Superellipses (Lamé): power 0 gives a rectangle, 1 an ellipse, 2 a diamond; up to there it is convex.
     power = rng.uniform(0, 2, (n, MOST_SHAPES, 1, 1))
     around = np.linspace(0, 2 * np.pi, SHAPE_CORNERS, endpoint=False) + np.pi / SHAPE_CORNERS
     circle = np.stack([np.cos(around), np.sin(around)], axis=-1)
@@ -328,18 +301,12 @@ def _draw_outlines(rng, n):
     x, y = upright[..., 0], upright[..., 1]
     cos, sin = np.cos(turn), np.sin(turn)
     turned = np.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
-    return (centre + turned).astype(np.float32)
-
-
-def _draw_shape_colours(rng, n):
-    """One colour for each shape, more or less saturated, and a little noise on each of its pixels."""
-    colour = rng.uniform(0, 255, (n, MOST_SHAPES, 1, 1, 3))
-    grey = colour.mean(axis=-1, keepdims=True)
-    saturation = rng.uniform(0, 1, (n, MOST_SHAPES, 1, 1, 1))
-    shape = (n, MOST_SHAPES, SHAPE_PIXELS, SHAPE_PIXELS, 3)
-    noise = rng.integers(-SHAPE_CONTRAST, SHAPE_CONTRAST + 1, shape)
-    colours = grey + saturation * (colour - grey) + noise
-    return np.clip(colours, 0, 255).astype(np.uint8)
+    pixels = (n, MOST_SHAPES, SHAPE_PIXELS, SHAPE_PIXELS, 3)
+    return {
+        "count": count,
+        "outline": (centre + turned).astype(np.float32),
+        "colours": rng.integers(0, 256, pixels, np.uint8),
+    }
 
 
 def occlude(crops: np.ndarray, occluders: dict) -> None:
@@ -349,23 +316,12 @@ def occlude(crops: np.ndarray, occluders: dict) -> None:
         crops: (B, S, S, 3) uint8 RGB, contiguous.
         occluders: of `draw_occluders`, for B crops.
     """
+    bits = 4  # behind the point, for corners between pixels
     for i, crop in enumerate(crops):
         for k in range(occluders["count"][i]):
             corners = occluders["outline"][i, k] * len(crop) - 0.5
-            _lay_shape(crop, corners, occluders["colours"][i, k])
-
-
-def _lay_shape(crop, corners, colours):
-    """Fill one convex polygon, (SHAPE_CORNERS, 2) px, with colours that are enlarged to its outline's box."""
-    side = len(crop)
-    left, top = np.clip(np.floor(corners.min(axis=0)), 0, side).astype(int)
-    right, bottom = np.clip(np.ceil(corners.max(axis=0)) + 1, 0, side).astype(int)
-    part = crop[top:bottom, left:right]
-    if part.size == 0:
-        return
-    height, width = part.shape[:2]
-    mask = np.zeros((height, width), np.uint8)
-    bits = 4  # behind the point, for corners between pixels
-    fixed_point = np.round((corners - [left, top]) * 2**bits).astype(np.int32)
-    cv2.fillConvexPoly(mask, fixed_point, 1, shift=bits)
-    cv2.copyTo(cv2.resize(colours, (width, height)), mask, part)
+            mask = np.zeros(crop.shape[:2], np.uint8)
+            fixed_point = np.round(corners * 2**bits).astype(np.int32)
+            cv2.fillConvexPoly(mask, fixed_point, 1, shift=bits)
+            colours = cv2.resize(occluders["colours"][i, k], crop.shape[:2])
+            cv2.copyTo(colours, mask, crop)
