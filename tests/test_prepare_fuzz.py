@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.io
 
 from ipr_lib.data import h36m_layout as layout
 from ipr_lib.prepare import raw
@@ -117,6 +118,23 @@ def test_labels_of_the_prepared_layout(tmp_path):
         same,
     )
     assert outcomes["refused"] > 200
+
+
+def test_labels_without_compression(tmp_path):
+    """As scipy writes them by default. A changed digit is a digit; other damage is refused, and never crashes scipy."""
+    folder = write_sequence(tmp_path / "set")
+    path = folder / layout.META_NAME
+    expected = layout.read_camera_view(folder).joints_world
+    content = scipy.io.loadmat(path)
+    scipy.io.savemat(path, {name: content[name] for name in content if name[0] != "_"})
+    np.testing.assert_array_equal(layout.read_camera_view(folder).joints_world, expected)
+    outcomes = judge(
+        corruptions(path.read_bytes(), 400, seed=6),
+        path,
+        lambda: layout.read_camera_view(folder),
+        lambda view: view.joints_world.shape == expected.shape,
+    )
+    assert outcomes["refused"] > 130  # all truncations
 
 
 @pytest.mark.parametrize("reader", raw.READERS)

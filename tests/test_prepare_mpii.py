@@ -114,7 +114,7 @@ def entries():
     ]
 
 
-def write_mpii(folder, rows=None, compressed=False):
+def write_mpii(folder, rows=None):
     """A download of six pictures; returns its folder."""
     rows = rows or entries()
     annolist = [{"image": structs({"name": name}), **row} for name, (row, _) in zip(SIZES, rows)]
@@ -127,7 +127,7 @@ def write_mpii(folder, rows=None, compressed=False):
         }
     )
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    scipy.io.savemat(folder / mpii.ANNOTATIONS, {"RELEASE": release}, do_compression=compressed)
+    scipy.io.savemat(folder / mpii.ANNOTATIONS, {"RELEASE": release}, do_compression=True)
     rng = np.random.default_rng(0)
     for name, (width, height) in SIZES.items():
         small = rng.integers(0, 255, (5, 5, 3), np.uint8)
@@ -444,7 +444,7 @@ def test_names_that_lead_out_of_the_folder_are_refused(tmp_path):
         for name, (row, _) in zip(("../../x.jpg", *list(SIZES)[1:]), entries())
     ]
     release = structs({"annolist": structs(*annolist), "img_train": np.ones((1, 6))})
-    scipy.io.savemat(source / mpii.ANNOTATIONS, {"RELEASE": release})
+    scipy.io.savemat(source / mpii.ANNOTATIONS, {"RELEASE": release}, do_compression=True)
     assert "leads out of" in read(source)[2][0]
 
 
@@ -462,7 +462,7 @@ def test_names_that_lead_out_of_the_folder_are_refused(tmp_path):
     ],
 )
 def test_other_mat_files_are_refused(tmp_path, content):
-    scipy.io.savemat(tmp_path / mpii.ANNOTATIONS, content)
+    scipy.io.savemat(tmp_path / mpii.ANNOTATIONS, content, do_compression=True)
     with pytest.raises(InputError, match="expected a struct RELEASE"):
         mpii.read_mpii(tmp_path / mpii.ANNOTATIONS, tmp_path)
 
@@ -479,14 +479,13 @@ def test_missing_parts_of_the_download(tmp_path):
     assert mpii.find_source(tmp_path) == (tmp_path / "deep" / mpii.ANNOTATIONS, tmp_path)
 
 
-@pytest.mark.parametrize("compressed", [False, True])
-def test_damaged_mat_files_give_an_error_or_people(tmp_path, compressed):
-    """A compressed file carries checksums: what is read at all must be right. In a plain one a changed digit is a digit."""
-    source = write_mpii(tmp_path / "mpii", compressed=compressed)
+def test_damaged_mat_files_give_an_error_or_the_right_people(tmp_path):
+    """A compressed file, as MATLAB writes it, carries checksums: what is read at all must be right."""
+    source = write_mpii(tmp_path / "mpii")
     path = source / mpii.ANNOTATIONS
     good = read(source)[0]
     refused = 0
-    for what, damaged in corruptions(path.read_bytes(), 210, seed=11 + compressed):
+    for what, damaged in corruptions(path.read_bytes(), 210, seed=12):
         print(what)
         path.write_bytes(damaged)
         try:
@@ -494,12 +493,17 @@ def test_damaged_mat_files_give_an_error_or_people(tmp_path, compressed):
         except InputError:
             refused += 1
             continue
-        assert np.isfinite(people.joints_img).all() and np.isfinite(people.bbox).all()
-        assert (people.bbox[:, 2:] > 0).all() and np.isin(people.visibility, (0, 1)).all()
-        assert set(people.image_name) <= {f"images/{name}" for name in SIZES}
-        if compressed:
-            np.testing.assert_array_equal(people.joints_img, good.joints_img)
+        np.testing.assert_array_equal(people.joints_img, good.joints_img)
+        np.testing.assert_array_equal(people.bbox, good.bbox)
     assert refused > 70  # all truncations
+
+
+def test_structs_without_compression_are_refused(tmp_path):
+    """They carry no checksum, and scipy crashes on some that are damaged."""
+    release = scipy.io.loadmat(write_mpii(tmp_path) / mpii.ANNOTATIONS)["RELEASE"]
+    scipy.io.savemat(tmp_path / mpii.ANNOTATIONS, {"RELEASE": release})
+    with pytest.raises(InputError, match="neither compressed nor an array of numbers"):
+        read(tmp_path)
 
 
 def test_damaged_jpegs_give_an_error_or_a_picture_of_their_size(source):
