@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from ipr_lib.data import BatchKeys, CropDataset, batches, crop_to_camera, normalise, tint
+from ipr_lib.data.mixing import keys_in_order
 from ipr_lib.geometry.skeleton import HUMAN36M
 from ipr_lib.geometry.transforms import Augmentation, apply_affine, draw_augmentation
 
@@ -73,7 +74,7 @@ def test_every_item_once_an_epoch_in_a_new_order():
     for epoch in (0, 1):
         assert len(set(np.concatenate([items for e, _, items in keys if e == epoch]))) == 6
     assert not np.array_equal(keys[0][2], keys[2][2])
-    ordered = [items.tolist() for _, _, items in BatchKeys(7, 3, shuffle=False)]
+    ordered = [items.tolist() for _, _, items in keys_in_order(7, 3)]
     assert ordered == [[0, 1, 2], [3, 4, 5], [6]]
 
 

@@ -1,7 +1,5 @@
 """3D and 2D stores in one batch: names, ratio, coverage, depth."""
 
-import dataclasses
-
 import cv2
 import numpy as np
 import pytest
@@ -137,7 +135,7 @@ def test_joints_meet_by_name(store, mpii, tmp_path):
     assert len(mix) == 13
     items = np.array([12, 0, 7, 9, 5])  # coco 2, store 0, mpii 1, mpii 3, store 5
     assert mix.sources(items).tolist() == [2, 0, 1, 1, 0]
-    joints, visible = mix.columns["joints_img"][items], mix.columns["visible"][items]
+    joints, visible = mix.rows("joints_img", items), mix.rows("visible", items)
     np.testing.assert_array_equal(joints[[1, 4]], store.columns["joints_img"][[0, 5]])
     assert visible[[1, 4]].all()
     for row, skeleton, person in ((0, COCO, 2), (2, MPII, 1), (3, MPII, 3)):
@@ -149,21 +147,9 @@ def test_joints_meet_by_name(store, mpii, tmp_path):
                 assert visible[row, index] == (j != person % 3)
                 if visible[row, index]:
                     assert joints[row, index].tolist() == [20 + 2 * j, 60 - 3 * j]
-    assert mix.columns["has_depth"][items].tolist() == [False, True, False, False, True]
+    assert mix.rows("has_depth", items).tolist() == [False, True, False, False, True]
     np.testing.assert_array_equal(mix.image(7), mpii.image(1))
     np.testing.assert_array_equal(mix.image(5), store.image(5))
-    np.testing.assert_allclose(mix.cameras(items).R[1, 0], store.cameras(np.array([0])).R[0, 0])
-
-
-def test_a_lens_in_one_store_leaves_the_others_pinholes(store, mpii):
-    lens = {"k": np.full((6, 3), 0.1), "p": np.full((6, 2), 0.02)}
-    mix = StoreMix([dataclasses.replace(store, columns=store.columns | lens), mpii])
-    camera = mix.cameras(np.array([8, 2]))
-    assert camera.k[:, 0].tolist() == [[0, 0, 0], [0.1, 0.1, 0.1]] and camera.p[:, 0].tolist() == [
-        [0, 0],
-        [0.02, 0.02],
-    ]
-    assert StoreMix([store, mpii]).cameras(np.array([8, 2])).k is None
 
 
 def test_people_on_their_own_are_brought_to_the_reference_skeleton(mpii):

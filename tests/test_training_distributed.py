@@ -14,7 +14,8 @@ import torch
 from ipr_lib import run
 from ipr_lib.__main__ import ON_EACH_MACHINE, main
 from ipr_lib.config import load_config
-from ipr_lib.data.datasets import BatchKeys, CropDataset
+from ipr_lib.data.datasets import CropDataset
+from ipr_lib.data.mixing import BatchKeys, keys_in_order
 from ipr_lib.data.store import open_store
 from ipr_lib.evaluation import prediction
 from ipr_lib.files import InputError
@@ -197,7 +198,7 @@ def test_shards_make_the_rows_of_the_whole_batch(store, monkeypatch):
 
 
 def test_whole_batches_are_shared_out(monkeypatch):
-    keys = BatchKeys(11, 3, shuffle=False)
+    keys = keys_in_order(11, 3)
     monkeypatch.setattr(distributed, "size", lambda: 3)
     found = []
     for rank in range(3):

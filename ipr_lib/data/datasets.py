@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..geometry.camera import Camera
 from ..geometry.skeleton import HUMAN36M
 from ..geometry.transforms import (
+    NO_AUGMENTATION,
     Augmentation,
     apply_affine,
     compose_affine,
@@ -49,7 +50,7 @@ class CropDataset(Dataset):
         store: CropStore | StoreMix,
         crop_px: int,
         depth_mm: float,
-        augmentation: Augmentation | None = None,
+        augmentation: Augmentation = NO_AUGMENTATION,
         seed: int = 0,
     ):
         """
@@ -57,10 +58,10 @@ class CropDataset(Dataset):
             store: joints of another joint set are brought to HUMAN36M by name.
             crop_px: side of the crops, px.
             depth_mm: depth range of the volume, mm; joints outside get weight 0.
-            augmentation: what training draws from; None for the plain box.
+            augmentation: what training draws from; by default the plain box.
             seed: of the augmentation.
         """
-        self.store = store if store.skeleton == HUMAN36M else StoreMix([store])
+        self.store = store
         self.crop_px = crop_px
         self.depth_mm = depth_mm
         self.augmentation = augmentation
@@ -72,28 +73,28 @@ class CropDataset(Dataset):
     def __getitem__(self, key):
         epoch, step, items = key[:3]
         first, stride = key[3] if len(key) == 4 else (0, 1)
-        draw, occluders = self._draw(
-            epoch, step, len(items)
-        )  # of the whole batch: a process sees its share
+        # The draws are those of the whole batch, of which a process sees its share.
+        rng = np.random.default_rng([self.seed, epoch, step])
+        draw = draw_augmentation(self.augmentation, rng, len(items))
         draw = {name: values[first::stride] for name, values in draw.items()}
+        occluders = draw_occluders(self.augmentation.occlusion, rng, len(items))
+        occluders = {name: values[first::stride] for name, values in occluders.items()}
         items = np.asarray(items)[first::stride]
 
-        columns = self.store.columns
         affine = crop_affine(
-            columns["box"][items],
+            self.store.rows("box", items),
             self.crop_px,
             scale=draw["scale"],
             rotation=draw["rotation"],
             shift=draw["shift"],
             flip=draw["flip"],
         )
-        from_stored = compose_affine(affine, invert_affine(columns["affine"][items]))
+        from_stored = compose_affine(affine, invert_affine(self.store.rows("affine", items)))
         cv2.setNumThreads(0)  # the crops are small, the cores belong to the network
         crops = np.empty((len(items), self.crop_px, self.crop_px, 3), np.uint8)
         for crop, item, map_ in zip(crops, items, from_stored):
             crop[:] = warp(self.store.image(item), map_, self.crop_px, cv2.BORDER_REPLICATE)
-        if occluders is not None:
-            occlude(crops, {name: values[first::stride] for name, values in occluders.items()})
+        occlude(crops, occluders)
         joints, weights = self.targets(items, affine, draw["scale"], draw["flip"])
         return {
             "crops": torch.from_numpy(crops),
@@ -103,24 +104,6 @@ class CropDataset(Dataset):
             "affine": torch.from_numpy(affine),
             "items": torch.from_numpy(items),
         }
-
-    def _draw(self, epoch, step, n):
-        """What augmentation does to each of the n items of a batch: draws, see `draw_augmentation`, and occluders."""
-        if self.augmentation is None:
-            plain = {
-                "scale": np.ones(n),
-                "rotation": np.zeros(n),
-                "shift": np.zeros((n, 2)),
-                "flip": np.zeros(n, bool),
-                "colour": np.tile(np.eye(3, 4, dtype=np.float32), (n, 1, 1)),
-            }
-            return plain, None
-        rng = np.random.default_rng([self.seed, epoch, step])
-        draw = draw_augmentation(self.augmentation, rng, n)
-        occluders = None
-        if self.augmentation.occlusion:
-            occluders = draw_occluders(self.augmentation.occlusion, rng, n)
-        return draw, occluders
 
     def targets(
         self, items: np.ndarray, affine: np.ndarray, scale: np.ndarray, flip: np.ndarray
@@ -135,14 +118,13 @@ class CropDataset(Dataset):
         Returns:
             joints, weights: (B, J, 3) float32.
         """
-        columns = self.store.columns
-        joints_cam = columns["joints_cam"][items]
+        joints_cam = self.store.rows("joints_cam", items)
         depth = joints_cam[..., 2] - joints_cam[:, HUMAN36M.root, None, 2]
-        xy = apply_affine(affine, columns["joints_img"][items].astype(float))
+        xy = apply_affine(affine, self.store.rows("joints_img", items).astype(float))
         z = depth * scale[:, None]
         joints = np.concatenate([xy, z[..., None]], axis=-1)
 
-        visible, has_depth = columns["visible"][items], columns["has_depth"][items]
+        visible = self.store.rows("visible", items)
         # The affine has mirrored x already; what is left is that partners change places.
         joints = np.where(flip[:, None, None], joints[:, HUMAN36M.flip_order], joints)
         visible = np.where(flip[:, None], visible[:, HUMAN36M.flip_order], visible)
@@ -151,14 +133,14 @@ class CropDataset(Dataset):
         half = np.array([self.crop_px / 2, self.crop_px / 2, self.depth_mm / 2])
         inside = np.abs(joints - middle) <= half
         weights = inside & visible[..., None]
-        weights[..., 2] &= has_depth[:, None]
+        weights[..., 2] &= self.store.rows("has_depth", items)[:, None]
         return joints.astype(np.float32), weights.astype(np.float32)
 
 
 def training_keys(
     store: CropStore | StoreMix, batch_size: int, epochs: int, seed: int
 ) -> BatchKeys | MixedKeys:
-    """Shuffled keys for a CropStore, or mixed ones for a StoreMix."""
+    """Keys of all batches of a training: of one store, or mixed ones."""
     if isinstance(store, StoreMix):
         sizes = [len(part) for part in store.stores]
         return MixedKeys(sizes, batch_size, store.ratio, epochs, seed)
@@ -200,7 +182,7 @@ def tint(crops: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
     Returns:
         (B, 3, S, S) float32, clipped to 0 … 1.
     """
-    pixels = _planes(crops)
+    pixels = _to_float(crops)
     linear, offset = colour[..., :3], colour[..., 3:]
     with torch.autocast(crops.device.type, enabled=False):
         tinted = linear @ pixels.flatten(2) + offset
@@ -216,7 +198,7 @@ def normalise(crops: torch.Tensor, colour: torch.Tensor | None = None) -> torch.
     Returns:
         (B, 3, S, S) float32; channels-last in memory on a GPU, as its convolutions like it.
     """
-    pixels = _planes(crops) if colour is None else tint(crops, colour)
+    pixels = _to_float(crops) if colour is None else tint(crops, colour)
     # non_blocking: otherwise every step would wait until the GPU has caught up.
     mean = torch.tensor(MEAN).view(3, 1, 1).to(crops.device, non_blocking=True)
     std = torch.tensor(STD).view(3, 1, 1).to(crops.device, non_blocking=True)
@@ -226,7 +208,7 @@ def normalise(crops: torch.Tensor, colour: torch.Tensor | None = None) -> torch.
     return images
 
 
-def _planes(crops):
+def _to_float(crops):
     """(B, S, S, 3) uint8 -> (B, 3, S, S) float32 in 0 … 1, each channel in one piece."""
     planes = crops.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
     return planes / 255

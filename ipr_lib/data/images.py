@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..files import InputError
-from ..geometry.transforms import compose_affine, warp_shrinking
+from ..geometry.transforms import compose_affine, shrinkage, warp_shrinking
 
 # Some cameras and programs write a few bytes after a JPEG's end marker.
 _TRAILER = 512
@@ -99,22 +99,25 @@ def read_image(
     return image, np.array([[block, 0, half], [0, block, half]], float)
 
 
-def encode_crop(
-    image: np.ndarray, affine: np.ndarray, crop_px: int, to_whole: np.ndarray | None = None
-) -> bytes:
-    """Cut one crop out of an image and encode it.
+def cut_crops(
+    path: Path | str, width: int, height: int, affines: np.ndarray, crop_px: int
+) -> list[bytes]:
+    """Cut crops out of an image file and encode them for a store.
 
     Args:
-        image: (H, W, 3) uint8 BGR.
-        affine: (2, 3) px of the whole image -> crop px.
-        crop_px: side of the crop, px.
-        to_whole: (2, 3) px of `image` -> px of the whole image, as `read_image` gives; None where it is the whole one.
+        path, width, height: see `read_image`.
+        affines: (n, 2, 3) image px -> crop px.
+        crop_px: side of the crops, px.
     Returns:
-        JPEG bytes.
+        JPEG bytes of the n crops.
+    Raises:
+        InputError: see `read_image`.
     """
-    if to_whole is not None:
-        affine = compose_affine(affine, to_whole)
-    return encode_jpeg(warp_shrinking(image, affine, crop_px))
+    image, to_whole = read_image(path, width, height, shrinkage(affines).min())
+    jpegs = []
+    for affine in compose_affine(affines, to_whole):
+        jpegs.append(encode_jpeg(warp_shrinking(image, affine, crop_px)))
+    return jpegs
 
 
 def encode_jpeg(crop: np.ndarray) -> bytes:
@@ -126,8 +129,3 @@ def encode_jpeg(crop: np.ndarray) -> bytes:
         JPEG bytes.
     """
     return cv2.imencode(".jpg", crop, _STORED_CROP)[1].tobytes()
-
-
-def shrinkage(affines: np.ndarray) -> np.ndarray:
-    """How many image px one crop pixel covers along each axis; (..., 2, 3) -> (...)."""
-    return 1 / np.sqrt(np.abs(np.linalg.det(affines[..., :2])))

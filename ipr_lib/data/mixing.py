@@ -8,23 +8,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..files import InputError
-from ..geometry.camera import Camera
-from ..geometry.skeleton import HUMAN36M, convert_joints
 from .store import CropStore
 
 
 class StoreMix:
-    """Several crop stores served as one, their joints brought to the reference skeleton by name.
+    """Several crop stores served as one.
 
-    Items count through the stores in order. Joints without a partner have visible False, so their weight is 0; items of
-    2D stores have has_depth False, so z has weight 0. Columns are gathered for the items asked for, never as a whole.
+    Items count through the stores in order. Joints of other joint sets are brought to the reference skeleton by name, see
+    `CropStore.rows`; items of 2D stores have has_depth False, so z has weight 0.
 
     Attributes:
         stores: the CropStores. ratio: shares of a training batch, one whole number a store.
-        starts: (k + 1,) first item of each store, and the number of items. columns: as CropStore's, indexed by items.
+        starts: (k + 1,) first item of each store, and the number of items.
     """
-
-    skeleton = HUMAN36M
 
     def __init__(self, stores: Sequence[CropStore], ratio: Sequence[int] | None = None):
         """
@@ -35,17 +31,7 @@ class StoreMix:
         self.stores = tuple(stores)
         self.ratio = (1,) * len(self.stores) if ratio is None else tuple(ratio)
         self.starts = np.cumsum([0] + [len(store) for store in self.stores])
-        names = set(self.stores[0].labels)
-        for store in self.stores:
-            names &= set(store.labels)
-        if any("k" in store.columns for store in self.stores):
-            names |= {"k", "p"}
-        self.columns = {name: _MixedColumn(self, name) for name in names}
-
-    @property
-    def path(self):
-        """Folder of the first store, for messages."""
-        return self.stores[0].path
+        self.path = self.stores[0].path  # for messages
 
     def __len__(self):
         return int(self.starts[-1])
@@ -54,48 +40,29 @@ class StoreMix:
         """Which store each item belongs to: (m,) items -> (m,) indices into `stores`."""
         return np.searchsorted(self.starts, items, side="right") - 1
 
+    def rows(self, name: str, items: np.ndarray) -> np.ndarray:
+        """As `CropStore.rows`."""
+        rows = []
+        for source, item in zip(self.sources(items), items):
+            rows.append(self.stores[source].rows(name, [item - self.starts[source]]))
+        return np.concatenate(rows)
+
     def image(self, item: int) -> np.ndarray:
         """As `CropStore.image`."""
         source = self.sources(item)
-        return self.stores[source].image(int(item - self.starts[source]))
-
-    def cameras(self, items: np.ndarray) -> Camera:
-        """As `CropStore.cameras`; those of 2D items are made up."""
-        return CropStore.cameras(self, items)
+        return self.stores[source].image(item - self.starts[source])
 
 
-class _MixedColumn:
-    """One column of a StoreMix, indexed with an array of items."""
-
-    def __init__(self, mix, name):
-        self.mix, self.name = mix, name
-
-    def __getitem__(self, items):
-        items = np.asarray(items)
-        sources = self.mix.sources(items)
-        values = None
-        for source in np.unique(sources):
-            mine = sources == source
-            rows = self._rows(self.mix.stores[source], items[mine] - self.mix.starts[source])
-            if values is None:
-                values = np.empty((len(items), *rows.shape[1:]), rows.dtype)
-            values[mine] = rows
-        return values
-
-    def _rows(self, store, items):
-        """Rows of one store, in the reference skeleton."""
-        if self.name not in store.columns:  # the lens of a pinhole
-            return np.zeros((len(items), {"k": 3, "p": 2}[self.name]))
-        rows = store.columns[self.name][items]
-        if self.name in ("joints_cam", "joints_img"):
-            return convert_joints(rows, store.skeleton, HUMAN36M)[0]
-        if self.name == "visible":
-            return convert_joints(rows[..., None], store.skeleton, HUMAN36M)[0][..., 0]
-        return rows
+def keys_in_order(n: int, batch_size: int) -> list[tuple[int, int, np.ndarray]]:
+    """Keys (epoch, step, items) of one pass over n items in order, with a short last batch, as evaluation needs."""
+    batches = np.split(np.arange(n), range(batch_size, n, batch_size))
+    return [(0, step, items) for step, items in enumerate(batches)]
 
 
 class BatchKeys:
     """Keys (epoch, step, items) of every batch of a run: one loader, and its workers, serve all epochs.
+
+    Each epoch has an order of its own; there is no short last batch.
 
     Args:
         n: number of items.
@@ -103,47 +70,36 @@ class BatchKeys:
         epochs: passes over the items.
         seed: of the order.
         start: step of the whole run to begin at.
-        shuffle: each epoch in an order of its own, without a short last batch. False gives items in order and keeps a
-            short last batch, as evaluation needs.
     """
 
-    def __init__(
-        self,
-        n: int,
-        batch_size: int,
-        epochs: int = 1,
-        seed: int = 0,
-        start: int = 0,
-        shuffle: bool = True,
-    ):
+    def __init__(self, n: int, batch_size: int, epochs: int = 1, seed: int = 0, start: int = 0):
         self.n = n
         self.batch_size = batch_size
         self.seed = seed
         self.start = start
-        self.shuffle = shuffle
-        self.steps_per_epoch = n // batch_size if shuffle else -(-n // batch_size)
+        self.steps_per_epoch = n // batch_size
         self.steps = epochs * self.steps_per_epoch
 
     def __len__(self):
         return max(0, self.steps - self.start)
 
     def __iter__(self):
-        order = None
+        batches = None
         for global_step in range(self.start, self.steps):
             epoch, step = divmod(global_step, self.steps_per_epoch)
-            if order is None or step == 0:
-                order = self._order(epoch)
-            yield epoch, step, order[step * self.batch_size : (step + 1) * self.batch_size]
+            if batches is None or step == 0:
+                batches = self._batches(epoch)
+            yield epoch, step, batches[step]
 
-    def _order(self, epoch):
-        if not self.shuffle:
-            return np.arange(self.n)
+    def _batches(self, epoch):
+        """(steps_per_epoch, batch_size): the items of each batch of an epoch."""
         # 2**32 - 1 keeps the order's stream apart from the augmentations', which use (seed, epoch, step).
-        return np.random.default_rng([self.seed, epoch, 2**32 - 1]).permutation(self.n)
+        order = np.random.default_rng([self.seed, epoch, 2**32 - 1]).permutation(self.n)
+        return order[: self.steps_per_epoch * self.batch_size].reshape(-1, self.batch_size)
 
 
-class MixedKeys:
-    """Keys (epoch, step, items) of mixed batches, as `BatchKeys` gives for one store.
+class MixedKeys(BatchKeys):
+    """Keys (epoch, step, items) of mixed batches.
 
     Each batch holds items of every store in the stated ratio, store by store. The store that lasts longest at its share
     sets the pass: each of its items comes exactly once a pass, its batches even in size, so that none is short; at
@@ -168,10 +124,8 @@ class MixedKeys:
         seed: int = 0,
         start: int = 0,
     ):
+        super().__init__(sum(sizes), batch_size, epochs, seed, start)
         self.sizes = sizes
-        self.batch_size = batch_size
-        self.seed = seed
-        self.start = start
         stated = " : ".join(str(part) for part in ratio)
         if len(ratio) != len(sizes) or min(ratio) < 1 or batch_size % sum(ratio):
             raise InputError(
@@ -182,53 +136,40 @@ class MixedKeys:
             raise InputError(f"a store to be mixed is empty (items: {', '.join(map(str, sizes))})")
         shares = [batch_size // sum(ratio) * part for part in ratio]
         passes = [size / share for size, share in zip(sizes, shares)]
-        self.longest = int(np.argmax(passes))
+        longest = int(np.argmax(passes))
         # Rounding keeps the batches' size as near to the share as can be without a short one.
-        self.steps_per_epoch = max(1, round(passes[self.longest]))
+        self.steps_per_epoch = max(1, round(passes[longest]))
         self.steps = epochs * self.steps_per_epoch
-        self._counts = self._items_per_step(shares)
 
-    def _items_per_step(self, shares):
-        """(steps_per_epoch, stores): how many items of each store a batch holds; rows sum to batch_size."""
-        size, steps = self.sizes[self.longest], self.steps_per_epoch
-        counts = np.tile(shares, (steps, 1))
-        counts[:, self.longest] = np.diff(np.arange(steps + 1) * size // steps)
+        # (steps_per_epoch, stores): how many items of each store a batch holds; rows sum to batch_size.
+        self._counts = np.tile(shares, (self.steps_per_epoch, 1))
+        ends = np.arange(self.steps_per_epoch + 1) * sizes[longest] // self.steps_per_epoch
+        self._counts[:, longest] = np.diff(ends)
         # What the longest leaves over, or takes, goes round the others evenly.
-        spare = self.batch_size - counts.sum(axis=1)
-        others = [store for store in range(len(shares)) if store != self.longest]
+        spare = batch_size - self._counts.sum(axis=1)
+        others = [store for store in range(len(sizes)) if store != longest]
         for n, store in enumerate(others):
-            counts[:, store] += (n + 1) * spare // len(others) - n * spare // len(others)
-        if (counts < 0).any():
+            due = [(n + i) * spare // len(others) for i in (0, 1)]
+            self._counts[:, store] += due[1] - due[0]
+        if (self._counts < 0).any():
             raise InputError(
-                f"{size} items are too few for batches of {self.batch_size}; use smaller batches or another ratio"
+                f"{sizes[longest]} items are too few for batches of {batch_size}; use smaller batches or another ratio"
             )
-        return counts
 
-    def __len__(self):
-        return max(0, self.steps - self.start)
-
-    def __iter__(self):
-        ends = np.cumsum(self._counts, axis=0)
-        starts = ends - self._counts
-        orders = None
-        for global_step in range(self.start, self.steps):
-            epoch, step = divmod(global_step, self.steps_per_epoch)
-            if orders is None or step == 0:
-                orders = self._orders(epoch, ends[-1])
-            items = []
-            for order, start, end in zip(orders, starts[step], ends[step]):
-                items.append(order[start:end])
-            yield epoch, step, np.concatenate(items)
-
-    def _orders(self, epoch, counts):
-        """For each store, the items that an epoch takes of it, in order: permutations one after the other."""
-        orders, first_item = [], 0
-        for store, (size, count) in enumerate(zip(self.sizes, counts)):
+    def _batches(self, epoch):
+        """The items of each batch of an epoch, store by store."""
+        batches = [[] for _ in range(self.steps_per_epoch)]
+        first_item = 0
+        for store, size in enumerate(self.sizes):
+            # As many permutations, one after the other, as the epoch needs items of this store.
+            ends = np.cumsum(self._counts[:, store])
             rounds = []
-            for turn in range(-(-count // size)):
+            for turn in range(-(-ends[-1] // size)):
                 # A longer seed than BatchKeys' and the augmentations', so a stream apart from both.
                 rng = np.random.default_rng([self.seed, epoch, 2**32 - 1, store + 1, turn])
                 rounds.append(first_item + rng.permutation(size))
-            orders.append(np.concatenate(rounds)[:count])
+            pieces = np.split(np.concatenate(rounds), ends)
+            for batch, items in zip(batches, pieces):
+                batch.append(items)
             first_item += size
-        return orders
+        return [np.concatenate(batch) for batch in batches]

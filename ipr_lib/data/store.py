@@ -19,7 +19,7 @@ import numpy as np
 
 from ..files import InputError, atomic_path, locked
 from ..geometry.camera import Camera
-from ..geometry.skeleton import HUMAN36M, SKELETONS, Skeleton, add_thorax
+from ..geometry.skeleton import HUMAN36M, SKELETONS, Skeleton, add_thorax, convert_joints
 from ..geometry.transforms import box_at_root, compose_affine, crop_affine
 from ..parallel import parallel_map
 from ..progress import progress
@@ -31,7 +31,7 @@ from .h36m_layout import (
     parse_folder_name,
     read_camera_view,
 )
-from .images import encode_crop, encode_jpeg, read_image, shrinkage
+from .images import cut_crops, encode_jpeg
 
 VERSION = 5
 HEADER, JPEGS = "store.json", "jpegs.npy"
@@ -104,6 +104,22 @@ class CropStore:
     def image(self, item: int) -> np.ndarray:
         """Decode one crop: (stored_px, stored_px, 3) uint8 RGB. InputError if its bytes are damaged."""
         return cv2.imdecode(self.jpeg(item), cv2.IMREAD_COLOR_RGB)
+
+    def rows(self, name: str, items: np.ndarray) -> np.ndarray:
+        """Rows of one column, their joints brought to HUMAN36M by name; a joint without a partner is not visible.
+
+        Args:
+            name: of the column.
+            items: (m,) indices.
+        Returns:
+            (m, …).
+        """
+        rows = self.columns[name][items]
+        if self.skeleton == HUMAN36M or name not in ("joints_cam", "joints_img", "visible"):
+            return rows
+        n, n_joints = rows.shape[:2]
+        joints = convert_joints(rows.reshape(n, n_joints, -1), self.skeleton, HUMAN36M)[0]
+        return joints.reshape(n, len(HUMAN36M), *rows.shape[2:])
 
     def cameras(self, items: np.ndarray) -> Camera:
         """Cameras of (m,) items, with leading axes (m, 1), so that joints (m, J, 3) each meet their own."""
@@ -403,8 +419,7 @@ def _cut_camera_view(task):
     jpegs = []
     for frame, affine in zip(frames, columns["affine"]):
         path = view.image_path(frame)
-        image, to_whole = read_image(path, camera.width, camera.height, shrinkage(affine))
-        jpegs.append(encode_crop(image, affine, stored_px, to_whole))
+        jpegs += cut_crops(path, camera.width, camera.height, affine[None], stored_px)
     return columns, jpegs
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..data.datasets import BatchKeys, CropDataset, batches, crop_to_camera, normalise
+from ..data.datasets import CropDataset, batches, crop_to_camera, normalise
+from ..data.mixing import keys_in_order
 from ..files import InputError
 from ..geometry.camera import ASSUMED_FOCAL, Camera
 from ..geometry.skeleton import HUMAN36M
@@ -217,7 +218,7 @@ def store_batches(store, crop_px: int, batch_size: int = 64):
         DataLoader, see `datasets.CropDataset`.
     """
     dataset = CropDataset(store, crop_px, depth_mm=np.inf)
-    keys = distributed.share_of(BatchKeys(len(store), batch_size, shuffle=False))
+    keys = distributed.share_of(keys_in_order(len(store), batch_size))
     return batches(dataset, keys)
 
 

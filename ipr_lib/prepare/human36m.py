@@ -28,7 +28,7 @@ from ..data.h36m_layout import (
     action_name,
     folder_name,
 )
-from ..data.images import encode_crop
+from ..data.images import encode_jpeg
 from ..data.store import (
     MARGIN,
     find_store,
@@ -38,7 +38,7 @@ from ..data.store import (
     write_store,
 )
 from ..files import InputError, atomic_path, scratch_folder
-from ..geometry import Camera
+from ..geometry import Camera, warp_shrinking
 from ..parallel import parallel_map
 from ..progress import progress
 from .raw import (
@@ -246,7 +246,7 @@ def _write_crops(task, joints_world):
     columns = label_columns(view, wanted, task.stored_px)
     jpegs = []
     for (_, image), affine in zip(frames, columns["affine"], strict=True):
-        jpegs.append(encode_crop(image, affine, task.stored_px))
+        jpegs.append(encode_jpeg(warp_shrinking(image, affine, task.stored_px)))
     write_store(task.target, _crops_recipe(task), [(columns, jpegs)])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.images import encode_crop, read_image, shrinkage
+from ..data.images import cut_crops
 from ..data.people import People, write_people
 from ..data.store import MARGIN, CropStore, find_store, open_store, write_store
 from ..files import InputError
@@ -170,10 +170,9 @@ def _cut_people(task):
     """Cut out everybody in one image; runs in a worker. (JPEG bytes, None) or (None, problem)."""
     path, width, height, affines, stored_px = task
     try:
-        image, to_whole = read_image(path, width, height, shrinkage(affines).min())
+        return cut_crops(path, width, height, affines, stored_px), None
     except InputError as error:
         return None, str(error)
-    return [encode_crop(image, affine, stored_px, to_whole) for affine in affines], None
 
 
 def _columns(people, box, affine):
