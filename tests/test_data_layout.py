@@ -1,3 +1,6 @@
+import re
+
+import cv2
 import numpy as np
 import pytest
 import scipy.io
@@ -5,6 +8,8 @@ import scipy.io
 from ipr_lib.data import h36m_layout as layout
 from ipr_lib.data.store import build_store
 from ipr_lib.files import InputError
+from ipr_lib.geometry import Camera
+from ipr_lib.prepare import check_set
 from tests.conftest import write_sequence
 
 
@@ -19,7 +24,8 @@ def rewrite_meta(folder, **changes):
         name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")
     }
     content |= changes
-    scipy.io.savemat(path, {name: value for name, value in content.items() if value is not None})
+    content = {name: value for name, value in content.items() if value is not None}
+    scipy.io.savemat(path, content, do_compression=True)
     return content
 
 
@@ -89,6 +95,49 @@ def test_more_pictures_than_poses(folder):
         InputError, match=r"_000007\.jpg: picture without a pose \(h36m_meta.mat holds 6"
     ):
         layout.frames_in_use(layout.read_camera_view(folder), 3)
+
+
+def test_a_picture_numbered_zero_is_refused(folder, tmp_path):
+    """Numbers begin at 1: in a set that counts from 0, every picture would get its neighbour's pose."""
+    first = folder / layout.image_name(folder.name, 0)
+    assert first.name.endswith("_000001.jpg")
+    zero = folder / first.name.replace("_000001", "_000000")
+    zero.write_bytes(first.read_bytes())
+    message = r"_000000\.jpg: picture without a pose"
+    with pytest.raises(InputError, match=message):
+        layout.frames_in_use(layout.read_camera_view(folder), 3)
+    with pytest.raises(InputError, match=message):
+        build_store(folder.parent, tmp_path / "store", subjects=(1,), step=3, crop_px=64)
+    assert re.search(r"expected images 1|" + message, "\n".join(check_set(folder.parent)[1]))
+
+
+def outside_view(root, n_outside):
+    """A camera view of ten images of 64 x 48 px, whose 170 joints lie inside, at the very edge, but for `n_outside`.
+
+    A joint at X, Y mm and 1000 mm away is seen at 0.1 X + 31.5, 0.1 Y + 23.5 px.
+    """
+    camera = Camera(np.eye(3), np.zeros(3), np.full(2, 100.0), np.array([31.5, 23.5]), 64, 48)
+    joints = np.empty((10 * 17, 3))
+    joints[:] = 320, -240, 1000  # 63.5, -0.5 px: the outer corner of the last pixel
+    joints[:n_outside:2, 0] = 321  # 63.6 px
+    joints[1:n_outside:2, 1] = -241  # -0.6 px
+    folder = root / layout.folder_name(1, 2, 1, 1)
+    folder.mkdir(parents=True)
+    for frame in range(10):
+        path = folder / layout.image_name(folder.name, frame)
+        cv2.imwrite(str(path), np.zeros((48, 64, 3), np.uint8))
+    layout.write_meta(folder / layout.META_NAME, camera, joints.reshape(10, 17, 3))
+    return root
+
+
+def test_the_share_of_joints_outside_of_their_images(tmp_path):
+    """A tenth may lie outside: 17 of 170 joints do no harm, 18 do."""
+    report, problems = check_set(outside_view(tmp_path / "tenth", 17))
+    assert not any("outside" in line for line in problems) and "10.00%" in report
+    report, problems = check_set(outside_view(tmp_path / "more", 18))
+    assert problems == [
+        "s_01_act_02_subact_01_ca_01: 11% of the joints lie outside of the images; is it the right camera?"
+    ]
 
 
 def test_non_finite_pose(folder):

@@ -162,8 +162,7 @@ def read_camera_view(folder: Path | str) -> CameraView:
     if numbers is None:
         raise InputError(f"{folder}: expected a folder name like {folder_name(1, 2, 1, 1)}")
     path = folder / META_NAME
-    meta = _load_meta(path)
-    _check_meta(path, meta)
+    meta = _read_meta(path)
     joints_world = meta["pose3d_world"]
     lens = {}
     if "k" in meta:
@@ -187,8 +186,28 @@ def read_camera_view(folder: Path | str) -> CameraView:
     return CameraView(folder, *numbers, camera, joints_world)
 
 
-def _check_meta(path, meta):
-    """InputError where a field of `h36m_meta.mat` has another shape or holds what no recording can."""
+def _read_meta(path):
+    """The fields of one `h36m_meta.mat`, checked, as float64 arrays; k and p only where it holds a lens."""
+    names = ["pose3d_world", "R", "T", "f", "c", "img_height", "img_width"]
+    lens = ["k", "p"]
+    try:
+        content = load_mat(path, names + lens)
+    except InputError as error:
+        raise InputError(f"{error}; prepare this set again") from error
+    if any(name in content for name in lens):
+        names += lens
+    missing = [name for name in names if name not in content]
+    if missing:
+        raise InputError(f"{path} lacks {', '.join(missing)}; prepare this set again")
+    problem = _meta_problem({name: content[name] for name in names})
+    if problem:
+        raise InputError(f"{path}: {problem}; prepare this set again")
+    # MATLAB's order has the coordinates far apart in memory; all that reads them wants a pose's together.
+    return {name: np.array(content[name], np.float64, order="C") for name in names}
+
+
+def _meta_problem(meta):
+    """What no recording can hold among the fields of `h36m_meta.mat`; None if nothing."""
     n = len(meta["pose3d_world"])
     shapes = {
         "pose3d_world": (n, SCORED_JOINTS, 3),
@@ -202,48 +221,23 @@ def _check_meta(path, meta):
         "p": (1, 2),
     }
     for name, value in meta.items():
+        if value.dtype.kind not in "fiu":
+            return f"{name} should hold numbers"
         if value.shape != shapes[name]:
-            raise InputError(
-                f"{path}: {name} has shape {value.shape}, expected {shapes[name]}; prepare this set again"
-            )
-        if not np.isfinite(value).all():
-            where = np.argwhere(~np.isfinite(value))[0]
-            raise InputError(
-                f"{path}: {name} is not finite at index {tuple(map(int, where))}; prepare this set again"
-            )
-    heights, widths = meta["img_height"], meta["img_width"]
-    if n == 0 or (heights != heights[0]).any() or (widths != widths[0]).any():
-        raise InputError(
-            f"{path}: expected at least one pose and one picture size; prepare this set again"
-        )
+            return f"{name} has shape {value.shape}, expected {shapes[name]}"
+        wrong = ~(np.abs(value) < 1e9)  # NaN, too
+        if wrong.any():
+            where = np.argwhere(wrong)[0].tolist()
+            return f"{name} is not finite at index {tuple(where)}, or far too large"
+    sizes = np.concatenate([meta["img_width"], meta["img_height"]], axis=1)
+    if n == 0 or (sizes != sizes[0]).any():
+        return "expected at least one pose and one picture size"
     R = meta["R"]
     if not np.allclose(R @ R.T, np.eye(3), atol=1e-4) or np.linalg.det(R) < 0:
-        raise InputError(f"{path}: R is not a rotation; prepare this set again")
-    for side in (widths[0, 0], heights[0, 0]):
-        if (meta["f"] <= 0).any() or not 1 <= side < 65536 or side != int(side):
-            raise InputError(
-                f"{path}: expected f above 0 and whole picture sizes in 1 … 65535; prepare this set again"
-            )
-
-
-def _load_meta(path):
-    """The numeric fields of one `h36m_meta.mat`, as float64 arrays; k and p only where it holds a lens."""
-    names = ("pose3d_world", "R", "T", "f", "c", "img_height", "img_width")
-    lens = ("k", "p")
-    try:
-        content = load_mat(path, names + lens)
-    except InputError as error:
-        raise InputError(f"{error}; prepare this set again") from error
-    if any(name in content for name in lens):
-        names += lens
-    missing = [name for name in names if name not in content]
-    if missing:
-        raise InputError(f"{path} lacks {', '.join(missing)}; prepare this set again")
-    wrong = [name for name in names if content[name].dtype.kind not in "fiu"]
-    if wrong:
-        raise InputError(f"{path}: {', '.join(wrong)} should hold numbers; prepare this set again")
-    # MATLAB's order has the coordinates far apart in memory; all that reads them wants a pose's together.
-    return {name: np.array(content[name], np.float64, order="C") for name in names}
+        return "R is not a rotation"
+    if (meta["f"] <= 0).any() or sizes.min() < 1 or (sizes % 1).any() or sizes.max() > 65535:
+        return "expected f above 0 and whole picture sizes in 1 … 65535"
+    return None
 
 
 def list_folders(root: Path | str, subjects: Sequence[int] = SUBJECTS) -> list[Path]:
@@ -287,21 +281,32 @@ def frames_in_use(view: CameraView, step: int) -> np.ndarray:
     Returns:
         (m,) int64.
     Raises:
-        InputError: a picture in use is missing, or there are pictures past the last pose.
+        InputError: a picture in use is missing; see also `image_frames`.
     """
     n = len(view.joints_world)
     frames = np.arange(0, n, step)
-    present = {entry.name for entry in os.scandir(view.folder) if entry.name.endswith(".jpg")}
-    missing = [frame for frame in frames if image_name(view.folder.name, frame) not in present]
+    missing = sorted(set(frames.tolist()) - set(image_frames(view.folder, n)))
     if missing:
         raise InputError(
             f"{view.image_path(missing[0])} is missing ({len(missing)} of the {len(frames)} pictures that "
             f"step {step} of {n} poses asks for); prepare this set again with a matching step"
         )
-    surplus = sorted(name for name in present if name > image_name(view.folder.name, n - 1))
-    if surplus:
-        raise InputError(
-            f"{view.folder / surplus[0]}: picture without a pose ({META_NAME} holds {n} poses); "
-            "pictures and labels come from different runs, prepare this set again"
-        )
+    return frames
+
+
+def image_frames(folder: Path, n_poses: int) -> list[int]:
+    """0-based frames whose pictures lie in the folder of a camera view with `n_poses` poses, ascending.
+
+    Raises:
+        InputError: a picture is not numbered 1 … n_poses, as 000000, or has a name of another form.
+    """
+    frame_of = {image_name(folder.name, frame): frame for frame in range(n_poses)}
+    frames = []
+    for path in sorted(folder.glob("*.jpg")):
+        if path.name not in frame_of:
+            raise InputError(
+                f"{path}: picture without a pose ({META_NAME} holds {n_poses} poses, so names are "
+                f"{image_name(folder.name, 0)} and so on); prepare this set again"
+            )
+        frames.append(frame_of[path.name])
     return frames

@@ -3,8 +3,6 @@
 MPII's and COCO's people go through here alike; `prepare.mpii` and `prepare.coco` only differ in where people come from.
 """
 
-import contextlib
-import io
 import json
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -12,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ..files import InputError, atomic_path
+from ..files import InputError, atomic_path, read_json
 from ..geometry.skeleton import SKELETONS, Skeleton
 
 # Other spellings of joint names in the json of data-set owners and of published converters (one of them misspells).
@@ -120,41 +118,49 @@ def read_people(path: Path | str) -> tuple[People, Counter, list[str]]:
         InputError: the file is missing, is not COCO-style json, speaks an unknown joint set, or holds nobody.
     """
     path = Path(path)
-    coco = _load_coco(path)
-    category, skeleton = _find_category(path, coco)
+    coco = read_json(path)
+    for name in ("images", "annotations", "categories"):
+        if not isinstance(coco, dict) or not isinstance(coco.get(name), list):
+            raise InputError(
+                f"{path} has no list called {name}, so it is not COCO-style json; get the file again"
+            )
+    category, skeleton = _find_category(path, coco["categories"])
     problems, skipped = [], Counter()
 
     images, rows = [], {}
-    for record in coco.dataset["images"]:
-        image, reason = checked_image(record)
-        if reason is None and image[0] in rows:
-            reason = "its id is used twice"
-        if reason:
-            problems.append(f"{path}: picture {_label(record)} is left out: {reason}")
-        else:
-            rows[image[0]] = len(images)
-            images.append(image)
+    for record in coco["images"]:
+        try:
+            image = checked_image(record)
+            if image[0] in rows:
+                raise InputError("its id is used twice")
+        except InputError as error:
+            problems.append(f"{path}: picture {_label(record)} is left out: {error}")
+            continue
+        rows[image[0]] = len(images)
+        images.append(image)
 
     persons, used = [], set()
-    for record in coco.dataset["annotations"]:
-        reason = _skipped(record, category)
-        if reason:
-            skipped[reason] += 1
+    for record in coco["annotations"]:
+        try:
+            if not isinstance(record, dict):
+                raise InputError("it is not an object")
+            if record.get("category_id") != category:
+                skipped["other category"] += 1
+                continue
+            if record.get("iscrowd") == 1:
+                skipped["crowd"] += 1
+                continue
+            person = _checked_person(record, used, rows, images, len(skeleton))
+        except InputError as error:
+            problems.append(f"{path}: annotation {_label(record)} is left out: {error}")
             continue
-        reason = _annotation_problem(record, used, rows)
-        if reason is None:
-            used.add(record["id"])
-            row = rows[record["image_id"]]
-            person, reason = _checked_person(record, row, images[row], len(skeleton))
-        if reason:
-            problems.append(f"{path}: annotation {_label(record)} is left out: {reason}")
-        elif person is None:
+        if person is None:
             skipped["no keypoints"] += 1
         else:
             persons.append(person)
 
     if not persons:
-        found = f"{len(coco.dataset['annotations'])} annotations, {len(problems)} problems"
+        found = f"{len(coco['annotations'])} annotations, {len(problems)} problems"
         if problems:
             found += f"; the first: {problems[0].removeprefix(f'{path}: ')}"
         raise InputError(f"{path} holds no usable person ({found})")
@@ -207,47 +213,19 @@ def write_people(path: Path | str, people: People) -> None:
         temporary.write_text(text)
 
 
-def _load_coco(path):
-    """The json through pycocotools, its structure checked down to the lists."""
-    try:
-        from pycocotools.coco import COCO
-    except ImportError as error:
-        raise InputError(
-            "pycocotools is not installed; run: pip install 'ipr_lib[prepare]'"
-        ) from error
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
-            coco = COCO(str(path))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing; name the annotation file of the data set") from error
-    except Exception as error:  # whatever indexing stumbles over, it is not a json of this form
-        raise InputError(
-            f"{path} is not COCO-style json ({type(error).__name__}: {error}); get the file again"
-        ) from error
-    for name in ("images", "annotations", "categories"):
-        if not isinstance(coco.dataset.get(name), list):
-            raise InputError(
-                f"{path} has no list called {name}, so it is not COCO-style json; get the file again"
-            )
-    return coco
-
-
-def _find_category(path, coco):
+def _find_category(path, categories):
     """Id of the category with keypoints, and the Skeleton that its names spell."""
-    for category in coco.dataset["categories"]:
+    for category in categories:
         names = category.get("keypoints") if isinstance(category, dict) else None
-        if isinstance(names, list) and all(isinstance(name, str) for name in names):
-            spelled = []
-            for name in names:
-                name = name.lower()
-                for alias, ours in _ALIASES.items():
-                    name = name.replace(alias, ours)
-                spelled.append(name)
+        if isinstance(names, list):
+            spelled = " ".join(map(str, names)).lower()
+            for alias, ours in _ALIASES.items():
+                spelled = spelled.replace(alias, ours)
             for skeleton in SKELETONS.values():
-                if spelled == [name.lower() for name in skeleton.names]:
+                if spelled == " ".join(skeleton.names).lower():
                     return category.get("id"), skeleton
             raise InputError(
-                f"{path}: the keypoints {', '.join(names)} are no joint set of {', '.join(SKELETONS)}"
+                f"{path}: the keypoints {spelled} are no joint set of {', '.join(SKELETONS)}"
             )
     raise InputError(f"{path}: no category lists its keypoints; expected a person keypoints file")
 
@@ -255,120 +233,92 @@ def _find_category(path, coco):
 # ---------------------------------------------------------------- is an annotation what it should be?
 
 
-def checked_image(record: dict) -> tuple[tuple | None, str | None]:
-    """Check one entry of a json's `images`: ((id, name, width, height), None), or (None, what is wrong)."""
+def checked_image(record: dict) -> tuple[int, str, int, int]:
+    """(id, name, width, height) of one entry of a json's `images`; InputError says what is wrong with it."""
     if not isinstance(record, dict) or not _is_whole_number(record.get("id")):
-        return None, "it has no whole number as id"
+        raise InputError("it has no whole number as id")
     name, width, height = record.get("file_name"), record.get("width"), record.get("height")
     if not isinstance(name, str) or not name or "\0" in name:
-        return None, "it has no file_name"
-    parts = PurePosixPath(name)
-    if parts.is_absolute() or ".." in parts.parts or "\\" in name:
-        return None, f"file_name {name!r} leads out of the picture folder"
+        raise InputError("it has no file_name")
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name:
+        raise InputError(f"file_name {name!r} leads out of the picture folder")
     for side in (width, height):
         if not _is_whole_number(side) or not 0 < side < 1 << 16:
-            return None, f"width and height are {width!r} and {height!r}"
-    return (record["id"], name, width, height), None
+            raise InputError(f"width and height are {width!r} and {height!r}")
+    return record["id"], name, width, height
 
 
-def _skipped(record, category):
-    """Why a data set means an annotation to be left out; None if it does not."""
-    if not isinstance(record, dict):
-        return None  # damaged, see `_annotation_problem`
-    if record.get("category_id") != category:
-        return "other category"
-    return "crowd" if record.get("iscrowd") == 1 else None
-
-
-def _annotation_problem(record, used, rows):
-    """What is wrong with an annotation as an entry of its file; None if nothing.
+def _checked_person(record, used, rows, images, n_joints):
+    """Check one entry of a json's `annotations`, a dict; InputError says what is wrong with it.
 
     Args:
-        record: the entry. used: ids of earlier ones. rows: row of each image, by its id.
-    """
-    if not isinstance(record, dict):
-        return "it is not an object"
-    if record.get("iscrowd", 0) != 0:
-        return f"iscrowd is {record['iscrowd']!r}, expected 0 or 1"
-    if not _is_whole_number(record.get("id")) or record["id"] in used:
-        return "its id is missing or used twice"
-    image_id = record.get("image_id")
-    if not isinstance(image_id, (int, str, float)) or image_id not in rows:
-        return f"image_id {image_id!r} is none of the pictures"
-    return None
-
-
-def _checked_person(record, row, image, n_joints):
-    """Check one entry of a json's `annotations`, a dict.
-
-    Args:
-        record: the entry. row: of its image. image: (id, name, width, height). n_joints: of its joint set.
+        record: the entry. used: ids of earlier ones, to which its own is added. rows: row of each image, by its id.
+        images: list of (id, name, width, height). n_joints: of its joint set.
     Returns:
-        (person row, see `as_people`; None), (None, None) for a person without keypoints, or (None, what is
-        wrong).
+        person row, see `as_people`; None for a person without keypoints.
     """
-    keypoints = _numbers(record.get("keypoints"), 3 * n_joints)
-    if keypoints is None:
-        return None, f"expected {3 * n_joints} finite numbers as keypoints"
-    x, y, v = keypoints.reshape(-1, 3).T
+    if record.get("iscrowd", 0) != 0:
+        raise InputError(f"iscrowd is {record['iscrowd']!r}, expected 0 or 1")
+    if not _is_whole_number(record.get("id")) or record["id"] in used:
+        raise InputError("its id is missing or used twice")
+    image_id = record.get("image_id")
+    if not _is_whole_number(image_id) or image_id not in rows:
+        raise InputError(f"image_id {image_id!r} is none of the pictures")
+    used.add(record["id"])
+    row = rows[image_id]
+
+    keypoints = _numbers(record, "keypoints", 3 * n_joints)
+    joints, v = np.split(keypoints.reshape(-1, 3), [2], axis=1)
     if not np.isin(v, (0, 1, 2)).all():
-        return None, "a visibility is not 0, 1 or 2"
-    stated = record.get("num_keypoints")
-    known = int((v > 0).sum())  # int: a list is not compared number by number
-    if stated is not None and stated != known:
-        return None, f"num_keypoints is {stated!r}, but {known} are annotated"
-    if not v.any():
-        return None, None
-    bbox = _numbers(record.get("bbox"), 4)
-    if bbox is None:
-        return None, "expected 4 finite numbers as bbox"
-    reason = person_problem(np.stack([x, y], axis=1)[v > 0], bbox, np.array(image[2:]))
-    if reason:
-        return None, reason
-    head = record.get("head_box")
-    if head is not None:
-        head = _numbers(head, 4)
-        if head is None:
-            return None, "expected 4 finite numbers as head_box"
-    return (record["id"], row, keypoints, bbox, head), None
+        raise InputError("a visibility is not 0, 1 or 2")
+    known = int((v > 0).sum())
+    stated = record.get("num_keypoints", known)
+    if stated != known:
+        raise InputError(f"num_keypoints is {stated!r}, but {known} are annotated")
+    if known == 0:
+        return None
+    bbox = _numbers(record, "bbox", 4)
+    check_place(joints[v[:, 0] > 0], bbox, np.array(images[row][2:]))
+    head = None if record.get("head_box") is None else _numbers(record, "head_box", 4)
+    return record["id"], row, keypoints, bbox, head
 
 
-def person_problem(joints_img: np.ndarray, bbox: np.ndarray, size: np.ndarray) -> str | None:
-    """What is wrong with a person's place in the image; None if nothing.
+def check_place(joints_img: np.ndarray, bbox: np.ndarray, size: np.ndarray):
+    """InputError where a person's place in the image cannot be right.
 
     Args:
         joints_img: (k, 2) annotated joints, px. bbox: x, y, width, height, px. size: (2,) width, height, px.
     """
     x, y, width, height = bbox
+    picture = f"its {size[0]} x {size[1]} px picture"
     if width <= 0 or height <= 0:
-        return f"the box is empty ({width:g} x {height:g} px)"
+        raise InputError(f"the box is empty ({width:g} x {height:g} px)")
     if x >= size[0] or y >= size[1] or x + width <= 0 or y + height <= 0:
-        return f"the box (x {x:g}, y {y:g}, {width:g} x {height:g} px) lies outside its {size[0]} x {size[1]} px picture"
+        raise InputError(
+            f"the box (x {x:g}, y {y:g}, {width:g} x {height:g} px) lies outside {picture}"
+        )
     if width > 3 * size[0] or height > 3 * size[1]:
-        return f"the box ({width:g} x {height:g} px) is far larger than its {size[0]} x {size[1]} px picture"
+        raise InputError(f"the box ({width:g} x {height:g} px) is far larger than {picture}")
     # Joints just outside are guesses that annotators do make; further out they are damage.
     if (joints_img < -size).any() or (joints_img > 2 * size).any():
-        return f"a joint lies far outside its {size[0]} x {size[1]} px picture"
-    return None
+        raise InputError(f"a joint lies far outside {picture}")
 
 
-def _numbers(value, count):
-    """A list of `count` finite numbers as a float64 array, else None."""
-    if not isinstance(value, list) or len(value) != count:
-        return None
-    for number in value:
-        if isinstance(number, bool) or not isinstance(number, (int, float)):
-            return None
-    try:
-        array = np.array(value, np.float64)
-    except OverflowError:
-        return None
-    return array if np.isfinite(array).all() else None
+def _numbers(record, name, count):
+    """A field that holds a list of `count` finite numbers, as a float64 array; InputError if it does not."""
+    numbers = record.get(name)
+    fits = isinstance(numbers, list) and len(numbers) == count
+    for number in numbers if fits else ():
+        fits = fits and type(number) in (int, float) and abs(number) < 1e9
+    if not fits:
+        raise InputError(f"expected {count} finite numbers as {name}")
+    return np.array(numbers, np.float64)
 
 
 def _is_whole_number(value):
     """Whether a json's value is a whole number, one that an int64 holds."""
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 62
+    return type(value) is int and abs(value) < 1 << 62
 
 
 def _label(record):

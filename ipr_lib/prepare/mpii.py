@@ -11,7 +11,7 @@ import numpy as np
 
 from ..data.images import image_size
 from ..data.matlab import load_mat
-from ..data.people import People, as_people, checked_image, person_problem
+from ..data.people import People, as_people, check_place, checked_image
 from ..files import InputError
 from ..geometry import MPII
 from ..progress import progress
@@ -162,9 +162,7 @@ def read_mpii(
                     continue
                 person_id = next_id
                 next_id += 1  # counted before the last check, so that ids stay the published ones
-                problem = person_problem(known, bbox, np.array(images[-1][2:]))
-                if problem:
-                    raise InputError(problem)
+                check_place(known, bbox, np.array(images[-1][2:]))
             except InputError as error:
                 problems.append(f"{where}.annorect({number}) is left out: {error}")
                 continue
@@ -242,9 +240,7 @@ def _listed_image(index, entry, image_folder):
     if not isinstance(image, dict):
         raise InputError("image is not a struct")
     record = {"id": index, "file_name": f"images/{image.get('name')}", "width": 1, "height": 1}
-    problem = checked_image(record)[1]  # before the file is opened: a name may lead elsewhere
-    if problem:
-        raise InputError(problem)
+    checked_image(record)  # before the file is opened: a name may lead elsewhere
     return index, record["file_name"], *image_size(image_folder / record["file_name"])
 
 
