@@ -108,7 +108,7 @@ def test_a_picture_numbered_zero_is_refused(folder, tmp_path):
         layout.frames_in_use(layout.read_camera_view(folder), 3)
     with pytest.raises(InputError, match=message):
         build_store(folder.parent, tmp_path / "store", subjects=(1,), step=3, crop_px=64)
-    assert re.search(r"expected images 1|" + message, "\n".join(check_set(folder.parent)[1]))
+    assert re.search(message, "\n".join(check_set(folder.parent)[1]))
 
 
 def outside_view(root, n_outside):

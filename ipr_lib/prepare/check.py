@@ -19,6 +19,7 @@ from ..data.h36m_layout import (
     SUBACTIONS,
     action_name,
     folder_name,
+    image_frames,
     image_name,
     list_folders,
     parse_folder_name,
@@ -132,12 +133,9 @@ def inspect_folder(folder: Path) -> ViewSummary | str:
     try:
         view = read_camera_view(folder)
         camera, n_poses = view.camera, len(view.joints_world)
-        names = {path.name for path in folder.glob("*.jpg")}
-        frames = [n for n in range(n_poses) if image_name(folder.name, n) in names]
-        if not frames or len(frames) < len(names):
-            raise InputError(
-                f"expected images 1 … {n_poses} with names like {image_name(folder.name, 0)}"
-            )
+        frames = image_frames(folder, n_poses)
+        if not frames:
+            raise InputError("there are no images; prepare this set again")
         for frame in frames:
             _check_image(view.image_path(frame), camera)
         joints_img = camera.camera_to_image(camera.world_to_camera(view.joints_world[frames]))
