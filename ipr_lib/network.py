@@ -158,7 +158,8 @@ class PoseNet(nn.Module):
         for layer in self.deconvolutions:
             if isinstance(layer, nn.ConvTranspose2d):
                 nn.init.normal_(layer.weight, std=0.001)
-        # With logits near zero, training starts from a uniform volume; its expectation is the middle of the crop.
+        # With logits near zero, training starts from a uniform volume; its expectation is the
+        # middle of the crop.
         nn.init.normal_(self.final.weight, std=0.001)
         nn.init.zeros_(self.final.bias)
 

@@ -17,8 +17,8 @@ from torch.autograd.function import once_differentiable
 TILE = 2048  # cells of a tile: 16 per thread
 # Enough tiles to hide the start of a program, few enough to fill a GPU with a small batch.
 CHUNK = 16 * TILE
-# Tiles on their way from memory at a time. 1 loads each when it is needed; more makes asynchronous copies, at the price
-# of registers. benchmarks/soft_argmax.py times 1 and 4 on a GPU.
+# Tiles on their way from memory at a time. 1 loads each when it is needed; more makes asynchronous
+# copies, at the price of registers. benchmarks/soft_argmax.py times 1 and 4 on a GPU.
 STAGES = 1
 LOG2_E = tl.constexpr(1.4426950408889634)
 # The lowest float32: with -inf, cells without weight would become exp(-inf + inf), not a number.

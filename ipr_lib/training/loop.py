@@ -110,7 +110,8 @@ class MicroBatches:
         self.cores = torch.get_num_threads()
         self.pool = None
         if threads and parts > 1 and self.parameters[0].device.type == "cpu":
-            # Copies share the parameters and keep running statistics of their own, so that no thread waits for another.
+            # Copies share the parameters and keep running statistics of their own, so that no
+            # thread waits for another.
             shared = {id(parameter): parameter for parameter in network.parameters()}
             copies = [copy.deepcopy(network, dict(shared)) for _ in range(parts - 1)]
             self.networks = [network, *copies]
@@ -308,7 +309,8 @@ def train(
         for step, batch in enumerate(bar, start=keys.start):
             loss_function = method.loss(step / schedule.steps)
             if step > 0 and loss_function is not method.loss((step - 1) / schedule.steps):
-                # Adam's memory of another loss' gradients, a thousand times as large, would stop it for as many steps.
+                # Adam's memory of another loss' gradients, a thousand times as large, would stop it
+                # for as many steps.
                 optimizers = new_optimizers(network)
             set_learning_rate(optimizers, schedule.rate(step))
             network.train()  # a validation leaves it in eval mode

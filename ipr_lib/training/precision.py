@@ -13,9 +13,11 @@ from ..files import InputError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("float32", "bfloat16", "native")
-# Instructions that multiply bfloat16: x86 (AVX-512, AMX) and ARM, as torch.cpu.get_capabilities calls them.
+# Instructions that multiply bfloat16: x86 (AVX-512, AMX) and ARM, as torch.cpu.get_capabilities
+# calls them.
 INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
-# Values of ONEDNN_MAX_CPU_ISA under which the library that convolves may not use these instructions, and emulates them.
+# Values of ONEDNN_MAX_CPU_ISA under which the library that convolves may not use these
+# instructions, and emulates them.
 LIMITS_WITHOUT_BFLOAT16 = (
     "SSE41",
     "AVX",
