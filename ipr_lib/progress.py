@@ -59,6 +59,7 @@ def progress(iterable=None, *, desc: str, show: bool = True, **choices):
     if _in_notebook() or sys.stderr is None or sys.stderr.isatty():
         # disable=None: a kernel without widgets shows nothing.
         return tqdm.auto.tqdm(iterable, desc=desc, disable=None, **choices)
+    choices["leave"] = True  # a bar may go when it is done; the last line of a log is its result
     return LogBar(
         iterable,
         desc=desc,
@@ -90,7 +91,7 @@ class LogBar(tqdm.tqdm):
         """Write a line, unless the loop is inside another one and still young."""
         young = self.format_dict["elapsed"] < self.mininterval
         is_inside = self.pos != 0
-        if msg == "" or (is_inside and young):  # "": tqdm clears a bar that is not to stay
+        if is_inside and young:
             return
         # A full disk or a closed pipe must not end the work that the line is about.
         with contextlib.suppress(OSError):
