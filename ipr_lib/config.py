@@ -33,7 +33,14 @@ IN_HASH_IF_CHANGED = (
 # Field -> its name in hashes and files (checkpoints, model.pt, result.json, metrics.json), which were there first.
 NAMES_ON_DISK = {"backbone": "trunk", "backbone_width": "trunk_width"}
 
-
+# What a field's value must be.
+CHOICES = {
+    "backbone": BACKBONES,
+    "method": METHODS,
+    "optimizer": OPTIMIZERS,
+    "schedule": ("steps", "cosine"),
+    "precision": PRECISIONS,
+}
 POSITIVE = (
     "capture_frames",
     "train_step",
@@ -61,8 +68,10 @@ NOT_NEGATIVE = (
     "colour",
     "hue",
     "contrast",
+    "clip_gradient",
     "workers",
 )
+NOT_EMPTY = ("capture_subjects", "capture_actions", "capture_takes", "capture_cameras")
 
 
 @dataclass(frozen=True)
@@ -128,82 +137,59 @@ class Config:
     workers: int = 2  # processes for capture, store and, on a GPU, batches
 
     def __post_init__(self):
-        self._check_choices()
-        self._check_ranges()
-        self._check_sizes()
-        self._check_mix()
-        self._check_subjects()
-
-    def _check_choices(self):
-        choices = {
-            "backbone": BACKBONES,
-            "method": METHODS,
-            "optimizer": OPTIMIZERS,
-            "schedule": ("steps", "cosine"),
-            "precision": PRECISIONS,
-        }
-        for name, allowed in choices.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                raise InputError(f"{name}={value!r}: expected one of {', '.join(allowed)}")
-
-    def _check_ranges(self):
+        for name, allowed in CHOICES.items():
+            self._expect(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
         # The comparisons are written so that NaN fails them.
         for name in POSITIVE:
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name}={getattr(self, name)}: expected a number above 0")
+            self._expect(name, getattr(self, name) > 0, "a number above 0")
         for name in NOT_NEGATIVE:
-            if not getattr(self, name) >= 0:
-                raise InputError(f"{name}={getattr(self, name)}: expected 0 or a number above it")
-        if not 0 <= self.occlusion <= 1:
-            raise InputError(f"occlusion={self.occlusion}: expected a probability, 0 … 1")
-        if not self.scale < 1:
-            raise InputError(
-                f"scale={self.scale}: expected a number below 1, because the zoom lies in 1 - scale … 1 + scale"
-            )
-        if not self.clip_gradient >= 0:
-            raise InputError(
-                f"clip_gradient={self.clip_gradient}: expected a number above 0, or 0 for no limit"
-            )
-
-    def _check_sizes(self):
+            self._expect(name, getattr(self, name) >= 0, "0 or a number above it")
+        for name in NOT_EMPTY:
+            self._expect(name, getattr(self, name), "at least one number")
+        self._expect("occlusion", 0 <= self.occlusion <= 1, "a probability, 0 … 1")
+        self._expect(
+            "scale",
+            self.scale < 1,
+            "a number below 1, because the zoom lies in 1 - scale … 1 + scale",
+        )
         stride = BACKBONES[self.backbone]
-        if self.crop_px % stride:
-            raise InputError(
-                f"crop_px={self.crop_px}: expected a multiple of {stride}, the stride of backbone {self.backbone}"
-            )
-        if self.batch_size % self.micro_batches:
-            raise InputError(
-                f"batch_size={self.batch_size}: expected a multiple of micro_batches={self.micro_batches}"
-            )
+        self._expect(
+            "crop_px",
+            self.crop_px % stride == 0,
+            f"a multiple of {stride}, the stride of backbone {self.backbone}",
+        )
+        self._expect(
+            "batch_size",
+            self.batch_size % self.micro_batches == 0,
+            f"a multiple of micro_batches={self.micro_batches}",
+        )
+        self._check_mix()
+        splits = ("train_subjects", "validation_subjects", "test_subjects")
+        for first, second in itertools.combinations(splits, 2):
+            overlap = set(getattr(self, first)) & set(getattr(self, second))
+            self._expect(first, not overlap, f"subjects that are not among {second}, too")
+
+    def _expect(self, name, is_right, expected):
+        """InputError with a field's name and value unless it is right."""
+        if not is_right:
+            raise InputError(f"{name}={getattr(self, name)!r}: expected {expected}")
 
     def _check_mix(self):
         """A batch must be divisible; otherwise training would fail hours later, after the 3D store is built."""
         sets = 1 + len(self.mix)
-        if self.mix_ratio and len(self.mix_ratio) != sets:
-            raise InputError(
-                f"mix_ratio={self.mix_ratio}: expected {sets} numbers, one for {self.dataset} and one for each of "
-                f"mix={self.mix}, or none for equal parts"
-            )
+        self._expect(
+            "mix_ratio",
+            len(self.mix_ratio) in (0, sets),
+            f"{sets} numbers, one for {self.dataset} and one for each of mix={self.mix}, or none for equal parts",
+        )
         ratio = self.mix_ratio or (1,) * sets
+        self._expect("mix_ratio", min(ratio) > 0, "whole numbers above 0")
         in_words = " : ".join(str(part) for part in ratio)
-        if min(ratio) < 1:
-            raise InputError(f"mix_ratio {in_words}: expected whole numbers above 0")
-        if self.mix and self.batch_size % sum(ratio):
-            raise InputError(
-                f"batch_size={self.batch_size}: expected a multiple of {sum(ratio)}, so that it can be divided {in_words}"
-            )
-
-    def _check_subjects(self):
-        for name in ("capture_subjects", "capture_actions", "capture_takes", "capture_cameras"):
-            if not getattr(self, name):
-                raise InputError(f"{name} is empty: expected at least one number")
-        fields = ("train_subjects", "validation_subjects", "test_subjects")
-        for first, second in itertools.combinations(fields, 2):
-            if set(getattr(self, first)) & set(getattr(self, second)):
-                raise InputError(
-                    f"{first} {getattr(self, first)} and {second} {getattr(self, second)} overlap"
-                )
+        self._expect(
+            "batch_size",
+            not self.mix or self.batch_size % sum(ratio) == 0,
+            f"a multiple of {sum(ratio)}, so that it can be divided {in_words}",
+        )
 
     @property
     def volume_shape(self) -> tuple[int, int, int]:
@@ -244,6 +230,12 @@ class Config:
         lines = [f"{name:19} {value}" for name, value in dataclasses.asdict(self).items()]
         return "\n".join(lines)
 
+
+# Types of fields that hold several values: the type of each, and what to call them.
+LISTS = {
+    tuple[int, ...]: (int, "a list of whole numbers"),
+    tuple[str, ...]: (str, "a list of names"),
+}
 
 # What each profile is for, and what bounds it, stands in the README.
 PROFILES = {
@@ -337,16 +329,7 @@ def load_config(profile: str, /, **overrides) -> Config:
     Raises:
         InputError: the profile or a field is unknown, or a value has the wrong type or lies out of its range.
     """
-    if not isinstance(profile, str) or profile not in PROFILES:
-        raise InputError(f"unknown profile {profile!r}; choose one of {', '.join(PROFILES)}")
-    types_of_fields = typing.get_type_hints(Config)
-    for name in overrides:
-        if name not in types_of_fields or name == "profile":
-            raise InputError(f"unknown override {name!r}; {_advice(name, types_of_fields)}")
-    values = {}
-    for name, value in (PROFILES[profile] | overrides).items():
-        values[name] = _checked(name, value, types_of_fields[name])
-    return Config(profile=profile, **values)
+    return _make_config(profile, PROFILES.get(profile, {}) | overrides)
 
 
 def config_from_record(record: dict) -> Config:
@@ -361,33 +344,60 @@ def config_from_record(record: dict) -> Config:
     Raises:
         InputError: the record is not one of a Config.
     """
-    defaults = {}
-    for field in dataclasses.fields(Config):
-        if field.default is not dataclasses.MISSING:
-            defaults[field.name] = field.default
-    fields_of_names = {name: field for field, name in NAMES_ON_DISK.items()}
-    values = {fields_of_names.get(name, name): value for name, value in record.items()}
-    profile = values.pop("profile", None)
-    return load_config(profile, **(defaults | values))
+    values = dict(record)
+    return _make_config(values.pop("profile", None), values)
 
 
-def scaled(overrides: dict, cfg: Config, times: int) -> dict:
-    """Overrides for batches `times` as large, with the learning rate scaled alike (Goyal et al. 2017, linear scaling).
+def _make_config(profile, values):
+    """The Config of a profile with these fields, by their names here or on disk; InputError where one is wrong."""
+    if profile not in PROFILES:
+        raise InputError(f"unknown profile {profile!r}; choose one of {', '.join(PROFILES)}")
+    types = typing.get_type_hints(Config)
+    del types["profile"]
+    names_here = {name: field for field, name in NAMES_ON_DISK.items()}
+    checked = {}
+    for given, value in values.items():
+        name = names_here.get(given, given)
+        if name not in types:
+            close = difflib.get_close_matches(name, types, n=1)
+            advice = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(types)}"
+            raise InputError(f"unknown override {name!r}; {advice}")
+        checked[name] = _typed(name, value, types[name])
+    return Config(profile, **checked)
+
+
+def _typed(name, value, kind):
+    """`value` as a field of type `kind` holds it, or InputError."""
+    if kind in LISTS:
+        item_type, expected = LISTS[kind]
+        if isinstance(value, (list, tuple)) and {type(item) for item in value} <= {item_type}:
+            return tuple(value)
+        raise InputError(f"{name}={value!r}: expected {expected}")
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:  # not isinstance: True is no number here
+        raise InputError(f"{name}={value!r}: expected a value of type {kind.__name__}")
+    return value
+
+
+def scaled(cfg: Config, times: int) -> Config:
+    """A Config of batches `times` as large, with the learning rate scaled alike (Goyal et al. 2017, linear scaling).
 
     Args:
-        overrides: to add to, by name of field.
-        cfg: Config made with them.
+        cfg: Config.
         times: whole number, often that of the GPUs.
 
     Returns:
-        dict. Above 1, the warm-up is at least 500 steps, because a rate for large batches is too large for fresh weights.
+        Config. Above 1, the warm-up is at least 500 steps, because a rate for large batches is too large for fresh weights.
     """
-    warmup_steps = cfg.warmup_steps if times == 1 else max(cfg.warmup_steps, 500)
-    return overrides | {
-        "batch_size": cfg.batch_size * times,
-        "learning_rate": cfg.learning_rate * times,
-        "warmup_steps": warmup_steps,
-    }
+    if times == 1:
+        return cfg
+    return dataclasses.replace(
+        cfg,
+        batch_size=cfg.batch_size * times,
+        learning_rate=cfg.learning_rate * times,
+        warmup_steps=max(cfg.warmup_steps, 500),
+    )
 
 
 def parse_overrides(pairs: list[str]) -> dict:
@@ -404,34 +414,3 @@ def parse_overrides(pairs: list[str]) -> dict:
         except ValueError:
             overrides[name] = text
     return overrides
-
-
-def _advice(name, known):
-    """What a user may have meant by an unknown field's name."""
-    for field, old_name in NAMES_ON_DISK.items():
-        if name == old_name:
-            return f"it is called {field!r} now"
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"known: {', '.join(known)}"
-
-
-def _checked(name, value, kind):
-    """`value` as a field of type `kind` holds it, or InputError."""
-    if kind == tuple[int, ...]:
-        return _checked_items(name, value, int, "a list of whole numbers")
-    if kind == tuple[str, ...]:
-        return _checked_items(name, value, str, "a list of names")
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:  # not isinstance: True is no number here
-        raise InputError(f"{name}={value!r}: expected a value of type {kind.__name__}")
-    return value
-
-
-def _checked_items(name, value, kind, expected):
-    """A list or tuple as a tuple, or InputError where an item is not of type `kind`."""
-    if not isinstance(value, (list, tuple)) or any(type(item) is not kind for item in value):
-        raise InputError(f"{name}={value!r}: expected {expected}")
-    return tuple(value)

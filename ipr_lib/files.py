@@ -26,8 +26,10 @@ _YOUNG = 60.0  # seconds; between making a folder and locking it lies a moment i
 class InputError(Exception):
     """Something a user can mend: the message names the file or value, what was expected and what to do.
 
-    The command line prints it as one line and exits with code 2; it never means a bug in the library.
+    The command line prints it as one line and exits with its code; it never means a bug in the library.
     """
+
+    exit_code = 2
 
 
 @contextmanager
@@ -75,42 +77,36 @@ def scratch_folder(parent):
     parent.mkdir(parents=True, exist_ok=True)
     _sweep(parent.resolve())
     folder = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=parent))
-    descriptor = _lock(folder)
     try:
-        yield folder
+        with locked(folder):
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _lock(folder):
-    """An open descriptor that holds the lock of a folder; None if another process holds it, or none can be had."""
-    if fcntl is None:
-        return None
-    descriptor = None
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        if descriptor is not None:
-            os.close(descriptor)
-        return None
-    return descriptor
 
 
 @contextmanager
-def locked(folder):
-    """Hold a folder's lock while the block runs; wait for another process that holds it."""
-    descriptor = None
-    if fcntl is not None:
-        descriptor = os.open(folder, os.O_RDONLY)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+def locked(folder, wait=True):
+    """Hold a folder's lock while the block runs.
+
+    Args:
+        folder: that exists.
+        wait: for another process that holds it.
+    Yields:
+        False where another process holds the lock and `wait` is False; True otherwise.
+    """
+    if fcntl is None:
+        yield wait
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        yield
+        held = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            held = wait  # some disks know no locks: then there is nothing to wait for
+        yield held
     finally:
-        if descriptor is not None:
-            os.close(descriptor)
+        os.close(descriptor)
 
 
 @functools.cache  # once a process is enough
@@ -118,13 +114,11 @@ def _sweep(parent):
     """Remove scratch folders whose process ended without a chance to do so: nobody holds their lock."""
     for folder in parent.glob(f"{_PARTIAL}*"):
         with suppress(OSError):  # its owner, or another sweeper, was faster
-            if (
-                time.time() - folder.stat().st_mtime < _YOUNG
-                or (descriptor := _lock(folder)) is None
-            ):
+            if time.time() - folder.stat().st_mtime < _YOUNG:
                 continue
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(descriptor)
+            with locked(folder, wait=False) as nobody_holds_it:
+                if nobody_holds_it:
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_json(path, value):
@@ -151,17 +145,16 @@ def read_json(path):
 
 def commit() -> str:
     """Short hash of the repository's commit, with "+" where files differ from it; "unknown" outside of git."""
-    try:
-        name = _git("rev-parse", "--short=10", "HEAD")
-        changes = _git("status", "--porcelain")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+    answers = []
+    for question in (["rev-parse", "--short=10", "HEAD"], ["status", "--porcelain"]):
+        command = ["git", "-C", str(REPOSITORY), *question]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return "unknown"
+        answers.append(done.stdout.strip())
+    name, changes = answers
     return f"{name}+" if changes else name
-
-
-def _git(*arguments):
-    command = ["git", "-C", str(REPOSITORY), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def device_name(device) -> str:

@@ -208,10 +208,10 @@ def test_what_the_help_names_is_what_there_is(capsys, monkeypatch):
     ],
 )
 def test_exit_codes(monkeypatch, capsys, error, code, line):
-    def fail(options):
+    def fail(*_):
         raise error
 
-    monkeypatch.setattr("ipr_lib.__main__.run_predict", fail)
+    monkeypatch.setattr("ipr_lib.course.reference.load_reference", fail)
     assert main(["predict", "a.png", "--out", "out"]) == code
     assert capsys.readouterr().err == line
 

@@ -34,12 +34,14 @@ class NotebookFailed(InputError):
         super().__init__(f"{notebook} stopped {where}{at}: {reason}; see {executed}")
 
 
-class NotebooksFailed(Exception):
+class NotebooksFailed(InputError):
     """Some notebooks failed; its message is a list of them.
 
     Args:
         failures: list of NotebookFailed.
     """
+
+    exit_code = 1
 
     def __init__(self, failures):
         self.failures = failures
