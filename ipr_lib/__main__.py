@@ -61,8 +61,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ipr_lib",
         description="Integral human pose: a course and a reproduction.",
-        # The longest command has room for its text on the same line.
-        formatter_class=functools.partial(argparse.HelpFormatter, max_help_position=30),
+        # Indented by one, the longest command leaves room for its text on the same line.
+        formatter_class=functools.partial(argparse.HelpFormatter, indent_increment=1),
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     text = "Prepare a data set from what its owners distribute."
@@ -437,7 +437,9 @@ RUN = option(
     help="a run's folder in --results-dir; default: that of the profile",
 )
 TARGET = path("--target", help="folder to write to; default: one in data/, named after the set")
-METADATA = path("--metadata", metavar="FILE", help="metadata.xml, if it is not in --source")
+METADATA = path(
+    "--metadata", metavar="FILE", help="metadata.xml of the data set, if it is not in --source"
+)
 WORKERS = number("--workers", default=2, help="processes; default: 2")
 SOURCE = path("--source", required=True, help="the download, extracted; of Human3.6M also as .tgz")
 STORE = number("--store", help="write crop stores, for training crops of N px")
@@ -493,7 +495,11 @@ PREPARE = {
         option("--reader", choices=("opencv", "pyav"), default="opencv", help="of the videos"),
         WORKERS,
     ],
-    check: [path("root", help="a prepared set, or the built-in capture"), METADATA, WORKERS],
+    check: [
+        path("root", help="a prepared set, or the built-in capture"),
+        path("--metadata", metavar="FILE", help="metadata.xml, to compare the counts with"),
+        WORKERS,
+    ],
     mpii: [
         *PEOPLE,
         path(
