@@ -239,7 +239,7 @@ def train(options):
 def _train_config(options, folder):
     """The Config of a training: profile or checkpoint, then recipes, then --set, then --times."""
     from .config import RECIPES, load_config, parse_overrides, scaled
-    from .course.scoring import checkpoint_config
+    from .run import checkpoint_config
     from .training.checkpoints import CHECKPOINT
 
     profile, overrides = options.profile or "laptop", {"seed": options.seed}
@@ -261,7 +261,7 @@ def _train_config(options, folder):
 
 def test(options):
     """Score a trained or a published network and print its tables."""
-    from .course import pipeline, scoring
+    from .course import pipeline
     from .evaluation import published_report, run_report
 
     oracles = {"box": options.box, "root": options.root, "intrinsics": options.intrinsics}
@@ -272,7 +272,7 @@ def test(options):
                 "--published takes no --run, --checkpoint, --box, --root or --intrinsics; leave them out"
             )
         options.profile = options.profile or "full"
-        content, folder = scoring.evaluate_published(
+        content, folder = pipeline.evaluate_published(
             options.published, _load(options), options.results_dir, options.subjects, options.texts
         )
         report = published_report(content)
@@ -284,8 +284,8 @@ def test(options):
         elif options.profile or options.set:
             raise InputError("--run brings its own config; leave out --profile and --set")
         else:
-            run = scoring.find_run(options.run_name, options.results_dir)
-        content, folder = scoring.evaluate_run(
+            run = pipeline.find_run(options.run_name, options.results_dir)
+        content, folder = pipeline.evaluate_run(
             run, options.checkpoint, options.subjects, texts=options.texts, **oracles
         )
         report = run_report(content)

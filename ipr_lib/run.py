@@ -22,17 +22,16 @@ from .evaluation.metrics import score_items
 from .evaluation.prediction import (
     OracleInputs,
     flip_mean,
-    mean_pose,
     oracle_inputs,
     predict_store,
     read_network,
 )
 from .evaluation.published import read_published
-from .files import InputError, commit, device_name
+from .files import InputError, commit
 from .geometry.skeleton import HUMAN36M
 from .geometry.transforms import Augmentation
 from .integral import METHODS
-from .network import DirectNet, PoseNet, build_backbone, count_parameters
+from .network import DirectNet, PoseNet, build_backbone
 from .training import distributed, precision
 from .training.checkpoints import CHECKPOINT, read_checkpoint
 from .training.loop import Schedule, train
@@ -199,7 +198,7 @@ def start_from(network: torch.nn.Module, path: Path) -> list[str]:
     path = Path(path)
     if path.is_dir():
         path = path / CHECKPOINT
-    content = read_checkpoint(path, (), "a file of tensors alone", "take another file")
+    content = read_checkpoint(path, ())
     if "config" in content:
         weights = content["network"]
     else:
@@ -221,9 +220,14 @@ def start_from(network: torch.nn.Module, path: Path) -> list[str]:
     return lines + [f"  {line}" for line in kept + unused]
 
 
+def checkpoint_config(path: Path) -> Config:
+    """The Config that a checkpoint of this library was trained with; InputError where the file is none."""
+    return config_from_record(read_checkpoint(path)["config"])
+
+
 def check_config(path: Path, cfg: Config):
     """InputError where a checkpoint was trained with another config, but for fields that change no result."""
-    saved = config_from_record(read_checkpoint(path)["config"])
+    saved = checkpoint_config(path)
     for field in dataclasses.fields(cfg):
         then = getattr(saved, field.name)
         now = getattr(cfg, field.name)
@@ -301,93 +305,6 @@ def predict_run(
         max(cfg.batch_size, 64),
         flip_test,
     )
-
-
-# --- scores ---
-
-
-def score_run(
-    network,
-    cfg,
-    checkpoint: Path,
-    train_store,
-    test_store,
-    inputs: OracleInputs | None = None,
-    subjects: tuple[int, ...] | None = None,
-) -> tuple[dict, dict[str, np.ndarray]]:
-    """Predict the test part with a run's network, single pass and flip test, and score it.
-
-    Args:
-        network: in eval mode.
-        cfg: Config that it was trained with.
-        checkpoint: the file that its weights are from.
-        train_store, test_store: CropStores of the run.
-        inputs: OracleInputs; all oracles by default.
-        subjects: numbers of the test subjects to score; None scores all.
-    Returns:
-        content of a `metrics.json` but for its run and minutes: what was scored, and the scores of
-        `metrics.score_items` for the single pass, the flip test and the training part's mean pose;
-        and what `prediction.predict_store` gives, for the items that are scored.
-    Raises:
-        InputError: a subject has no image in the test part.
-    """
-    items = items_of_subjects(test_store.columns, subjects)
-    inputs = oracle_inputs(test_store) if inputs is None else inputs
-    predictions = predict_run(network, test_store, cfg, inputs, flip_test=True)
-    predictions = {name: values[items] for name, values in predictions.items()}
-    names = ("joints_cam", "subject", "action", "subaction")
-    columns = {name: test_store.columns[name][items] for name in names}
-    trained = train_store.columns["subject"]
-    saved = read_checkpoint(checkpoint, ("step",))
-    dataset = "built-in capture" if cfg.dataset == "capture" else cfg.dataset
-    content = {
-        "profile": cfg.profile,
-        "data": " + ".join([dataset, *cfg.mix]),
-        "split": f"{_subject_names(trained)} / {_subject_names(columns['subject'])}",
-        "test_step": test_store.recipe["step"],
-        "train_items": len(train_store),
-        "samples_seen": saved["step"] * cfg.batch_size,
-        "oracle": list(inputs.notes),
-        "network": cfg.network,
-        "parameters": count_parameters(network),
-        "seed": cfg.seed,
-        "commit": commit(),
-        "device": device_name(next(network.parameters()).device),
-        "tf32": saved.get("tf32", False),  # in training
-        "checkpoint": fingerprint(checkpoint),
-        "scores": score_items(predictions["pred_cam"], columns),
-        "scores_flip": score_items(predictions["pred_cam_flip"], columns),
-        "mean_pose": score_items(mean_pose(train_store, test_store)[items], columns),
-        "config": cfg.record(),
-    }
-    return content, predictions
-
-
-def items_of_subjects(columns, subjects: tuple[int, ...] | None = None) -> np.ndarray:
-    """Items of some subjects.
-
-    Args:
-        columns: of a store: subject (N,).
-        subjects: numbers; None takes all.
-    Returns:
-        (M,) indices.
-    Raises:
-        InputError: a subject has no image.
-    """
-    if subjects is None:
-        return np.arange(len(columns["subject"]))
-    missing = sorted(set(subjects) - set(columns["subject"].tolist()))
-    if missing:
-        raise InputError(
-            f"no test picture of {_subject_names(missing)}: the test part holds "
-            f"{_subject_names(columns['subject'])}"
-        )
-    return np.flatnonzero(np.isin(columns["subject"], list(subjects)))
-
-
-def _subject_names(subjects):
-    """[11, 9, 9] -> "S9,11"."""
-    return "S" + ",".join(str(subject) for subject in np.unique(subjects))
 
 
 def fingerprint(path: str | Path) -> str:

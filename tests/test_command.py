@@ -70,7 +70,7 @@ def test_recipes_overrides_and_scaling_add_up(calls, tmp_path, capsys):
 
 def test_resume_takes_the_config_of_the_checkpoint(calls, tmp_path, capsys):
     assert main(["train", *RUN, str(tmp_path), "--resume"]) == 2
-    assert "is missing; expected a run that has begun to train" in capsys.readouterr().err
+    assert "is missing; train first" in capsys.readouterr().err
     cfg = load_config("smoke", seed=5, backbone_width=4, clip_gradient=0.5)
     model = run.build_network(cfg)
     checkpoints.save_checkpoint(
@@ -118,7 +118,7 @@ def test_resuming_under_another_config_is_refused(home, capsys):  # noqa: F811
         (["--init", "a.pt"], "--init goes with --run NAME"),
         (
             ["--run", "not there", "--resume", "--profile", "smoke"],
-            "checkpoint.pt is missing; expected a run that has begun",
+            "checkpoint.pt is missing; train first",
         ),
         (["--times", "0"], "--times 0: expected a number above 0"),
         (

@@ -142,15 +142,6 @@ def test_fewer_or_changed_exercises_are_written_anew(course):
     assert cells["exercises"] == "## Exercises\n\nMine."
 
 
-def test_cells_that_stay_are_written_as_they_stood(course):
-    """Sources as one string, or as lines: both are allowed, and a difference should show exercises alone."""
-    text = course.read_text().replace('[\n    "x = 1"\n   ]', '"x = 1"')
-    assert '"source": "x = 1"' in text
-    course.write_text(text)
-    exercises.update_exercises(course)
-    assert '"source": "x = 1"' in course.read_text() and course.read_text().endswith("}\n")
-
-
 @pytest.mark.parametrize(
     "order, complaint",
     [

@@ -6,11 +6,10 @@ import torch
 
 from ipr_lib.__main__ import main
 from ipr_lib.config import load_config
-from ipr_lib.course import pipeline, scoring
+from ipr_lib.course import pipeline
 from ipr_lib.evaluation import metrics, report
 from ipr_lib.evaluation.report import PASSES
 from ipr_lib.files import InputError, read_json, write_json
-from ipr_lib.run import items_of_subjects
 
 from .conftest import TRAINING_SEED, write_sequence
 from .test_evaluation_published import Net, checkpoint
@@ -63,48 +62,48 @@ def data(home, monkeypatch):
 def test_runs_are_found_by_name_or_path(home):
     _, folder, _ = home
     assert (
-        scoring.find_run(folder.name, folder.parent)
+        pipeline.find_run(folder.name, folder.parent)
         == folder
-        == scoring.find_run(folder, "elsewhere")
+        == pipeline.find_run(folder, "elsewhere")
     )
     with pytest.raises(InputError, match=f"no run smok in .*; choose one of {folder.name}"):
-        scoring.find_run("smok", folder.parent)
+        pipeline.find_run("smok", folder.parent)
     with pytest.raises(InputError, match="no run a in .*; train one first"):
-        scoring.find_run("a", folder.parent.parent / "data")
+        pipeline.find_run("a", folder.parent.parent / "data")
 
 
 def test_a_checkpoint_brings_its_config(home, tmp_path):
     _, folder, _ = home
-    model, cfg, path = scoring.open_run(folder)
+    model, cfg, path = pipeline.open_run(folder)
     assert cfg == config() and path == folder / "checkpoint.pt" and not model.training
     copy = tmp_path / "other.pt"
     copy.write_bytes(path.read_bytes())
-    other, _, found = scoring.open_run(folder, copy)
+    other, _, found = pipeline.open_run(folder, copy)
     assert found == copy and all(
         torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values())
     )
     (folder / "best.pt").write_bytes(path.read_bytes())
-    assert scoring.open_run(folder, "best")[2] == folder / "best.pt"
+    assert pipeline.open_run(folder, "best")[2] == folder / "best.pt"
     (folder / "best.pt").unlink()
     with pytest.raises(InputError, match="best.pt is missing; pass --checkpoint last"):
-        scoring.open_run(folder, "best")
+        pipeline.open_run(folder, "best")
     copy.write_bytes(path.read_bytes()[:500])
     with pytest.raises(InputError, match="other.pt is not a complete checkpoint of this library"):
-        scoring.open_run(folder, copy)
+        pipeline.open_run(folder, copy)
 
 
 def test_items_of_subjects():
     columns = {"subject": np.array([9, 11, 9, 11, 11])}
-    assert items_of_subjects(columns).tolist() == [0, 1, 2, 3, 4]
-    assert items_of_subjects(columns, [11]).tolist() == [1, 3, 4]
-    with pytest.raises(InputError, match="no test picture of S1,5: the test part holds S9,11"):
-        items_of_subjects(columns, [9, 5, 1])
+    assert pipeline.items_of_subjects(columns).tolist() == [0, 1, 2, 3, 4]
+    assert pipeline.items_of_subjects(columns, [11]).tolist() == [1, 3, 4]
+    with pytest.raises(InputError, match="no test picture of S1,5: the test split holds S9,11"):
+        pipeline.items_of_subjects(columns, [9, 5, 1])
 
 
 @pytest.mark.usefixtures("training_seed")
 def test_the_same_scores_as_the_run_has(home):
     _, folder, metrics = home
-    content, target = scoring.evaluate_run(folder)
+    content, target = pipeline.evaluate_run(folder)
     assert target == folder / "test" / "checkpoint"
     for name in ("scores", "scores_flip"):
         assert content[name]["n"] == metrics[name]["n"] == 12
@@ -123,7 +122,7 @@ def test_the_same_scores_as_the_run_has(home):
 
 def test_files_of_a_scoring(home):
     _, folder, _ = home
-    content, target = scoring.evaluate_run(
+    content, target = pipeline.evaluate_run(
         folder, "last", [11], "estimated", "box", "assumed", texts=True
     )
     assert target == folder / "test" / "checkpoint-box-estimated-root-box-intrinsics-assumed-S11"
@@ -168,7 +167,7 @@ def test_a_network_of_other_data_is_refused(home):
     write_json(manifest, {"version": 2})
     try:
         with pytest.raises(InputError, match="trained on another version of made-up"):
-            scoring.evaluate_run(folder)
+            pipeline.evaluate_run(folder)
     finally:
         write_json(manifest, {"version": 1})
 
@@ -180,7 +179,7 @@ def test_published_is_scored_both_ways(tmp_path):
     torch.manual_seed(1)
     torch.save(checkpoint(Net("mks0601")), tmp_path / "snapshot_16.pth.tar")
     cfg = config()
-    content, folder = scoring.evaluate_published(
+    content, folder = pipeline.evaluate_published(
         tmp_path / "snapshot_16.pth.tar", cfg, tmp_path, texts=True
     )
     assert (

@@ -4,10 +4,8 @@ The source is `notebooks/solutions/NN_name.ipynb`; `python -m ipr_lib exercises`
 """
 
 import ast
-import copy
 import dataclasses
 import html
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,47 +122,27 @@ def read_exercises(path: str | Path) -> list[dict]:
     exercises = []
     for number, cell in enumerate(nbformat.read(path, as_version=4).cells[1:], start=1):
         kind = kind_of(cell)
+        place = f"{path}: cell {number} ({kind or 'no tag'})"
         if kind == "exercise":
             exercises.append({})
-        if not exercises or not _comes_next(kind, exercises[-1]):
-            raise InputError(
-                f"{path}: cell {number} ({kind or 'no tag'}) is out of order; an exercise is {', '.join(ORDER)}"
-            )
+        before = tuple(exercises[-1]) if exercises else None
+        if kind not in ORDER or before != ORDER[: ORDER.index(kind)]:
+            raise InputError(f"{place} is out of order; an exercise is {', '.join(ORDER)}")
         expected = "markdown" if kind in ("exercise", "discussion") else "code"
         if cell.cell_type != expected:
-            raise InputError(
-                f"{path}: cell {number} ({kind}) is {cell.cell_type}; expected {expected}"
-            )
-        if kind == "check":
-            _last_expression(cell, path)
+            raise InputError(f"{place} is {cell.cell_type}; expected {expected}")
+        if kind == "check" and not isinstance(_last_statement(cell), ast.Expr):
+            raise InputError(f"{place} does not end in the expression check(...)")
         exercises[-1][kind] = cell
-    complete = [cells for cells in exercises if "check" in cells]
-    if not exercises or len(complete) < len(exercises):
+    if not exercises or not all("check" in cells for cells in exercises):
         raise InputError(f"{path}: an exercise has no check; an exercise is {', '.join(ORDER)}")
     return exercises
 
 
-def _comes_next(kind, cells):
-    """Whether a cell of this kind may follow the cells of an exercise that are there already."""
-    if kind not in ORDER:
-        return False
-    expected = ORDER[: ORDER.index(kind)]
-    return tuple(cells) == expected
-
-
-def _last_expression(cell, path):
-    """The last statement of a check, which has to be an expression."""
+def _last_statement(cell):
+    """The last statement of a code cell; None of an empty one."""
     body = ast.parse(cell.source).body
-    if not body or not isinstance(body[-1], ast.Expr):
-        raise InputError(f"{path}: a check does not end in the expression check(...)")
-    return body[-1]
-
-
-def _as_cell(cell, name):
-    """A copy of a cell under another id."""
-    cell = copy.deepcopy(cell)
-    cell["id"] = name
-    return cell
+    return body[-1] if body else None
 
 
 def with_exercises(notebook, exercises: list[dict], name: str):
@@ -182,6 +160,7 @@ def with_exercises(notebook, exercises: list[dict], name: str):
     Raises:
         InputError: there is not exactly one cell with this heading.
     """
+    from nbformat import from_dict
     from nbformat.v4 import new_code_cell
 
     own = [cell for cell in notebook.cells if kind_of(cell) not in GENERATED]
@@ -195,11 +174,11 @@ def with_exercises(notebook, exercises: list[dict], name: str):
         )
     cells = [new_code_cell(SETUP, id="ex-setup", metadata={"tags": ["setup"]})]
     for k, exercise in enumerate(exercises, start=1):
-        cells.append(_as_cell(exercise["exercise"], f"ex-{k}-text"))
-        cells.append(_as_cell(exercise["stub"], f"ex-{k}-stub"))
-        cells.append(_as_cell(exercise["check"], f"ex-{k}-check"))
+        cells.append(exercise["exercise"] | {"id": f"ex-{k}-text"})
+        cells.append(exercise["stub"] | {"id": f"ex-{k}-stub"})
+        cells.append(exercise["check"] | {"id": f"ex-{k}-check"})
     end = places[0] + 1
-    return _with_cells(notebook, own[:end] + cells + own[end:])
+    return from_dict(notebook | {"cells": own[:end] + cells + own[end:]})
 
 
 def with_solutions(notebook, exercises: list[dict], name: str):
@@ -207,38 +186,33 @@ def with_solutions(notebook, exercises: list[dict], name: str):
 
     Args, Returns, Raises: see `with_exercises`.
     """
+    from nbformat import from_dict
+
     solved = with_exercises(notebook, exercises, name)
     cells = []
     for cell in solved.cells:
         if kind_of(cell) != "check":
             cells.append(cell)
             continue
-        k = int(cell.id.split("-")[1])
-        exercise = exercises[k - 1]
-        cells.append(_asserted(cell, name, None, f"ex-{k}-open"))
-        cells.append(_as_cell(exercise["solution"], f"ex-{k}-solution"))
-        cells.append(_asserted(cell, name, True, f"ex-{k}-right"))
+        start, number, _ = cell.id.split("-")
+        exercise = exercises[int(number) - 1]
+        prefix = f"{start}-{number}"
+        cells.append(cell | {"id": f"{prefix}-open", "source": _asserted(cell, None)})
+        cells.append(exercise["solution"] | {"id": f"{prefix}-solution"})
+        cells.append(cell | {"id": f"{prefix}-right", "source": _asserted(cell, True)})
         if "discussion" in exercise:
-            cells.append(_as_cell(exercise["discussion"], f"ex-{k}-discussion"))
-    return _with_cells(solved, cells)
+            cells.append(exercise["discussion"] | {"id": f"{prefix}-discussion"})
+    return from_dict(solved | {"cells": cells})
 
 
-def _asserted(cell, path, right, name):
-    """A check that shows its outcome, and raises AssertionError unless it is the expected one."""
-    cell = _as_cell(cell, name)
-    last = _last_expression(cell, path)
+def _asserted(cell, right):
+    """Source of a check that shows its outcome, and raises AssertionError unless it is the expected one."""
+    last = _last_statement(cell)
     lines = cell.source.splitlines()[: last.lineno - 1]
     lines.append(f"_outcome = {ast.get_source_segment(cell.source, last)}")
     lines.append(f"assert _outcome.right is {right}, _outcome")
     lines.append("_outcome")
-    cell.source = "\n".join(lines)
-    return cell
-
-
-def _with_cells(notebook, cells):
-    notebook = copy.deepcopy(notebook)
-    notebook.cells = copy.deepcopy(cells)
-    return notebook
+    return "\n".join(lines)
 
 
 def update_exercises(path: str | Path) -> bool:
@@ -260,17 +234,6 @@ def update_exercises(path: str | Path) -> bool:
     changed = with_exercises(notebook, read_exercises(solutions_of(path)), path.name)
     if changed == notebook:
         return False
-    # Cells that stay are written as they stand in the file, so that a difference shows exercises alone.
-    content = json.loads(path.read_text(encoding="utf-8"))
-    in_file = {cell["id"]: cell for cell in content["cells"]}
-    before = {cell.id: cell for cell in notebook.cells}
-    content["cells"] = []
-    for cell in changed.cells:
-        if cell == before.get(cell.id):
-            content["cells"].append(in_file[cell.id])
-        else:
-            content["cells"].append({**cell, "source": cell.source.splitlines(keepends=True)})
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        nbformat.write(changed, temporary)
     return True

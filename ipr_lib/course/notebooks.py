@@ -1,6 +1,7 @@
 """The course's notebooks: which there are, and how to run one with parameters, with its exercises solved or not."""
 
 import ast
+import dataclasses
 import os
 import re
 import tempfile
@@ -12,6 +13,7 @@ from . import exercises
 NOTEBOOKS = REPOSITORY / "notebooks"
 
 
+@dataclasses.dataclass(eq=False)
 class NotebookFailed(InputError):
     """A notebook did not run to its end.
 
@@ -23,15 +25,16 @@ class NotebookFailed(InputError):
         executed: path of the executed notebook, with everything up to the failure.
     """
 
-    def __init__(self, notebook, number, line, reason, executed):
-        self.notebook = notebook
-        self.number = number
-        self.line = line
-        self.reason = reason
-        self.executed = executed
-        where = "before the first cell" if number is None else f"in cell [{number}]"
-        at = f", at `{line}`" if line else ""
-        super().__init__(f"{notebook} stopped {where}{at}: {reason}; see {executed}")
+    notebook: str
+    number: int | None
+    line: str | None
+    reason: str
+    executed: Path
+
+    def __str__(self):
+        where = "before the first cell" if self.number is None else f"in cell [{self.number}]"
+        at = f", at `{self.line}`" if self.line else ""
+        return f"{self.notebook} stopped {where}{at}: {self.reason}; see {self.executed}"
 
 
 class NotebooksFailed(InputError):
@@ -51,9 +54,22 @@ class NotebooksFailed(InputError):
         super().__init__("\n".join(lines))
 
 
-def list_notebooks() -> list[Path]:
-    """The course's notebooks, in order."""
-    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+def list_notebooks(numbers: list[str] | None = None) -> list[Path]:
+    """The course's notebooks, in order.
+
+    Args:
+        numbers: "00", "06", … of those to list; all by default.
+
+    Raises:
+        InputError: no notebook has such a number.
+    """
+    notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    if numbers is None:
+        return notebooks
+    unknown = set(numbers) - {path.name[:2] for path in notebooks}
+    if unknown:
+        raise InputError(f"no notebook {', '.join(sorted(unknown))}")
+    return [path for path in notebooks if path.name[:2] in numbers]
 
 
 def run_notebook(

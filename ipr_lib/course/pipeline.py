@@ -10,35 +10,59 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ..config import Config, load_config
 from ..data.h36m_layout import TEST_SUBJECTS
 from ..data.mixing import StoreMix
 from ..data.store import find_store, split_store
+from ..evaluation.metrics import score_items
+from ..evaluation.prediction import mean_pose, oracle_inputs
+from ..evaluation.published import RELEASED_PASS, score_published
 from ..evaluation.report import (
     PREDICTIONS_FILE,
     SCORES_FILE,
     STAMP,
     action_rows,
     minutes_table,
+    published_report,
+    release_rows,
     run_minutes,
     run_report,
+    write_poses,
     write_scores,
 )
 from ..experiment import AXES, IN_REPRODUCE, compare, planned_cases, write_summary
-from ..files import REPOSITORY, InputError, read_json, write_json
+from ..files import REPOSITORY, InputError, commit, device_name, read_json, write_json
+from ..network import count_parameters
 from ..progress import TIMES, progress, stage, timed, work_seconds
-from ..run import fingerprint, score_run, train_run
+from ..run import (
+    blank_network,
+    checkpoint_config,
+    default_device,
+    fingerprint,
+    on_device,
+    predict_run,
+    train_run,
+)
 from ..studio import write_capture
 from ..training import distributed
-from ..training.checkpoints import CHECKPOINT, trained_minutes
+from ..training.checkpoints import (
+    BEST,
+    CHECKPOINT,
+    load_checkpoint,
+    read_checkpoint,
+    trained_minutes,
+)
 from .exercises import solutions_of
 from .notebooks import NotebookFailed, NotebooksFailed, list_notebooks, run_notebook
 
 DATA = REPOSITORY / "data"
 RESULTS = REPOSITORY / "results"
 METRICS, PREDICTIONS, ORIGIN = SCORES_FILE, PREDICTIONS_FILE, "origin.json"
+STEPS = ("data", "training", "evaluation")  # of a run, whose minutes are measured
+CHECKPOINTS = {"last": CHECKPOINT, "best": BEST}
 
 
 def run_dir(cfg: Config, results_dir: str | Path = RESULTS) -> Path:
@@ -163,7 +187,7 @@ def mixed_in(cfg: Config) -> list:
     return found
 
 
-# --- training and scores ---
+# --- training ---
 
 
 def trained(
@@ -190,26 +214,34 @@ def trained(
 
 
 def _train(cfg, store, others, folder, init=None):
-    """Train on `store` and 2D stores; refuse a folder whose network was trained on other data under the same config."""
-    path, origin = folder / ORIGIN, store.recipe["origin"]
-    if others:
-        origin = [origin, *(other.recipe["origin"] for other in others)]
-    if (folder / CHECKPOINT).exists() and path.exists() and read_json(path) != origin:
-        sets = " or ".join([store.recipe["source"], *cfg.mix])
-        raise InputError(
-            f"{folder} holds a network trained on another version of {sets}; delete that folder to train anew"
-        )
+    """Train on the 3D store alone, or mixed with 2D stores in the ratio of `cfg`."""
+    origins = [source.recipe["origin"] for source in (store, *others)]
+    if (folder / CHECKPOINT).exists():
+        _check_origins(cfg, folder, origins)
     with distributed.rank0_first():
-        write_json(path, origin)
+        write_json(folder / ORIGIN, origins if others else origins[0])
         validation = crop_store(cfg, "validation") if cfg.validation_subjects else None
-    return train_run(cfg, train_set(cfg, store, others), folder, validation=validation, init=init)
+    if others:
+        store = StoreMix([store, *others], cfg.mix_ratio or None)
+    return train_run(cfg, store, folder, validation=validation, init=init)
 
 
-def train_set(cfg: Config, store, others: list):
-    """What batches are drawn from: the 3D store alone, or mixed with 2D stores in the ratio of `cfg`."""
-    if not others:
-        return store
-    return StoreMix([store, *others], cfg.mix_ratio or None)
+def _check_origins(cfg, folder, origins):
+    """InputError where a run's network was trained on other versions of these sets, the 3D one first."""
+    if not (folder / ORIGIN).exists():
+        return
+    trained_on = read_json(folder / ORIGIN)
+    if not isinstance(trained_on, list):
+        trained_on = [trained_on]
+    if trained_on[: len(origins)] != origins:
+        sets = " or ".join([cfg.dataset, *cfg.mix])
+        raise InputError(
+            f"{folder} holds a network trained on another version of {sets}; delete that folder to train anew, or make "
+            "that version again"
+        )
+
+
+# --- scores ---
 
 
 def evaluated(cfg: Config, results_dir: str | Path = RESULTS, stages: int = 3) -> dict:
@@ -230,34 +262,228 @@ def evaluated(cfg: Config, results_dir: str | Path = RESULTS, stages: int = 3) -
     with stage(2, stages):
         network = _train(cfg, train_store, others, folder)
     checkpoint = folder / CHECKPOINT
-    done = _valid_scores(folder, fingerprint(checkpoint), len(test_store))
-    if done is not None:
-        return done
-    with stage(3, stages), timed(folder, "evaluation"):
-        scored, predictions = score_run(network, cfg, checkpoint, train_store, test_store)
-    content = {"run": folder.name, "minutes": step_minutes(folder, checkpoint)} | scored
-    write_scores(folder, content, predictions, action_rows(content), run_report(content))
+    if (folder / METRICS).exists() and (folder / PREDICTIONS).exists():
+        done = read_json(folder / METRICS)
+        is_complete = done["checkpoint"] == fingerprint(checkpoint) and "scores_flip" in done
+        if is_complete and done["scores"]["n"] == len(test_store):  # the split may have grown since
+            return done
+    with stage(3, stages):
+        _score(folder, checkpoint, network, cfg, train_store, test_store, folder)
     return read_json(folder / METRICS)
 
 
-def _valid_scores(folder, checkpoint, n_test):
-    """Content of a run's `metrics.json` where it is of this checkpoint and test split, else None."""
-    if not (folder / METRICS).exists() or not (folder / PREDICTIONS).exists():
-        return None
-    content = read_json(folder / METRICS)
-    if content["checkpoint"] != checkpoint or "scores_flip" not in content:
-        return None
-    if content["scores"]["n"] != n_test:  # the test split may have grown since
-        return None
-    return content
+def evaluate_run(
+    folder: Path,
+    checkpoint: str | Path = "last",
+    subjects: list[int] | None = None,
+    box: str = "oracle",
+    root: str = "oracle",
+    intrinsics: str = "oracle",
+    texts: bool = False,
+) -> tuple[dict, Path]:
+    """Score a run's network on the test split, with oracle inputs or without.
+
+    Args:
+        folder: of the run.
+        checkpoint: see `open_run`.
+        subjects: score these test subjects alone; None scores all.
+        box, root, intrinsics: see `prediction.oracle_inputs`.
+        texts: also write the three text files of `report.write_poses`.
+
+    Returns:
+        content of `metrics.json`; the folder that it lies in, with the other files of `report.write_scores`: test/NAME in
+        the run's.
+
+    Raises:
+        InputError: see `open_run` and `oracle_inputs`; or the run was trained on another version of the data.
+    """
+    folder = Path(folder)
+    network, cfg, path = open_run(folder, checkpoint)
+    train_store, test_store = stores(cfg)
+    _check_origins(cfg, folder, [train_store.recipe["origin"]])
+    inputs = oracle_inputs(test_store, box, root, intrinsics, train_store)
+    name = path.stem
+    for key, value in (("box", box), ("root", root), ("intrinsics", intrinsics)):
+        if value != "oracle":
+            name += f"-{key}-{value}"
+    target = folder / "test" / (name + _subjects_suffix(subjects))
+    content, predictions = _score(
+        folder, path, network, cfg, train_store, test_store, target, inputs, subjects
+    )
+    if texts:
+        write_poses(target, predictions["pred_cam"], predictions["target_cam"])
+    return content, target
 
 
-def step_minutes(folder: Path, checkpoint: Path) -> dict[str, float]:
-    """Minutes of a run's data, training and evaluation, as far as they were measured."""
-    measured = read_json(folder / TIMES) if (folder / TIMES).exists() else {}
-    minutes = measured | {"training": trained_minutes(checkpoint)}
-    steps = ("data", "training", "evaluation")
-    return {step: minutes[step] for step in steps if step in minutes}
+def _score(
+    folder, checkpoint, network, cfg, train_store, test_store, target, inputs=None, subjects=None
+):
+    """Predict the test split, single pass and flip test; score the images of some subjects, or all; write it to `target`.
+
+    Returns:
+        content of `metrics.json`: what was scored, and the scores of `metrics.score_items` for the single pass, the flip
+        test and the training split's mean pose; what `prediction.predict_store` gives, for the items that are scored.
+    """
+    start = work_seconds()
+    items = items_of_subjects(test_store.columns, subjects)
+    names = ("joints_cam", "subject", "action", "subaction")
+    columns = {name: test_store.columns[name][items] for name in names}
+    if inputs is None:
+        inputs = oracle_inputs(test_store)
+    predictions = predict_run(network, test_store, cfg, inputs, flip_test=True)
+    predictions = {name: values[items] for name, values in predictions.items()}
+    scores = {
+        "scores": score_items(predictions["pred_cam"], columns),
+        "scores_flip": score_items(predictions["pred_cam_flip"], columns),
+        "mean_pose": score_items(mean_pose(train_store, test_store)[items], columns),
+    }
+    minutes = read_json(folder / TIMES) if (folder / TIMES).exists() else {}
+    minutes["training"] = trained_minutes(checkpoint)
+    minutes["evaluation"] = round((work_seconds() - start) / 60, 3)
+    saved = read_checkpoint(checkpoint, ("step",))
+    trained_on = _subject_names(train_store.columns["subject"])
+    dataset = "built-in capture" if cfg.dataset == "capture" else cfg.dataset
+    content = {
+        "run": folder.name,
+        "checkpoint_file": checkpoint.name,
+        "minutes": {step: minutes[step] for step in STEPS if step in minutes},
+        "profile": cfg.profile,
+        "data": " + ".join([dataset, *cfg.mix]),
+        "split": f"{trained_on} / {_subject_names(columns['subject'])}",
+        "test_step": test_store.recipe["step"],
+        "train_items": len(train_store),
+        "samples_seen": saved["step"] * cfg.batch_size,
+        "oracle": list(inputs.notes),
+        "network": cfg.network,
+        "parameters": count_parameters(network),
+        "seed": cfg.seed,
+        "commit": commit(),
+        "device": device_name(next(network.parameters()).device),
+        "tf32": saved.get("tf32", False),  # in training
+        "checkpoint": fingerprint(checkpoint),
+        **scores,
+        "config": cfg.record(),
+    }
+    write_scores(target, content, predictions, action_rows(content), run_report(content))
+    return content, predictions
+
+
+def items_of_subjects(columns, subjects: tuple[int, ...] | None = None) -> np.ndarray:
+    """Items of some subjects.
+
+    Args:
+        columns: of a store: subject (N,).
+        subjects: numbers; None takes all.
+    Returns:
+        (M,) indices.
+    Raises:
+        InputError: a subject has no image.
+    """
+    if subjects is None:
+        return np.arange(len(columns["subject"]))
+    missing = sorted(set(subjects) - set(columns["subject"].tolist()))
+    if missing:
+        raise InputError(
+            f"no test picture of {_subject_names(missing)}: the test split holds "
+            f"{_subject_names(columns['subject'])}"
+        )
+    return np.flatnonzero(np.isin(columns["subject"], list(subjects)))
+
+
+def _subject_names(subjects):
+    """[11, 9, 9] -> "S9,11"."""
+    return "S" + ",".join(str(subject) for subject in np.unique(subjects))
+
+
+def find_run(name: str, results_dir: Path) -> Path:
+    """Folder of a run.
+
+    Args:
+        name: of a folder in `results_dir`, or a path.
+        results_dir: where runs lie.
+    Raises:
+        InputError: there is no such folder; the message names those that there are.
+    """
+    for folder in (Path(results_dir) / name, Path(name)):
+        if folder.is_dir():
+            return folder
+    known = sorted(path.parent.name for path in Path(results_dir).glob(f"*/{CHECKPOINT}"))
+    advice = f"choose one of {', '.join(known)}" if known else "train one first"
+    raise InputError(f"no run {name} in {results_dir}; {advice}")
+
+
+def open_run(folder: Path, checkpoint: str | Path = "last"):
+    """Network and Config of a run.
+
+    Args:
+        folder: of the run.
+        checkpoint: "last", "best", or the path of a file.
+    Returns:
+        network in eval mode on the default device, Config, path of the checkpoint.
+    Raises:
+        InputError: no such checkpoint, or one that is damaged.
+    """
+    path = Path(checkpoint)
+    if checkpoint in CHECKPOINTS:
+        path = Path(folder) / CHECKPOINTS[checkpoint]
+    if not path.is_file():
+        raise InputError(
+            f"{path} is missing; pass --checkpoint last, best (where the run kept one) or the path of a file"
+        )
+    cfg = checkpoint_config(path)
+    network = blank_network(cfg)  # the weights come from the file
+    load_checkpoint(path, network)
+    return on_device(network, cfg).eval(), cfg, path
+
+
+def _subjects_suffix(subjects):
+    """[11, 9] -> "-S9S11"; "" for None."""
+    if subjects is None:
+        return ""
+    return "-" + "".join(f"S{subject}" for subject in sorted(subjects))
+
+
+def evaluate_published(
+    path: Path,
+    cfg,
+    results_dir: Path,
+    subjects: list[int] | None = None,
+    texts: bool = False,
+) -> tuple[dict, Path]:
+    """Score a published network on a prepared set, by its authors' rules and by ours.
+
+    Args:
+        path: its checkpoint, see `published.read_published`.
+        cfg: Config that names the set, the test subjects and the step.
+        results_dir: where results lie.
+        subjects: score these alone; None takes the test subjects of `cfg`.
+        texts: also write the three text files of `report.write_poses`, of the flip test as released.
+    Returns:
+        content of `metrics.json`, see `published.score_published`; the folder that it lies in, with
+        the other files of `report.write_scores`: published-RELEASE-SET-FILE-FINGERPRINT.
+    Raises:
+        InputError: the checkpoint or the set cannot be read.
+    """
+    path = Path(path)
+    if subjects is None or set(subjects) == set(cfg.test_subjects):
+        subjects, suffix = cfg.test_subjects, ""
+    else:
+        suffix = _subjects_suffix(subjects)
+    scored, predictions = score_published(
+        path, dataset_dir(cfg), subjects, cfg.test_step, default_device()
+    )
+    content = {"fingerprint": fingerprint(path)} | scored
+    # A release has several files, often of one name in other folders: their contents tell them apart.
+    parts = [content["release"], content["data"], path.name.partition(".")[0]]
+    name = f"published-{'-'.join(parts)}-{content['fingerprint'][:8]}{suffix}"
+    target = Path(results_dir) / name
+    write_scores(target, content, predictions, release_rows(content), published_report(content))
+    if texts:
+        write_poses(target, predictions[f"pred_cam, {RELEASED_PASS}"], predictions["target_cam"])
+    return content, target
+
+
+# --- the controlled comparison ---
 
 
 def compared(
@@ -327,7 +553,7 @@ def reproduce(
     started = work_seconds()
     overrides = dict(overrides or {})
     cfg = load_config(profile, seed=seed, **overrides)
-    notebooks = _chosen_notebooks(only)
+    notebooks = list_notebooks(only)
     numbers = [path.name[:2] for path in notebooks]
     cases = IN_REPRODUCE.get(profile) if "08" in numbers else None
     stages = 5 if cases else 4
@@ -345,12 +571,17 @@ def reproduce(
         "overrides": overrides,
         "results_dir": str(Path(results_dir).resolve()),
     }
+    stamp = {
+        "sources": _library_fingerprint(),
+        "checkpoint": metrics["checkpoint"],
+        "parameters": parameters,
+    }
     failures = []
     with stage(stages, stages), progress(notebooks, desc="notebooks", unit="notebook") as bar:
         for path in bar:
             bar.set_postfix_str(path.stem)
             try:
-                _run_if_changed(path, folder, parameters, metrics["checkpoint"], fresh, solutions)
+                _run_if_changed(path, folder / path.name[:2], stamp, fresh, solutions)
             except NotebookFailed as failure:
                 print(f"failed: {failure}", file=sys.stderr, flush=True)
                 failures.append(failure)
@@ -362,30 +593,20 @@ def reproduce(
     return metrics
 
 
-def _chosen_notebooks(only):
-    """Paths of the notebooks with these numbers, or of all; InputError for a number that no notebook has."""
-    notebooks = list_notebooks()
-    if only is None:
-        return notebooks
-    unknown = set(only) - {path.name[:2] for path in notebooks}
-    if unknown:
-        raise InputError(f"no notebook {', '.join(sorted(unknown))}")
-    return [path for path in notebooks if path.name[:2] in only]
-
-
-def _run_if_changed(path, folder, parameters, checkpoint, fresh, solutions):
+def _run_if_changed(path, target, stamp, fresh, solutions):
     """Run a notebook if it failed last time, or if something has changed for it since.
 
     Args:
         path: of the notebook.
-        folder: of the run; each notebook gets a folder of its own in it.
-        parameters: of the notebook, by name.
-        checkpoint: what tells the run's network from others.
+        target: its folder in the run's.
+        stamp: what all notebooks of the run depend on, see `reproduce`; here comes what this one alone depends on.
         fresh, solutions: see `reproduce`.
     """
-    target = folder / path.name[:2]
-    solved = solutions_of(path) if solutions and solutions_of(path).exists() else None
-    stamp = _notebook_stamp(path, solved, parameters, checkpoint)
+    stamp = stamp | {"notebook": fingerprint(path)}
+    solved = None
+    if solutions and solutions_of(path).exists():
+        solved = solutions_of(path)
+        stamp["solutions"] = fingerprint(solved)
     done = target / STAMP
     if done.exists() and (target / "executed.ipynb").exists() and not fresh:
         before = read_json(done)["stamp"]
@@ -393,23 +614,15 @@ def _run_if_changed(path, folder, parameters, checkpoint, fresh, solutions):
             return
     done.unlink(missing_ok=True)  # an older success must not count if this run fails
     start = work_seconds()
-    run_notebook(path, target, parameters, solved)
+    run_notebook(path, target, stamp["parameters"], solved)
     minutes = (work_seconds() - start) / 60
     write_json(done, {"stamp": stamp, "minutes": round(minutes, 3)})
 
 
-def _notebook_stamp(path, solved, parameters, checkpoint):
-    """All that an executed notebook depends on: library, network, parameters, the notebook and its solutions."""
+def _library_fingerprint():
+    """16 hex digits of all sources of the library."""
     sources = hashlib.sha256()
     for source in sorted((REPOSITORY / "ipr_lib").rglob("*")):
         if source.suffix in (".py", ".js"):
             sources.update(source.read_bytes())
-    stamp = {
-        "sources": sources.hexdigest()[:16],
-        "checkpoint": checkpoint,
-        "parameters": parameters,
-        "notebook": fingerprint(path),
-    }
-    if solved is not None:
-        stamp["solutions"] = fingerprint(solved)
-    return stamp
+    return sources.hexdigest()[:16]

@@ -10,12 +10,13 @@ import torch
 
 from ..config import Config, config_from_record, load_config
 from ..files import REPOSITORY, InputError, atomic_path, read_json, write_json
-from ..run import blank_network, on_device
+from ..run import blank_network, checkpoint_config, on_device
 from ..training.checkpoints import CHECKPOINT, load_checkpoint, read_checkpoint
 from . import pipeline
 
 REFERENCE = REPOSITORY / "results" / "reference"
 MODEL, CARD = "model.pt", "model.json"
+WANTED = ("config", "network")  # of a checkpoint
 MAX_BYTES = 12e6  # what a repository can carry
 # What the card takes from a run's metrics.json as it stands there.
 COPIED = (
@@ -52,7 +53,7 @@ def save_reference(run_folder: str | Path, folder: str | Path = REFERENCE) -> di
         InputError: the run is not finished, or its weights are more than MAX_BYTES or beyond the numbers that float16 has.
     """
     run = read_json(Path(run_folder) / pipeline.METRICS)
-    content = _read(Path(run_folder) / CHECKPOINT)
+    content = read_checkpoint(Path(run_folder) / CHECKPOINT, WANTED)
     weights = _halved(content["network"], run_folder)
     size = sum(tensor.nbytes for tensor in weights.values())
     if size > MAX_BYTES:
@@ -123,16 +124,9 @@ def load_reference(
     """
     path = Path(folder) / MODEL
     if path.exists():
-        content = _read(path)
-        cfg = config_from_record(content["config"])
+        cfg = checkpoint_config(path)
         network = blank_network(cfg)
-        try:
-            network.load_state_dict(content["network"])  # float16 becomes float32 again
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"{path} holds another architecture: {reason}; get the file again"
-            ) from error
+        load_checkpoint(path, network, WANTED)  # float16 becomes float32 again
         card = read_json(Path(folder) / CARD)
         line = (
             f"network: reference model of run {card['run']}, {card['mpjpe']:.1f} mm MPJPE on its test actors "
@@ -167,12 +161,3 @@ def few_images(cfg: Config) -> tuple:
     few = dataclasses.replace(cfg, capture_subjects=cfg.test_subjects, workers=1, **FEW)
     pipeline.capture(few)
     return pipeline.crop_store(few, "test"), few
-
-
-def _read(path):
-    """Content of a torch file with config and network."""
-    if not Path(path).is_file():
-        raise InputError(f"{path} is missing; train first: python -m ipr_lib train")
-    return read_checkpoint(
-        path, ("config", "network"), "a complete network file", "get or make it again"
-    )

@@ -1,7 +1,7 @@
 """Scores as tables; what a scoring leaves behind; and what many runs are condensed into.
 
 Taught in notebooks/11_reproduction.ipynb. Only plain dicts come in: a run's `metrics.json` as
-`course.scoring` writes it, or a reference file of `results/reference/`. A row of a table is a list of
+`course.pipeline` writes it, or a reference file of `results/reference/`. A row of a table is a list of
 strings; lengths are in mm. Scores are those of `metrics.score_items`, from memory or as JSON gives
 them back, which turns the numbers of actions into strings.
 """

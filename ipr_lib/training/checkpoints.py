@@ -50,18 +50,12 @@ def save_checkpoint(
             old.unlink()
 
 
-def read_checkpoint(
-    path: Path,
-    names: tuple[str, ...] = ("config",),
-    what: str = "a complete checkpoint",
-    advice: str = "delete it and train",
-) -> dict:
+def read_checkpoint(path: Path, names: tuple[str, ...] = ("config",)) -> dict:
     """What a checkpoint file holds, on the CPU.
 
     Args:
         path: the file.
         names: what it must hold.
-        what, advice: for the message: what was expected, and what to do.
     Returns:
         dict.
     Raises:
@@ -76,27 +70,31 @@ def read_checkpoint(
             raise KeyError(missing)
         return content
     except Exception as error:  # torch raises many kinds for damaged files; all mean the same
-        raise InputError(f"{path} is not {what} ({type(error).__name__}); {advice}") from error
+        raise InputError(
+            f"{path} is not a complete checkpoint of this library ({type(error).__name__}); delete it and train or get it "
+            "again, or read a published one by python -m ipr_lib test --published"
+        ) from error
 
 
-def load_checkpoint(path: Path, network: nn.Module) -> dict:
+def load_checkpoint(path: Path, network: nn.Module, names: tuple[str, ...] = STATE) -> dict:
     """Fill a network from a checkpoint.
 
     Args:
         path: the file.
         network: filled in place.
+        names: what the file must hold.
     Returns:
         dict: all that the checkpoint holds, see `save_checkpoint`.
     Raises:
         InputError: missing, damaged, or of another architecture.
     """
-    content = read_checkpoint(path, STATE)
+    content = read_checkpoint(path, names)
     try:
         network.load_state_dict(content["network"])
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"{path} holds another architecture: {reason}; delete it and train"
+            f"{path} holds another architecture: {reason}; delete it and train or get it again"
         ) from error
     return content
 
