@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -163,17 +164,11 @@ def device_name(device) -> str:
 
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    name = f"{_processor_name()}, {torch.get_num_threads()} threads"
+    name = platform.processor() or platform.machine() or "unknown processor"
+    if Path("/proc/cpuinfo").exists():  # Linux
+        model = re.search(r"model name\s*: (.*\S)", Path("/proc/cpuinfo").read_text())
+        if model:
+            name = model[1]
+    name = f"{name}, {torch.get_num_threads()} threads"
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
     return f"{name}, limited to {limit}" if limit else name
-
-
-def _processor_name():
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        lines = []
-    for line in lines:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine() or "unknown processor"

@@ -15,16 +15,11 @@ __all__ = [
     "example_item",
     "few_images",
     "load_reference",
-    "reproduce",
     "save_reference",
 ]
 
 
 def __getattr__(name):
-    if name == "reproduce":
-        from .pipeline import reproduce
-
-        return reproduce
     if name in ("few_images", "load_reference", "save_reference"):
         from . import reference
 
