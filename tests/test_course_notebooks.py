@@ -35,20 +35,6 @@ def test_notebooks_leave_nothing_beside_them(tmp_path):
 # --- parameters and failures of notebooks ---
 
 
-def test_parameter_names(tmp_path):
-    notebook = nbformat.read(write_notebook(tmp_path / "a.ipynb", "other = 1"), as_version=4)
-    assert notebooks.parameter_names(notebook) == {"profile", "seed", "overrides", "results_dir"}
-
-
-@pytest.mark.parametrize("count", [0, 2])
-def test_parameters_stand_in_one_cell(count):
-    cells = [new_code_cell("seed = 0", metadata={"tags": ["parameters"]}) for _ in range(count)] + [
-        new_code_cell("1")
-    ]
-    with pytest.raises(InputError, match=f"expected one cell tagged 'parameters', found {count}"):
-        notebooks.parameter_names(new_notebook(cells=cells))
-
-
 def test_unknown_parameter_is_refused_before_anything_runs(tmp_path):
     source = write_notebook(tmp_path / "00_first.ipynb", COUNT.format("first"))
     with pytest.raises(InputError, match="00_first.ipynb has no parameter profil, sed$"):

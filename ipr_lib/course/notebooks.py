@@ -1,6 +1,5 @@
 """The course's notebooks: which there are, and how to run one with parameters, with its exercises solved or not."""
 
-import ast
 import dataclasses
 import os
 import re
@@ -94,7 +93,7 @@ def run_notebook(
 
     source, target = Path(source), Path(target)
     notebook = nbformat.read(source, as_version=4)
-    unknown = set(parameters) - parameter_names(notebook)
+    unknown = set(parameters) - set(papermill.inspect_notebook(str(source)))
     if unknown:
         raise InputError(f"{source.name} has no parameter {', '.join(sorted(unknown))}")
     if solutions is not None:
@@ -161,15 +160,3 @@ def _last_begun(notebook):
         if cell.metadata.get("papermill", {}).get("start_time"):
             number, line = count, cell.source.partition("\n")[0]
     return number, line
-
-
-def parameter_names(notebook) -> set[str]:
-    """Names that the cell tagged `parameters` of a notebook assigns."""
-    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(cells) != 1:
-        raise InputError(f"expected one cell tagged 'parameters', found {len(cells)}")
-    names = set()
-    for node in ast.parse(cells[0].source).body:
-        if isinstance(node, ast.Assign):
-            names.update(target.id for target in node.targets)
-    return names
