@@ -21,7 +21,7 @@ from PIL import ExifTags, Image
 from ipr_lib import run
 from ipr_lib.__main__ import main
 from ipr_lib.config import load_config
-from ipr_lib.course import example, pipeline, reference, scoring
+from ipr_lib.course import example, pipeline, reference
 from ipr_lib.data import h36m_layout as layout
 from ipr_lib.files import InputError, read_json, write_json
 from ipr_lib.geometry.camera import Camera
@@ -758,7 +758,7 @@ def test_networks_come_back_in_the_memory_format_of_their_training(
         folder / checkpoints.CHECKPOINT, model, torch.optim.AdamW(model.parameters()), state
     )
     monkeypatch.setattr(run, "default_device", lambda: torch.device("cpu"))
-    scored, _, _ = scoring.open_run(folder)
+    scored, _, _ = pipeline.open_run(folder)
     shown, _, _ = reference.load_reference(cfg, tmp_path, folder=tmp_path / "none")
     for network in (scored, shown):
         kernels = [weight for weight in network.parameters() if weight.ndim == 4]
