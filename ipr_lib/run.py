@@ -198,7 +198,7 @@ def start_from(network: torch.nn.Module, path: Path) -> list[str]:
     path = Path(path)
     if path.is_dir():
         path = path / CHECKPOINT
-    content = read_checkpoint(path, ())
+    content = read_checkpoint(path, (), "a file of tensors alone", "take another file")
     if "config" in content:
         weights = content["network"]
     else:

@@ -50,12 +50,18 @@ def save_checkpoint(
             old.unlink()
 
 
-def read_checkpoint(path: Path, names: tuple[str, ...] = ("config",)) -> dict:
+def read_checkpoint(
+    path: Path,
+    names: tuple[str, ...] = ("config",),
+    what: str = "a complete checkpoint of this library",
+    advice: str = "delete it and train, or get it again; test --published reads published ones",
+) -> dict:
     """What a checkpoint file holds, on the CPU.
 
     Args:
         path: the file.
         names: what it must hold.
+        what, advice: for the message: what was expected, and what to do.
     Returns:
         dict.
     Raises:
@@ -70,10 +76,7 @@ def read_checkpoint(path: Path, names: tuple[str, ...] = ("config",)) -> dict:
             raise KeyError(missing)
         return content
     except Exception as error:  # torch raises many kinds for damaged files; all mean the same
-        raise InputError(
-            f"{path} is not a complete checkpoint of this library ({type(error).__name__}); delete it and train or get it "
-            "again, or read a published one by python -m ipr_lib test --published"
-        ) from error
+        raise InputError(f"{path} is not {what} ({type(error).__name__}); {advice}") from error
 
 
 def load_checkpoint(path: Path, network: nn.Module, names: tuple[str, ...] = STATE) -> dict:
