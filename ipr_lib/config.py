@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from .data.h36m_layout import ACTION_NUMBERS, CAMERAS, SUBJECTS
 from .files import InputError
 from .integral import METHODS
-from .network import BACKBONES
+from .network import BACKBONES, BINS_PER_PX
 from .training.optimizers import OPTIMIZERS
 from .training.precision import PRECISIONS
 
@@ -192,10 +192,16 @@ class Config:
         )
 
     @property
+    def map_side(self) -> int:
+        """Height and width of the head's maps, cells."""
+        return self.crop_px // BACKBONES[self.backbone] * 2**self.deconvolutions
+
+    @property
     def volume_shape(self) -> tuple[int, int, int]:
-        """(D, H, W) of each joint's volume, cells."""
-        side = self.crop_px // BACKBONES[self.backbone] * 2**self.deconvolutions
-        return self.depth_bins, side, side
+        """(D, H, W) of each joint's volume, cells; the bins along z, y and x of a head with lines."""
+        if METHODS[self.method].head == "lines":
+            return (BINS_PER_PX * self.crop_px,) * 3
+        return self.depth_bins, self.map_side, self.map_side
 
     @property
     def network(self) -> str:
@@ -204,9 +210,12 @@ class Config:
         if self.backbone == "small":
             words += f" (width {self.backbone_width})"
         words += f", {self.crop_px} px"
-        if METHODS[self.method].head == "volume":
+        head = METHODS[self.method].head
+        if head == "volume":
             depth, height, width = self.volume_shape
             words += f", volume {depth} x {height} x {width}"
+        elif head == "lines":
+            words += f", map {self.map_side} x {self.map_side}, lines of {self.volume_shape[0]}"
         return words
 
     def record(self) -> dict:

@@ -1,5 +1,5 @@
 """The networks: a backbone with a head that gives a volume of logits per joint,
-or coordinates directly.
+three lines of logits, or coordinates directly.
 
 Sun et al. 2018, section 4.1; taught in notebooks/07_network_and_losses.ipynb.
 """
@@ -20,6 +20,8 @@ BACKBONES = {
     "resnet101": 32,
     "resnet152": 32,
 }
+
+BINS_PER_PX = 2  # of a LineNet, as SimCC's
 
 
 def small_resnet(width: int) -> nn.Sequential:
@@ -175,6 +177,45 @@ class PoseNet(nn.Module):
         features = self.backbone(crops)  # (B, channels, S / stride, S / stride)
         maps = self.final(self.deconvolutions(features))  # (B, J * D, H, W)
         return maps.unflatten(1, (self.joints, self.depth_bins))
+
+
+class LineNet(PoseNet):
+    """A map for each joint, and three classifiers that read it: one line of logits along x, y and z; see notebook 07.
+
+    SimCC (Li et al. 2022, arXiv 2107.03332) classifies x and y in bins finer than a pixel; RTMW3D (Jiang et al. 2024,
+    arXiv 2407.08634) adds depth. All joints share the classifiers, which belong to one size of crops.
+
+    Args:
+        backbone, joints, head_width, deconvolutions: as for PoseNet.
+        side: height and width of the maps, S / stride * 2**deconvolutions for crops of S px.
+        bins: number of bins N along each axis; SimCC has two a pixel.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        joints: int,
+        side: int,
+        bins: int,
+        head_width: int = 256,
+        deconvolutions: int = 3,
+    ):
+        super().__init__(backbone, joints, 1, head_width, deconvolutions)
+        self.lines = nn.Linear(side * side, 3 * bins)
+        # With maps near zero, training starts from the middle here, too.
+        nn.init.zeros_(self.lines.bias)
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        """Crops -> lines of logits.
+
+        Args:
+            crops: (B, 3, S, S) normalised.
+
+        Returns:
+            (B, J, 3, N) logits along x, y and z.
+        """
+        maps = super().forward(crops)  # (B, J, 1, side, side)
+        return self.lines(maps.flatten(2)).unflatten(2, (3, -1))
 
 
 class DirectNet(nn.Module):

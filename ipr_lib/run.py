@@ -31,7 +31,7 @@ from .files import InputError, commit
 from .geometry.skeleton import HUMAN36M
 from .geometry.transforms import Augmentation
 from .integral import METHODS
-from .network import DirectNet, PoseNet, build_backbone
+from .network import BINS_PER_PX, DirectNet, LineNet, PoseNet, build_backbone
 from .training import distributed, precision
 from .training.checkpoints import CHECKPOINT, read_checkpoint
 from .training.loop import Schedule, train
@@ -45,17 +45,22 @@ HUMAN36M_IMAGES = {"train": (312_188, 5), "test": (8_695, 64)}
 # --- what a Config describes ---
 
 
-def build_network(cfg: Config) -> PoseNet | DirectNet:
+def build_network(cfg: Config) -> PoseNet | LineNet | DirectNet:
     """The network that `cfg` describes, its random start drawn from cfg.seed."""
     with torch.random.fork_rng():
         torch.manual_seed(cfg.seed)
         backbone = build_backbone(cfg.backbone, cfg.backbone_width, cfg.pretrained)
-        if METHODS[cfg.method].head == "direct":
+        head = METHODS[cfg.method].head
+        sizes = (cfg.head_width, cfg.deconvolutions)
+        if head == "direct":
             return DirectNet(backbone, len(HUMAN36M))
-        return PoseNet(backbone, len(HUMAN36M), cfg.depth_bins, cfg.head_width, cfg.deconvolutions)
+        if head == "lines":
+            side = cfg.map_side
+            return LineNet(backbone, len(HUMAN36M), side, BINS_PER_PX * cfg.crop_px, *sizes)
+        return PoseNet(backbone, len(HUMAN36M), cfg.depth_bins, *sizes)
 
 
-def blank_network(cfg: Config) -> PoseNet | DirectNet:
+def blank_network(cfg: Config) -> PoseNet | LineNet | DirectNet:
     """The same network for weights that come from a file, or for counting: no ImageNet weights are fetched."""
     return build_network(dataclasses.replace(cfg, pretrained=False))
 
@@ -115,7 +120,7 @@ def train_run(
     device: torch.device | None = None,
     validation: CropStore | None = None,
     init: Path | None = None,
-) -> PoseNet | DirectNet:
+) -> PoseNet | LineNet | DirectNet:
     """Train the network of `cfg` on `store`, or go on where an interrupted run stopped; see `training.loop.train`.
 
     A finished run is recognised by its checkpoint and costs nothing.

@@ -14,6 +14,7 @@ from ipr_lib.integral import (
     expected_error_loss,
     integral_loss,
     js_prior_loss,
+    line_loss,
     masked_mean,
     soft_argmax,
     softmax_heatmap_loss,
@@ -85,6 +86,39 @@ def test_softmax_loss_by_hand():
     for joint, expected in ((0, math.log(10 / 3)), (1, math.log(10 / 4))):
         loss = softmax_heatmap_loss(volume[:, [joint]], cells[:, [joint]], weights[:, [joint]])
         assert loss.item() == pytest.approx(expected)
+
+
+def test_line_loss_by_hand():
+    """p = (1, 2, 1) / 4 along each axis; q is a Gaussian about bin 1 of sum 1 in x, about bin 0 in y; z is unknown."""
+    lines = torch.tensor([1.0, 2, 1]).log().expand(1, 1, 3, 3)
+    weights = torch.tensor([[[1.0, 1, 0]]])
+    loss = line_loss(lines, torch.tensor([[[1.0, 0, torch.nan]]]), weights, sigma=1.0)
+    side, far = math.exp(-0.5), math.exp(-2)
+    of_x = (2 * side * math.log(4) + math.log(2)) / (1 + 2 * side)
+    of_y = (math.log(4) + side * math.log(2) + far * math.log(4)) / (1 + side + far)
+    assert loss.item() == pytest.approx((of_x + of_y) / 2)
+
+
+def test_gradient_of_the_line_loss_is_probability_less_label():
+    lines = torch.randn(2, 3, 3, 7, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    lines.requires_grad_()
+    cells = torch.tensor([2.2, 5.0, 0.4], dtype=torch.double).expand(2, 3, 3)
+    line_loss(lines, cells, torch.ones(2, 3, 3), sigma=1.5).backward()
+    away = torch.arange(7) - cells[..., None]
+    labels = torch.exp(-(away**2) / (2 * 1.5**2))
+    labels = labels / labels.sum(dim=3, keepdim=True)
+    torch.testing.assert_close(lines.grad, (lines.detach().softmax(dim=3) - labels) / 18)
+
+
+def test_the_best_lines_move_with_the_truth():
+    """One bin further, the same line one bin further has the same loss, away from the ends."""
+    line = torch.zeros(1, 1, 1, 41).repeat(1, 1, 3, 1)
+    line[..., 18:23] = torch.tensor([1.0, 2, 4, 2, 1])
+    place = torch.full((1, 1, 3), 20.3)
+    loss = line_loss(line, place, torch.ones(1, 1, 3))
+    moved = line_loss(line.roll(1, dims=3), place + 1, torch.ones(1, 1, 3))
+    torch.testing.assert_close(loss, moved)
+    assert line_loss(line, place + 1, torch.ones(1, 1, 3)) > loss
 
 
 def test_binary_loss_by_hand():

@@ -317,7 +317,7 @@ def level(run: dict, axis: str) -> int | str:
     if axis == "budget":
         return run["samples_seen"]
     if axis == "map":
-        return config_from_record(run["config"]).volume_shape[2]
+        return config_from_record(run["config"]).map_side
     if axis == "depth":
         return config_from_record(run["config"]).volume_shape[0]
     if axis == "2D":

@@ -231,6 +231,32 @@ def expected_error_loss(
     return masked_mean(torch.stack(errors, dim=2), weights)
 
 
+def line_loss(
+    lines: torch.Tensor, cells: torch.Tensor, weights: torch.Tensor, sigma: float = 2.0
+) -> torch.Tensor:
+    """SimCC: cross-entropy of each axis' softmax p against smoothed labels q.
+
+        -sum over bins q log p, where q is proportional to exp(-(bin - truth)^2 / (2 sigma^2))
+
+    Li et al., "SimCC", ECCV 2022 (arXiv 2107.03332). A bin beside the true one is nearly right, and smoothed labels say
+    so. Each axis has a line of its own, so a joint without depth leaves its z out. See notebook 07.
+
+    Args:
+        lines: logits along x, y and z, (B, J, 3, N), any float dtype.
+        cells: (B, J, 3) true places, order x, y, z; unit: bins; anything where unknown.
+        weights: (B, J, 3), 0 where a coordinate is unknown.
+        sigma: standard deviation of the labels, bins.
+
+    Returns:
+        Scalar: masked mean over coordinates, nats.
+    """
+    lines, cells, weights = _prepare(lines, cells, weights)
+    away = indices(lines.shape[3], lines) - cells[..., None]  # (B, J, 3, N)
+    labels = (-away.square() / (2 * sigma**2)).softmax(dim=3)
+    cross_entropy = -(labels * lines.log_softmax(dim=3)).sum(dim=3)  # (B, J, 3)
+    return masked_mean(cross_entropy, weights)
+
+
 def _prepare(volume, cells, weights):
     """Volume, places and weights in one dtype, at least float32;
     an unknown place becomes a finite one.

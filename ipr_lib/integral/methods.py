@@ -19,6 +19,7 @@ from .losses import (
     integral_loss,
     joint_weights,
     js_prior_loss,
+    line_loss,
     softmax_heatmap_loss,
     squared_heatmap_loss,
 )
@@ -39,8 +40,8 @@ def decode(
     """The network's output -> joints; see notebook 08.
 
     Args:
-        output: (B, J, D, H, W) logits of a PoseNet; or (B, J, 3) of a DirectNet, fractions of the
-            volume's sides from its middle.
+        output: (B, J, D, H, W) logits of a PoseNet; (B, J, 3, N) logits of a LineNet; or (B, J, 3)
+            of a DirectNet, fractions of the volume's sides from its middle.
         crop_px: side of the crop, px.
         depth_mm: depth range of the volume, mm.
         decoder: one of DECODERS; "direct" for the output of a DirectNet.
@@ -53,8 +54,19 @@ def decode(
         middle = (crop_px - 1) / 2
         extent = constants((crop_px, crop_px, depth_mm), output)
         return output * extent + constants((middle, middle, 0.0), output)
-    cells = VOLUME_DECODERS[decoder](output)
-    return cells_to_joints(cells, output.shape[2:], crop_px, depth_mm)
+    read = VOLUME_DECODERS[decoder]
+    if output.ndim == 4:  # each line is a map with one axis
+        cells = read(output.flatten(1, 2)).view(output.shape[:3])
+    else:
+        cells = read(output)
+    return cells_to_joints(cells, grid_shape(output), crop_px, depth_mm)
+
+
+def grid_shape(output: torch.Tensor) -> tuple[int, ...]:
+    """(D, H, W) of the cells in a network's output: of its volumes, or the bins of its three lines."""
+    if output.ndim == 4:
+        return (output.shape[3],) * 3
+    return tuple(output.shape[2:])
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,7 @@ class Loss:
             decoded = decode(output, crop_px, depth_mm, self.decoder)
             total = integral_loss(decoded, joints, weights, (crop_px, crop_px, depth_mm))
         if self.map_loss is not None:
-            cells = joints_to_cells(joints, output.shape[2:], crop_px, depth_mm)
+            cells = joints_to_cells(joints, grid_shape(output), crop_px, depth_mm)
             total = total + self.map_loss(output, cells, weights)
         return total
 
@@ -116,6 +128,7 @@ INTEGRAL = Loss(decoder="expectation")
 INTEGRAL_AND_PRIOR = Loss(decoder="expectation", map_loss=js_prior_loss)
 DEBIASED = Loss(decoder="expectation, de-biased")
 EXPECTED_ERROR = Loss(map_loss=expected_error_loss)
+LINES = Loss(map_loss=line_loss)
 
 
 @dataclass(frozen=True)
@@ -127,24 +140,23 @@ class Method:
         text: what it is, in a few words.
         losses: of the training's stages, which are equally long.
         decoder: one of DECODERS; the one that its scores mean.
+        head: "volume" (PoseNet), "lines" (LineNet) or "direct" (DirectNet).
     """
 
     name: str
     text: str
     losses: tuple[Loss, ...]
     decoder: str
-
-    @property
-    def head(self) -> str:
-        """ "direct" (DirectNet) or "volume" (PoseNet)."""
-        return "direct" if self.decoder == "direct" else "volume"
+    head: str = "volume"
 
     @property
     def decoders(self) -> tuple[str, ...]:
         """All decoders that can read the network's output, its own first."""
-        if self.decoder == "direct":
+        if self.head == "direct":
             return ("direct",)
         others = [name for name in VOLUME_DECODERS if name != self.decoder]
+        if self.head == "lines":
+            others.remove("expectation, de-biased")  # its background is that of a volume
         return (self.decoder, *others)
 
     def loss(self, progress: float) -> Loss:
@@ -154,7 +166,7 @@ class Method:
 
 
 _ALL = (
-    Method("R1", "coordinates directly, L1", (DIRECT,), "direct"),
+    Method("R1", "coordinates directly, L1", (DIRECT,), "direct", "direct"),
     Method("H1", "squared error against a Gaussian", (SQUARED,), "argmax"),
     Method("H2", "softmax cross-entropy against the true cell", (SOFTMAX,), "argmax"),
     Method("H3", "binary cross-entropy against a ball", (BINARY,), "argmax"),
@@ -170,5 +182,6 @@ _ALL = (
         "expectation, de-biased",
     ),
     Method("E", "expected error", (EXPECTED_ERROR,), "expectation"),
+    Method("SimCC", "a classifier for each axis, smoothed labels", (LINES,), "argmax", "lines"),
 )
 METHODS = {method.name: method for method in _ALL}
