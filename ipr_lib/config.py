@@ -29,6 +29,8 @@ IN_HASH_IF_CHANGED = (
     "compile",
     "validation_subjects",
     "occlusion",
+    "target_height",
+    "ball_radius",
 )
 # Field -> its name in hashes and files (checkpoints, model.pt, result.json, metrics.json), which were there first.
 NAMES_ON_DISK = {"backbone": "trunk", "backbone_width": "trunk_width"}
@@ -56,6 +58,8 @@ POSITIVE = (
     "epochs",
     "learning_rate",
     "keep_checkpoints",
+    "target_height",
+    "ball_radius",
 )
 NOT_NEGATIVE = (
     "seed",
@@ -106,6 +110,8 @@ class Config:
     deconvolutions: int = 3
     pretrained: bool = False
     method: str = "I*"  # of integral.METHODS: head, loss and decoder
+    target_height: float = 1.0  # of the Gaussian that H1 and I1 are taught
+    ball_radius: float = 1.5  # of the ball that H3 and I3 are taught, cells
 
     batch_size: int = 32
     # Parts that a batch is worked through in: for the cores of a CPU, or the memory of a GPU.

@@ -30,7 +30,7 @@ from .evaluation.published import read_published
 from .files import InputError, commit
 from .geometry.skeleton import HUMAN36M
 from .geometry.transforms import Augmentation
-from .integral import METHODS
+from .integral import METHODS, build_method
 from .network import BINS_PER_PX, DirectNet, LineNet, PoseNet, build_backbone
 from .training import distributed, precision
 from .training.checkpoints import CHECKPOINT, read_checkpoint
@@ -168,7 +168,7 @@ def train_run(
         network,
         CropDataset(store, cfg.crop_px, cfg.depth_mm, build_augmentation(cfg), cfg.seed),
         keys,
-        METHODS[cfg.method],
+        build_method(cfg.method, cfg.target_height, cfg.ball_radius),
         build_schedule(cfg, keys.steps_per_epoch),
         new_optimizers,
         run_dir,

@@ -69,6 +69,16 @@ def test_squared_loss_by_hand():
     assert loss.item() == pytest.approx(1 + 2 * math.exp(-1))
 
 
+def test_squared_loss_of_a_higher_target_by_hand():
+    # A target of height 4 against 3, and without depth 5 / sqrt(2 pi) against 4.
+    volume = torch.full((1, 1, 1, 1, 1), 3.0)
+    at_centre, known = torch.zeros(1, 1, 3), torch.ones(1, 1, 3)
+    assert squared_heatmap_loss(volume, at_centre, known, height=4.0).item() == pytest.approx(1)
+    volume = torch.tensor([3.0, 2.0]).view(1, 1, 2, 1, 1)
+    loss = squared_heatmap_loss(volume, at_centre, torch.tensor([[[1.0, 1, 0]]]), height=4.0)
+    assert loss.item() == pytest.approx((5 / math.sqrt(2 * math.pi) - 4) ** 2)
+
+
 def test_squared_loss_without_depth_by_hand():
     # Two cells of depth, 3 and 2, sum to 5; in units of a Gaussian's sum over depth, sqrt(2 pi), against 1 at its centre.
     volume = torch.tensor([3.0, 2.0]).view(1, 1, 2, 1, 1)

@@ -12,12 +12,15 @@ from ipr_lib.files import InputError
 from ipr_lib.integral import (
     DECODERS,
     METHODS,
+    binary_heatmap_loss,
+    build_method,
     cells_to_joints,
     decode,
     integral_loss,
     joints_to_cells,
     js_prior_loss,
     soft_argmax,
+    squared_heatmap_loss,
 )
 from ipr_lib.integral.methods import BINARY, INTEGRAL, SQUARED
 from ipr_lib.network import DirectNet, LineNet, build_backbone, count_parameters
@@ -94,6 +97,23 @@ def test_stages_follow_the_progress():
     ]
     assert METHODS["I3"].loss(0.2) is BINARY and METHODS["I*"].loss(0.2) is INTEGRAL
     assert all(method.name == name for name, method in METHODS.items())
+
+
+def test_targets_can_be_set():
+    """H1's height and H3's radius reach the first loss of I1 and I3; nothing else changes."""
+    volume = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+    joints, weights = torch.rand(2, 3, 3) * 40, torch.ones(2, 3, 3)
+    cells = joints_to_cells(joints, SHAPE[2:], CROP_PX, DEPTH_MM)
+    taught = build_method("I1", target_height=4.0).loss(0.2)(
+        volume, joints, weights, CROP_PX, DEPTH_MM
+    )
+    torch.testing.assert_close(taught, squared_heatmap_loss(volume, cells, weights, height=4.0))
+    taught = build_method("I3", ball_radius=1.0).loss(0.2)(
+        volume, joints, weights, CROP_PX, DEPTH_MM
+    )
+    torch.testing.assert_close(taught, binary_heatmap_loss(volume, cells, weights, radius=1.0))
+    assert build_method("I3", 4.0, 1.0).loss(0.9) is INTEGRAL
+    assert build_method("H2", 4.0, 1.0) == METHODS["H2"]
 
 
 def test_integral_method_is_the_paper_s_loss():

@@ -34,7 +34,7 @@ from .losses import (
     softmax_heatmap_loss,
     squared_heatmap_loss,
 )
-from .methods import DECODERS, METHODS, Loss, Method, decode
+from .methods import DECODERS, METHODS, Loss, Method, build_method, decode
 
 __all__ = [
     "DECODERS",
@@ -42,6 +42,7 @@ __all__ = [
     "Loss",
     "Method",
     "binary_heatmap_loss",
+    "build_method",
     "cells_to_joints",
     "debiased_soft_argmax",
     "decode",

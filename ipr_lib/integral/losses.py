@@ -65,15 +65,19 @@ def integral_loss(
 
 
 def squared_heatmap_loss(
-    volume: torch.Tensor, cells: torch.Tensor, weights: torch.Tensor, sigma: float = 1.0
+    volume: torch.Tensor,
+    cells: torch.Tensor,
+    weights: torch.Tensor,
+    sigma: float = 1.0,
+    height: float = 1.0,
 ) -> torch.Tensor:
-    """H1: squared error against a Gaussian G of height 1.
+    """H1: squared error against a Gaussian G of a given height.
 
         sum over cells (H - G)^2
-        without depth: sum over x, y (sum over z H / height - G)^2
+        without depth: sum over x, y (sum over z H / depth - G)^2
 
-    where G is the 2D Gaussian in the second line, and height = sigma sqrt(2 pi) is the sum of a
-    Gaussian over depth. See notebook 07.
+    where G is the 2D Gaussian in the second line, and depth = sigma sqrt(2 pi) is the sum over
+    depth of a Gaussian of height 1. See notebook 07.
 
     Args:
         volume: heat maps, (B, J, D, H, W), any float dtype.
@@ -81,17 +85,18 @@ def squared_heatmap_loss(
         weights: (B, J, 3), 0 where a coordinate is unknown. A joint without x or y counts for
             nothing.
         sigma: standard deviation of the Gaussian, cells.
+        height: of the Gaussian at its centre.
 
     Returns:
         Scalar: masked mean over joints.
     """
     volume, cells, weights = _prepare(volume, cells, weights)
-    target = gaussian_volume(cells, volume.shape[2:], sigma)
+    target = height * gaussian_volume(cells, volume.shape[2:], sigma)
     error = (volume - target).square().sum(dim=MAP)  # (B, J)
 
     x, y, _ = gaussian_factors(cells, volume.shape[2:], sigma)
-    height = sigma * math.sqrt(2 * math.pi)
-    plane_error = (volume.sum(dim=2) / height - outer(x, y)).square().sum(dim=PLANE)
+    depth = sigma * math.sqrt(2 * math.pi)
+    plane_error = (volume.sum(dim=2) / depth - height * outer(x, y)).square().sum(dim=PLANE)
 
     error = torch.where(_without_depth(weights), plane_error, error)
     return masked_mean(error, joint_weights(weights))

@@ -5,6 +5,7 @@ regression (I). Taught in notebooks/08_heatmap_vs_integral.ipynb. The three heat
 reading, see `losses`.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -185,3 +186,27 @@ _ALL = (
     Method("SimCC", "a classifier for each axis, smoothed labels", (LINES,), "argmax", "lines"),
 )
 METHODS = {method.name: method for method in _ALL}
+
+
+def build_method(name: str, target_height: float = 1.0, ball_radius: float = 1.5) -> Method:
+    """A method of the family, its heat maps taught by other targets.
+
+    Args:
+        name: one of METHODS.
+        target_height: of the Gaussian of H1's loss.
+        ball_radius: of the ball of H3's loss, cells.
+
+    Returns:
+        Method.
+    """
+    method = METHODS[name]
+    losses = []
+    for loss in method.losses:
+        if loss == SQUARED:
+            map_loss = functools.partial(squared_heatmap_loss, height=target_height)
+            loss = dataclasses.replace(loss, map_loss=map_loss)
+        elif loss == BINARY:
+            map_loss = functools.partial(binary_heatmap_loss, radius=ball_radius)
+            loss = dataclasses.replace(loss, map_loss=map_loss)
+        losses.append(loss)
+    return dataclasses.replace(method, losses=tuple(losses))
