@@ -24,6 +24,7 @@ sys.path.insert(0, str(REPOSITORY))  # a machine without a registry has the fold
 
 from ipr_lib.config import load_config  # noqa: E402
 from ipr_lib.course.pipeline import run_dir  # noqa: E402
+from ipr_lib.experiment import CONTEST  # noqa: E402
 
 RESULTS = REPOSITORY / "results"
 # What later calls need to know of earlier ones, each a few kB: single runs of a comparison, scores, timings.
@@ -117,28 +118,25 @@ def queue(toy):
                 "mm",
             )
         )
-    # The second asks for the methods again, which are done by then: its claims compare coarse maps with the base's.
-    for axes, seeds in (
-        (("method",), "0,1,2"),
-        (("method", "map", "2D"), "0,1,2"),
-        (("budget", "depth", "trunk", "crop"), "0"),
-    ):
+    # Each is meant to take one call of ten minutes; all later ones find the sweep's runs done.
+    comparisons = [(("sweep",), None)]
+    comparisons += [(("method",), seed) for seed in range(5)]
+    comparisons += [(("map", "2D"), seed) for seed in range(3)]
+    comparisons += [(("budget",), seed) for seed in range(3)]
+    comparisons += [(("variant",), seed) for seed in range(3)]
+    comparisons += [(("depth",), 0), (("trunk",), 0), (("crop",), 0)]
+    comparisons.append((CONTEST, None))  # all runs are done by then: it judges them together
+    for axes, seed in comparisons:
         name = "-".join(axes)
+        seeds = ()
+        if seed is not None:
+            name = f"{name}-{seed}"
+            seeds = ("--seeds", str(seed))
         jobs.append(
             Job(
                 f"compare-{name}",
-                f"heat map against integral, axes {', '.join(axes)}: results/reference/compare-{profile}-{name}.json",
-                (
-                    "-m",
-                    "ipr_lib",
-                    "compare",
-                    "--profile",
-                    profile,
-                    "--seeds",
-                    seeds,
-                    "--axes",
-                    *axes,
-                ),
+                f"heat map against integral: results/reference/compare-{profile}.json",
+                ("-m", "ipr_lib", "compare", "--profile", profile, *seeds, "--axes", *axes),
                 REPOSITORY / "results" / f"compare-{profile}" / f"{name}.json",
                 ("headline",),
                 "mm",

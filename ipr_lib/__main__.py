@@ -330,12 +330,20 @@ def compare(options):
     """Compare methods under equal conditions: the experiment of notebook 08."""
     from .config import parse_overrides
     from .course import pipeline
-    from .experiment import AXES, case_table, claim_table, planned_cases
+    from .experiment import (
+        AXES,
+        CONTEST,
+        SWEEP,
+        case_table,
+        claim_table,
+        planned_cases,
+        sweep_table,
+    )
 
-    profile, axes = options.profile or "laptop", options.axes or AXES
+    profile, axes = options.profile or "laptop", tuple(options.axes or CONTEST)
     for axis in axes:
-        if axis not in AXES:
-            raise InputError(f"unknown axis {axis!r}; choose from {', '.join(AXES)}")
+        if axis not in (*AXES, SWEEP):
+            raise InputError(f"unknown axis {axis!r}; choose from {', '.join((*AXES, SWEEP))}")
     if options.list:
         for case in planned_cases(profile):
             if case.axis in axes:
@@ -343,13 +351,14 @@ def compare(options):
         return
     summary = pipeline.compared(
         profile,
-        _numbers(options.seeds, "--seeds"),
+        _numbers(options.seeds, "--seeds") if options.seeds else None,
         options.results_dir,
         options.cases,
         axes,
         parse_overrides(options.set),
     )
-    print(case_table(summary["runs"]), claim_table(summary["claims"]), sep="\n\n")
+    runs, claims = summary["runs"], summary["claims"]
+    print(sweep_table(runs), case_table(runs), claim_table(claims), sep="\n\n")
 
 
 def reproduce(options):
@@ -622,17 +631,19 @@ COMMANDS = {
         option("--profile", help="smoke, laptop or gpu; default: laptop"),
         option(
             "--seeds",
-            default="0,1,2",
             metavar="0,1,2",
-            help="each case is run once for each seed",
+            help="each case is run once for each seed; default: five for the methods, three for others",
         ),
         option(
             "--axes",
             nargs="+",
             metavar="AXIS",
-            help="what to vary: method, budget, map, depth, 2D, trunk (backbone), crop; default: all",
+            help="what to vary: method, map, 2D, budget, variant (default: these), depth, trunk "
+            "(backbone), crop; or sweep: only pick each method's settings",
         ),
-        option("--cases", nargs="+", metavar="CASE", help="only these cases, e.g. R1 'I*, map 8'"),
+        option(
+            "--cases", nargs="+", metavar="CASE", help="only these cases, e.g. R1 'I*, coarse map'"
+        ),
         flag("--list", "only print the cases"),
         SET,
         RESULTS_DIR,

@@ -210,7 +210,7 @@ def run_notebook(condition, profile, number):
         cfg = load_config(profile, seed=condition.seed)
         pipeline.evaluated(cfg, folder)
         if number == "08" and profile in compare.IN_REPRODUCE:
-            pipeline.compared(profile, (condition.seed,), folder, compare.IN_REPRODUCE[profile])
+            pipeline.small_comparison(profile, condition.seed, folder)
         notebooks.run_notebook(copy, pipeline.run_dir(cfg, folder) / number, parameters)
     except InputError as error:
         return str(error)

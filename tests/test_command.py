@@ -221,7 +221,7 @@ def test_exit_codes(monkeypatch, capsys, error, code, line):
     [
         (
             ["compare", "--list", "--axes", "colour"],
-            "unknown axis 'colour'; choose from method, budget",
+            "unknown axis 'colour'; choose from method, map",
         ),
         (["compare", "--profile", "full", "--list"], "profile 'full' has no comparison"),
         (

@@ -11,55 +11,61 @@ def test_plan_covers_the_methods_and_names_each_case_once(profile):
     cases = planned_cases(profile)
     names = [case.name for case in cases]
     assert len(set(names)) == len(names)
-    assert [case.name for case in cases if case.axis == "method"] == list(METHODS)
-    assert {case.axis for case in cases} == set(compare_plan.AXES)
+    assert {case.name for case in cases if case.axis in ("method", "variant")} == set(METHODS)
+    assert list(dict.fromkeys(case.axis for case in cases)) == list(compare_plan.AXES)
     configs = {
         (case_config(profile, case, 0).hash(), case.depth_share, case.only_depth) for case in cases
     }
     assert len(configs) == len(cases), "each case is a run of its own"
 
 
+def named(profile, name):
+    (case,) = [case for case in planned_cases(profile) if case.name == name]
+    return case
+
+
 def test_levels_change_what_their_names_say():
-    base = case_config("laptop", Case("I*", "method", {"method": "I*"}), 0)
-    assert base.volume_shape == (16, 16, 16) and base.crop_px == 64
+    base = case_config("laptop", named("laptop", "I*"), 0)
+    assert base.volume_shape == (24, 24, 24) and base.crop_px == 96
+    assert base.precision == "float32"
     shapes = {case.name: case_config("laptop", case, 0) for case in planned_cases("laptop")}
-    assert shapes["H2, map 32"].volume_shape == (16, 32, 32) and shapes[
-        "I*, map 8"
-    ].volume_shape == (16, 8, 8)
-    assert shapes["I*, depth 32"].volume_shape == (32, 16, 16)
-    for name in ("I*, crop 128", "I*, crop 32"):
-        assert shapes[name].volume_shape == (16, 16, 16), "another crop, the same map"
-    assert case_config(
-        "gpu", next(c for c in planned_cases("gpu") if c.name == "H2, map 64"), 0
-    ).volume_shape == (32, 64, 64)
-    assert not any(
-        case.axis in ("map", "depth") for case in planned_cases("gpu") if case.name.startswith("R1")
-    )
+    assert shapes["I*, coarse map"].volume_shape == (24, 12, 12)
+    assert shapes["SimCC, coarse map"].map_side == 12
+    assert shapes["I*, depth 12"].volume_shape == (12, 24, 24)
+    assert shapes["I*, crop 48"].volume_shape == (24, 24, 24), "another crop, the same map"
+    assert case_config("gpu", named("gpu", "H2, fine map"), 0).volume_shape == (32, 64, 64)
+    for case in planned_cases("gpu"):
+        assert case.axis not in ("map", "depth") or not case.name.startswith("R1")
+        assert case.axis != "depth" or not case.name.startswith("SimCC")
 
 
 def test_a_quarter_of_the_pictures_is_seen_four_times_as_often():
-    whole, alone = (
-        next(c for c in planned_cases("laptop") if c.name == name)
-        for name in ("R1", "R1, a quarter alone")
-    )
+    whole, alone = named("laptop", "R1"), named("laptop", "R1, a quarter alone")
     assert case_config("laptop", alone, 0).epochs == 4 * case_config("laptop", whole, 0).epochs
     assert case_config("laptop", alone, 1, {"epochs": 2}).epochs == 8
 
 
-def test_a_larger_budget_keeps_its_ratio_and_its_schedules_shape():
-    base, more = (
-        case_config(
-            "laptop",
-            next(c for c in planned_cases("laptop") if c.name == name),
-            0,
-            {"epochs": 3, "lr_drops": [1, 2]},
-        )
-        for name in ("I*", "I*, 4 x the samples")
-    )
-    assert (base.epochs, base.lr_drops, more.epochs, more.lr_drops) == (3, (1, 2), 12, (4, 8))
-    assert {case.name for case in planned_cases("gpu") if case.axis == "budget"} == {
-        f"{m}, {n} x the samples" for m in compare_plan.MAIN for n in (4, 16)
-    }
+def test_another_budget_keeps_its_ratio_and_its_schedules_shape():
+    settings = {"epochs": 6, "lr_drops": [3, 6]}
+    found = {}
+    for name in ("I*", "I*, a third of the samples", "I*, three times the samples"):
+        cfg = case_config("laptop", named("laptop", name), 0, settings)
+        found[name] = (cfg.epochs, cfg.lr_drops)
+    assert list(found.values()) == [(6, (3, 6)), (2, (1, 2)), (18, (9, 18))]
+
+
+def test_the_sweep_tries_three_values_of_what_each_method_has():
+    assert compare_plan.sweep_steps("laptop", "R1") == [("learning_rate", (0.002, 0.006, 0.018))]
+    assert compare_plan.sweep_steps("laptop", "I1")[1] == ("target_height", (1.0, 4.0, 16.0))
+    assert compare_plan.sweep_steps("laptop", "H3")[1] == ("ball_radius", (1.0, 1.5, 2.5))
+    assert compare_plan.sweep_steps("smoke", "H2") == [("learning_rate", (0.001, 0.003, 0.009))]
+
+
+def test_the_sweep_never_sees_the_test_actors():
+    case = Case("a try", compare_plan.SWEEP, {"method": "H2"}, budget=1 / 3, held_out=8)
+    cfg = case_config("laptop", case, 0)
+    assert (cfg.train_subjects, cfg.test_subjects) == ((1, 5, 6, 7), (8,))
+    assert cfg.epochs == 2
 
 
 def test_seeds_and_methods_share_everything_else():

@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 
 import numpy as np
@@ -26,9 +27,99 @@ TINY = {
 
 def test_unknown_names_are_refused(store, test_store, tmp_path):
     with pytest.raises(InputError, match="unknown case 'H4'"):
-        compare.compare("smoke", (store, test_store), tmp_path, names=("H4",))
+        compare.compare("smoke", (store, test_store), tmp_path / "all.json", names=("H4",))
     with pytest.raises(InputError, match="unknown axis 'colour'"):
-        compare.compare("smoke", (store, test_store), tmp_path, axes=("colour",))
+        compare.compare("smoke", (store, test_store), tmp_path / "all.json", axes=("colour",))
+
+
+def made_up_runs(monkeypatch, errors):
+    """Replace training by `errors`(cfg) -> MPJPE; returns the list of runs that were asked for."""
+    asked = []
+
+    def run_case(case, cfg, train_store, test_store, folder):
+        asked.append((case, cfg, train_store, test_store))
+        scores = {"mpjpe": errors(cfg), "takes": [errors(cfg)]}
+        return {
+            "case": case.name,
+            "axis": case.axis,
+            "method": cfg.method,
+            "seed": cfg.seed,
+            "decoders": {compare.METHODS[cfg.method].decoder: scores},
+            "mean_pose": 200.0,
+            "samples_seen": 6,
+            "commit": "abc",
+            "device": "a machine",
+            "minutes": 0.5,
+            "config": cfg.record(),
+        }
+
+    monkeypatch.setattr(compare, "run_case", run_case)
+    return asked
+
+
+def two_actors(store):
+    """The store with its last two items those of S5."""
+    subject = store.columns["subject"].copy()
+    subject[4:] = 5
+    return dataclasses.replace(store, columns=store.columns | {"subject": subject})
+
+
+def test_the_sweep_picks_on_a_training_actor(store, test_store, tmp_path, monkeypatch):
+    """H3 errs least at the highest rate and, with it, at the smallest ball: both are used in the contest."""
+    best = {"learning_rate": 0.009, "ball_radius": 1.0}
+
+    def errors(cfg):
+        return 100 + 1000 * abs(cfg.learning_rate - 0.009) + abs(cfg.ball_radius - 1.0)
+
+    asked = made_up_runs(monkeypatch, errors)
+    stores = (two_actors(store), test_store)
+    content = compare.compare("smoke", stores, tmp_path / "all.json", (4,), names=("H3",))
+    *swept, (case, cfg, train_store, scored_store) = asked
+    assert len(swept) == 6 and case.name == "H3" and cfg.seed == 4
+    assert {name: getattr(cfg, name) for name in best} == best
+    assert (train_store, scored_store) == stores
+    for case, cfg, train_store, scored_store in swept:
+        assert case.axis == "sweep" and cfg.seed == 0
+        assert set(train_store.columns["subject"]) == {1} and len(train_store) == 4
+        assert set(scored_store.columns["subject"]) == {5} and len(scored_store) == 2
+    assert [run["axis"] for run in content["runs"]] == ["sweep"] * 6 + ["method"]
+    assert read_json(tmp_path / "all.json") == content
+    assert not (tmp_path / "all.partial.json").exists()
+
+
+def test_the_most_telling_runs_come_first(store, test_store, tmp_path, monkeypatch):
+    asked = made_up_runs(monkeypatch, lambda cfg: 100.0)
+    stores = (two_actors(store), test_store)
+    compare.compare("smoke", stores, tmp_path / "all.json", axes=("method", "map"))
+    swept = [case for case, *_ in asked if case.axis == "sweep"]
+    assert len(swept) == 9 * 3 + 4 * 3, "nine methods, four of which have a target"
+    order = [(case.axis, cfg.seed) for case, cfg, *_ in asked[len(swept) :]]
+    expected = []
+    for seed in range(5):
+        expected += [("method", seed)] * 9
+    for seed in range(3):
+        expected += [("map", seed)] * 3
+    assert order == expected
+
+
+def test_what_is_found_is_written_after_each_run(store, test_store, tmp_path, monkeypatch):
+    left = [4]
+
+    def errors(cfg):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return 100.0
+
+    made_up_runs(monkeypatch, errors)
+    stores = (two_actors(store), test_store)
+    with pytest.raises(KeyboardInterrupt):
+        compare.compare(
+            "smoke", stores, tmp_path / "all.json", (0, 1, 2), names=("R1",), sweep=False
+        )
+    content = read_json(tmp_path / "all.partial.json")
+    assert [run["seed"] for run in content["runs"]] == [0, 1]
+    assert not (tmp_path / "all.json").exists()
 
 
 def run(case, stores, folder, seed=0, **overrides):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ipr_lib.experiment.plan import planned_cases
+from ipr_lib.experiment.plan import SWEEP, planned_cases
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu_queue.py"
 
@@ -99,6 +99,7 @@ def test_comparisons_of_the_queue_have_cases(gpu_queue, toy):
     assert commands
     for command in commands:
         planned = {case.axis for case in planned_cases(command[command.index("--profile") + 1])}
+        planned.add(SWEEP)
         assert set(command[command.index("--axes") + 1 :]) <= planned
 
 

@@ -33,7 +33,7 @@ from ..evaluation.report import (
     write_poses,
     write_scores,
 )
-from ..experiment import AXES, IN_REPRODUCE, compare, planned_cases, write_summary
+from ..experiment import CONTEST, IN_REPRODUCE, compare, planned_cases
 from ..files import REPOSITORY, InputError, commit, device_name, read_json, write_json
 from ..network import count_parameters
 from ..progress import TIMES, progress, stage, timed, work_seconds
@@ -488,35 +488,45 @@ def evaluate_published(
 
 def compared(
     profile: str,
-    seeds: tuple[int, ...] = (0,),
+    seeds: tuple[int, ...] | None = None,
     results_dir: str | Path = RESULTS,
     names: list[str] | None = None,
-    axes: tuple[str, ...] = AXES,
+    axes: tuple[str, ...] = CONTEST,
     overrides: dict | None = None,
+    sweep: bool = True,
 ) -> dict:
     """The controlled comparison of a profile, on its own data; runs that are done already are read.
 
     Args:
         profile: one of experiment.plan.BASES.
-        seeds, names, axes, overrides: see `experiment.run.compare`.
+        seeds, names, axes, overrides, sweep: see `experiment.run.compare`.
         results_dir: where runs lie.
 
     Returns:
-        content of the summary, see `verdicts.write_summary`. It is written to `compare-PROFILE/AXES.json`, or `chosen.json`
-        where cases are named, when the last run is done.
+        content of the summary, see `verdicts.write_summary`: `compare-PROFILE/AXES-SEEDS.json`, or `chosen-SEEDS.json`
+        where cases are named; without the seeds where the plan's are taken.
     """
     planned_cases(profile)  # refuses a profile without a comparison before any data are made
     overrides = dict(overrides or {})
-    folder = Path(results_dir) / f"compare-{profile}"
-    if names:
-        name = "chosen"
-    elif tuple(axes) == AXES:
-        name = "all"
-    else:
-        name = "-".join(axes)
+    parts = ["chosen"] if names else list(axes)
+    if seeds is not None:
+        parts += [str(seed) for seed in seeds]
+    summary = Path(results_dir) / f"compare-{profile}" / f"{'-'.join(parts)}.json"
     data = stores(load_config(profile, **overrides))
-    runs = compare(profile, data, folder, seeds, names, axes, overrides)
-    return write_summary(runs, folder / f"{name}.json")
+    return compare(profile, data, summary, seeds, names, axes, overrides, sweep)
+
+
+def small_comparison(
+    profile: str,
+    seed: int = 0,
+    results_dir: str | Path = RESULTS,
+    overrides: dict | None = None,
+) -> dict | None:
+    """The few cases that `make reproduce` and notebook 08 run; None for a profile without them."""
+    if profile not in IN_REPRODUCE:
+        return None
+    names = IN_REPRODUCE[profile]
+    return compared(profile, (seed,), results_dir, names, overrides=overrides, sweep=False)
 
 
 # --- the main job ---
@@ -555,16 +565,16 @@ def reproduce(
     cfg = load_config(profile, seed=seed, **overrides)
     notebooks = list_notebooks(only)
     numbers = [path.name[:2] for path in notebooks]
-    cases = IN_REPRODUCE.get(profile) if "08" in numbers else None
-    stages = 5 if cases else 4
+    compares = "08" in numbers and profile in IN_REPRODUCE
+    stages = 5 if compares else 4
 
     metrics = evaluated(cfg, results_dir, stages)
     print(run_report(metrics), flush=True)  # at once, because what follows takes long and may fail
 
     folder = run_dir(cfg, results_dir)
-    if cases:
+    if compares:
         with stage(4, stages), timed(folder, "comparison"):
-            compared(profile, (seed,), results_dir, cases, overrides=overrides)
+            small_comparison(profile, seed, results_dir, overrides)
     parameters = {
         "profile": profile,
         "seed": seed,

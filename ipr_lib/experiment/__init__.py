@@ -4,7 +4,7 @@ Read `plan` first (which cases there are), then `run` (one case, trained and sco
 `verdicts` (what the runs say about the paper's claims).
 """
 
-from .plan import AXES, MAIN, Case, case_config, planned_cases
+from .plan import AXES, CONTEST, MAIN, SWEEP, Case, case_config, planned_cases
 from .run import IN_REPRODUCE, compare, run_case, score_decoders
 from .verdicts import (
     CLAIMS,
@@ -15,16 +15,18 @@ from .verdicts import (
     crossed_interval,
     errors_by_seed,
     judge,
-    rounding_share,
     signed_sum,
+    sweep_table,
     write_summary,
 )
 
 __all__ = [
     "AXES",
     "CLAIMS",
+    "CONTEST",
     "IN_REPRODUCE",
     "MAIN",
+    "SWEEP",
     "VARIED",
     "Case",
     "axis_effect",
@@ -36,9 +38,9 @@ __all__ = [
     "errors_by_seed",
     "judge",
     "planned_cases",
-    "rounding_share",
     "run_case",
     "score_decoders",
     "signed_sum",
+    "sweep_table",
     "write_summary",
 ]

@@ -22,11 +22,26 @@ from ..network import count_parameters
 from ..progress import progress
 from ..run import default_device, train_run
 from ..training.checkpoints import CHECKPOINT, trained_minutes
-from .plan import ALONE, AXES, MAIN, WITH_2D, Case, case_config, planned_cases
+from .plan import (
+    ALONE,
+    AXES,
+    COARSE,
+    CONTEST,
+    LESS,
+    SEEDS,
+    SWEEP,
+    SWEEP_BUDGET,
+    WITH_2D,
+    Case,
+    case_config,
+    planned_cases,
+    sweep_steps,
+)
+from .verdicts import own_error, write_summary
 
 RESULT = "result.json"
-# What `make reproduce` runs, with one seed: every step of the notebook in seconds, or the main
-# comparison in minutes.
+# What `make reproduce` runs, with one seed and without a sweep: every step of the notebook in
+# seconds; or three methods for a third of the contest's epochs.
 IN_REPRODUCE = {
     "smoke": (
         "R1",
@@ -37,62 +52,131 @@ IN_REPRODUCE = {
         "I2",
         "I3",
         "I*",
-        "H2, map 16",
-        "I*, map 16",
+        "SimCC",
+        f"H2, {COARSE}",
+        f"I*, {COARSE}",
         f"R1, {WITH_2D}",
         f"R1, {ALONE}",
         f"I*, {WITH_2D}",
         f"I*, {ALONE}",
     ),
-    "laptop": MAIN,
+    "laptop": (f"R1, {LESS}", f"H2, {LESS}", f"I*, {LESS}"),
 }
 
 
 def compare(
     profile: str,
     stores: tuple,
-    folder: Path,
-    seeds: tuple[int, ...] = (0,),
+    summary: Path,
+    seeds: tuple[int, ...] | None = None,
     names: tuple[str, ...] | None = None,
-    axes: tuple[str, ...] = AXES,
+    axes: tuple[str, ...] = CONTEST,
     overrides: dict | None = None,
-) -> list[dict]:
-    """Run the cases of a profile, seed by seed; a run that is done costs nothing.
+    sweep: bool = True,
+) -> dict:
+    """Run the cases of a profile, the most telling first; a run that is done costs nothing.
+
+    First the sweep, method by method; then the methods, seed by seed; then the other axes, seed by
+    seed. What is found is written after each run.
 
     Args:
         profile: one of plan.BASES.
         stores: (train, test) CropStores.
-        folder: for the runs.
-        seeds: whole numbers.
+        summary: the JSON to write, beside the folders of the runs. Until the last run is done it is
+            called *.partial.json.
+        seeds: whole numbers; by default as many as plan.SEEDS says.
         names: of the cases to run; by default all of `axes`.
-        axes: of plan.AXES.
+        axes: of plan.AXES; plan.SWEEP alone stops after the sweep of all methods.
         overrides: see `plan.case_config`.
+        sweep: pick each method's settings first; else all have the base's.
     Returns:
-        results, see `run_case`: seed by seed, in the plan's order.
+        content of the summary, see `verdicts.write_summary`.
     Raises:
         InputError: a name or an axis that the plan does not have.
     """
     cases = planned_cases(profile)
-    _check_known("axis", axes, AXES)
+    _check_known("axis", axes, (*AXES, SWEEP))
     _check_known("case", names or (), [case.name for case in cases])
     if names:
-        chosen = [case for case in cases if case.name in names]
-    else:
-        chosen = [case for case in cases if case.axis in axes]
-    runs = [(case, seed) for seed in seeds for case in chosen]
-    results = []
-    bar = progress(runs, desc="comparison", unit="run")
-    for case, seed in bar:
-        bar.set_postfix_str(f"{case.name}, seed {seed}")
-        cfg = case_config(profile, case, seed, overrides)
-        results.append(run_case(case, cfg, *stores, folder))
-    return results
+        cases = [case for case in cases if case.name in names]
+    elif SWEEP not in axes:
+        cases = [case for case in cases if case.axis in axes]
+    methods = []
+    if sweep:
+        methods = list(dict.fromkeys(case.overrides["method"] for case in cases))
+    runs = [] if SWEEP in axes else run_order(cases, seeds)
+
+    overrides = dict(overrides or {})
+    partial = summary.with_suffix(".partial.json")
+    results, settings = [], {}
+    with progress([*methods, *runs], desc="comparison", unit="run") as bar:
+        for step in bar:
+            if step in methods:
+                bar.set_postfix_str(f"sweep of {step}")
+                settings[step] = pick_settings(
+                    profile, step, stores[0], summary.parent, overrides, results
+                )
+            else:
+                case, seed = step
+                bar.set_postfix_str(f"{case.name}, seed {seed}")
+                picked = settings.get(case.overrides["method"], {})
+                cfg = case_config(profile, case, seed, overrides | picked)
+                results.append(run_case(case, cfg, *stores, summary.parent))
+            write_summary(results, partial)
+    content = write_summary(results, summary)
+    partial.unlink()
+    return content
 
 
 def _check_known(kind, asked, known):
     for name in asked:
         if name not in known:
             raise InputError(f"unknown {kind} {name!r}; choose from {', '.join(known)}")
+
+
+def run_order(cases: list[Case], seeds: tuple[int, ...] | None = None) -> list[tuple[Case, int]]:
+    """(case, seed) of all runs: the methods seed by seed, then the other axes seed by seed."""
+    runs = []
+    for of_methods in (True, False):
+        group = [case for case in cases if (case.axis == "method") == of_methods]
+        for seed in range(SEEDS["method"]) if seeds is None else seeds:
+            for case in group:
+                if seeds is not None or seed < SEEDS.get(case.axis, 3):
+                    runs.append((case, seed))
+    return runs
+
+
+def pick_settings(
+    profile: str, method: str, store, folder: Path, overrides: dict, results: list[dict]
+) -> dict:
+    """The settings of a method that a sweep on training actors finds best; see `plan`.
+
+    Args:
+        profile: one of plan.BASES.
+        method: one of METHODS.
+        store: CropStore of the training actors, the last of whom is held out.
+        folder, overrides: see `compare`.
+        results: the sweep's are appended.
+    Returns:
+        fields of Config.
+    """
+    store = _small_crops(store, case_config(profile, Case("", SWEEP), 0, overrides).crop_px)
+    subject = store.columns["subject"]
+    held_out = int(subject.max())
+    fitted = store.select(np.flatnonzero(subject != held_out))
+    scored = store.select(np.flatnonzero(subject == held_out))
+    picked = {}
+    for field, values in sweep_steps(profile, method):
+        errors = {}
+        for value in values:
+            fields = {"method": method} | picked | {field: value}
+            name = f"sweep of {method}, {field} {value:g}"
+            case = Case(name, SWEEP, fields, budget=SWEEP_BUDGET, held_out=held_out)
+            cfg = case_config(profile, case, 0, overrides)
+            results.append(run_case(case, cfg, fitted, scored, folder))
+            errors[value] = own_error(results[-1])
+        picked[field] = min(errors, key=errors.get)
+    return picked
 
 
 def run_case(
@@ -119,10 +203,10 @@ def run_case(
         done.setdefault("mean_pose", _mean_pose_error(train_store, test_store))
         return done
     write_json(run_dir / "data.json", data)
-    store = shrunken_store(train_store, cfg.crop_px)
+    store = _small_crops(train_store, cfg.crop_px)
     store = withhold_depth(store, case.depth_share, case.only_depth)
     network = train_run(cfg, store, run_dir, device)
-    decoders, cells = score_decoders(network, shrunken_store(test_store, cfg.crop_px), cfg)
+    decoders, cells = score_decoders(network, _small_crops(test_store, cfg.crop_px), cfg)
     result = {
         "case": case.name,
         "axis": case.axis,
@@ -145,6 +229,13 @@ def run_case(
     write_json(run_dir / RESULT, result)
     (run_dir / CHECKPOINT).unlink()  # the networks of a large plan would fill a disk
     return read_json(run_dir / RESULT)
+
+
+def _small_crops(store, crop_px):
+    """The store with its pixels averaged to smaller crops where the sizes divide; else the batches resample them."""
+    if store.recipe["crop_px"] % crop_px:
+        return store
+    return shrunken_store(store, crop_px)
 
 
 def _mean_pose_error(train_store, test_store):
