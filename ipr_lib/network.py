@@ -180,10 +180,11 @@ class PoseNet(nn.Module):
 
 
 class LineNet(PoseNet):
-    """A map for each joint, and three classifiers that read it: one line of logits along x, y and z; see notebook 07.
+    """A map for each joint, and three classifiers that read it: a line of logits along each axis.
 
-    SimCC (Li et al. 2022, arXiv 2107.03332) classifies x and y in bins finer than a pixel; RTMW3D (Jiang et al. 2024,
-    arXiv 2407.08634) adds depth. All joints share the classifiers, which belong to one size of crops.
+    SimCC (Li et al. 2022, arXiv 2107.03332) classifies x and y in bins finer than a pixel; RTMW3D
+    (Jiang et al. 2024, arXiv 2407.08634) adds depth. All joints share the classifiers, which belong
+    to one size of crops. See notebook 07.
 
     Args:
         backbone, joints, head_width, deconvolutions: as for PoseNet.

@@ -70,7 +70,8 @@ BASES = {
     },
 }
 COARSE = "coarse map"
-# (axis, name, overrides) of the levels besides the base. The map's side doubles with each deconvolution.
+# (axis, name, overrides) of the levels besides the base. The map's side doubles with each
+# deconvolution.
 LEVELS = {
     "smoke": [
         ("map", COARSE, {"deconvolutions": 1}),
@@ -140,7 +141,7 @@ def planned_cases(profile: str) -> list[Case]:
 
 
 def _level_case(method, axis, level, overrides):
-    """A case of one level of an axis, in a list; an empty one where the method's head has no such axis."""
+    """A case of one level of an axis, in a list; none where the method's head has no such axis."""
     fields = {"method": method} | overrides
     head = METHODS[method].head
     if head == "direct":
@@ -153,7 +154,7 @@ def _level_case(method, axis, level, overrides):
 
 
 def sweep_steps(profile: str, method: str) -> list[tuple[str, tuple]]:
-    """What the sweep picks for a method, one field of Config after the other, with the values to try."""
+    """(field of Config, values to try) of what the sweep picks for a method, in order."""
     rate = BASES[profile].get("learning_rate", load_config(profile).learning_rate)
     steps = [("learning_rate", tuple(round(rate * factor, 6) for factor in RATES))]
     if method in TARGETS:

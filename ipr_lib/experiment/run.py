@@ -232,14 +232,14 @@ def run_case(
 
 
 def _small_crops(store, crop_px):
-    """The store with its pixels averaged to smaller crops where the sizes divide; else the batches resample them."""
+    """The store with its pixels averaged where the sizes divide; else the batches resample them."""
     if store.recipe["crop_px"] % crop_px:
         return store
     return shrunken_store(store, crop_px)
 
 
 def _mean_pose_error(train_store, test_store):
-    """MPJPE of the mean training pose on the test images, mm: what a network that sees nothing reaches."""
+    """MPJPE of the mean training pose, mm: what a network that sees nothing reaches."""
     scores = score_items(mean_pose(train_store, test_store), test_store.columns)
     return scores["mpjpe"]["frame_mean"]
 
@@ -265,7 +265,7 @@ def _result_of(run_dir, data):
 
 
 def score_decoders(network: torch.nn.Module, store, cfg: Config) -> tuple[dict, dict | None]:
-    """Score a network by every decoder that can read it, from one forward pass over the test images.
+    """Score a network by every decoder that can read it, from one forward pass over the images.
 
     Args:
         network: in eval mode.

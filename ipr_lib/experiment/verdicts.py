@@ -69,7 +69,7 @@ def signed_sum(results: list[dict], plus: tuple, minus: tuple = ()) -> np.ndarra
 
 
 def has_learned(results: list[dict], reading: str) -> bool:
-    """Whether a reading beats the error of the mean training pose by a quarter, in the mean over its seeds."""
+    """Whether a reading beats the mean training pose by a quarter, in the mean over its seeds."""
     case = reading.partition(": ")[0]
     mean_poses = [run["mean_pose"] for run in results if run["case"] == case]
     errors = list(errors_by_seed(results, reading).values())
@@ -84,11 +84,10 @@ def crossed_interval(errors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
 
         SE^2 = V(seed means) / S + V(sequence means) / T - V(rest) / (S T)
 
-    because the rest is counted in each of the first two parts. SE^2 is never below the larger of
-    them, the degrees of freedom are Satterthwaite's (1946), and the interval is Student's t. Neither
-    is it narrower than the t-interval of the seed means, or of the sequence means, alone.
-    Simulated, it covers the truth in 94 to 97 of 100 cases, with three, five or eight seeds; a
-    bootstrap over three seeds in 82.
+    because the rest is counted in each of the first two parts. SE^2 is never below the larger
+    of them, the degrees of freedom are Satterthwaite's (1946), and the interval is Student's t. It
+    is also never narrower than the t-interval of the seed means, or of the sequence means, alone.
+    The tests simulate how often it covers the truth: 93 to 97 times of 100.
 
     Args:
         errors: (..., S, T) mm, at least two seeds and two sequences.
@@ -122,8 +121,8 @@ def _half_width(square, freedom):
 
 # --- claims ---
 
-# Claim, whose it is, and two lists of readings: the sum of the first, less that of the second, should
-# be below 0.
+# Claim, whose it is, and two lists of readings: the sum of the first, less that of the second,
+# should be below 0.
 CLAIMS = (
     (
         "integral from scratch beats heat map + argmax: H1",
@@ -257,7 +256,8 @@ def judge(results: list[dict]) -> list[dict]:
         for each claim: claim, whose, measured (mean, low, high in mm; negative speaks for the
         claim; None where a run is missing), seeds, holds: "yes" or "no" where the interval leaves 0
         out, else "cannot tell"; "not judged" where a network has not learned enough, see
-        `has_learned`; "not run". Below FEWEST_SEEDS, or with one sequence, there is no interval, only a mean.
+        `has_learned`; "not run". Below FEWEST_SEEDS, or with one sequence, there is a mean and no
+        interval.
     """
     rows = []
     for claim, whose, plus, minus in CLAIMS:
@@ -389,7 +389,7 @@ def _case_row(case, runs, decoder):
 
 
 def sweep_table(results: list[dict]) -> str:
-    """Markdown: what the sweep tried for each method, and the MPJPE on the held-out training actor, mm.
+    """Markdown: what the sweep tried for each method, and the MPJPE on the actor held out, mm.
 
     Args:
         results: see the module.

@@ -243,8 +243,9 @@ def line_loss(
 
         -sum over bins q log p, where q is proportional to exp(-(bin - truth)^2 / (2 sigma^2))
 
-    Li et al., "SimCC", ECCV 2022 (arXiv 2107.03332). A bin beside the true one is nearly right, and smoothed labels say
-    so. Each axis has a line of its own, so a joint without depth leaves its z out. See notebook 07.
+    Li et al., "SimCC", ECCV 2022 (arXiv 2107.03332). A bin beside the true one is nearly right, and
+    smoothed labels say so. Each axis has a line of its own, so a joint without depth leaves its z
+    out. See notebook 07.
 
     Args:
         lines: logits along x, y and z, (B, J, 3, N), any float dtype.
