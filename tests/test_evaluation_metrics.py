@@ -330,3 +330,12 @@ def test_one_sequence_has_no_interval():
     scores = score(moved(POSE), POSE, np.arange(5))
     low, high = scores["mpjpe"]["interval"]
     assert low < scores["mpjpe"]["frame_mean"] < high
+
+
+def test_error_of_kept_by_hand():
+    """Left out first: 40 (doubt 9), then 10 (doubt 5), then 20 (doubt 2)."""
+    errors, doubt = np.array([10.0, 40, 20, 60]), np.array([5, 9, 2, 1])
+    assert metrics.error_of_kept(errors, doubt).tolist() == [60, 40, 30, 32.5]
+    best = metrics.error_of_kept(errors, errors)
+    assert best.tolist() == pytest.approx([10, 15, 70 / 3, 32.5])
+    assert (metrics.error_of_kept(errors, doubt) >= best).all()

@@ -5,7 +5,7 @@ loop that runs it), then `report` (what is printed and kept). `published` reads 
 of this method.
 """
 
-from .metrics import auc, bootstrap_interval, mpjpe, pa_mpjpe, pckh, score_items
+from .metrics import auc, bootstrap_interval, error_of_kept, mpjpe, pa_mpjpe, pckh, score_items
 from .prediction import mean_pose, oracle_inputs, predict_store
 from .published import read_published, score_published
 from .report import (
@@ -26,6 +26,7 @@ __all__ = [
     "action_rows",
     "auc",
     "bootstrap_interval",
+    "error_of_kept",
     "markdown_table",
     "mean_pose",
     "mpjpe",
