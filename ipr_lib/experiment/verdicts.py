@@ -17,7 +17,7 @@ from ..integral import METHODS
 from .plan import ALONE, COARSE, MAIN, MORE, SWEEP, TARGETS, WITH_2D
 
 VARIED = ("map", "2D", "budget", "depth", "trunk", "crop")  # the axes that have levels
-FEWEST_SEEDS = 3  # with fewer, the interval would cover the truth too seldom
+FEWEST_SEEDS = 3  # one seed has no interval, and that of two is too wide to decide anything
 LEARNED = (
     0.75  # of the mean pose's error: above it, a network has not learned enough to be compared
 )
