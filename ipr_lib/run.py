@@ -15,8 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from .config import NOT_IN_HASH, Config, config_from_record
-from .data.datasets import CropDataset, training_keys
-from .data.mixing import StoreMix
+from .data.datasets import CropDataset, StoreMix, training_keys
 from .data.store import CropStore
 from .evaluation.metrics import score_items
 from .evaluation.prediction import (
@@ -342,12 +341,9 @@ def image_count(cfg: Config, split: str) -> int:
 
 def crops_seen(cfg: Config) -> int:
     """Crops that go through a training, repeats counted; the 3D set is taken to last longer than the 2D ones."""
-    images = image_count(cfg, "train")
-    steps_per_epoch = images // cfg.batch_size
-    if cfg.mix:
-        ratio = cfg.mix_ratio or (1,) * (1 + len(cfg.mix))
-        share = cfg.batch_size * ratio[0] // sum(ratio)  # of each batch
-        steps_per_epoch = round(images / share)
+    ratio = cfg.mix_ratio or (1,) * (1 + len(cfg.mix))
+    share = cfg.batch_size * ratio[0] // sum(ratio)  # of each batch
+    steps_per_epoch = image_count(cfg, "train") // share
     return steps_per_epoch * cfg.batch_size * cfg.epochs
 
 

@@ -3,8 +3,15 @@
 import numpy as np
 import torch
 
-from ipr_lib.data import BatchKeys, CropDataset, batches, crop_to_camera, normalise, tint
-from ipr_lib.data.mixing import keys_in_order
+from ipr_lib.data import (
+    BatchKeys,
+    CropDataset,
+    batches,
+    crop_to_camera,
+    keys_in_order,
+    normalise,
+    tint,
+)
 from ipr_lib.geometry.skeleton import HUMAN36M
 from ipr_lib.geometry.transforms import Augmentation, apply_affine, draw_augmentation
 

@@ -16,7 +16,6 @@ from ipr_lib.data import datasets
         "data.h36m_layout",
         "data.images",
         "data.matlab",
-        "data.mixing",
         "data.people",
         "data.store",
         "prepare",

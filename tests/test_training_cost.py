@@ -4,7 +4,7 @@ import dataclasses
 
 from ipr_lib import run
 from ipr_lib.config import RECIPES, load_config
-from ipr_lib.data.mixing import MixedKeys
+from ipr_lib.data.datasets import BatchKeys
 from ipr_lib.network import count_parameters
 
 
@@ -24,19 +24,19 @@ def test_real_counts_and_mixing():
     assert run.image_count(load_config("full", train_step=50), "train") == 31_219
     alone = dataclasses.replace(full, mix=())
     assert run.crops_seen(alone) == 312_188 // full.batch_size * full.batch_size * full.epochs
-    # 16 of each batch are 3D: 19,511.75 batches an epoch.
+    # 16 of each batch are 3D: 19,511 batches an epoch, and 12 images are left over.
     assert (full.batch_size, full.epochs) == (32, 20)
-    assert run.crops_seen(full) == 19_512 * 32 * 20
+    assert run.crops_seen(full) == 19_511 * 32 * 20
 
 
 def test_crops_of_a_mixed_training_follow_from_its_ratio():
     """Half of each batch is 3D: an epoch takes twice as many crops as there are 3D images, not three times."""
     strong = load_config("full", **RECIPES["strong"])
     assert strong.batch_size == 32 and strong.epochs == 20
-    # 312,188 images at 16 a batch: 19,511.75 batches, so 19,512 of 32 crops, 20 times.
-    assert run.crops_seen(strong) == 19_512 * 32 * 20 == 12_487_680
-    keys = MixedKeys([312_188, 28_000, 150_000], 32, (2, 1, 1), epochs=20)
-    assert keys.steps * 32 == 12_487_680
+    # 312,188 images at 16 a batch: 19,511 batches of 32 crops, 20 times.
+    assert run.crops_seen(strong) == 19_511 * 32 * 20 == 12_487_040
+    keys = BatchKeys([312_188, 28_000, 150_000], 32, epochs=20, ratio=(2, 1, 1))
+    assert keys.steps * 32 == 12_487_040
 
 
 def test_work_is_weights_times_places():

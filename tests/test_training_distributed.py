@@ -14,8 +14,7 @@ import torch
 from ipr_lib import run
 from ipr_lib.__main__ import ON_EACH_MACHINE, main
 from ipr_lib.config import load_config
-from ipr_lib.data.datasets import CropDataset
-from ipr_lib.data.mixing import BatchKeys, keys_in_order
+from ipr_lib.data.datasets import BatchKeys, CropDataset, keys_in_order
 from ipr_lib.data.store import open_store
 from ipr_lib.evaluation import prediction
 from ipr_lib.files import InputError

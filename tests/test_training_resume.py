@@ -15,7 +15,7 @@ import torch
 
 from ipr_lib import run
 from ipr_lib.config import load_config
-from ipr_lib.data.mixing import StoreMix
+from ipr_lib.data.datasets import StoreMix
 from ipr_lib.data.store import open_store
 from ipr_lib.evaluation import metrics
 from ipr_lib.files import InputError

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from ..config import Config, load_config
+from ..data.datasets import StoreMix
 from ..data.h36m_layout import TEST_SUBJECTS
-from ..data.mixing import StoreMix
 from ..data.store import find_store, split_store
 from ..evaluation.metrics import score_items
 from ..evaluation.prediction import mean_pose, oracle_inputs

@@ -1,8 +1,8 @@
 """From a prepared set on disk to the batches of a training.
 
 To be read in this order: `h36m_layout` (the folders that every set with poses in 3D is brought to) and `matlab`, which
-reads their labels; `images`; `people` (annotations in 2D); `store` (crops and labels, cut once); `mixing` (which items a
-batch holds); `datasets` (batches as tensors). Taught in notebooks 02 to 04. Only `datasets` needs torch, and its names are
+reads their labels; `images`; `people` (annotations in 2D); `store` (crops and labels, cut once); `datasets` (which
+items a batch holds, of one store or of several mixed, and batches as tensors). Taught in notebooks 02 to 04. Only `datasets` needs torch, and its names are
 loaded when they are first asked for, so that processes which prepare data start without it.
 """
 
@@ -22,7 +22,6 @@ from .h36m_layout import (
 )
 from .images import image_size, read_image
 from .matlab import load_mat
-from .mixing import BatchKeys, MixedKeys, StoreMix
 from .people import People, read_people, write_people
 from .store import (
     CropStore,
@@ -37,9 +36,12 @@ from .store import (
 )
 
 _WITH_TORCH = (
+    "BatchKeys",
     "CropDataset",
+    "StoreMix",
     "batches",
     "crop_to_camera",
+    "keys_in_order",
     "normalise",
     "tint",
     "training_keys",
@@ -50,11 +52,8 @@ __all__ = [
     "CAMERAS",
     "SPLITS",
     "SUBJECTS",
-    "BatchKeys",
     "CropStore",
-    "MixedKeys",
     "People",
-    "StoreMix",
     "action_name",
     "build_store",
     "find_store",

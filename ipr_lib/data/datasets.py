@@ -1,10 +1,13 @@
-"""Crop store -> batches. Taught in notebooks/04_crops_and_augmentation.ipynb and notebooks/09_training.ipynb.
+"""Crop stores -> batches, of one store or of 3D and 2D stores mixed.
+
+Taught in notebooks 03 (mixing), 04 (crops and augmentation) and 09 (training).
 
 What a batch holds follows from (seed, epoch, step) alone, so the number of workers changes nothing, and a resumed run
 meets the very batches that it would have met.
 """
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -12,6 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from ..files import InputError
 from ..geometry.camera import Camera
 from ..geometry.skeleton import HUMAN36M
 from ..geometry.transforms import (
@@ -26,11 +30,145 @@ from ..geometry.transforms import (
     occlude,
     warp,
 )
-from .mixing import BatchKeys, MixedKeys, StoreMix
 from .store import CropStore
 
 # ImageNet's channel statistics, for crops in 0 … 1: the usual input scaling of torchvision's networks.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+# --- which items a batch holds ---
+
+
+class StoreMix:
+    """Several crop stores served as one.
+
+    Items count through the stores in order. Joints of other joint sets are brought to the reference skeleton by name, see
+    `CropStore.rows`; items of 2D stores have has_depth False, so z has weight 0.
+
+    Attributes:
+        stores: the CropStores. ratio: shares of a training batch, one whole number a store.
+        starts: (k + 1,) first item of each store, and the number of items.
+    """
+
+    def __init__(self, stores: Sequence[CropStore], ratio: Sequence[int] | None = None):
+        """
+        Args:
+            stores: CropStores, 3D or 2D.
+            ratio: see the class; equal shares by default, so 1 : 1 for two stores.
+        """
+        self.stores = tuple(stores)
+        self.ratio = (1,) * len(self.stores) if ratio is None else tuple(ratio)
+        self.starts = np.cumsum([0] + [len(store) for store in self.stores])
+        self.path = self.stores[0].path  # for messages
+
+    def __len__(self):
+        return int(self.starts[-1])
+
+    def sources(self, items: np.ndarray) -> np.ndarray:
+        """Which store each item belongs to: (m,) items -> (m,) indices into `stores`."""
+        return np.searchsorted(self.starts, items, side="right") - 1
+
+    def rows(self, name: str, items: np.ndarray) -> np.ndarray:
+        """As `CropStore.rows`."""
+        rows = []
+        for source, item in zip(self.sources(items), items):
+            rows.append(self.stores[source].rows(name, [item - self.starts[source]]))
+        return np.concatenate(rows)
+
+    def image(self, item: int) -> np.ndarray:
+        """As `CropStore.image`."""
+        source = self.sources(item)
+        return self.stores[source].image(item - self.starts[source])
+
+
+def keys_in_order(n: int, batch_size: int) -> list[tuple[int, int, np.ndarray]]:
+    """Keys (epoch, step, items) of one pass over n items in order, with a short last batch, as evaluation needs."""
+    batches = np.split(np.arange(n), range(batch_size, n, batch_size))
+    return [(0, step, items) for step, items in enumerate(batches)]
+
+
+class BatchKeys:
+    """Keys (epoch, step, items) of every batch of a run: one loader, and its workers, serve all epochs.
+
+    A batch holds items of each store in a fixed ratio, store by store. The store that lasts longest at its share sets the
+    epoch: each of its items comes at most once, in an order of each epoch's own, and there is no short last batch. The
+    others start over, in a new order, as often as that takes.
+
+    Args:
+        sizes: number of items; of a StoreMix, that of each store.
+        batch_size: items a batch, a multiple of the ratio's sum.
+        epochs: how many.
+        seed: of the orders.
+        start: step of the whole run to begin at.
+        ratio: shares of a batch, one whole number a store.
+    Raises:
+        InputError: batch_size and ratio do not fit; a store is empty.
+    """
+
+    def __init__(
+        self,
+        sizes: int | Sequence[int],
+        batch_size: int,
+        epochs: int = 1,
+        seed: int = 0,
+        start: int = 0,
+        ratio: Sequence[int] = (1,),
+    ):
+        self.sizes = np.atleast_1d(sizes).tolist()
+        self.batch_size = batch_size
+        self.seed = seed
+        self.start = start
+        if len(ratio) != len(self.sizes) or min(ratio) < 1 or batch_size % sum(ratio):
+            stated = " : ".join(str(part) for part in ratio)
+            raise InputError(
+                f"batch_size={batch_size} of {len(self.sizes)} stores at {stated}: expected one whole number above 0 a "
+                "store, and a batch size that is a multiple of their sum"
+            )
+        if min(self.sizes) == 0:
+            raise InputError(f"a store is empty (items: {', '.join(map(str, self.sizes))})")
+        self.shares = [batch_size // sum(ratio) * part for part in ratio]
+        self.steps_per_epoch = max(size // share for size, share in zip(self.sizes, self.shares))
+        self.steps = epochs * self.steps_per_epoch
+
+    def __len__(self):
+        return max(0, self.steps - self.start)
+
+    def __iter__(self):
+        batches = None
+        for global_step in range(self.start, self.steps):
+            epoch, step = divmod(global_step, self.steps_per_epoch)
+            if batches is None or step == 0:
+                batches = self._batches(epoch)
+            yield epoch, step, batches[step]
+
+    def _batches(self, epoch):
+        """(steps_per_epoch, batch_size): the items of each batch of an epoch."""
+        columns = []
+        first_item, turn = 0, 0
+        for size, share in zip(self.sizes, self.shares):
+            needed = self.steps_per_epoch * share
+            orders = []
+            for _ in range(math.ceil(needed / size)):
+                # 2**32 - 1 keeps the stream apart from the augmentations', which use (seed, epoch, step).
+                rng = np.random.default_rng([self.seed, epoch, 2**32 - 1, turn])
+                orders.append(first_item + rng.permutation(size))
+                turn += 1
+            columns.append(np.concatenate(orders)[:needed].reshape(-1, share))
+            first_item += size
+        return np.concatenate(columns, axis=1)
+
+
+def training_keys(
+    store: CropStore | StoreMix, batch_size: int, epochs: int, seed: int
+) -> BatchKeys:
+    """Keys of all batches of a training on a store or on mixed ones, in the ratio of the mix."""
+    if isinstance(store, StoreMix):
+        sizes = [len(part) for part in store.stores]
+        return BatchKeys(sizes, batch_size, epochs, seed, ratio=store.ratio)
+    return BatchKeys(len(store), batch_size, epochs, seed)
+
+
+# --- the batches ---
 
 
 class CropDataset(Dataset):
@@ -135,16 +273,6 @@ class CropDataset(Dataset):
         weights = inside & visible[..., None]
         weights[..., 2] &= self.store.rows("has_depth", items)[:, None]
         return joints.astype(np.float32), weights.astype(np.float32)
-
-
-def training_keys(
-    store: CropStore | StoreMix, batch_size: int, epochs: int, seed: int
-) -> BatchKeys | MixedKeys:
-    """Keys of all batches of a training: of one store, or mixed ones."""
-    if isinstance(store, StoreMix):
-        sizes = [len(part) for part in store.stores]
-        return MixedKeys(sizes, batch_size, store.ratio, epochs, seed)
-    return BatchKeys(len(store), batch_size, epochs, seed)
 
 
 def batches(dataset: CropDataset, keys: Iterable, workers: int = 0) -> DataLoader:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..data.datasets import CropDataset, batches, crop_to_camera, normalise
-from ..data.mixing import keys_in_order
+from ..data.datasets import CropDataset, batches, crop_to_camera, keys_in_order, normalise
 from ..files import InputError
 from ..geometry.camera import ASSUMED_FOCAL, Camera
 from ..geometry.skeleton import HUMAN36M

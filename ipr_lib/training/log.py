@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..data.datasets import BatchKeys, StoreMix
 from ..data.h36m_layout import item_path
-from ..data.mixing import BatchKeys, MixedKeys, StoreMix
 from ..data.store import CropStore
 from ..files import InputError, atomic_path, write_json
 from ..progress import work_seconds
@@ -158,7 +158,7 @@ def stop_if_not_finite(
     network: nn.Module,
     done: int,
     store: CropStore | StoreMix,
-    keys: BatchKeys | MixedKeys,
+    keys: BatchKeys,
     schedule,
     clip_gradient: float,
     run_dir: Path,

@@ -20,8 +20,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..data.datasets import CropDataset, batches, normalise, prefetched
-from ..data.mixing import BatchKeys, MixedKeys
+from ..data.datasets import BatchKeys, CropDataset, batches, normalise, prefetched
 from ..files import InputError
 from ..integral import Loss, Method
 from ..progress import progress, work_seconds
@@ -218,7 +217,7 @@ def training_step(
 def train(
     network: nn.Module,
     dataset: CropDataset,
-    keys: BatchKeys | MixedKeys,
+    keys: BatchKeys,
     method: Method,
     schedule: Schedule,
     new_optimizers: Callable,
@@ -367,7 +366,7 @@ def train(
 
 
 def loader(
-    dataset: CropDataset, keys: BatchKeys | MixedKeys, device: torch.device, workers: int
+    dataset: CropDataset, keys: BatchKeys, device: torch.device, workers: int
 ) -> Iterable[dict]:
     """This process' batches, made ahead: for a GPU by processes;
     on a CPU, whose cores the network needs, by a thread.
