@@ -1,8 +1,9 @@
 """Figures and interactive views, for notebooks and saved pages.
 
-Read `plots` first: functions that draw into matplotlib's Axes. Then read `view`, which holds what all interactive views
-share, and `skeleton_view`, `volume_explorer` and `curve_explorer`, each beside its JavaScript file. The interactive views
-need anywidget, of the extra `course`; they are loaded when they are first used, so that a plot does without it.
+Read `plots` first: functions that draw into matplotlib's Axes. Then read `view`, which holds what
+all interactive views share, and `skeleton_view`, `volume_explorer` and `curve_explorer`, each
+beside its JavaScript file. The interactive views need anywidget, of the extra `course`; they are
+loaded when they are first used, so that a plot does without it.
 """
 
 import importlib

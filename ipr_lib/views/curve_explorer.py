@@ -1,7 +1,8 @@
 """A heat map on a line to take apart by hand: sharpness, place, noise and a second peak; argmax and expectation follow.
 
-Used in notebooks/05_heatmaps_and_argmax.ipynb and notebooks/06_soft_argmax.ipynb. The browser computes everything by
-itself, so the figure stays interactive in exported pages; where no script runs, a static image of it is shown instead.
+Used in notebooks/05_heatmaps_and_argmax.ipynb and notebooks/06_soft_argmax.ipynb. The browser
+computes everything by itself, so the figure stays interactive in exported pages; where no script
+runs, a static image of it is shown instead.
 """
 
 from pathlib import Path
@@ -21,9 +22,9 @@ DRAWS = 8  # noises to choose from
 class CurveExplorer(View):
     """Logits, probabilities and pulls of a heat map on a line, with sliders; the peak can be dragged.
 
-    The logits are sharpness * (bump at position + second * bump at second_position) + noise * a standard normal draw,
-    where a bump is a Gaussian of height 1 on a floor of 0. Setting a trait in Python moves the slider and the other
-    way round.
+    The logits are sharpness * (bump at position + second * bump at second_position) + noise * a
+    standard normal draw, where a bump is a Gaussian of height 1 on a floor of 0. Setting a trait in
+    Python moves the slider and the other way round.
 
     Args:
         cells: number of cells, at least 3.
@@ -95,8 +96,8 @@ class CurveExplorer(View):
         """What the map says, as the figure shows it.
 
         Returns:
-            dict, cells: argmax; quarter_shift, the argmax moved a quarter cell towards its larger neighbour;
-            expectation.
+            dict, cells: argmax; quarter_shift, the argmax moved a quarter cell towards its larger
+            neighbour; expectation.
         """
         logits = torch.from_numpy(self.logits)[None, None]  # (B, J, cells)
         return {

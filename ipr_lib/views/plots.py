@@ -1,6 +1,7 @@
 """Figures: each function takes arrays and an Axes, draws, and returns the Axes.
 
-Colours are Okabe and Ito's, which colour-blind readers can distinguish too, and mean the same in every figure.
+Colours are Okabe and Ito's, which colour-blind readers can distinguish too, and mean the same in
+every figure.
 """
 
 import io
@@ -84,7 +85,8 @@ def draw_limbs(ax, points, skeleton=HUMAN36M, colour=None, **style):
 
     Args:
         ax: Axes, plane or 3D.
-        points: (J, 2) or (J, 3), in the axes' units; joints at the end of the skeleton may be missing.
+        points: (J, 2) or (J, 3), in the axes' units; joints at the end of the skeleton may be
+            missing.
         skeleton: joint set.
         colour: one colour for all limbs; by default right, left and middle have their own.
         **style: passed on to `Axes.plot`.

@@ -18,13 +18,15 @@ from .view import View, pack_image, within_limits
 class SkeletonView(View):
     """One or several skeletons over frames: orbit, play, hover and select joints, compare after alignment.
 
-    Only `frame`, `selected` and `alignment` travel between Python and the page after the view has been sent; setting one
-    here moves the view, and a click there arrives here (`view.observe(function, "selected")`).
+    Only `frame`, `selected` and `alignment` travel between Python and the page after the view has
+    been sent; setting one here moves the view, and a click there arrives here
+    (`view.observe(function, "selected")`).
 
     Attributes:
         frame: frame shown, 0 … F - 1.
         selected: index of the selected joint, -1 for none.
-        alignment: how others are laid onto the reference: "none", "root", "rigid" or "scale" (see `metrics.align`).
+        alignment: how others are laid onto the reference: "none", "root", "rigid" or "scale" (see
+            `metrics.align`).
     """
 
     _esm = Path(__file__).with_suffix(".js")
@@ -55,13 +57,16 @@ class SkeletonView(View):
         """Check the arrays and pack them, once.
 
         Args:
-            poses: (F, J, 3) or (people, F, J, 3), mm; or {name: (F, J, 3)}. NaN marks unknown joints. J may stop short of
-                the skeleton's last joints, e.g. 17 scored joints of HUMAN36M. Among several, the others are measured
-                against the one named "truth"; without it, they are different people and no errors are shown.
-            skeleton: joint set. Errors and alignment count its first 17 joints where it is HUMAN36M, else all.
-            images: F images (H, W, 3) uint8 RGB, None where there is none; or {camera name: such a sequence}.
-            joints_img: (F, J, 2 or more) or (people, F, J, 2 or more), px of the images of one camera. By default, with
-                `cameras`, the poses as these see them.
+            poses: (F, J, 3) or (people, F, J, 3), mm; or {name: (F, J, 3)}. NaN marks unknown
+                joints. J may stop short of the skeleton's last joints, e.g. 17 scored joints of
+                HUMAN36M. Among several, the others are measured against the one named "truth";
+                without it, they are different people and no errors are shown.
+            skeleton: joint set. Errors and alignment count its first 17 joints where it is
+                HUMAN36M, else all.
+            images: F images (H, W, 3) uint8 RGB, None where there is none; or {camera name: such a
+                sequence}.
+            joints_img: (F, J, 2 or more) or (people, F, J, 2 or more), px of the images of one
+                camera. By default, with `cameras`, the poses as these see them.
             cameras: {name: Camera}, for poses in world axes: the view can be turned to each.
             labels: F texts, shown above the frame; or none.
             title: shown where there is no label.
@@ -132,8 +137,8 @@ class SkeletonView(View):
         Args:
             frame: 0 … F - 1.
         Returns:
-            (people, J, 3) float64, mm, in the axes of the poses; the reference's root at the origin, unless alignment is
-            "none".
+            (people, J, 3) float64, mm, in the axes of the poses; the reference's root at the
+            origin, unless alignment is "none".
         """
         m = self.meta
         poses = np.frombuffer(self.poses, np.float32)

@@ -80,8 +80,8 @@ img {{ max-width: 100%; }}
 class View(anywidget.AnyWidget):
     """Base of the views. A subclass names its JavaScript file as `_esm`, with a top-level `function render`.
 
-    It draws its static form in `_draw(figure)`. Its own synchronised traits are all that the JavaScript reads; arrays
-    travel as `Bytes`, once.
+    It draws its static form in `_draw(figure)`. Its own synchronised traits are all that the
+    JavaScript reads; arrays travel as `Bytes`, once.
     """
 
     def figure(self):

@@ -23,7 +23,8 @@ LINES = {"argmax": "--", "expectation": "-", "truth": ":"}
 class VolumeExplorer(View):
     """A network's volumes, one joint at a time. The page computes the softmax itself, so it needs no kernel.
 
-    Only `joint`, `temperature` and `slice` travel between Python and the page after the view has been sent.
+    Only `joint`, `temperature` and `slice` travel between Python and the page after the view has
+    been sent.
 
     Attributes:
         joint: index of the joint shown.
@@ -44,11 +45,12 @@ class VolumeExplorer(View):
         """Check the arrays and pack them, once.
 
         Args:
-            volume: logits, (J, D, H, W), tensor or array, J the first joints of HUMAN36M; sent as float32.
+            volume: logits, (J, D, H, W), tensor or array, J the first joints of HUMAN36M; sent as
+                float32.
             image: the crop, (S, S, 3) uint8 RGB, or None.
             depth_mm: depth range of the volume, mm.
-            target: true joints, (J, 3): x, y in px of the crop (without an image, in cells), z in mm behind the root;
-                or None.
+            target: true joints, (J, 3): x, y in px of the crop (without an image, in cells), z in
+                mm behind the root; or None.
             joint: see the class.
         Raises:
             InputError: an array has a wrong shape or type.
