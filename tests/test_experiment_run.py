@@ -14,6 +14,7 @@ from ipr_lib.files import InputError, read_json, write_json
 from ipr_lib.integral import joints_to_cells
 from ipr_lib.run import build_network
 from ipr_lib.training import loop
+from ipr_lib.training.log import Diverged
 
 TINY = {
     "backbone_width": 4,
@@ -85,6 +86,19 @@ def test_the_sweep_picks_on_a_training_actor(store, test_store, tmp_path, monkey
     assert [run["axis"] for run in content["runs"]] == ["sweep"] * 6 + ["method"]
     assert read_json(tmp_path / "all.json") == content
     assert not (tmp_path / "all.partial.json").exists()
+
+
+def test_a_rate_that_diverges_is_not_picked(store, test_store, tmp_path, monkeypatch):
+    def errors(cfg):
+        if cfg.learning_rate > 0.004:
+            raise Diverged("the loss is not finite at step 3")
+        return 100 - 1000 * cfg.learning_rate
+
+    asked = made_up_runs(monkeypatch, errors)
+    stores = (two_actors(store), test_store)
+    content = compare.compare("smoke", stores, tmp_path / "all.json", (0,), names=("R1",))
+    assert [cfg.learning_rate for _, cfg, *_ in asked] == [0.001, 0.003, 0.009, 0.003]
+    assert len(content["runs"]) == 3
 
 
 def test_the_most_telling_runs_come_first(store, test_store, tmp_path, monkeypatch):

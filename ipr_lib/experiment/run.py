@@ -22,6 +22,7 @@ from ..network import count_parameters
 from ..progress import progress
 from ..run import default_device, train_run
 from ..training.checkpoints import CHECKPOINT, trained_minutes
+from ..training.log import Diverged
 from .plan import (
     ALONE,
     AXES,
@@ -173,8 +174,11 @@ def pick_settings(
             name = f"sweep of {method}, {field} {value:g}"
             case = Case(name, SWEEP, fields, budget=SWEEP_BUDGET, held_out=held_out)
             cfg = case_config(profile, case, 0, overrides)
-            results.append(run_case(case, cfg, fitted, scored, folder))
-            errors[value] = own_error(results[-1])
+            try:
+                results.append(run_case(case, cfg, fitted, scored, folder))
+                errors[value] = own_error(results[-1])
+            except Diverged:  # too high a rate: not to be picked, and no reason to stop
+                errors[value] = np.inf
         picked[field] = min(errors, key=errors.get)
     return picked
 

@@ -18,6 +18,10 @@ JSON_LINES, EVENTS, NOT_FINITE = "training.jsonl", "tensorboard", "not_finite.js
 LARGEST_RATE = 1e-3  # that is ever advised: from here on even Adam's first steps are large
 
 
+class Diverged(InputError):
+    """The loss or the weights of a training are no longer finite."""
+
+
 class TrainingLog:
     """Rows of numbers as JSON lines, and for TensorBoard where it is installed;
     each row as soon as it is there.
@@ -163,7 +167,7 @@ def stop_if_not_finite(
     clip_gradient: float,
     run_dir: Path,
 ):
-    """InputError unless the losses of the last steps and the weights after them are finite;
+    """Diverged unless the losses of the last steps and the weights after them are finite;
     it says what to try.
 
     Args:
@@ -199,7 +203,7 @@ def stop_if_not_finite(
     ]
     if not clip_gradient:
         advice.append("clip_gradient=1.0")
-    raise InputError(
+    raise Diverged(
         f"the {what} not finite at step {step}; the last checkpoint is complete, the batch's pictures are named in "
         f"{run_dir / NOT_FINITE}. Try {' or '.join(advice)}"
     )
