@@ -138,12 +138,12 @@ def test_pckh_by_hand():
 
 
 def test_auc_by_hand():
-    """Of the thresholds 0, 5, …, 150 mm, 30 lie above an error of 0, 20 above 50 mm, 19 above 52, 0 above 150."""
+    """Of the thresholds 0, 5, …, 150 mm, 30 lie above an error of 0, 20 above 50 mm, 20 above 52, 0 above 150."""
     visible = np.ones((2, 2), bool)
     assert metrics.auc(np.zeros((2, 2)), visible) == pytest.approx(30 / 31)
     assert metrics.auc(np.full((2, 2), 150.0), visible) == 0
     errors = np.array([[0.0, 50], [52, 150]])
-    assert metrics.auc(errors, visible) == pytest.approx((30 + 20 + 19 + 0) / 4 / 31)
+    assert metrics.auc(errors, visible) == pytest.approx((30 + 20 + 20 + 0) / 4 / 31)
     visible[1] = False
     assert metrics.auc(errors, visible) == pytest.approx((30 + 20) / 2 / 31)
 
