@@ -29,9 +29,9 @@ def people_store(folder, skeleton, n, width=90, height=71):
         )
         pictures.append((100 + i, name, width, height))
         keypoints = [(20 + 2 * j, 60 - 3 * j, 0 if j == i % 3 else 2) for j in range(len(skeleton))]
-        persons.append((i, i, keypoints, (18.0, 10.0, 40.0, 54.0), None))
+        persons.append((i, i, keypoints, (18.0, 10.0, 40.0, 54.0), None, 600.0))
     people = as_people(skeleton, pictures, persons)
-    store, problems = build_people_store(people, folder, folder / "people", crop_px=64)
+    store, problems, _ = build_people_store(people, folder, folder / "people", crop_px=64)
     assert not problems
     return store
 

@@ -8,10 +8,13 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
+from ipr_lib.data.images import read_image
 from ipr_lib.data.people import read_people
 from ipr_lib.data.store import open_store
 from ipr_lib.files import InputError
+from ipr_lib.geometry import apply_affine
 from ipr_lib.geometry.skeleton import COCO, SKELETONS
 from ipr_lib.prepare import build_people_store, coco, prepare_coco
 from tests.fuzzing import corruptions
@@ -159,6 +162,207 @@ def test_whole_preparation_with_stores(tmp_path):
     assert any("3 people in 3 images" in line for line in lines)
 
 
+def test_json_is_what_coco_s_own_tools_expect(tmp_path):
+    """Keypoints are counted from 1, and the area is the segment's, by which OKS divides."""
+    data = content()
+    data["annotations"][1].pop("area")
+    data["annotations"][4]["area"] = -1
+    write_coco(tmp_path, data=data)
+    lines = prepare_coco(tmp_path, tmp_path / "out", splits=("train",))
+    assert lines[0].endswith("area of the segment for 1 people, of the box for 2")
+    written = json.loads((tmp_path / "out/annotations/train.json").read_text())
+    assert written["info"]["area"] == "area of the segment for 1 people, of the box for 2"
+    # Boxes of 30 x 44.25 and of 9 x 6.5 px stand in for the segments that are not there.
+    areas = {annotation["id"]: annotation["area"] for annotation in written["annotations"]}
+    assert areas == {500: 800.5, 501: 1327.5, 504: 58.5}
+    category = written["categories"][0]
+    limbs = {frozenset(category["keypoints"][i - 1] for i in limb) for limb in category["skeleton"]}
+    assert frozenset({"l_ankle", "l_knee"}) in limbs and frozenset({"nose", "l_eye"}) in limbs
+    assert min(min(limb) for limb in category["skeleton"]) >= 1
+
+
+@pytest.mark.parametrize("folder", ["a/b", "train2017"])
+def test_file_names_may_hold_a_folder(tmp_path, folder):
+    """Below the images' folder, or that folder itself."""
+    data = content()
+    for image in data["images"]:
+        image["file_name"] = f"{folder}/{image['file_name']}"
+    path, images = write_coco(tmp_path, data=data)
+    place = images if folder == "train2017" else images / folder
+    place.mkdir(parents=True, exist_ok=True)
+    for file in images.glob("*.jpg"):
+        file.rename(place / file.name)
+    people, _, problems = coco.read_coco(path, images)
+    assert problems == [] and people.person_id.tolist() == [500, 501, 504]
+    where = "train2017" if folder == "train2017" else "train2017/a/b"
+    assert people.image_name[0] == f"{where}/000000000007.jpg"
+    store, problems, _ = build_people_store(people, tmp_path, tmp_path / "c", crop_px=32)
+    assert problems == [] and len(store) == 3
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"store_px": -5},
+        {"store_px": 0},
+        {"store_px": 100000},
+        {"store_px": 32, "box_scale": float("nan")},
+        {"store_px": 32, "box_scale": -1.0},
+        {"box_scale": 0.0},
+        {"workers": 0},
+        {"min_keypoints": 18},
+        {"min_keypoints": 0},
+        {"min_box_px": float("inf")},
+        {"min_box_px": -1},
+    ],
+)
+def test_numbers_have_ranges_and_nothing_is_written(tmp_path, numbers):
+    write_coco(tmp_path / "raw")
+    option = "--" + [*numbers][-1].removesuffix("_px").replace("_", "-")
+    with pytest.raises(InputError, match=f"{option}.* expected a number from"):
+        prepare_coco(tmp_path / "raw", tmp_path / "data/coco", splits=("train",), **numbers)
+    assert not (tmp_path / "data").exists()
+
+
+# ---------------------------------------------------------------- pictures that EXIF turns
+
+UPRIGHT = (203, 151)
+SPOT = (52, 37)  # the middle of a red square, px of the upright picture
+# Where that pixel lies before a viewer turns the picture as EXIF says: (x, y) by orientation, counted by hand.
+SPOT_AS_STORED = {
+    1: (52, 37),
+    2: (150, 37),  # mirrored: 202 - 52
+    3: (150, 113),  # upside down: 150 - 37
+    4: (52, 113),
+    5: (37, 52),
+    6: (37, 150),
+    7: (113, 150),
+    8: (113, 52),
+}
+# How a viewer's turn is undone.
+UNDO = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def turned_jpeg(path, orientation, size=UPRIGHT):
+    """Write a green picture with the red square, stored so that `orientation` turns it upright."""
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    pixels[..., 1] = 120
+    pixels[SPOT[1] - 10 : SPOT[1] + 11, SPOT[0] - 10 : SPOT[0] + 11] = 250, 0, 0
+    picture = Image.fromarray(pixels)
+    if orientation > 1:
+        picture = picture.transpose(UNDO[orientation])
+    if size == UPRIGHT:
+        assert picture.getpixel(SPOT_AS_STORED[orientation]) == (250, 0, 0)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    picture.save(path, quality=95, exif=exif)
+    return picture.size
+
+
+def coco_of_one(root, width, height, joint, bbox):
+    """A download of one picture, with one joint of one person."""
+    data = content()
+    data["images"] = [{"id": 7, "file_name": "x.jpg", "width": width, "height": height}]
+    data["annotations"] = [person(500, 7, [0], bbox=bbox)]
+    data["annotations"][0]["keypoints"][:2] = joint
+    path, folder = write_coco(root, data=data)
+    return path, folder / "x.jpg"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("labels", ["upright", "as the pixels lie", "square"])
+def test_labels_of_turned_pictures(tmp_path, orientation, labels):
+    """A joint on the red square stays on it, whichever way the labels refer to."""
+    size = UPRIGHT if labels != "square" else (203, 203)
+    stored = (203, 203) if labels == "square" else UPRIGHT[:: -1 if orientation >= 5 else 1]
+    width, height, joint = *size, SPOT
+    if labels == "as the pixels lie" and orientation >= 5:  # elsewhere the sizes cannot tell
+        width, height, joint = *stored, SPOT_AS_STORED[orientation]
+    box = [joint[0] - 30, joint[1] - 20, 80, 90]
+    _, jpeg = coco_of_one(tmp_path / "raw", width, height, list(joint), box)
+    assert turned_jpeg(jpeg, orientation, size) == stored
+    lines = prepare_coco(tmp_path / "raw", tmp_path / "coco", splits=("train",), store_px=32)
+    store = open_store(tmp_path / "stores/coco-train-32")
+    in_crop = apply_affine(store.columns["affine"][0], np.array([joint], float))[0]
+    x, y = np.rint(in_crop).astype(int)
+    red, green, _ = store.image(0)[y, x].astype(int)
+    assert red > 200 and green < 50
+    taken = "as the pixels lie" if joint != SPOT else "upright"
+    said = f"1 images with an EXIF orientation: labels taken {taken}"
+    assert (said in lines) == (orientation > 1)
+    assert len([line for line in lines if "EXIF" in line]) == (orientation > 1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("shrink", [1, 2, 4])
+def test_reduced_turned_pictures_lie_over_the_whole_one(tmp_path, orientation, shrink):
+    turned_jpeg(tmp_path / "x.jpg", orientation)
+    image, to_whole = read_image(tmp_path / "x.jpg", *UPRIGHT, shrink)
+    red = np.argwhere((image[..., 2] > 128) & (image[..., 1] < 90))[:, ::-1]
+    middle = apply_affine(to_whole, red.mean(axis=0)[None])[0]
+    np.testing.assert_allclose(middle, SPOT, atol=0.6 * shrink)
+
+
+def test_labels_of_another_size_are_refused_either_way(tmp_path):
+    path, jpeg = coco_of_one(tmp_path, 150, 203, [52, 37], [20, 20, 80, 90])
+    turned_jpeg(jpeg, 6)
+    people, _, _ = coco.read_coco(path, jpeg.parent)
+    with pytest.raises(InputError, match="x.jpg: the picture is not of the 150 x 203 px"):
+        build_people_store(people, tmp_path, tmp_path / "c", crop_px=32)
+
+
+def test_damaged_exif_is_no_reason_to_refuse(tmp_path):
+    _, jpeg = coco_of_one(tmp_path, *UPRIGHT, list(SPOT), [20, 20, 80, 90])
+    turned_jpeg(jpeg, 3)
+    data = jpeg.read_bytes()
+    start = data.index(b"Exif\0\0") + 6
+    jpeg.write_bytes(data[:start] + b"?" * 20 + data[start + 20 :])
+    image, _ = read_image(jpeg, *UPRIGHT)
+    assert image.shape == (151, 203, 3)
+
+
+# ---------------------------------------------------------------- what stands before and after a JPEG
+
+
+def with_segment(jpeg, content):
+    """A JPEG with a segment for programs (APP5) behind its first two bytes."""
+    return jpeg[:2] + b"\xff\xe5" + (len(content) + 2).to_bytes(2, "big") + content + jpeg[2:]
+
+
+def test_what_phones_add_to_a_jpeg_is_no_damage(tmp_path):
+    """A film behind it, and a preview before it whose end is not the picture's."""
+    turned_jpeg(tmp_path / "x.jpg", 1)
+    jpeg = (tmp_path / "x.jpg").read_bytes()
+    preview = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    assert preview.endswith(b"\xff\xd9")
+    film = b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 40
+    whole = with_segment(jpeg, preview)
+    for data in (jpeg, jpeg + film, whole, whole + film):
+        (tmp_path / "x.jpg").write_bytes(data)
+        assert read_image(tmp_path / "x.jpg", *UPRIGHT)[0].shape == (151, 203, 3)
+    for cut in (len(whole) - 2, len(whole) - 200, len(whole) - len(jpeg) + 30, 300):
+        (tmp_path / "x.jpg").write_bytes(whole[:cut])
+        with pytest.raises(InputError, match="not a complete JPEG"):
+            read_image(tmp_path / "x.jpg", *UPRIGHT)
+
+
+def test_progressive_jpegs_are_whole(tmp_path):
+    Image.linear_gradient("L").convert("RGB").save(tmp_path / "x.jpg", progressive=True)
+    assert read_image(tmp_path / "x.jpg", 256, 256)[0].shape == (256, 256, 3)
+    data = (tmp_path / "x.jpg").read_bytes()
+    (tmp_path / "x.jpg").write_bytes(data[: len(data) // 2])  # after its first scans
+    with pytest.raises(InputError, match="not a complete JPEG"):
+        read_image(tmp_path / "x.jpg", 256, 256)
+
+
 def test_pictures_may_lie_in_a_folder_images(tmp_path):
     path, folder = write_coco(tmp_path)
     (tmp_path / "images").mkdir()
@@ -174,8 +378,13 @@ def test_missing_parts_of_the_download(tmp_path):
     for picture in folder.iterdir():
         picture.unlink()
     folder.rmdir()
-    with pytest.raises(InputError, match="extract train2017.zip"):
+    with pytest.raises(InputError, match="extract train2017.zip.*images.cocodataset.org/zips"):
         coco.find_source(tmp_path, "train")
+    with pytest.raises(InputError, match="1999.json is missing; .* holds the year 2017: .*--year"):
+        coco.find_source(tmp_path, "train", 1999)
+    (tmp_path / "val2017").mkdir()  # all that many people download
+    with pytest.raises(InputError, match="train2017.*alone by --splits validation"):
+        prepare_coco(tmp_path, tmp_path / "out")
 
 
 def test_missing_pictures_are_listed_and_the_rest_is_done(tmp_path):
@@ -337,7 +546,7 @@ def test_damaged_jpegs_end_in_whole_crops_or_a_line(tmp_path):
         print(what)
         jpeg.write_bytes(broken)
         shutil.rmtree(tmp_path / "c", ignore_errors=True)
-        store, problems = build_people_store(people, tmp_path, tmp_path / "c", crop_px=32)
+        store, problems, _ = build_people_store(people, tmp_path, tmp_path / "c", crop_px=32)
         assert len(store) + len(problems) == 3 and all(str(jpeg) in line for line in problems)
         built += len(store) == 3
         assert store.image(0).shape == (43, 43, 3) and store.columns["person"][0] == 501

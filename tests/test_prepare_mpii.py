@@ -317,7 +317,7 @@ def test_useless_lists_are_refused(source, tmp_path, text, message):
 
 def test_store_of_people(source, tmp_path):
     people, _, _ = read(source)
-    store, problems = build_people_store(people, source, tmp_path / "m", crop_px=32)
+    store, problems, _ = build_people_store(people, source, tmp_path / "m", crop_px=32)
     assert problems == [] and len(store) == 2 and store.skeleton == MPII
     columns = store.columns
     np.testing.assert_allclose(columns["box"][0], [59.5, 55.5, 105.6 * 1.25])
@@ -359,8 +359,8 @@ def test_people_in_one_picture_share_its_decoding_and_workers_change_nothing(tmp
     )
     source = write_mpii(tmp_path / "crowded", rows)
     people, _, _ = read(source)
-    one, _ = build_people_store(people, source, tmp_path / "one", crop_px=32)
-    two, _ = build_people_store(people, source, tmp_path / "two", crop_px=32, workers=2)
+    one, _, _ = build_people_store(people, source, tmp_path / "one", crop_px=32)
+    two, _, _ = build_people_store(people, source, tmp_path / "two", crop_px=32, workers=2)
     assert len(one) == 4 and one.columns["frame"].tolist() == [0, 0, 0, 2]
     assert contents(one.path) == contents(two.path)
     assert (one.image(0) != one.image(1)).any()
@@ -403,7 +403,7 @@ def test_what_was_good_before_stays(source, tmp_path):
 def test_a_picture_of_another_size_is_left_out_of_the_store(source, tmp_path):
     people, _, _ = read(source)
     cv2.imwrite(str(source / "images/01.jpg"), np.zeros((111, 120, 3), np.uint8))
-    store, problems = build_people_store(people, source, tmp_path / "m", crop_px=32)
+    store, problems, _ = build_people_store(people, source, tmp_path / "m", crop_px=32)
     assert store.columns["person"].tolist() == [1]
     assert len(problems) == 1 and "01.jpg" in problems[0] and "120 x 110" in problems[0]
     before = contents(store.path)

@@ -36,6 +36,7 @@ class People:
         visibility: (n, J) int64: 0 unknown, 1 annotated or hidden, 2 seen (COCO tells 1 and 2 apart, MPII writes 1).
         bbox: (n, 4) float64 x, y, width, height, px; may reach out of the image.
         head_box: (n, 4) float64 x1, y1, x2, y2, px; NaN where there is none.
+        area: (n,) float64 px², of the person's segment, which COCO's scores refer to; NaN where the source has none.
     """
 
     skeleton: Skeleton
@@ -48,13 +49,14 @@ class People:
     visibility: np.ndarray
     bbox: np.ndarray
     head_box: np.ndarray
+    area: np.ndarray
 
     def __len__(self):
         return len(self.person_id)
 
     def select(self, people: np.ndarray) -> "People":
         """The same images with some people only; `people` is a mask or indices."""
-        names = ("person_id", "image", "joints_img", "visibility", "bbox", "head_box")
+        names = ("person_id", "image", "joints_img", "visibility", "bbox", "head_box", "area")
         return replace(self, **{name: getattr(self, name)[people] for name in names})
 
     def select_images(self, listed: np.ndarray) -> "People":
@@ -76,7 +78,7 @@ def as_people(skeleton: Skeleton, images: list, persons: list) -> People:
     Args:
         skeleton: Skeleton.
         images: list of (id, name, width, height).
-        persons: list of (id, row of the image, keypoints (3 J) x, y, v, bbox (4), head box (4) or None).
+        persons: list of (id, row of the image, keypoints (3 J) x, y, v, bbox (4), head box (4) or None, area or NaN).
     Returns:
         People.
     """
@@ -97,6 +99,7 @@ def as_people(skeleton: Skeleton, images: list, persons: list) -> People:
         visibility=visibility,
         bbox=np.array([person[3] for person in persons], np.float64).reshape(-1, 4),
         head_box=np.array(head_boxes, np.float64).reshape(-1, 4),
+        area=np.array([person[5] for person in persons], np.float64),
     )
 
 
@@ -172,8 +175,8 @@ def write_people(path: Path | str, people: People) -> None:
 
     Args:
         path: the file.
-        people: People. Images without people stay in the list. `area` is that of the box; `head_box` (x1, y1, x2, y2)
-            is written where there is one.
+        people: People. Images without people stay in the list. `area` is that of the box where people.area has none,
+            and `info` says for how many; `head_box` (x1, y1, x2, y2) is written where there is one.
     """
     skeleton = people.skeleton
     sizes = people.image_size.tolist()
@@ -184,15 +187,16 @@ def write_people(path: Path | str, people: People) -> None:
     keypoints = np.concatenate([people.joints_img, people.visibility[..., None]], axis=-1).reshape(
         len(people), -1
     )
+    box_area = people.bbox[:, 2] * people.bbox[:, 3]
+    area = np.where(np.isfinite(people.area), people.area, box_area)
     annotations = []
     for i in range(len(people)):
-        bbox = people.bbox[i].tolist()
         annotation = {
             "id": int(people.person_id[i]),
             "image_id": int(people.image_id[people.image[i]]),
             "category_id": 1,
-            "area": bbox[2] * bbox[3],
-            "bbox": bbox,
+            "area": float(area[i]),
+            "bbox": people.bbox[i].tolist(),
             "iscrowd": 0,
             "keypoints": keypoints[i].tolist(),
             "num_keypoints": int((people.visibility[i] > 0).sum()),
@@ -205,12 +209,19 @@ def write_people(path: Path | str, people: People) -> None:
         "id": 1,
         "name": "person",
         "keypoints": [name.lower() for name in skeleton.names],
-        "skeleton": skeleton.limbs.tolist(),
+        "skeleton": (skeleton.limbs + 1).tolist(),  # COCO counts keypoints from 1
     }
-    content = {"images": images, "annotations": annotations, "categories": [category]}
+    info = {"area": area_source(people)}
+    content = {"info": info, "images": images, "annotations": annotations, "categories": [category]}
     text = json.dumps(content, allow_nan=False)
     with atomic_path(path) as temporary:
         temporary.write_text(text)
+
+
+def area_source(people: People) -> str:
+    """Say whose area the json states for each person: OKS, COCO's score, divides by it."""
+    of_segment = int(np.isfinite(people.area).sum())
+    return f"area of the segment for {of_segment} people, of the box for {len(people) - of_segment}"
 
 
 def _find_category(path, categories):
@@ -281,7 +292,10 @@ def _checked_person(record, used, rows, images, n_joints):
     bbox = _numbers(record, "bbox", 4)
     check_place(joints[v[:, 0] > 0], bbox, np.array(images[row][2:]))
     head = None if record.get("head_box") is None else _numbers(record, "head_box", 4)
-    return record["id"], row, keypoints, bbox, head
+    area = record.get("area")
+    if type(area) not in (int, float) or not 0 < area < 1e9:
+        area = np.nan
+    return record["id"], row, keypoints, bbox, head, area
 
 
 def check_place(joints_img: np.ndarray, bbox: np.ndarray, size: np.ndarray):

@@ -3,9 +3,8 @@
 Taught in notebooks/03_prepare_mpii_and_coco.ipynb.
 """
 
-import os
+import re
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,10 @@ import numpy as np
 from ..data.people import People, read_people
 from ..files import InputError
 from ..geometry import COCO
-from .people import write_splits
+from .people import check_choices, check_range, write_splits
 
+# Where COCO's owners keep the files.
+URL = "http://images.cocodataset.org"
 # The name of each split in COCO's file names.
 SPLITS = {"train": "train", "validation": "val"}
 
@@ -39,6 +40,9 @@ def prepare_coco(
     Returns, Raises:
         as `mpii.prepare_mpii`.
     """
+    check_range("min_keypoints (--min-keypoints)", min_keypoints, 1, len(COCO))
+    check_range("min_box_px (--min-box)", min_box_px, 0, 65535)
+    check_choices(**store_choices)
     # All sources are found before any work begins.
     sources = {split: find_source(source, split, year) for split in splits}
     lines, failures = [], []
@@ -71,11 +75,31 @@ def find_source(source: Path, split: str, year: int = 2017) -> tuple[Path, Path]
     source, name = Path(source), f"{SPLITS[split]}{year}"
     path = source / "annotations" / f"person_keypoints_{name}.json"
     if not path.is_file():
-        raise InputError(f"{path} is missing; extract annotations_trainval{year}.zip in {source}")
+        years = set()
+        for other in path.parent.glob("person_keypoints_*.json"):
+            years.update(re.findall(r"_(?:train|val)(\d{4})\.json", other.name))
+        years.discard(str(year))
+        archive = f"annotations_trainval{year}.zip"
+        mend = f"extract {archive} in {source} ({URL}/annotations/{archive})"
+        if years:
+            mend = f"{path.parent} holds the year {' and '.join(sorted(years))}: name it by --year"
+        raise InputError(f"{path} is missing; {mend}")
+    folder = _image_folder(source, name)
+    if folder is not None:
+        return path, folder
+    mend = f"extract {name}.zip there ({URL}/zips/{name}.zip)"
+    for other, other_name in SPLITS.items():
+        if _image_folder(source, f"{other_name}{year}") is not None:
+            mend += f", or take the images that are there alone by --splits {other}"
+    raise InputError(f"{source} holds neither {name} nor images/{name}; {mend}")
+
+
+def _image_folder(source, name):
+    """The folder `name` in `source` or in its `images`; None where there is neither."""
     for folder in (source / name, source / "images" / name):
         if folder.is_dir():
-            return path, folder
-    raise InputError(f"{source} holds neither {name} nor images/{name}; extract {name}.zip there")
+            return folder
+    return None
 
 
 def read_coco(
@@ -112,13 +136,19 @@ def read_coco(
     people = people.select(enough & large)
 
     shows_people = np.bincount(people.image, minlength=len(people.image_name)) > 0
-    is_there = np.isin(people.image_name, os.listdir(folder))
-    for row in np.flatnonzero(shows_people & ~is_there):
-        problems.append(f"{folder / people.image_name[row]} is missing")
+    names = list(people.image_name)
+    is_there = np.zeros(len(names), bool)
+    for row in np.flatnonzero(shows_people):
+        # Some converters put the folder before the name, others a folder below it.
+        for name in (f"{folder.name}/{names[row]}", names[row]):
+            if not is_there[row] and (folder.parent / name).is_file():
+                is_there[row] = True
+                people.image_name[row] = name
+        if not is_there[row]:
+            problems.append(f"{folder / names[row]} is missing")
     people = people.select_images(shows_people & is_there)
     if len(people) == 0:
         raise InputError(
             f"{path} and {folder} leave nobody: {dict(skipped)} skipped, {len(problems)} problems"
         )
-    names = [f"{folder.name}/{name}" for name in people.image_name]
-    return replace(people, image_name=names), skipped, problems
+    return people, skipped, problems

@@ -15,9 +15,11 @@ from ..data.people import People, as_people, check_place, checked_image
 from ..files import InputError
 from ..geometry import MPII
 from ..progress import progress
-from .people import write_splits
+from .people import check_choices, write_splits
 
 ANNOTATIONS = "mpii_human_pose_v1_u12_1.mat"
+# Where MPII's owners keep the files.
+URL = "https://datasets.d2.mpi-inf.mpg.de/andriluka14cvpr"
 BOX_GROWTH = 1.2
 
 
@@ -43,6 +45,7 @@ def prepare_mpii(
         InputError: nothing could be written; or, once all else is done, the list of what was left
             out as damaged.
     """
+    check_choices(**store_choices)
     names = None if validation_list is None else read_list(validation_list)
     path, image_folder = find_source(source)
     people, skipped, problems = read_mpii(path, image_folder, published)
@@ -75,11 +78,13 @@ def find_source(source: Path) -> tuple[Path, Path]:
     folders = sorted(source.rglob("images/"), key=lambda path: (len(path.parts), path))
     if not files:
         raise InputError(
-            f"{source} holds no {ANNOTATIONS}; extract mpii_human_pose_v1_u12_2.zip there"
+            f"{source} holds no {ANNOTATIONS}; extract mpii_human_pose_v1_u12_2.zip there "
+            f"({URL}/mpii_human_pose_v1_u12_2.zip)"
         )
     if not folders:
         raise InputError(
-            f"{source} holds no folder images; extract mpii_human_pose_v1.tar.gz there"
+            f"{source} holds no folder images; extract mpii_human_pose_v1.tar.gz there "
+            f"({URL}/mpii_human_pose_v1.tar.gz)"
         )
     return files[0], folders[0].parent
 
@@ -168,7 +173,7 @@ def read_mpii(
                 continue
             if head is not None:
                 head -= origin
-            persons.append((person_id, len(images) - 1, keypoints, bbox, head))
+            persons.append((person_id, len(images) - 1, keypoints, bbox, head, np.nan))
     if not persons:
         found = f"{path} and {image_folder} give no usable person of {len(indices)} training images"
         raise InputError("; the first problem: ".join([found, *problems[:1]]))

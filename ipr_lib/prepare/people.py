@@ -9,13 +9,30 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.images import cut_crops
-from ..data.people import People, write_people
+from ..data.images import cut_crops, exif_turn
+from ..data.people import People, area_source, write_people
 from ..data.store import MARGIN, CropStore, find_store, open_store, write_store
 from ..files import InputError
 from ..geometry import BOX_SCALE, SKELETONS, crop_affine, square_boxes
 from ..parallel import parallel_map
 from ..progress import progress
+
+# Recipe of the stores that turn images by their EXIF orientation; older ones did not, and are built anew.
+TURNED = {"exif": "turned"}
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """InputError where a number lies outside of low … high, or is not one."""
+    if not low <= value <= high:
+        raise InputError(f"{name} is {value}; expected a number from {low} to {high}")
+
+
+def check_choices(store_px: int | None = None, box_scale: float = BOX_SCALE, workers: int = 1):
+    """InputError where a number of `write_splits` is out of range: said before the work begins."""
+    if store_px is not None:
+        check_range("store_px (--store)", store_px, 16, 2048)
+    check_range("box_scale (--box-scale)", box_scale, 0.5, 4)
+    check_range("workers (--workers)", workers, 1, 1024)
 
 
 def write_splits(
@@ -47,8 +64,10 @@ def write_splits(
     Returns:
         lines that say what was done.
     Raises:
-        InputError: something was damaged or could not be written; all else is done by then.
+        InputError: a number is out of range; or something was damaged or could not be written, and
+            all else is done by then.
     """
+    check_choices(store_px, box_scale, workers)
     target = Path(target)
     labels_damaged = len(problems) > 0
     problems = list(problems)
@@ -61,7 +80,8 @@ def write_splits(
             )
             continue
         write_people(path, people)
-        lines.append(f"{path}: {len(people)} people in {len(people.image_name)} images")
+        counted = f"{len(people)} people in {len(people.image_name)} images"
+        lines.append(f"{path}: {counted}, {area_source(people)}")
         if store_px is None:
             continue
         store_path = target.parent / "stores" / f"{target.name}-{split}-{store_px}"
@@ -69,11 +89,15 @@ def write_splits(
         wanted = {"crop_px": store_px, "box_scale": box_scale, "origin": origin}
         try:
             store = find_store(store_path)
-            if store is None or not wanted.items() <= store.recipe.items():
-                store, damaged = build_people_store(
+            if store is None or not (wanted | TURNED).items() <= store.recipe.items():
+                store, damaged, turned = build_people_store(
                     people, image_folder, store_path, workers=workers, **wanted
                 )
                 problems += damaged
+                for labelled, count in turned.items():
+                    lines.append(
+                        f"{count} images with an EXIF orientation: labels taken {labelled}"
+                    )
             lines.append(f"{store_path}: {len(store)} crops")
         except InputError as error:
             problems.append(str(error))
@@ -96,7 +120,7 @@ def build_people_store(
     box_scale: float = BOX_SCALE,
     workers: int = 1,
     origin: str | None = None,
-) -> tuple[CropStore, list[str]]:
+) -> tuple[CropStore, list[str], Counter]:
     """Build a crop store of people in 2D.
 
     Its columns are those of `CropStore`, in the joint set of `people` (recipe["skeleton"]). What 2D
@@ -119,6 +143,8 @@ def build_people_store(
         store: opened.
         problems: lines, one for each image left out because it is missing, damaged or of another
             size.
+        turned: "upright" or "as the pixels lie" -> number of images with an EXIF orientation whose
+            labels were taken so, see `data.images.exif_turn`.
     Raises:
         InputError: no image is usable; some are not and `target` exists already; `target` cannot be
             written.
@@ -135,6 +161,7 @@ def build_people_store(
         "stored_px": stored_px,
         "box_scale": box_scale,
         "origin": origin,
+        **TURNED,
     }
     tasks, groups = [], []
     for row in np.unique(people.image):
@@ -143,14 +170,16 @@ def build_people_store(
         tasks.append((path, *people.image_size[row].tolist(), affine[group], stored_px))
         groups.append(group)
     problems = []
+    turned = Counter()
 
     def items():
         results = parallel_map(_cut_people, tasks, workers)
         results = progress(results, total=len(tasks), desc="crop store", unit="image")
-        for (jpegs, problem), group in zip(results, groups):
+        for (jpegs, labelled, problem), group in zip(results, groups):
             if problem:
                 problems.append(problem)
             else:
+                turned.update([labelled] if labelled else [])
                 yield _columns(people.select(group), box[group], affine[group]), jpegs
         if problems and target.exists():
             raise InputError(
@@ -163,16 +192,21 @@ def build_people_store(
             )
 
     write_store(target, recipe, items())
-    return open_store(target), problems
+    return open_store(target), problems, turned
 
 
 def _cut_people(task):
-    """Cut out everybody in one image; runs in a worker. (JPEG bytes, None) or (None, problem)."""
+    """Cut out everybody in one image; runs in a worker.
+
+    Returns:
+        (JPEG bytes, how the labels of a turned image were taken, None), or (None, None, problem).
+    """
     path, width, height, affines, stored_px = task
     try:
-        return cut_crops(path, width, height, affines, stored_px), None
+        jpegs = cut_crops(path, width, height, affines, stored_px)
+        return jpegs, exif_turn(path, width, height)[1], None
     except InputError as error:
-        return None, str(error)
+        return None, None, str(error)
 
 
 def _columns(people, box, affine):
