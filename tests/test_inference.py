@@ -755,7 +755,7 @@ def test_networks_come_back_in_the_memory_format_of_their_training(
     folder.mkdir(parents=True)
     state = {"step": 1, "seconds": 0.0, "log": [], "config": cfg.record()}
     checkpoints.save_checkpoint(
-        folder / checkpoints.CHECKPOINT, model, torch.optim.AdamW(model.parameters()), state
+        folder / checkpoints.CHECKPOINT, model, [torch.optim.AdamW(model.parameters())], state
     )
     monkeypatch.setattr(run, "default_device", lambda: torch.device("cpu"))
     scored, _, _ = pipeline.open_run(folder)
