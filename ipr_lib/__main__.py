@@ -6,12 +6,21 @@ What a command needs of the library is imported when it runs, so that the help d
 
 import argparse
 import functools
+import io
 import os
 import sys
 from pathlib import Path
 
-from .data.h36m_layout import ACTION_NUMBERS, SUBJECTS, TEST_STEP, TEST_SUBJECTS, TRAIN_STEP
+from .data.h36m_layout import (
+    ACTION_NUMBERS,
+    ARCHIVE_GB,
+    SUBJECTS,
+    TEST_STEP,
+    TEST_SUBJECTS,
+    TRAIN_STEP,
+)
 from .files import REPOSITORY, InputError
+from .geometry import BOX_SCALE
 
 DATA = REPOSITORY / "data"
 RESULTS = REPOSITORY / "results"
@@ -21,7 +30,7 @@ ON_EACH_MACHINE = (
     "-m -- ipr_lib train --profile full"
 )
 # Options whose number must be above 0, where a command has them.
-POSITIVE = ("times", "step", "test_step", "store", "workers", "focal", "every")
+POSITIVE = ("times", "step", "test_step", "store", "workers", "focal", "every", "unfold_gb")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,8 +42,13 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         exit code: 0, 1 for notebooks that failed, 2 for what the user can mend, 130 after Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files need not be UTF-8
+            stream.reconfigure(errors="backslashreplace")
     options = make_parser().parse_args(arguments)
     options.arguments = sys.argv[1:] if arguments is None else arguments
+    if getattr(options, "unfold_gb", None) is not None:
+        os.environ["IPR_UNFOLD_GB"] = str(options.unfold_gb)  # inherited, as the device is
     if "device" in options:
         os.environ["IPR_DEVICE"] = options.device  # processes that are started inherit it
         if options.device == "mps":
@@ -157,6 +171,7 @@ def human36m(options):
         reader=options.reader,
         metadata=options.metadata,
         store_px=options.store,
+        archive_gb=options.archive_gb,
         workers=options.workers,
     )
     print(*lines, sep="\n")
@@ -452,6 +467,12 @@ METADATA = path(
 WORKERS = number("--workers", default=2, help="processes; default: 2")
 SOURCE = path("--source", required=True, help="the download, extracted; of Human3.6M also as .tgz")
 STORE = number("--store", help="write crop stores, for training crops of N px")
+UNFOLD = option(
+    "--unfold-gb",
+    type=float,
+    metavar="GB",
+    help="what a .mat, .pt or json may unfold to in memory; default: 4",
+)
 PEOPLE = [
     SOURCE,
     TARGET,
@@ -459,10 +480,11 @@ PEOPLE = [
     option(
         "--box-scale",
         type=float,
-        default=1.25,
-        help="side of the crop's box, in longer sides of the person's box; default: 1.25",
+        default=BOX_SCALE,
+        help=f"side of the crop's box, in longer sides of the person's box; default: {BOX_SCALE}",
     ),
     WORKERS,
+    UNFOLD,
 ]
 
 PREPARE = {
@@ -502,12 +524,21 @@ PREPARE = {
         ),
         METADATA,
         option("--reader", choices=("opencv", "pyav"), default="opencv", help="of the videos"),
+        option(
+            "--archive-gb",
+            type=float,
+            default=ARCHIVE_GB,
+            metavar="GB",
+            help=f"what one archive may unfold to; default: {ARCHIVE_GB}",
+        ),
         WORKERS,
+        UNFOLD,
     ],
     check: [
         path("root", help="a prepared set, or the built-in capture"),
         path("--metadata", metavar="FILE", help="metadata.xml, to compare the counts with"),
         WORKERS,
+        UNFOLD,
     ],
     mpii: [
         *PEOPLE,
@@ -575,6 +606,7 @@ COMMANDS = {
             help="start --run NAME from the weights of a run, a checkpoint or a published model",
         ),
         option("--gpus", metavar="0,1", help="train on these GPUs, with one process for each"),
+        UNFOLD,
     ],
     test: [
         *CONFIG,
@@ -606,6 +638,7 @@ COMMANDS = {
             help="what is known of the camera",
         ),
         flag("--texts", "also write poses as public code does, a line each"),
+        UNFOLD,
     ],
     predict: [
         path("files", nargs="+", metavar="FILE", help="pictures, videos, folders of them"),

@@ -1,5 +1,6 @@
 """Files that are either whole or absent, and the one error that a user is meant to read."""
 
+import errno
 import functools
 import json
 import os
@@ -20,6 +21,14 @@ except ImportError:  # Windows: what a killed process leaves there stays until s
 # Captures, prepared sets and stores lie in <repository>/data, wherever the notebook or command runs.
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+# What a user can do where the system refuses to write; other errors have other causes.
+_MEND = {
+    errno.ENOSPC: "make room on that disk, then run again",
+    errno.EDQUOT: "make room within your quota on that disk, then run again",
+    errno.EACCES: "check the permissions of its folder, then run again",
+    errno.EPERM: "check the permissions of its folder, then run again",
+    errno.EROFS: "that disk is read-only; name another folder",
+}
 _PARTIAL = ".partial-"
 _YOUNG = 60.0  # seconds; between making a folder and locking it lies a moment in which it looks like a leftover
 
@@ -42,7 +51,8 @@ def atomic_path(path):
     Yields:
         Path of the temporary name, with the same suffix. Write a file there, or make a folder there.
     Raises:
-        InputError: the folder cannot be written to, or the disk is full. Nothing is left behind in either case.
+        InputError: the system refuses something within the block, because the disk is full for example. Nothing is left
+            behind then.
     """
     path = Path(path)
     try:
@@ -58,9 +68,12 @@ def atomic_path(path):
                 path.rename(scratch / "replaced")
             temporary.replace(path)
     except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}; check free space and permissions, then run again"
-        ) from error
+        reason = error.strerror or str(error)
+        if error.errno in _MEND:
+            reason += f"; {_MEND[error.errno]}"
+        elif error.filename is not None and _PARTIAL not in str(error.filename):
+            reason += f": {error.filename}"
+        raise InputError(f"cannot write {path}: {reason}") from error
 
 
 @contextmanager
@@ -129,16 +142,44 @@ def write_json(path, value):
         temporary.write_text(text)
 
 
-def read_json(path):
-    """Read a JSON file; InputError names the file where it is missing or damaged."""
+def read_json(path, mend=None):
+    """Read a JSON file.
+
+    Args:
+        path: the file.
+        mend: what to do where it is missing or damaged; by default, to run again what writes it.
+    Raises:
+        InputError: the file is missing or damaged, or would fill the memory.
+    """
     try:
-        return json.loads(Path(path).read_text())
+        data = Path(path).read_bytes()
+        # What Python needs for it, roughly: 200 bytes an object, 80 a list, 40 a value.
+        values = data.count(b",") * 40 + data.count(b"[") * 80 + data.count(b"{") * 200
+        check_unfolded(path, len(data) + values)
+        return json.loads(data)
     except FileNotFoundError as error:
-        raise InputError(f"{path} is missing; run the step that writes it first") from error
-    except (ValueError, OSError) as error:
+        mend = mend or "run the step that writes it first"
+        raise InputError(f"{path} is missing; {mend}") from error
+    except (ValueError, OSError, RecursionError) as error:
+        mend = mend or "delete it and run again"
+        raise InputError(f"{path} cannot be read as JSON ({error}); {mend}") from error
+
+
+def check_unfolded(path, n_bytes):
+    """InputError where a file from outside would unfold to more than the memory should be filled with."""
+    limit = float(
+        os.environ.get("IPR_UNFOLD_GB", 4)
+    )  # set by --unfold-gb, which worker processes inherit
+    if n_bytes > limit * 1e9:
         raise InputError(
-            f"{path} cannot be read as JSON ({error}); delete it and run again"
-        ) from error
+            f"{path} unfolds to {n_bytes / 1e9:.3g} GB, and at most {limit:g} GB are allowed; get it again, or allow more "
+            "by --unfold-gb"
+        )
+
+
+def printable(path) -> str:
+    """A file's name as text that every program can show: bytes that are not UTF-8 are written out, as in a\\xff.jpg."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 # --- what a number was made by ---

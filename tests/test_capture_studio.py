@@ -183,7 +183,7 @@ def test_another_recipe_is_refused(capture):
 
 def test_a_foreign_set_is_left_alone(tmp_path):
     (tmp_path / folder_name(1, 2, 1, 1)).mkdir()
-    with pytest.raises(InputError, match="choose another target"):
+    with pytest.raises(InputError, match="it is no capture's folder; name another with --target"):
         write_capture(tmp_path, **SMALL)
     assert len(list(tmp_path.iterdir())) == 1
 

@@ -77,6 +77,14 @@ def test_a_changed_capture_has_a_folder_of_its_own():
     assert pipeline.dataset_dir(load_config("full")) == pipeline.DATA / "human36m"
 
 
+def test_a_capture_never_lands_in_a_real_set(monkeypatch):
+    written = []
+    monkeypatch.setattr(pipeline, "write_capture", lambda target, **_: written.append(target))
+    assert pipeline.capture(load_config("full")) == pipeline.DATA / "capture-full"
+    pipeline.capture(load_config("full", dataset="human36m-lens"))
+    assert written == [pipeline.DATA / "capture-full"] * 2
+
+
 # --- stores ---
 
 

@@ -1,17 +1,22 @@
+import errno
 import os
 import re
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 
 from ipr_lib import files
 from ipr_lib.data import h36m_layout as layout
-from ipr_lib.files import InputError, atomic_path, read_json, write_json
+from ipr_lib.data.matlab import load_mat
+from ipr_lib.files import InputError, atomic_path, printable, read_json, write_json
 from ipr_lib.geometry.camera import look_at
+from ipr_lib.training.checkpoints import read_checkpoint
 from tests.conftest import make_pose
 
 
@@ -47,7 +52,7 @@ def test_disk_full_is_one_clear_line(tmp_path):
     with (
         pytest.raises(
             InputError,
-            match=r"cannot write .*value.json: No space left on device; check free space",
+            match=r"cannot write .*value.json: No space left on device; make room on that disk",
         ),
         atomic_path(tmp_path / "value.json") as temporary,
     ):
@@ -125,6 +130,51 @@ def test_damaged_and_missing_json(tmp_path):
         read_json(tmp_path / "value.json")
     with pytest.raises(InputError, match="none.json is missing"):
         read_json(tmp_path / "none.json")
+    (tmp_path / "value.json").write_text("[" * 100_000 + "]" * 100_000)
+    with pytest.raises(InputError, match="value.json cannot be read"):
+        read_json(tmp_path / "value.json")
+    (tmp_path / "value.json").write_bytes(b"\xef\xbb\xbf[1]")  # an editor's byte-order mark
+    assert read_json(tmp_path / "value.json") == [1]
+
+
+def test_only_what_may_help_is_advised(tmp_path):
+    """Room and permissions for a write that failed for their lack; else the system's own reason."""
+    with (
+        pytest.raises(InputError) as caught,
+        atomic_path(tmp_path / "out.json") as temporary,
+    ):
+        temporary.write_text((tmp_path / "gone.txt").read_text())
+    reason = f"No such file or directory: {tmp_path / 'gone.txt'}"
+    assert str(caught.value) == f"cannot write {tmp_path / 'out.json'}: {reason}"
+    for number, advice in (
+        (errno.EACCES, "check the permissions"),
+        (errno.EROFS, "read-only; name another folder"),
+    ):
+        with pytest.raises(InputError, match=advice), atomic_path(tmp_path / "out.json"):
+            raise OSError(number, os.strerror(number))
+
+
+def test_files_that_would_fill_the_memory_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("IPR_UNFOLD_GB", "0.01")
+    zeros = np.zeros((1200, 1100))  # 10.6 MB, in a file of a few KB
+    scipy.io.savemat(tmp_path / "x.mat", {"zeros": zeros}, do_compression=True)
+    with zipfile.ZipFile(tmp_path / "x.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/data.pkl", bytes(10_600_000))
+    (tmp_path / "x.json").write_text("[" + "{}," * 60_000 + "0]")  # 240 bytes each
+    readers = {"x.mat": load_mat, "x.pt": read_checkpoint, "x.json": read_json}
+    for name, read in readers.items():
+        names = [["zeros"]] if name == "x.mat" else []
+        assert (tmp_path / name).stat().st_size < 200_000
+        with pytest.raises(InputError, match=f"{name} unfolds to .* at most 0.01 GB .*--unfold-gb"):
+            read(tmp_path / name, *names)
+    monkeypatch.setenv("IPR_UNFOLD_GB", "0.1")
+    assert load_mat(tmp_path / "x.mat", ["zeros"])["zeros"].shape == (1200, 1100)
+    assert len(read_json(tmp_path / "x.json")) == 60_001
+
+
+def test_any_name_can_be_shown():
+    assert printable(Path(os.fsdecode(b"a\xff $x.jpg"))) == "a\\xff $x.jpg"
+    assert printable("é.jpg") == "é.jpg"
 
 
 # --- what a number was made by ---

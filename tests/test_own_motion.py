@@ -562,7 +562,7 @@ def test_capture_writes_the_prepared_layout(motion, tmp_path):
     report, problems = check_set(target)
     assert problems == [] and "S9" in report
     shutil.rmtree(folders[2])
-    assert check_set(target)[1] == [f"{folders[2].name} is missing"]
+    assert check_set(target)[1] == ["s_01_act_04_subact_01 (S1 Eating): missing for camera 1"]
 
 
 def test_capture_resumes_and_refuses_changed_motion(motion, tmp_path):

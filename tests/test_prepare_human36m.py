@@ -1,8 +1,12 @@
 """Human3.6M from raw trees in the official form, written by tests/human36m_raw.py with made-up values."""
 
 import io
+import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import tarfile
 
 import av
@@ -22,7 +26,7 @@ from ipr_lib.prepare import (
     read_pose,
     video_frames,
 )
-from ipr_lib.prepare.raw import READERS
+from ipr_lib.prepare.raw import READERS, extract
 from ipr_lib.studio import write_capture
 from tests import human36m_raw as raw
 
@@ -49,7 +53,7 @@ def contents(root):
 
 
 def names(root):
-    return sorted(path.name for path in root.iterdir())
+    return sorted(path.name for path in root.iterdir() if path.is_dir())
 
 
 def raw_file(tree, subject, kind, name):
@@ -640,7 +644,7 @@ def test_check_finds_what_is_wrong(tree, tmp_path):
     assert problems(lambda *_: None) == ""
     assert (
         problems(lambda folder, _: shutil.rmtree(folder))
-        == "s_01_act_12_subact_01_ca_03 is missing"
+        == "s_01_act_12_subact_01 (S1 Photo): missing for camera 3"
     )
     assert (
         "1 images of step 5 are missing, the first is s_01_act_12_subact_01_ca_03_000011.jpg"
@@ -662,11 +666,76 @@ def test_check_against_metadata(download, tmp_path):
     path = tmp_path / "metadata.xml"
     raw.write_metadata(path, counts={(1, 12, 1): 24, (1, 12, 2): 7})
     problems = check_set(tmp_path / "set", read_metadata(path))[1]
+    assert len(problems) == 4  # the other actions were not asked for
     assert sum("23 poses" in line and line.endswith("implies 24") for line in problems) == 4
-    assert (
-        sum(line.endswith("is missing") for line in problems) == 14 * 2 * 4
-        and len(problems) == 4 + 14 * 2 * 4
-    )
+    shutil.rmtree(tmp_path / "set" / layout.folder_name(1, 12, 2, 1))
+    shutil.rmtree(tmp_path / "set" / layout.folder_name(1, 12, 2, 4))
+    problems = check_set(tmp_path / "set", read_metadata(path))[1]
+    named = read_metadata(path).names[1, 12, 2]
+    assert named == "TakingPhoto"
+    assert problems[4:] == [f's_01_act_12_subact_02 (S1 "{named}"): missing for camera 1, 4']
+    (tmp_path / "set/prepared.json").unlink()  # as of a set that others prepared
+    problems = check_set(tmp_path / "set", read_metadata(path))[1]
+    assert len(problems) == 4 + 14 * 2 + 1
+    assert problems[4] == 's_01_act_02_subact_01 (S1 "Directions 1"): missing for camera 1, 2, 3, 4'
+
+
+def test_check_knows_what_was_asked_for(download, tmp_path):
+    """In several calls; each of them may name other subjects and actions."""
+    prepare_human36m(download[0], tmp_path / "set", **PHOTO)
+    prepare_human36m(download[0], tmp_path / "set", **PHOTO)
+    with pytest.raises(InputError):  # this download has no S5
+        prepare_human36m(download[0], tmp_path / "set", subjects=(5,), actions=(2, 3))
+    prepared = json.loads((tmp_path / "set/prepared.json").read_text())
+    assert prepared == [
+        {"subjects": [1], "actions": [12]},
+        {"subjects": [5], "actions": [2, 3]},
+    ]
+    problems = check_set(tmp_path / "set")[1]
+    assert problems == [
+        f"s_05_act_{action:02d}_subact_{subaction:02d} (S5 {name}): missing for camera 1, 2, 3, 4"
+        for action, name in ((2, "Directions"), (3, "Discussion"))
+        for subaction in (1, 2)
+    ]
+
+
+def test_drawn_people_never_pass_for_real_ones(download, tmp_path):
+    small = {"subjects": (1,), "actions": (12,), "takes": (1,), "cameras": (1,), "picture_px": 64}
+    small |= {"n_frames": 3, "train_step": 5, "test_step": 5}
+    write_capture(tmp_path / "human36m", **small)
+    before = contents(tmp_path)
+    for store_px in (None, 64):
+        with pytest.raises(InputError, match="human36m holds a capture.*another with --target"):
+            prepare_human36m(download[0], tmp_path / "human36m", store_px=store_px, **PHOTO)
+    assert contents(tmp_path) == before and names(tmp_path) == ["human36m"]
+    prepare_human36m(download[0], tmp_path / "real", **PHOTO)
+    with pytest.raises(InputError, match="real holds .* it is no capture's folder"):
+        write_capture(tmp_path / "real", **small)
+
+
+def test_an_archive_that_unfolds_to_too_much_is_refused(tree, tmp_path):
+    raw.pack(tree, 1, "Videos", "good.tgz")
+    with tarfile.open(tree / "good.tgz") as good:
+        n_bytes = sum(member.size for member in good.getmembers())
+    wanted = {"TakingPhoto 1.54138969.mp4"}
+    extract(tree / "good.tgz", 1, wanted, tmp_path / "all", limit_gb=n_bytes / 1e9)
+    assert [path.name for path in (tmp_path / "all").iterdir()] == [*wanted]
+    limit = (n_bytes - 1) / 1e9
+    with pytest.raises(InputError, match=f"{limit:g} GB are allowed.* allow more by --archive-gb"):
+        extract(tree / "good.tgz", 1, wanted, tmp_path / "none", limit_gb=limit)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_bad_video_is_our_line_alone(tree, tmp_path):
+    """FFmpeg and OpenCV have words of their own, which they write past Python."""
+    truncated_video(tree)
+    garbage_video(tree)
+    command = [sys.executable, "-m", "ipr_lib", "prepare", "human36m", "--source", str(tree)]
+    command += ["--target", str(tmp_path / "set"), "--subjects", "1", "--actions", "12"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "not a readable video" in done.stderr
+    for word in ("WARN", "moov", " @ 0x", "VIDEOIO"):
+        assert word not in done.stderr
 
 
 def test_the_built_in_capture_passes(tmp_path):
@@ -689,6 +758,13 @@ def test_the_built_in_capture_passes(tmp_path):
         ["S9", "4", "28", "5", "8"],
     ]
     assert "drift" not in report  # those are labels of the real S9
+
+
+def test_a_folder_s_name_need_not_be_utf_8(download, tmp_path, capsys):
+    root = tmp_path / os.fsdecode(b"\xe9\xff$")
+    prepare_human36m(download[0], root, **PHOTO)
+    assert main(["prepare", "check", str(root)]) == 0
+    assert f"{tmp_path}/\\udce9\\udcff$ is usable" in capsys.readouterr().out
 
 
 def test_commands_and_exit_codes(tree, tmp_path, capsys):

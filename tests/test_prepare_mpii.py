@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import scipy.io
+from PIL import ExifTags, Image
 from pycocotools.coco import COCO
 
 from ipr_lib.data.images import image_size, read_image
@@ -342,6 +343,25 @@ def test_store_of_people(source, tmp_path):
     )[0]
     expected = picture[round(there[1]), round(there[0])].astype(int)
     assert np.abs(store.image(0)[row, column] - expected).max() < 12
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_pictures_that_exif_turns_are_labelled_upright(source, tmp_path, orientation):
+    """MPII's file states no sizes, so nothing speaks for another convention."""
+    people, _, _ = read(source)
+    before, _, turned = build_people_store(people, source, tmp_path / "before", crop_px=32)
+    assert turned == {}
+    undo = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}[orientation]
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    path = source / "images/01.jpg"
+    Image.open(path).transpose(undo).save(path, quality=98, subsampling=0, exif=exif)
+    people, _, problems = read(source)
+    assert problems == [] and people.image_size[0].tolist() == [120, 110]
+    after, _, turned = build_people_store(people, source, tmp_path / "after", crop_px=32)
+    assert turned == {"upright": 1}
+    difference = np.abs(after.image(0).astype(int) - before.image(0)).mean()
+    assert difference < 4 and np.ptp(before.image(0)) > 50
 
 
 def test_people_in_one_picture_share_its_decoding_and_workers_change_nothing(tmp_path):

@@ -129,8 +129,11 @@ def split_step(cfg: Config, split: str) -> int:
 
 
 def capture(cfg: Config, target: str | Path | None = None, workers: int | None = None) -> Path:
-    """Write the built-in capture of `cfg`, or what is missing of it; returns its folder."""
-    target = Path(target or dataset_dir(cfg))
+    """Write the built-in capture of `cfg`, or what is missing of it; returns its folder.
+
+    A profile that trains on a real set has a capture of its own beside it, which is never that set's folder.
+    """
+    target = Path(target or dataset_dir(dataclasses.replace(cfg, dataset="capture")))
     write_capture(
         target,
         subjects=cfg.capture_subjects,

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from ..files import InputError, atomic_path
+from ..files import InputError, atomic_path, read_json, write_json
 from ..geometry.camera import Camera
 from ..geometry.skeleton import SCORED_JOINTS
 from .matlab import load_mat
@@ -53,7 +53,12 @@ SKIPPED_FOLDERS = ("s_11_act_02_subact_02_ca_01",)
 # (subject, action, subaction) whose labels are known to drift from the pictures: score with them, as is customary, and
 # without.
 DAMAGED_SEQUENCES = ((9, 5, 2), (9, 10, 2), (9, 13, 1))
+ARCHIVE_GB = (
+    200  # of the download: more than all videos of a subject, so larger ones are not the data set's
+)
 META_NAME = "h36m_meta.mat"
+CAPTURE_NAME = "capture.json"  # the recipe of a capture, in its folder
+CHOICES_NAME = "prepared.json"  # which subjects and actions of the real set were asked for
 _FOLDER = re.compile(r"s_(\d{2})_act_(\d{2})_subact_(\d{2})_ca_(\d{2})")
 
 
@@ -238,6 +243,25 @@ def _meta_problem(meta):
     if (meta["f"] <= 0).any() or sizes.min() < 1 or (sizes % 1).any() or sizes.max() > 65535:
         return "expected f above 0 and whole picture sizes in 1 … 65535"
     return None
+
+
+def refuse_capture(target: Path | str) -> None:
+    """InputError where a folder that is to hold a real set holds a capture: drawn people must not pass for real ones."""
+    manifest = Path(target) / CAPTURE_NAME
+    if manifest.exists():
+        raise InputError(
+            f"{target} holds a capture, that is drawn people ({manifest.name}); delete that folder, or name another "
+            "with --target"
+        )
+
+
+def add_choice(root: Path | str, subjects: Sequence[int], actions: Sequence[int]) -> None:
+    """Keep in a prepared set which subjects and actions were asked for, so that a check knows what should be there."""
+    path = Path(root) / CHOICES_NAME
+    choices = read_json(path) if path.exists() else []
+    choice = {"subjects": list(subjects), "actions": list(actions)}
+    if choice not in choices:
+        write_json(path, [*choices, choice])
 
 
 def list_folders(root: Path | str, subjects: Sequence[int] = SUBJECTS) -> list[Path]:

@@ -1,6 +1,7 @@
 """JPEG files and crops out of them: size from the header, checked decoding, encoding of a crop."""
 
 import io
+import os
 import re
 import warnings
 from pathlib import Path
@@ -12,6 +13,9 @@ from PIL import ExifTags, Image
 from ..files import InputError
 from ..geometry.transforms import compose_affine, shrinkage, warp_shrinking
 
+# FFmpeg's own complaints about a video would stand beside our one line. OpenCV reads this once, when
+# it opens its first video.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 # A marker of a JPEG; the others stand within its data, where a byte of 255 is followed by 0.
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 # Of stored crops. Colours stay at full size: at half size they would cost as many grey levels as all other noise.
@@ -158,6 +162,19 @@ def _has_end(data):
             return True
         length = int.from_bytes(data[marker.end() : marker.end() + 2], "big")
         at = marker.end() + length
+
+
+def open_video(path: Path | str, *choices) -> cv2.VideoCapture:
+    """Open a video by OpenCV, without a word of FFmpeg's or OpenCV's own on the terminal.
+
+    Args:
+        path: the file; its name need not be UTF-8.
+        choices: further arguments of cv2.VideoCapture.
+    Returns:
+        cv2.VideoCapture; its isOpened() is False where there is no readable video.
+    """
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    return cv2.VideoCapture(os.fsencode(path), *choices)
 
 
 def cut_crops(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import scipy.io
 
-from ..files import InputError
+from ..files import InputError, check_unfolded
 
 # Numbers of the format's data types and array classes (MAT-File Level 5).
 _ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}
@@ -36,28 +36,43 @@ def load_mat(path: Path | str, names: Iterable[str], simplify_cells: bool = Fals
     path = Path(path)
     try:
         data = path.read_bytes()
-        _check_file(data)
+        _check_file(path, data)
         return scipy.io.loadmat(
             io.BytesIO(data), variable_names=list(names), simplify_cells=simplify_cells
         )
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing") from error
+    except InputError:  # it would fill the memory
+        raise
     except Exception as error:  # scipy raises a dozen kinds; each means the same to a user
         raise InputError(f"{path} is damaged, truncated or no MATLAB v5 file ({error})") from error
 
 
-def _check_file(data):
+def _check_file(path, data):
     """ValueError where the bytes cannot be a whole v5 file that scipy reads without harm."""
     order = {b"\0\1IM": "<", b"\1\0MI": ">"}.get(data[124:128])
     if order is None or 0 in data[:4]:
         raise ValueError("no header of version 5")
     for kind, variable in _elements(data[128:], order):
         if kind == _COMPRESSED:
-            zlib.decompress(variable)  # an error where it does not agree with its checksum
+            _check_compressed(path, variable)
         elif kind == _MATRIX:
             _check_numbers(variable, order)
         else:
             raise ValueError(f"data type {kind} where a variable was expected")
+
+
+def _check_compressed(path, variable):
+    """An error where a compressed variable does not agree with its checksum, or would fill the memory."""
+    unpacker = zlib.decompressobj()
+    n_bytes = 0
+    while not unpacker.eof:
+        block = unpacker.decompress(variable, 1 << 24)
+        variable = unpacker.unconsumed_tail
+        n_bytes += len(block)
+        check_unfolded(path, n_bytes)
+        if not block and not variable and not unpacker.eof:
+            raise ValueError("a compressed variable is cut short")
 
 
 def _check_numbers(variable, order):

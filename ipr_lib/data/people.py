@@ -121,7 +121,7 @@ def read_people(path: Path | str) -> tuple[People, Counter, list[str]]:
         InputError: the file is missing, is not COCO-style json, speaks an unknown joint set, or holds nobody.
     """
     path = Path(path)
-    coco = read_json(path)
+    coco = read_json(path, mend="get the annotation file of the data set again")
     for name in ("images", "annotations", "categories"):
         if not isinstance(coco, dict) or not isinstance(coco.get(name), list):
             raise InputError(

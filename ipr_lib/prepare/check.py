@@ -14,6 +14,8 @@ import numpy as np
 from ..data.h36m_layout import (
     ACTION_NUMBERS,
     CAMERAS,
+    CAPTURE_NAME,
+    CHOICES_NAME,
     DAMAGED_SEQUENCES,
     SKIPPED_FOLDERS,
     SUBACTIONS,
@@ -117,10 +119,10 @@ def check_set(
     views = sum(by_subject.values(), [])
     there = {folder.name for folder in folders}
     missing = _expected_folders(root, views, metadata) - there - set(SKIPPED_FOLDERS)
-    problems += [f"{name} is missing" for name in sorted(missing)]
+    problems += _missing_lines(missing, metadata)
     lines = [*_aligned(rows), "", *_aligned(_image_table(counts)), ""]
-    if not (root / "capture.json").exists():  # in the real set only
-        lines += _known_faults(views)
+    if not (root / CAPTURE_NAME).exists():  # in the real set only
+        lines += _known_faults(views, metadata)
     return "\n".join(lines), problems
 
 
@@ -232,12 +234,18 @@ def _check_bones(subject, views):
 
 def _expected_folders(root, views, metadata):
     """Names of the folders that should be there."""
-    manifest = root / "capture.json"
+    manifest = root / CAPTURE_NAME
     capture = read_json(manifest) if manifest.exists() else {}
     if "motion" in capture:  # of own motion: no subject needs what others have there
         names = set()
         for each, camera in product(capture["motion"], capture["cameras"]):
             names.add(folder_name(each["subject"], each["action"], each["take"], camera))
+        return names
+    if (root / CHOICES_NAME).exists():  # what `prepare human36m` was asked for
+        names = set()
+        for choice in read_json(root / CHOICES_NAME):
+            for numbers in product(choice["subjects"], choice["actions"], SUBACTIONS, CAMERAS):
+                names.add(folder_name(*numbers))
         return names
     actions, subactions, cameras = ACTION_NUMBERS, SUBACTIONS, CAMERAS
     if metadata is None:  # every subject should have what any of them has
@@ -248,16 +256,36 @@ def _expected_folders(root, views, metadata):
     return {folder_name(*numbers) for numbers in product(subjects, actions, subactions, cameras)}
 
 
-def _known_faults(views):
+def _title(sequence, metadata):
+    """What a sequence is called by the folders of the prepared set, and by the files of the download."""
+    subject, action, subaction = sequence
+    folders = folder_name(subject, action, subaction, 1).removesuffix("_ca_01")
+    if metadata is None:
+        return f"{folders} (S{subject} {action_name(action)})"
+    return f'{folders} (S{subject} "{metadata.names[sequence]}")'
+
+
+def _missing_lines(missing, metadata):
+    """A line for each sequence with missing folders, which names the cameras."""
+    cameras = {}
+    for name in sorted(missing):
+        *sequence, camera = parse_folder_name(name)
+        cameras.setdefault(tuple(sequence), []).append(camera)
+    lines = []
+    for sequence, numbers in cameras.items():
+        listed = ", ".join(map(str, numbers))
+        lines.append(f"{_title(sequence, metadata)}: missing for camera {listed}")
+    return lines
+
+
+def _known_faults(views, metadata):
     """Lines on what is known to be wrong in the real set, for the subjects that are there."""
     lines = []
     sequences = {(view.subject, view.action, view.subaction) for view in views}
     for sequence in DAMAGED_SEQUENCES:
         if sequence in sequences:
-            subject, action, subaction = sequence
             lines.append(
-                f"S{subject} {action_name(action)} {subaction}: its labels are known to drift; "
-                "score with and without it"
+                f"{_title(sequence, metadata)}: its labels are known to drift; score with and without it"
             )
     for name in SKIPPED_FOLDERS:
         if parse_folder_name(name)[0] in {view.subject for view in views}:

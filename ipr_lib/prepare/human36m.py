@@ -16,6 +16,7 @@ import numpy as np
 from ..data import h36m_layout as layout
 from ..data.h36m_layout import (
     ACTION_NUMBERS,
+    ARCHIVE_GB,
     CAMERAS,
     DAMAGED_SEQUENCES,
     META_NAME,
@@ -41,6 +42,7 @@ from ..files import InputError, atomic_path, scratch_folder
 from ..geometry import Camera, warp_shrinking
 from ..parallel import parallel_map
 from ..progress import progress
+from .people import check_choices, check_range
 from .raw import (
     KINDS,
     RAW_JOINTS,
@@ -289,6 +291,7 @@ def prepare_human36m(
     reader: str = "opencv",
     metadata: Path | None = None,
     store_px: int | None = None,
+    archive_gb: float = ARCHIVE_GB,
     workers: int = 1,
 ) -> list[str]:
     """Write the prepared layout or crop stores from the raw download; what is there is kept.
@@ -310,6 +313,7 @@ def prepare_human36m(
         metadata: path of metadata.xml; by default it is looked for in `source`.
         store_px: side of the crops that training will cut, px; stored crops are `store.MARGIN`
             times as wide. None writes the prepared layout instead.
+        archive_gb: what one archive may unfold to at most, GB.
         workers: number of processes.
     Returns:
         lines that say what was done.
@@ -317,7 +321,11 @@ def prepare_human36m(
         InputError: nothing can be done at all; or, at the end, a list of the camera views that
             failed. No store is written before all camera views are there.
     """
+    for name, number in (("step", step), ("test_step", test_step), ("archive_gb", archive_gb)):
+        check_range(f"{name} (--{name.replace('_', '-')})", number, 1, 1_000_000)
+    check_choices(store_px, workers=workers)
     target = Path(target)
+    layout.refuse_capture(target)
     views, stored_px = target, None
     if store_px is not None:
         views = target.parent / "stores" / f".views-{target.name}-{store_px}"
@@ -350,8 +358,12 @@ def prepare_human36m(
             parts = sorted(task.target for task in split_tasks)
             joins.append((store, parts, recipe))
         tasks += split_tasks
-    if tasks:
-        report += _run_tasks(Path(source), target.parent, tasks, metadata, workers)
+    try:
+        if tasks:
+            report += _run_tasks(Path(source), target.parent, tasks, metadata, archive_gb, workers)
+    finally:
+        if store_px is None and target.is_dir():
+            layout.add_choice(target, subjects, actions)
     for store, parts, recipe in joins:
         join_stores(store, parts, recipe)
         report.append(f"{store}: {len(open_store(store))} items")
@@ -360,11 +372,11 @@ def prepare_human36m(
     return report
 
 
-def _run_tasks(source, scratch_parent, tasks, metadata, workers):
+def _run_tasks(source, scratch_parent, tasks, metadata, archive_gb, workers):
     """Work on all camera views that are not done; a bad one does not stop the others.
 
     Args:
-        source, metadata, workers: see `prepare_human36m`.
+        source, metadata, archive_gb, workers: see `prepare_human36m`.
         scratch_parent: folder with room for what is taken out of one subject's archives.
         tasks: list of Task.
     Returns, Raises: see `prepare_human36m`.
@@ -383,7 +395,7 @@ def _run_tasks(source, scratch_parent, tasks, metadata, workers):
             bar.set_postfix_str(f"S{subject}")
             try:
                 with scratch_folder(scratch_parent) as scratch:
-                    _find_files(source, scratch, subject, own, metadata)
+                    _find_files(source, scratch, subject, own, metadata, archive_gb)
                     results = parallel_map(_prepare_view, own, workers)
                     for task, (error, checked) in zip(own, results):
                         bar.update()
@@ -423,7 +435,7 @@ def _run_tasks(source, scratch_parent, tasks, metadata, workers):
     return report
 
 
-def _find_files(source, scratch, subject, tasks, metadata):
+def _find_files(source, scratch, subject, tasks, metadata, archive_gb):
     """Give a subject's tasks their metadata and the paths of their raw files.
 
     What lies in archives is extracted to `scratch`, below the archive's name.
@@ -441,7 +453,7 @@ def _find_files(source, scratch, subject, tasks, metadata):
         names = [_raw_name(metadata, task, kind) for task in tasks]
         if place.is_file():
             folder = scratch / place.relative_to(source)
-            extract(place, subject, set(names), folder)
+            extract(place, subject, set(names), folder, archive_gb)
             place = folder
         for task, name in zip(tasks, names):
             task.metadata = metadata

@@ -107,7 +107,7 @@ def read_list(path: Path) -> set[str]:
         for entry in json.loads(text) if path.suffix == ".json" else text.splitlines():
             name = entry["image"] if isinstance(entry, dict) else entry.strip()
             names.add(Path(name).name)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path}: expected one image name a line, or a json list of names or of objects with "
             f'an "image" ({error!r})'

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.h36m_layout import refuse_capture
 from ..data.images import cut_crops, exif_turn
 from ..data.people import People, area_source, write_people
 from ..data.store import MARGIN, CropStore, find_store, open_store, write_store
@@ -64,11 +65,12 @@ def write_splits(
     Returns:
         lines that say what was done.
     Raises:
-        InputError: a number is out of range; or something was damaged or could not be written, and
-            all else is done by then.
+        InputError: a number is out of range, or `target` holds a capture; or something was damaged
+            or could not be written, and all else is done by then.
     """
     check_choices(store_px, box_scale, workers)
     target = Path(target)
+    refuse_capture(target)
     labels_damaged = len(problems) > 0
     problems = list(problems)
     lines = []

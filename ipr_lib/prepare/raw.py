@@ -20,7 +20,8 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from ..data.h36m_layout import ACTION_NUMBERS, CAMERAS, SUBACTIONS, SUBJECTS
+from ..data.h36m_layout import ACTION_NUMBERS, ARCHIVE_GB, CAMERAS, SUBACTIONS, SUBJECTS
+from ..data.images import open_video
 from ..files import InputError
 from ..geometry import Camera
 
@@ -39,9 +40,7 @@ READERS = ("opencv", "pyav")
 _ALL_SUBJECTS = 11  # metadata.xml knows S2, S3, S4 and S10 too, whose poses were never handed out
 _READ_SECONDS = 20.0  # a pose file takes milliseconds
 _DOWNLOAD_AGAIN = "download or extract it again"
-_GET_METADATA = (
-    "get metadata.xml again; it lies in the code archive (Release-v1.x) of the data set's site"
-)
+_GET_METADATA = "get metadata.xml again; it lies in the code archive (Release-v1.x) of http://vision.imar.ro/human3.6m"
 
 
 # ---------------------------------------------------------------- metadata.xml
@@ -83,7 +82,7 @@ def find_metadata(source: Path) -> Path:
     if not found:
         raise InputError(
             f"{source} holds no {METADATA_NAME}; copy it there from the code archive (Release-v1.x) "
-            "of the data set"
+            "of http://vision.imar.ro/human3.6m"
         )
     return found[0]
 
@@ -242,7 +241,9 @@ def find_kind(source: Path, subject: int, kind: str) -> Path:
     return places[0]
 
 
-def extract(archive: Path, subject: int, wanted: set, target: Path) -> None:
+def extract(
+    archive: Path, subject: int, wanted: set, target: Path, limit_gb: float = ARCHIVE_GB
+) -> None:
     """Take some files out of an archive, into one flat folder.
 
     Every member is checked before the first byte is written.
@@ -252,14 +253,23 @@ def extract(archive: Path, subject: int, wanted: set, target: Path) -> None:
         subject: number; a member that lies in another subject's folder is an error.
         wanted: file names to take, without folders.
         target: the folder, made if it is missing.
+        limit_gb: what the archive may unfold to at most, GB.
     Raises:
-        InputError: the archive is truncated, damaged or another subject's; or it has a member that
+        InputError: the archive is too large, truncated, damaged or another subject's; or it has a member that
             no such archive needs, which is a path that leads outside, a link or a device.
     """
     target = Path(target)
     try:
         with tarfile.open(archive, "r:gz") as tar:
-            members = tar.getmembers()
+            members, n_bytes = [], 0
+            for member in tar:
+                n_bytes += member.size
+                if n_bytes > limit_gb * 1e9:
+                    raise InputError(
+                        f"{archive} unfolds to {n_bytes / 1e9:.3g} GB or more, and at most {limit_gb:g} GB "
+                        "are allowed; download it again, or allow more by --archive-gb"
+                    )
+                members.append(member)
             while tar.fileobj.read(1 << 20):  # to the end, where the checksum lies
                 pass
             for member in members:
@@ -409,7 +419,7 @@ def video_frames(path: Path, wanted, n_frames: int, reader: str = "opencv"):
 
 def _read_opencv(path, wanted):
     """Yield (frame, image or None) for each frame of a video."""
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    capture = open_video(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     try:
         if not capture.isOpened():
             raise InputError(f"{path} is not a readable video; {_DOWNLOAD_AGAIN}")

@@ -207,9 +207,11 @@ def _settle_manifest(target, recipe):
     """Write the recipe into a new capture, or hold it against the one that is there."""
     path = target / MANIFEST
     if not path.exists():
-        if target.is_dir() and any(target.glob("s_??_act_??_subact_??_ca_??")):
+        others = sorted(target.iterdir()) if target.is_dir() else []
+        others = [entry.name for entry in others if not entry.name.startswith(".")]
+        if others:
             raise InputError(
-                f"{target} holds sequences but no {MANIFEST}, so they are not from this capture; choose another target"
+                f"{target} holds {others[0]} but no {MANIFEST}, so it is no capture's folder; name another with --target"
             )
         write_json(path, recipe)
         return

@@ -2,13 +2,14 @@
 
 import random
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from ..files import InputError, atomic_path
+from ..files import InputError, atomic_path, check_unfolded
 from . import distributed
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
@@ -65,16 +66,21 @@ def read_checkpoint(
     Returns:
         dict.
     Raises:
-        InputError: missing or damaged, or one of `names` is not in it.
+        InputError: missing, too large or damaged, or one of `names` is not in it.
     """
     if not Path(path).is_file():
         raise InputError(f"{path} is missing; train first: python -m ipr_lib train")
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                check_unfolded(path, sum(member.file_size for member in archive.infolist()))
         content = torch.load(path, map_location="cpu", weights_only=True)
         missing = set(names) - set(content)
         if missing:
             raise KeyError(missing)
         return content
+    except InputError:  # it would fill the memory
+        raise
     except Exception as error:  # torch raises many kinds for damaged files; all mean the same
         raise InputError(f"{path} is not {what} ({type(error).__name__}); {advice}") from error
 
