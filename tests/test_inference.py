@@ -5,8 +5,10 @@ import dataclasses
 import email.message
 import io
 import math
+import os
 import pickle
 import re
+import shutil
 import sys
 import threading
 import time
@@ -605,6 +607,37 @@ def test_everything_is_written_and_bad_inputs_do_not_stop_it(tmp_path):
     assert len(rows) == 5 * J and rows[1]["joint"] == "R_Hip" and rows[2 * J]["frame"] == "1"
     assert float(rows[0]["x_px"]) == pytest.approx(poses.joints_img[0, 0, 0], abs=0.006)
     assert len(list(read_frames(out / "c_pose.webm"))) == 3
+
+
+def test_names_may_hold_anything(tmp_path):
+    """A "$" begins a formula in Matplotlib, and a name that came from an old disk may not be UTF-8."""
+    image, video = tmp_path / "a$b$_^.png", tmp_path / "$\\nope$ c.avi"
+    Image.fromarray(disc(60, 50)).save(image)
+    write_video(video, [(30, 40), (36, 42)])
+    odd = []
+    for path in (image, video):
+        odd.append(path.with_name(os.fsdecode(b"\xe9\xff$") + path.name))
+        shutil.copy(path, odd[-1])
+    out = tmp_path / "out"
+    poses, problems = predict_files(
+        [image, video, *odd], out, DEEP, CFG, detector=Sees(), passes=1, say=lambda line: None
+    )
+    assert problems == [] and len(poses) == 6
+    for path in (image, *odd[:1]):
+        assert (out / f"{path.stem}_pose.jpg").exists()
+        assert (out / f"{path.stem}_pose.html").exists()
+    for path in (video, *odd[1:]):
+        assert len(list(read_frames(out / f"{path.stem}_pose.webm"))) == 2
+    page = (out / f"{odd[0].stem}_pose.html").read_text(encoding="utf-8")
+    assert "<title>\\xe9\\xff$a$b$_^.png</title>" in page
+    with open(out / "poses.csv", newline="", encoding="utf-8") as file:
+        sources = {row["source"].removeprefix(f"{tmp_path}/") for row in csv.DictReader(file)}
+    assert sources == {
+        image.name,
+        video.name,
+        f"\\xe9\\xff${image.name}",
+        f"\\xe9\\xff${video.name}",
+    }
 
 
 def test_only_our_lines_reach_the_terminal(tmp_path, capfd):

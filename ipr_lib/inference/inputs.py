@@ -4,7 +4,6 @@ Taught in notebooks/12_your_own_pictures.ipynb.
 """
 
 import math
-import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from ..data.images import open_video
 from ..files import InputError
 from ..geometry.camera import ASSUMED_FOCAL
 
@@ -23,9 +23,6 @@ MIN_SIDE = 32  # px; less holds nobody
 DIAGONAL_35MM = math.hypot(36, 24)  # of the film frame that "35 mm equivalent" refers to, mm
 INCH, CENTIMETRE = 2, 3  # EXIF's numbers of these units
 EXIF_UNITS_MM = {INCH: 25.4, CENTIMETRE: 10.0}
-# FFmpeg's own complaints about a video would stand beside our one line. OpenCV reads this once, when
-# it opens its first video.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 @dataclass(frozen=True)
@@ -228,7 +225,7 @@ def read_frames(
     if not is_video(path):
         yield 0, 0.0, read_image(path, focal_px)
         return
-    video = cv2.VideoCapture(str(path))
+    video = open_video(path)
     try:
         if not video.isOpened():
             raise InputError(f"{path}: not a readable video; save it again, e.g. as H.264 in .mp4")

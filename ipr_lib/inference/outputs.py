@@ -17,7 +17,7 @@ from matplotlib.colors import to_rgba_array
 from PIL import Image
 
 from ..config import Config
-from ..files import InputError, atomic_path
+from ..files import InputError, atomic_path, printable
 from ..geometry.skeleton import HUMAN36M
 from ..progress import progress
 from ..views.plots import limb_colours
@@ -64,7 +64,7 @@ def write_tables(poses: Poses, folder: str | Path) -> None:
     writer.writerow(COLUMNS)
     for row in range(len(poses)):
         time_s = f"{poses.time_s[row]:.3f}"
-        start = [poses.source[row], poses.frame[row], time_s, poses.person[row]]
+        start = [printable(poses.source[row]), poses.frame[row], time_s, poses.person[row]]
         for joint, name in enumerate(HUMAN36M.names):
             numbers = [*poses.joints_img[row, joint], *poses.joints_rel[row, joint]]
             writer.writerow([*start, name, *(f"{number:.2f}" for number in numbers)])
@@ -113,7 +113,7 @@ def _open_writer(writer, path, fps, size):
         kept = os.dup(2)
         os.dup2(nowhere.fileno(), 2)
         try:
-            writer.open(str(path), cv2.VideoWriter_fourcc(*"VP80"), fps, size)
+            writer.open(os.fsencode(path), cv2.VideoWriter_fourcc(*"VP80"), fps, size)
         finally:
             os.dup2(kept, 2)
             os.close(kept)
@@ -210,7 +210,7 @@ def _write_drawings(poses, frames, times, path, target, every, view):
         view: whether to write the page, too.
     """
     first = int(np.searchsorted(frames, poses.frame[0]))  # nobody may be there before
-    choices = {"title": path.name, "frame": first}
+    choices = {"title": printable(path.name), "frame": first}
     if is_video(path):
         fps = round((len(times) - 1) / times[-1], 3) if len(times) > 1 else 25.0
         write_overlay_video(path, target.with_name(f"{target.name}.webm"), poses, every, fps)
@@ -226,7 +226,7 @@ def _write_drawings(poses, frames, times, path, target, every, view):
 
         joints = timeline(poses, frames).astype(np.float32)
         page = SkeletonView(joints, HUMAN36M, **choices)
-        page.to_html(target.with_name(f"{target.name}.html"), title=path.name)
+        page.to_html(target.with_name(f"{target.name}.html"), title=printable(path.name))
 
 
 def _free_name(path, used_names):

@@ -188,7 +188,8 @@ class SkeletonView(View):
         space.locator_params(nbins=3)
         space.view_init(elev=11.5, azim=-118.6)  # as in skeleton_view.js
         title = m["labels"][self.frame] if m["labels"] else m["title"]
-        figure.suptitle(title, x=0.01, ha="left")
+        # The title may be a file's name, in which "$" begins no formula.
+        figure.suptitle(title, x=0.01, ha="left", parse_math=False)
 
     def _style(self, p):
         """Line style of a person: the reference wide and pale."""
