@@ -114,7 +114,7 @@ def build_backbone(name: str, width: int = 64, pretrained: bool = False) -> nn.M
         file = weights.url.rpartition("/")[2]
         folder = f"{torch.hub.get_dir()}/checkpoints"
         raise InputError(
-            f"the ImageNet weights {file} could not be downloaded ({error}); download the file on a machine with a "
+            f"the ImageNet weights {file} could not be downloaded ({error}); get {weights.url} on a machine with a "
             f"network connection, put it at {folder}/{file} (TORCH_HOME names another folder), or set pretrained=False"
         ) from error
 

@@ -80,7 +80,7 @@ def test_missing_imagenet_weights_say_where_to_put_them(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     with pytest.raises(
         InputError,
-        match=rf"resnet18-\w+\.pth could not be downloaded .*{tmp_path}/checkpoints/resnet18",
+        match=rf"could not be downloaded .* get https://\S+/resnet18-\w+\.pth .*{tmp_path}/checkpoints/resnet18",
     ):
         models.build_backbone("resnet18", pretrained=True)
     with pytest.raises(InputError, match="unknown backbone"):

@@ -56,7 +56,7 @@ def load_detector(device: torch.device | str = "cpu") -> tuple[torch.nn.Module |
     except Exception as error:  # torch and urllib raise a dozen kinds where there is no network
         reason = str(getattr(error, "reason", error)) or type(error).__name__
         reason = reason.splitlines()[0]
-        advice = f"put {path.name} into {path.parent}, or name the box with --box"
+        advice = f"put {weights.url} into {path.parent}, or name the box with --box"
         return None, f"no person detector ({reason}): {advice}"
     return detector.to(device).eval(), f"person boxes by torchvision's {DETECTOR}"
 

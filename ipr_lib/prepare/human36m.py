@@ -46,6 +46,7 @@ from .people import check_choices, check_range
 from .raw import (
     KINDS,
     RAW_JOINTS,
+    URL,
     Metadata,
     extract,
     find_kind,
@@ -448,7 +449,7 @@ def _find_files(source, scratch, subject, tasks, metadata, archive_gb):
         if kind in ("D3_Positions", "Videos") and not place.exists():
             raise InputError(
                 f"{source} holds neither a folder S{subject}/MyPoseFeatures/{kind} nor its archive for "
-                f"S{subject}, such as {KINDS[kind]}_S{subject}.tgz; download it"
+                f"S{subject}, such as {KINDS[kind]}_S{subject}.tgz; download it from {URL}"
             )
         names = [_raw_name(metadata, task, kind) for task in tasks]
         if place.is_file():

@@ -25,6 +25,7 @@ from ..data.images import open_video
 from ..files import InputError
 from ..geometry import Camera
 
+URL = "http://vision.imar.ro/human3.6m"  # of the data set's owners
 METADATA_NAME = "metadata.xml"
 RAW_JOINTS = 32  # joints of a recorded pose
 # Kind of file -> name of its archive, and of the folder that some tools extract it to. The download's
@@ -40,7 +41,7 @@ READERS = ("opencv", "pyav")
 _ALL_SUBJECTS = 11  # metadata.xml knows S2, S3, S4 and S10 too, whose poses were never handed out
 _READ_SECONDS = 20.0  # a pose file takes milliseconds
 _DOWNLOAD_AGAIN = "download or extract it again"
-_GET_METADATA = "get metadata.xml again; it lies in the code archive (Release-v1.x) of http://vision.imar.ro/human3.6m"
+_GET_METADATA = f"get metadata.xml again; it lies in the code archive (Release-v1.x) of {URL}"
 
 
 # ---------------------------------------------------------------- metadata.xml
@@ -82,7 +83,7 @@ def find_metadata(source: Path) -> Path:
     if not found:
         raise InputError(
             f"{source} holds no {METADATA_NAME}; copy it there from the code archive (Release-v1.x) "
-            "of http://vision.imar.ro/human3.6m"
+            f"of {URL}"
         )
     return found[0]
 
