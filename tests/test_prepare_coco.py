@@ -224,6 +224,16 @@ def test_numbers_have_ranges_and_nothing_is_written(tmp_path, numbers):
     assert not (tmp_path / "data").exists()
 
 
+def test_a_capture_is_never_prepared_over(tmp_path):
+    write_coco(tmp_path / "raw")
+    (tmp_path / "coco").mkdir()
+    (tmp_path / "coco/capture.json").write_text("{}")
+    with pytest.raises(InputError, match="coco holds a capture.*another with --target"):
+        prepare_coco(tmp_path / "raw", tmp_path / "coco", splits=("train",), store_px=32)
+    assert [path.name for path in (tmp_path / "coco").iterdir()] == ["capture.json"]
+    assert not (tmp_path / "stores").exists()
+
+
 # ---------------------------------------------------------------- pictures that EXIF turns
 
 UPRIGHT = (203, 151)

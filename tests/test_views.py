@@ -509,3 +509,11 @@ def test_pure_javascript(tmp_path):
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert int(re.search(r"pass (\d+)", run.stdout)[1]) >= 13 and re.search(r"fail 0", run.stdout)
+
+
+def test_a_dollar_sign_in_a_title_begins_no_formula():
+    figure, ax = plots.plt.subplots()
+    plots.draw_image(ax, np.zeros((4, 5, 3), np.uint8), title="$\\nope$.jpg")
+    figure.canvas.draw()  # Matplotlib reads formulas when it draws
+    plots.plt.close(figure)
+    assert SkeletonView(poses(), title="$\\nope$.bvh").to_png().startswith(b"\x89PNG")

@@ -127,7 +127,7 @@ def draw_image(ax, image, joints=None, skeleton=HUMAN36M, title=None, **style):
     ax.grid(False)
     ax.spines[:].set_visible(False)
     if title:
-        ax.set_title(title)
+        ax.set_title(title, parse_math=False)  # a file's name may hold a "$"
     return ax
 
 
