@@ -360,8 +360,11 @@ def test_pictures_that_exif_turns_are_labelled_upright(source, tmp_path, orienta
     assert problems == [] and people.image_size[0].tolist() == [120, 110]
     after, _, turned = build_people_store(people, source, tmp_path / "after", crop_px=32)
     assert turned == {"upright": 1}
-    difference = np.abs(after.image(0).astype(int) - before.image(0)).mean()
-    assert difference < 4 and np.ptp(before.image(0)) > 50
+    # Well inside the picture; at its edge, the last block of a reduced decoding is cut short.
+    inside = (slice(12, -12), slice(12, -12))
+    expected = before.image(0).astype(int)
+    assert np.abs(after.image(0)[inside] - expected[inside]).mean() < 2
+    assert np.abs(after.image(0)[::-1, ::-1][inside] - expected[inside]).mean() > 10
 
 
 def test_people_in_one_picture_share_its_decoding_and_workers_change_nothing(tmp_path):
