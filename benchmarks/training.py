@@ -39,8 +39,7 @@ from ipr_lib.integral import integral_loss
 from ipr_lib.integral.methods import INTEGRAL
 from ipr_lib.run import build_augmentation, build_network, default_device
 from ipr_lib.studio import write_capture
-from ipr_lib.training.loop import MicroBatches, on_device, training_step
-from ipr_lib.training.optimizers import build_optimizers
+from ipr_lib.training.loop import USED, MicroBatches, build_optimizers, training_step
 from ipr_lib.training.precision import memory_format, resolved
 
 READY = 8  # batches that may wait ready when a turn begins: not counted
@@ -174,7 +173,7 @@ class Ours:
     def step(self, batch):
         return training_step(
             self.micro_batches,
-            on_device(batch, self.device),
+            {name: batch[name].to(self.device, non_blocking=True) for name in USED},
             INTEGRAL,
             self.optimizers,
             self.cfg.crop_px,

@@ -255,7 +255,7 @@ def _train_config(options, folder):
     """The Config of a training: profile or checkpoint, then recipes, then --set, then --times."""
     from .config import RECIPES, load_config, parse_overrides, scaled
     from .run import checkpoint_config
-    from .training.checkpoints import CHECKPOINT
+    from .training.records import CHECKPOINT
 
     profile, overrides = options.profile or "laptop", {"seed": options.seed}
     if options.resume:

@@ -15,7 +15,7 @@ from .data.h36m_layout import ACTION_NUMBERS, CAMERAS, SUBJECTS
 from .files import InputError
 from .integral import METHODS
 from .network import BACKBONES, BINS_PER_PX
-from .training.optimizers import OPTIMIZERS
+from .training.loop import OPTIMIZERS
 from .training.precision import PRECISIONS
 
 # Fields that change no result, and so do not count for a config's hash.
@@ -117,7 +117,7 @@ class Config:
     # Parts that a batch is worked through in: for the cores of a CPU, or the memory of a GPU.
     micro_batches: int = 1
     epochs: int = 20
-    optimizer: str = "adamw"  # of optimizers.OPTIMIZERS
+    optimizer: str = "adamw"  # of loop.OPTIMIZERS
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     warmup_steps: int = 0

@@ -4,10 +4,10 @@ What lies below takes plain arguments; here they are read from a Config. Taught 
 """
 
 import dataclasses
+import functools
 import hashlib
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +32,9 @@ from .geometry.transforms import Augmentation
 from .integral import METHODS, build_method
 from .network import BINS_PER_PX, DirectNet, LineNet, PoseNet, build_backbone
 from .training import distributed, precision
-from .training.checkpoints import CHECKPOINT, read_checkpoint
-from .training.loop import Schedule, train
-from .training.optimizers import build_optimizers
+from .training.loop import Schedule, build_optimizers, train
 from .training.precision import default_device
+from .training.records import CHECKPOINT, load_checkpoint, read_checkpoint
 
 # Counted on the real set: S1, 5, 6, 7, 8, every 5th frame; S9, 11, every 64th.
 HUMAN36M_IMAGES = {"train": (312_188, 5), "test": (8_695, 64)}
@@ -44,11 +43,19 @@ HUMAN36M_IMAGES = {"train": (312_188, 5), "test": (8_695, 64)}
 # --- what a Config describes ---
 
 
-def build_network(cfg: Config) -> PoseNet | LineNet | DirectNet:
-    """The network that `cfg` describes, its random start drawn from cfg.seed."""
+def build_network(cfg: Config, fetch_weights: bool = True) -> PoseNet | LineNet | DirectNet:
+    """The network that `cfg` describes, its random start drawn from cfg.seed.
+
+    Args:
+        cfg: Config.
+        fetch_weights: False fetches no ImageNet weights, for a network whose weights come from a file or that is only
+            counted.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(cfg.seed)
-        backbone = build_backbone(cfg.backbone, cfg.backbone_width, cfg.pretrained)
+        backbone = build_backbone(
+            cfg.backbone, cfg.backbone_width, cfg.pretrained and fetch_weights
+        )
         head = METHODS[cfg.method].head
         sizes = (cfg.head_width, cfg.deconvolutions)
         if head == "direct":
@@ -57,11 +64,6 @@ def build_network(cfg: Config) -> PoseNet | LineNet | DirectNet:
             side = cfg.map_side
             return LineNet(backbone, len(HUMAN36M), side, BINS_PER_PX * cfg.crop_px, *sizes)
         return PoseNet(backbone, len(HUMAN36M), cfg.depth_bins, *sizes)
-
-
-def blank_network(cfg: Config) -> PoseNet | LineNet | DirectNet:
-    """The same network for weights that come from a file, or for counting: no ImageNet weights are fetched."""
-    return build_network(dataclasses.replace(cfg, pretrained=False))
 
 
 def on_device(
@@ -146,18 +148,15 @@ def train_run(
     path = Path(run_dir) / CHECKPOINT
     if path.exists():
         check_config(path, cfg)
-        network = blank_network(cfg)
+        network = build_network(cfg, fetch_weights=False)
     elif init is not None:
-        network = blank_network(cfg)
+        network = build_network(cfg, fetch_weights=False)
         for line in start_from(network, init):
             if distributed.rank() == 0:
                 print(line, file=sys.stderr)
     else:
         network = build_network(cfg)
     network = on_device(network, cfg, device)
-
-    def new_optimizers(network):
-        return build_optimizers(cfg.optimizer, network, cfg.learning_rate, cfg.weight_decay)
 
     def validate(network):
         predictions = predict_run(network, validation, cfg)
@@ -169,7 +168,12 @@ def train_run(
         keys,
         build_method(cfg.method, cfg.target_height, cfg.ball_radius),
         build_schedule(cfg, keys.steps_per_epoch),
-        new_optimizers,
+        functools.partial(
+            build_optimizers,
+            cfg.optimizer,
+            learning_rate=cfg.learning_rate,
+            weight_decay=cfg.weight_decay,
+        ),
         run_dir,
         record={
             "config": cfg.record(),
@@ -229,6 +233,23 @@ def checkpoint_config(path: Path) -> Config:
     return config_from_record(read_checkpoint(path)["config"])
 
 
+def load_network(
+    path: Path, device: torch.device | None = None
+) -> tuple[PoseNet | LineNet | DirectNet, Config]:
+    """The network of a checkpoint or of a `model.pt`, in eval mode, and the Config that it was trained with.
+
+    Args:
+        path: the file.
+        device: by default the GPU where there is one.
+    Raises:
+        InputError: missing, damaged, or of another architecture.
+    """
+    cfg = checkpoint_config(path)
+    network = build_network(cfg, fetch_weights=False)
+    load_checkpoint(path, network, ("config", "network"))
+    return on_device(network, cfg, device).eval(), cfg
+
+
 def check_config(path: Path, cfg: Config):
     """InputError where a checkpoint was trained with another config, but for fields that change no result."""
     saved = checkpoint_config(path)
@@ -245,24 +266,6 @@ def check_config(path: Path, cfg: Config):
 # --- prediction ---
 
 
-def network_function(network: torch.nn.Module, cfg: Config) -> Callable:
-    """The network of `cfg` as `evaluation.prediction` takes networks: a function from crops to joints.
-
-    Args:
-        network: in eval mode.
-        cfg: method, crop_px, depth_mm and precision are used.
-    Returns:
-        Function from crops (B, S, S, 3), a uint8 tensor, to an array of joints (B, J, 3).
-    """
-    decoders = [METHODS[cfg.method].decoder]
-
-    def joints_of(crops):
-        joints = read_network(network, crops, decoders, cfg.crop_px, cfg.depth_mm, cfg.precision)
-        return joints[:, 0]
-
-    return joints_of
-
-
 def predict_crops(
     network: torch.nn.Module, crops: torch.Tensor, cfg: Config, flip_test: bool = False
 ) -> np.ndarray:
@@ -276,10 +279,11 @@ def predict_crops(
     Returns:
         (B, J, 3) float32 array: x, y in crop px, z in mm behind the root.
     """
-    joints_of = network_function(network, cfg)
-    joints = joints_of(crops)
+    decoders = [METHODS[cfg.method].decoder]
+    joints = read_network(network, crops, decoders, cfg.crop_px, cfg.depth_mm, cfg.precision)[:, 0]
     if flip_test:
-        joints = flip_mean(joints, joints_of(crops.flip(2)), cfg.crop_px)
+        mirrored = predict_crops(network, crops.flip(2), cfg)
+        joints = flip_mean(joints, mirrored, cfg.crop_px)
     return joints
 
 
@@ -302,7 +306,7 @@ def predict_run(
         See `prediction.predict_store`.
     """
     return predict_store(
-        network_function(network, cfg),
+        functools.partial(predict_crops, network, cfg=cfg),
         store,
         oracle_inputs(store) if inputs is None else inputs,
         cfg.crop_px,
@@ -357,7 +361,7 @@ def work_per_crop(cfg: Config, training: bool = True) -> float:
         Their number; a multiplication and an addition are two.
     """
     with torch.device("meta"):
-        network = blank_network(cfg)
+        network = build_network(cfg, fetch_weights=False)
         crops = torch.empty(2, 3, cfg.crop_px, cfg.crop_px)
     with FlopCounterMode(display=False) as counter:
         output = network(crops)

@@ -16,7 +16,7 @@ from ipr_lib.course import pipeline
 from ipr_lib.evaluation.prediction import CHOICES
 from ipr_lib.experiment import AXES
 from ipr_lib.files import REPOSITORY, InputError
-from ipr_lib.training import checkpoints
+from ipr_lib.training import records
 
 from .test_course_pipeline import TINY, home  # noqa: F401 - a fixture
 
@@ -73,8 +73,8 @@ def test_resume_takes_the_config_of_the_checkpoint(calls, tmp_path, capsys):
     assert "is missing; train first" in capsys.readouterr().err
     cfg = load_config("smoke", seed=5, backbone_width=4, clip_gradient=0.5)
     model = run.build_network(cfg)
-    checkpoints.save_checkpoint(
-        tmp_path / "mine" / checkpoints.CHECKPOINT,
+    records.save_checkpoint(
+        tmp_path / "mine" / records.CHECKPOINT,
         model,
         [torch.optim.AdamW(model.parameters())],
         {"step": 1, "seconds": 0.0, "log": [], "config": cfg.record()},

@@ -16,7 +16,7 @@ from ipr_lib.course import notebooks, pipeline
 from ipr_lib.data.store import open_store, write_store
 from ipr_lib.files import REPOSITORY, InputError, read_json, write_json
 from ipr_lib.geometry.skeleton import MPII
-from ipr_lib.training import checkpoints
+from ipr_lib.training import records
 
 from .conftest import write_sequence
 from .test_course_notebooks import COUNT, write_notebook
@@ -266,7 +266,7 @@ def test_reproduce_then_reuse_then_change(home, cfg, capsys):
     assert (folder / "report.md").read_text() in capsys.readouterr().out
     predictions = np.load(folder / "predictions.npz")
     assert predictions["pred_cam"].shape == predictions["target_cam"].shape == (3, 18, 3)
-    seconds = torch.load(folder / checkpoints.CHECKPOINT, weights_only=True)["seconds"]
+    seconds = torch.load(folder / records.CHECKPOINT, weights_only=True)["seconds"]
     assert metrics["minutes"]["training"] == pytest.approx(seconds / 60, abs=1e-3)
     for name in ("00", "01"):
         executed = nbformat.read(folder / name / "executed.ipynb", as_version=4)
@@ -380,9 +380,9 @@ def test_unknown_notebook_is_refused_before_anything_is_done(home):
 def test_scores_follow_their_checkpoint(home, cfg):
     first = pipeline.evaluated(cfg, home / "results")
     folder = pipeline.run_dir(cfg, home / "results")
-    retrained = torch.load(folder / checkpoints.CHECKPOINT, weights_only=True)
+    retrained = torch.load(folder / records.CHECKPOINT, weights_only=True)
     retrained["network"]["final.weight"] *= 50
-    torch.save(retrained, folder / checkpoints.CHECKPOINT)
+    torch.save(retrained, folder / records.CHECKPOINT)
     again = pipeline.evaluated(cfg, home / "results")
     assert again["checkpoint"] != first["checkpoint"]
     assert (
@@ -431,13 +431,13 @@ def test_killed_run_goes_on(home, cfg):
     folder = pipeline.run_dir(cfg, home / "results")
     assert (folder / "00" / "stamp.json").exists() and not (folder / "01" / "stamp.json").exists()
     trained, metrics = (
-        (folder / checkpoints.CHECKPOINT).stat().st_mtime_ns,
+        (folder / records.CHECKPOINT).stat().st_mtime_ns,
         read_json(folder / "metrics.json"),
     )
     (home / "results" / "go").touch()
     assert reproduce(home) == metrics
     assert [line.split()[0] for line in tally(home)] == ["00_first", "01_second"]
-    assert (folder / checkpoints.CHECKPOINT).stat().st_mtime_ns == trained
+    assert (folder / records.CHECKPOINT).stat().st_mtime_ns == trained
     assert (folder / "01" / "stamp.json").exists()
 
 

@@ -19,7 +19,7 @@ from ipr_lib.data.store import (
     withhold_depth,
 )
 from ipr_lib.files import InputError, write_json
-from ipr_lib.training.log import item_name
+from ipr_lib.training.records import item_name
 from tests.conftest import write_sequence
 from tests.test_data_store import flip
 

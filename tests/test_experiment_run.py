@@ -14,7 +14,7 @@ from ipr_lib.files import InputError, read_json, write_json
 from ipr_lib.integral import joints_to_cells
 from ipr_lib.run import build_network
 from ipr_lib.training import loop
-from ipr_lib.training.log import Diverged
+from ipr_lib.training.records import Diverged
 
 TINY = {
     "backbone_width": 4,

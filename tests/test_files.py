@@ -16,7 +16,7 @@ from ipr_lib.data import h36m_layout as layout
 from ipr_lib.data.matlab import load_mat
 from ipr_lib.files import InputError, atomic_path, printable, read_json, write_json
 from ipr_lib.geometry.camera import look_at
-from ipr_lib.training.checkpoints import read_checkpoint
+from ipr_lib.training.records import read_checkpoint
 from tests.conftest import make_pose
 
 

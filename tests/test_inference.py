@@ -53,7 +53,7 @@ from ipr_lib.inference import boxes as person_boxes
 from ipr_lib.inference.boxes import BODY_MM
 from ipr_lib.inference.poses import make_poses
 from ipr_lib.studio import perform
-from ipr_lib.training import checkpoints
+from ipr_lib.training import records
 from tests.conftest import make_pose
 
 CFG = load_config("smoke")
@@ -698,8 +698,8 @@ def runs(tmp_path):
     model = run.build_network(CFG)
     folder = pipeline.run_dir(CFG, tmp_path / "results")
     folder.mkdir(parents=True)
-    checkpoints.save_checkpoint(
-        folder / checkpoints.CHECKPOINT,
+    records.save_checkpoint(
+        folder / records.CHECKPOINT,
         model,
         [torch.optim.AdamW(model.parameters())],
         {"step": 1, "seconds": 0.0, "log": [], "config": CFG.record()},
@@ -787,8 +787,8 @@ def test_networks_come_back_in_the_memory_format_of_their_training(
     folder = pipeline.run_dir(cfg, tmp_path)
     folder.mkdir(parents=True)
     state = {"step": 1, "seconds": 0.0, "log": [], "config": cfg.record()}
-    checkpoints.save_checkpoint(
-        folder / checkpoints.CHECKPOINT, model, [torch.optim.AdamW(model.parameters())], state
+    records.save_checkpoint(
+        folder / records.CHECKPOINT, model, [torch.optim.AdamW(model.parameters())], state
     )
     monkeypatch.setattr(run, "default_device", lambda: torch.device("cpu"))
     scored, _, _ = pipeline.open_run(folder)
@@ -846,9 +846,9 @@ def test_few_pictures_of_another_set_are_its_test_part(prepared, tmp_path, monke
 
 def test_weights_that_float16_does_not_hold_are_refused(runs, tmp_path):
     run = pipeline.run_dir(CFG, runs)
-    content = torch.load(run / checkpoints.CHECKPOINT, weights_only=True)
+    content = torch.load(run / records.CHECKPOINT, weights_only=True)
     content["network"]["final.bias"][0] = 1e5
-    torch.save(content, run / checkpoints.CHECKPOINT)
+    torch.save(content, run / records.CHECKPOINT)
     with pytest.raises(
         InputError, match=r"weights final.bias reach 1e\+05, more than float16 holds"
     ):

@@ -20,7 +20,7 @@ from ipr_lib.evaluation import prediction
 from ipr_lib.files import InputError
 from ipr_lib.geometry.transforms import Augmentation
 from ipr_lib.integral.methods import INTEGRAL
-from ipr_lib.training import checkpoints, distributed
+from ipr_lib.training import distributed, records
 from ipr_lib.training.distributed import all_gather_rows, sharded, share_of
 from ipr_lib.training.loop import MicroBatches, training_step
 
@@ -139,7 +139,7 @@ def test_two_processes_do_what_one_does(two, store, tmp_path):
     for way, (_, alone) in WAYS.items():
         model = run.train_run(config(**alone), store, tmp_path / "one" / way, cpu, validation=store)
         first, second = (
-            torch.load(folder / way / checkpoints.CHECKPOINT, weights_only=True)
+            torch.load(folder / way / records.CHECKPOINT, weights_only=True)
             for folder in (two, tmp_path / "one")
         )
         assert len(first["log"]) == len(second["log"]) == 3
@@ -154,7 +154,7 @@ def test_two_processes_do_what_one_does(two, store, tmp_path):
             second["log"][-1]["validation_mpjpe"], rel=0.02
         )
     cfg = config(**WAYS["clipped"][0])
-    checkpoints.load_checkpoint(two / "clipped" / checkpoints.CHECKPOINT, model)
+    records.load_checkpoint(two / "clipped" / records.CHECKPOINT, model)
     alone = predict(model.eval(), store, cfg)
     for rank in (0, 1):
         together = np.load(two / f"predictions{rank}.npz")

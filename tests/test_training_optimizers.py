@@ -5,12 +5,12 @@ import torch
 
 from ipr_lib.files import InputError
 from ipr_lib.network import DirectNet, PoseNet, build_backbone
-from ipr_lib.training.checkpoints import (
+from ipr_lib.training.loop import Muon, build_optimizers, orthogonal
+from ipr_lib.training.records import (
     load_checkpoint,
     restore_optimizers,
     save_checkpoint,
 )
-from ipr_lib.training.optimizers import Muon, build_optimizers, orthogonal
 
 
 @pytest.mark.parametrize("rows, columns", [(3, 5), (6, 4)])

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -20,10 +19,9 @@ from ipr_lib.data.store import open_store
 from ipr_lib.evaluation import metrics
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import MPII
-from ipr_lib.training import checkpoints, distributed, loop
-from ipr_lib.training.log import NOT_FINITE, TrainingLog, item_name, read_log
-from ipr_lib.training.loop import MicroBatches
-from ipr_lib.training.optimizers import Muon, build_optimizers
+from ipr_lib.training import distributed, loop, records
+from ipr_lib.training.loop import MicroBatches, Muon, build_optimizers
+from ipr_lib.training.records import NOT_FINITE, TrainingLog, item_name, read_log
 
 from .conftest import THREADS, TRAINING_SEED
 from .test_data_mixing import people_store
@@ -84,7 +82,7 @@ def killed_again_and_again(store_path, folder):
         assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, (
             f"kill {kill} at {moment} came too late"
         )
-        path = Path(folder) / checkpoints.CHECKPOINT
+        path = Path(folder) / records.CHECKPOINT
         steps.append(torch.load(path, weights_only=True)["step"] if path.exists() else 0)
     print(json.dumps(steps))
 
@@ -111,7 +109,7 @@ def test_a_run_killed_ten_times_ends_with_the_weights_of_an_undisturbed_one(stor
     assert len(steps) == KILLS and steps == sorted(steps) and 0 < steps[-1] < 36
     run.train_run(config(), store, tmp_path / "killed", CPU)
     calm, killed = (
-        torch.load(tmp_path / name / checkpoints.CHECKPOINT, weights_only=True)
+        torch.load(tmp_path / name / records.CHECKPOINT, weights_only=True)
         for name in ("calm", "killed")
     )
     for name, tensor in calm["network"].items():
@@ -130,8 +128,8 @@ def test_a_network_with_dropout_resumes_exactly(store, tmp_path, monkeypatch):
 
     build = run.build_network
 
-    def build_with_dropout(cfg):
-        network = build(cfg)
+    def build_with_dropout(cfg, **choices):
+        network = build(cfg, **choices)
         network.final = torch.nn.Sequential(torch.nn.Dropout(0.5), network.final)
         return network
 
@@ -162,15 +160,15 @@ def test_a_network_with_dropout_resumes_exactly(store, tmp_path, monkeypatch):
 def test_the_last_and_the_best_are_kept(store, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1)
     scores = iter([300.0, 100.0, 200.0])
-    monkeypatch.setattr(loop, "validated", lambda network, validate: next(scores))
+    monkeypatch.setattr(run, "score_items", lambda *_: {"mpjpe": {"frame_mean": next(scores)}})
     cfg = config(epochs=3, keep_checkpoints=2, batch_size=3, micro_batches=1)
     run.train_run(cfg, store, tmp_path, CPU, validation=store)
     names = sorted(path.name for path in tmp_path.glob("*.pt"))
     assert names == ["best.pt", "checkpoint-00000005.pt", "checkpoint-00000006.pt", "checkpoint.pt"]
     model = run.build_network(cfg)
-    best = checkpoints.load_checkpoint(tmp_path / checkpoints.BEST, model)
+    best = records.load_checkpoint(tmp_path / records.BEST, model)
     assert best["step"] == 4 and best["best"] == 100.0  # two steps an epoch
-    last = checkpoints.load_checkpoint(tmp_path / checkpoints.CHECKPOINT, model)
+    last = records.load_checkpoint(tmp_path / records.CHECKPOINT, model)
     assert last["step"] == 6 and last["best"] == 100.0 and len(last["commit"]) >= 7
     assert [row["validation_mpjpe"] for row in last["log"]] == [
         None,
@@ -181,16 +179,14 @@ def test_the_last_and_the_best_are_kept(store, tmp_path, monkeypatch):
         200.0,
     ]
     # keep_checkpoints changes no result: a run may go on with another.
-    run.check_config(
-        tmp_path / checkpoints.CHECKPOINT, config(epochs=3, batch_size=3, micro_batches=1)
-    )
+    run.check_config(tmp_path / records.CHECKPOINT, config(epochs=3, batch_size=3, micro_batches=1))
 
 
 @pytest.mark.usefixtures("training_seed")
 def test_validation_is_the_score_of_the_store(store, tmp_path):
     cfg = config(epochs=1, batch_size=3, micro_batches=1)
     model = run.train_run(cfg, store, tmp_path, CPU, validation=store)
-    state = checkpoints.load_checkpoint(tmp_path / checkpoints.CHECKPOINT, run.build_network(cfg))
+    state = records.load_checkpoint(tmp_path / records.CHECKPOINT, run.build_network(cfg))
     pred = run.predict_run(model, store, cfg)["pred_cam"][:, :17]
     target = store.columns["joints_cam"][:, :17]
     expected = pytest.approx(metrics.mpjpe(pred, target))
@@ -212,7 +208,7 @@ def test_ctrl_c_finishes_the_step_and_writes_a_checkpoint(store, tmp_path, monke
         patch.setattr(loop, "training_step", interrupted)
         patch.setattr(loop, "LOG_ROWS", 1)  # a row comes at the end, and at the stop
         run.train_run(config(epochs=2), store, tmp_path / "stopped", CPU)
-    path = tmp_path / "stopped" / checkpoints.CHECKPOINT
+    path = tmp_path / "stopped" / records.CHECKPOINT
     assert f"stopped after step 4; {path} was written" in capsys.readouterr().err
     assert [row["step"] for row in torch.load(path, weights_only=True)["log"]] == [4]
     assert signal.getsignal(signal.SIGINT) is handler
@@ -246,9 +242,9 @@ def test_a_scheduler_s_signal_writes_a_checkpoint(store, tmp_path):
         error = process.communicate(timeout=300)[1]
     finally:
         process.kill()
-    content = torch.load(tmp_path / checkpoints.CHECKPOINT, weights_only=True)
+    content = torch.load(tmp_path / records.CHECKPOINT, weights_only=True)
     assert 0 < content["step"] < 300_000
-    assert f"stopped after step {content['step']}; {tmp_path / checkpoints.CHECKPOINT}" in error
+    assert f"stopped after step {content['step']}; {tmp_path / records.CHECKPOINT}" in error
     assert read_log(tmp_path)[-1]["step"] == content["step"]
 
 
@@ -261,27 +257,20 @@ def test_processes_of_a_group_agree_to_stop(monkeypatch):
     assert not loop.stop_is_due([], 10, CPU) and loop.stop_is_due([15], 20, CPU)
 
 
-def test_random_states_come_back(store, tmp_path):
-    random.seed(1)
-    before = checkpoints.random_states()
-    drawn = random.random(), np.random.random(), torch.rand(2).tolist()  # noqa: NPY002 - the global one is meant
+def test_random_states_come_back(tmp_path):
     cfg, model = config(), run.build_network(config())
-    save(tmp_path / "a.pt", cfg, model)
-    checkpoints.set_random_states(before)
-    again = random.random(), np.random.random(), torch.rand(2).tolist()  # noqa: NPY002 - likewise
-    assert again == drawn
-    saved = checkpoints.load_checkpoint(tmp_path / "a.pt", model)["random"]
-    checkpoints.set_random_states(saved)
-    first = random.random(), np.random.random(), torch.rand(2).tolist()  # noqa: NPY002 - likewise
-    checkpoints.set_random_states(saved)
-    assert first == (random.random(), np.random.random(), torch.rand(2).tolist())  # noqa: NPY002 - likewise
+    optimizers = [torch.optim.AdamW(model.parameters())]
+    save(tmp_path / "a.pt", cfg, model, optimizers)
+    drawn = torch.rand(2).tolist()
+    records.resume(tmp_path / "a.pt", model, optimizers, steps=9)
+    assert torch.rand(2).tolist() == drawn
 
 
 def save(path, cfg, model, optimizers=None, step=1):
     """A checkpoint as a training of `cfg` would leave it."""
     optimizers = optimizers or [torch.optim.AdamW(model.parameters())]
     state = {"step": step, "seconds": 0.0, "log": [], "config": cfg.record()}
-    checkpoints.save_checkpoint(path, model, optimizers, state)
+    records.save_checkpoint(path, model, optimizers, state)
 
 
 def test_fields_younger_than_the_checkpoint_had_their_defaults(tmp_path):
@@ -305,13 +294,13 @@ def test_an_older_layout_of_the_optimizer_is_refused_where_it_is_needed(store, t
     muon, adamw = build_optimizers("muon", model, 1e-3)
     kernels = muon.param_groups[0]["params"]
     by_shape = [Muon(kernels[:1], 1e-3), Muon(kernels[1:], 1e-3), adamw]
-    save(tmp_path / checkpoints.CHECKPOINT, cfg, model, by_shape, step=7)
+    save(tmp_path / records.CHECKPOINT, cfg, model, by_shape, step=7)
     with pytest.raises(
         InputError,
         match=r"checkpoint.pt holds the optimizer's state in the layout of another version .*delete it",
     ):
         run.train_run(cfg, store, tmp_path, CPU)
-    save(tmp_path / checkpoints.CHECKPOINT, cfg, model, by_shape, step=36)
+    save(tmp_path / records.CHECKPOINT, cfg, model, by_shape, step=36)
     finished = run.train_run(cfg, store, tmp_path, CPU)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, finished.state_dict()[name]), name

@@ -14,7 +14,7 @@ from ipr_lib.data.datasets import CropDataset, normalise
 from ipr_lib.evaluation import metrics, prediction
 from ipr_lib.files import InputError
 from ipr_lib.integral import decode, integral_loss, soft_argmax
-from ipr_lib.training import checkpoints
+from ipr_lib.training import records
 
 TINY = dict(
     crop_px=64,
@@ -127,37 +127,37 @@ def test_overfits_a_few_crops(store, training_seed):
 
 def test_finished_run_is_not_trained_again(cfg, store, tmp_path):
     first = run.train_run(cfg, store, tmp_path)
-    stamp = (tmp_path / checkpoints.CHECKPOINT).stat().st_mtime_ns
+    stamp = (tmp_path / records.CHECKPOINT).stat().st_mtime_ns
     second = run.train_run(dataclasses.replace(cfg, workers=3), store, tmp_path)
-    assert (tmp_path / checkpoints.CHECKPOINT).stat().st_mtime_ns == stamp and not second.training
+    assert (tmp_path / records.CHECKPOINT).stat().st_mtime_ns == stamp and not second.training
     for a, b in zip(first.state_dict().values(), second.state_dict().values()):
         assert torch.equal(a, b)
 
 
 def test_checkpoint_of_another_config_or_architecture_is_refused(cfg, store, tmp_path):
     run.train_run(cfg, store, tmp_path)
-    before = (tmp_path / checkpoints.CHECKPOINT).read_bytes()
+    before = (tmp_path / records.CHECKPOINT).read_bytes()
     with pytest.raises(
         InputError, match="trained with backbone_width=4, this run asks for backbone_width=6"
     ):
         run.train_run(dataclasses.replace(cfg, backbone_width=6), store, tmp_path)
-    content = torch.load(tmp_path / checkpoints.CHECKPOINT, weights_only=True)
+    content = torch.load(tmp_path / records.CHECKPOINT, weights_only=True)
     content["network"].pop("final.bias")
     torch.save(content, tmp_path / "odd.pt")
     with pytest.raises(InputError, match="odd.pt holds another architecture"):
-        checkpoints.load_checkpoint(tmp_path / "odd.pt", run.build_network(cfg))
-    assert (tmp_path / checkpoints.CHECKPOINT).read_bytes() == before
+        records.load_checkpoint(tmp_path / "odd.pt", run.build_network(cfg))
+    assert (tmp_path / records.CHECKPOINT).read_bytes() == before
 
 
 @pytest.mark.parametrize("keep", [0, 100, 4000])
 def test_damaged_checkpoints_are_refused(cfg, store, tmp_path, keep):
     run.train_run(cfg, store, tmp_path)
-    path = tmp_path / checkpoints.CHECKPOINT
+    path = tmp_path / records.CHECKPOINT
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(InputError, match="checkpoint.pt is not a complete checkpoint"):
         run.train_run(cfg, store, tmp_path)
     with pytest.raises(InputError, match="none.pt is missing"):
-        checkpoints.load_checkpoint(tmp_path / "none.pt", run.build_network(cfg))
+        records.load_checkpoint(tmp_path / "none.pt", run.build_network(cfg))
 
 
 def test_exploding_loss_stops_with_advice(cfg, store, tmp_path):
@@ -187,14 +187,14 @@ def test_a_run_starts_from_the_weights_of_another(cfg, store, tmp_path, capsys):
     lines = [line for line in printed if "tensors taken" in line or line.startswith("  ")]
     total = len(trained.state_dict())
     assert lines == [
-        f"{tmp_path / 'other' / checkpoints.CHECKPOINT}: {total - 2} of {total} tensors taken",
+        f"{tmp_path / 'other' / records.CHECKPOINT}: {total - 2} of {total} tensors taken",
         "  final.weight: (288, 8, 1, 1), expected (144, 8, 1, 1)",
         "  final.bias: (288,), expected (144,)",
     ]
     for name, parameter in other.named_parameters():
         if not name.startswith("final."):
             torch.testing.assert_close(dict(trained.named_parameters())[name], parameter)
-    content = torch.load(tmp_path / "new" / checkpoints.CHECKPOINT, weights_only=True)
+    content = torch.load(tmp_path / "new" / records.CHECKPOINT, weights_only=True)
     assert content["init"] == str(tmp_path / "other")
     # The run goes on with its own weights, wherever the other ones are by then.
     again = run.train_run(stopped, store, tmp_path / "new", init=tmp_path / "gone")
@@ -298,4 +298,4 @@ def test_weights_from_a_file_ask_for_no_others(monkeypatch):
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
     cfg = load_config("smoke", backbone="resnet18", pretrained=True)
-    assert run.blank_network(cfg).backbone.channels == 512
+    assert run.build_network(cfg, fetch_weights=False).backbone.channels == 512

@@ -38,23 +38,15 @@ from ..files import REPOSITORY, InputError, commit, device_name, read_json, writ
 from ..network import count_parameters
 from ..progress import TIMES, progress, stage, timed, work_seconds
 from ..run import (
-    blank_network,
-    checkpoint_config,
     default_device,
     fingerprint,
-    on_device,
+    load_network,
     predict_run,
     train_run,
 )
 from ..studio import write_capture
 from ..training import distributed
-from ..training.checkpoints import (
-    BEST,
-    CHECKPOINT,
-    load_checkpoint,
-    read_checkpoint,
-    trained_minutes,
-)
+from ..training.records import BEST, CHECKPOINT, read_checkpoint
 from .exercises import solutions_of
 from .notebooks import NotebookFailed, NotebooksFailed, list_notebooks, run_notebook
 
@@ -210,14 +202,10 @@ def trained(
     Returns:
         network in eval mode.
     """
+    folder = Path(folder or run_dir(cfg, results_dir))
     others = mixed_in(cfg)  # before hours are spent on the 3D store
     with distributed.rank0_first():
         store = stores(cfg)[0]
-    return _train(cfg, store, others, Path(folder or run_dir(cfg, results_dir)), init)
-
-
-def _train(cfg, store, others, folder, init=None):
-    """Train on the 3D store alone, or mixed with 2D stores in the ratio of `cfg`."""
     origins = [source.recipe["origin"] for source in (store, *others)]
     if (folder / CHECKPOINT).exists():
         _check_origins(cfg, folder, origins)
@@ -259,11 +247,11 @@ def evaluated(cfg: Config, results_dir: str | Path = RESULTS, stages: int = 3) -
         content of the run's `metrics.json`; the other files of `report.write_scores` lie beside it.
     """
     folder = run_dir(cfg, results_dir)
-    others = mixed_in(cfg)
+    mixed_in(cfg)  # refuses a missing set before hours are spent on the 3D store
     with stage(1, stages), timed(folder, "data"):
         train_store, test_store = stores(cfg)
     with stage(2, stages):
-        network = _train(cfg, train_store, others, folder)
+        network = trained(cfg, results_dir)
     checkpoint = folder / CHECKPOINT
     if (folder / METRICS).exists() and (folder / PREDICTIONS).exists():
         done = read_json(folder / METRICS)
@@ -341,9 +329,9 @@ def _score(
         "mean_pose": score_items(mean_pose(train_store, test_store)[items], columns),
     }
     minutes = read_json(folder / TIMES) if (folder / TIMES).exists() else {}
-    minutes["training"] = trained_minutes(checkpoint)
+    saved = read_checkpoint(checkpoint, ("step", "seconds"))
+    minutes["training"] = round(saved["seconds"] / 60, 3)  # those before an interruption, too
     minutes["evaluation"] = round((work_seconds() - start) / 60, 3)
-    saved = read_checkpoint(checkpoint, ("step",))
     trained_on = _subject_names(train_store.columns["subject"])
     dataset = "built-in capture" if cfg.dataset == "capture" else cfg.dataset
     content = {
@@ -433,10 +421,7 @@ def open_run(folder: Path, checkpoint: str | Path = "last"):
         raise InputError(
             f"{path} is missing; pass --checkpoint last, best (where the run kept one) or the path of a file"
         )
-    cfg = checkpoint_config(path)
-    network = blank_network(cfg)  # the weights come from the file
-    load_checkpoint(path, network)
-    return on_device(network, cfg).eval(), cfg, path
+    return *load_network(path), path
 
 
 def _subjects_suffix(subjects):

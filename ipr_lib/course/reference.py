@@ -10,13 +10,12 @@ import torch
 
 from ..config import Config, config_from_record, load_config
 from ..files import REPOSITORY, InputError, atomic_path, read_json, write_json
-from ..run import blank_network, checkpoint_config, on_device
-from ..training.checkpoints import CHECKPOINT, load_checkpoint, read_checkpoint
+from ..run import load_network
+from ..training.records import CHECKPOINT, read_checkpoint
 from . import pipeline
 
 REFERENCE = REPOSITORY / "results" / "reference"
 MODEL, CARD = "model.pt", "model.json"
-WANTED = ("config", "network")  # of a checkpoint
 MAX_BYTES = 12e6  # what a repository can carry
 # What the card takes from a run's metrics.json as it stands there.
 COPIED = (
@@ -53,7 +52,7 @@ def save_reference(run_folder: str | Path, folder: str | Path = REFERENCE) -> di
         InputError: the run is not finished, or its weights are more than MAX_BYTES or beyond the numbers that float16 has.
     """
     run = read_json(Path(run_folder) / pipeline.METRICS)
-    content = read_checkpoint(Path(run_folder) / CHECKPOINT, WANTED)
+    content = read_checkpoint(Path(run_folder) / CHECKPOINT, ("config", "network"))
     weights = _halved(content["network"], run_folder)
     size = sum(tensor.nbytes for tensor in weights.values())
     if size > MAX_BYTES:
@@ -124,9 +123,6 @@ def load_reference(
     """
     path = Path(folder) / MODEL
     if path.exists():
-        cfg = checkpoint_config(path)
-        network = blank_network(cfg)
-        load_checkpoint(path, network, WANTED)  # float16 becomes float32 again
         card = read_json(Path(folder) / CARD)
         line = (
             f"network: reference model of run {card['run']}, {card['mpjpe']:.1f} mm MPJPE on its test actors "
@@ -134,13 +130,10 @@ def load_reference(
         )
     else:
         run = pipeline.run_dir(cfg, results_dir)
-        line = f"network: run {run.name}"
+        path, line = run / CHECKPOINT, f"network: run {run.name}"
         if train:
-            network = pipeline.trained(cfg, results_dir)
-        else:
-            network = blank_network(cfg)
-            load_checkpoint(run / CHECKPOINT, network)
-    return on_device(network, cfg, device).eval(), cfg, line
+            pipeline.trained(cfg, results_dir)
+    return *load_network(path, device), line  # a reference's float16 becomes float32 again
 
 
 def few_images(cfg: Config) -> tuple:

@@ -27,7 +27,7 @@ from ..geometry.transforms import BOX_MM, flip_joints, warp
 from ..integral import soft_argmax
 from ..network import PoseNet, build_backbone
 from ..training import distributed
-from ..training.checkpoints import read_checkpoint
+from ..training.records import read_checkpoint
 from .metrics import align, joint_errors, root_relative, score_items, summary
 from .prediction import predict_batches
 

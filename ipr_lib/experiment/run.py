@@ -21,8 +21,7 @@ from ..integral import METHODS, cells_to_joints, joints_to_cells, nearest_cell
 from ..network import count_parameters
 from ..progress import progress
 from ..run import default_device, train_run
-from ..training.checkpoints import CHECKPOINT, trained_minutes
-from ..training.log import Diverged
+from ..training.records import CHECKPOINT, Diverged, read_checkpoint
 from .plan import (
     ALONE,
     AXES,
@@ -222,7 +221,7 @@ def run_case(
         "samples_seen": len(store) // cfg.batch_size * cfg.batch_size * cfg.epochs,
         "network": cfg.network,
         "parameters": count_parameters(network),
-        "minutes": trained_minutes(run_dir / CHECKPOINT),
+        "minutes": round(read_checkpoint(run_dir / CHECKPOINT)["seconds"] / 60, 3),
         "commit": commit(),
         "device": device_name(device),
         "decoders": decoders,

@@ -2,18 +2,22 @@
 
 Taught in notebooks/09_training.ipynb.
 
-Read `loop` first: the learning rate, a step, a batch worked through in parts, and the whole
-training. Then, as the loop calls them: `optimizers` (AdamW and Muon), `precision` (the device,
-bfloat16), `log` and `checkpoints` (what a run writes, and how it goes on), `distributed` (several
-processes). Nothing here sees a Config or a metric; `ipr_lib.run` reads the one and hands in the
+Read `loop` first: the learning rate, the optimizers, a step, a batch worked through in parts, and
+the whole training. Then, as the loop calls them: `precision` (the device, bfloat16), `records` (the
+log and the checkpoints that a run writes, and how it goes on), `distributed` (several processes). Nothing here sees a Config or a metric; `ipr_lib.run` reads the one and hands in the
 other.
 """
 
-from .checkpoints import BEST, CHECKPOINT, load_checkpoint, read_checkpoint, save_checkpoint
-from .log import read_log
-from .loop import MicroBatches, Schedule, train, training_step
-from .optimizers import OPTIMIZERS, Muon, build_optimizers
+from .loop import OPTIMIZERS, MicroBatches, Muon, Schedule, build_optimizers, train, training_step
 from .precision import PRECISIONS, autocast
+from .records import (
+    BEST,
+    CHECKPOINT,
+    load_checkpoint,
+    read_checkpoint,
+    read_log,
+    save_checkpoint,
+)
 
 __all__ = [
     "BEST",

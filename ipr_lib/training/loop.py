@@ -1,4 +1,4 @@
-"""A whole training on one page: the learning rate, the step, the gradients, the loop.
+"""A whole training on one page: the learning rate, the optimizers, the step, the gradients, the loop.
 
 Taught in notebooks/09_training.ipynb.
 
@@ -12,7 +12,7 @@ import math
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,17 +25,20 @@ from ..files import InputError
 from ..integral import Loss, Method
 from ..progress import progress, work_seconds
 from . import distributed
-from .checkpoints import (
+from .precision import autocast, uses_tf32
+from .records import (
     BEST,
     CHECKPOINT,
+    StepMeter,
+    TrainingLog,
     resume,
     save_checkpoint,
+    stop_if_not_finite,
 )
-from .log import StepMeter, TrainingLog, stop_if_not_finite
-from .precision import autocast, uses_tf32
 
 SECONDS_BETWEEN_CHECKPOINTS = 60
 STEPS_BETWEEN_AGREEMENTS = 10  # of the processes of a group, whether one of them was told to stop
+USED = ("crops", "colour", "joints", "weights")  # what a step uses of a batch
 LOG_ROWS = 400  # of a whole training, at most; each makes the computer wait for the device
 
 
@@ -74,9 +77,110 @@ class Schedule:
             factor = 0.1 ** sum(epoch >= drop for drop in self.drops)
         return self.learning_rate * warmup * factor
 
-    def ends_epoch(self, done: int) -> bool:
-        """Whether an epoch is over after `done` steps."""
-        return done % self.steps_per_epoch == 0
+
+# --- what moves the weights ---
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, each kernel's step made orthogonal:
+    all directions of a layer move alike, the rare ones too.
+
+    Jordan 2024 (kellerjordan.github.io/posts/muon); the step is scaled as Liu et al. 2025 (arXiv
+    2502.16982) do, so that AdamW's learning rate fits. torch.optim.Muon takes matrices alone, and
+    rounds to bfloat16, which processors without it emulate many times slower; here kernels (out,
+    in, h, w) count as matrices (out, in * h * w), in float32.
+    """
+
+    def __init__(
+        self,
+        kernels: list[torch.Tensor],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+    ):
+        """
+        Args:
+            kernels: parameters of two or more axes.
+            lr: learning rate.
+            momentum: of the gradient, Nesterov's form.
+            weight_decay: decoupled, as AdamW's.
+        """
+        super().__init__(kernels, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            rate, momentum, decay = group["lr"], group["momentum"], group["weight_decay"]
+            for kernel in group["params"]:
+                state = self.state[kernel]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(kernel)
+                average = state["momentum_buffer"].lerp_(kernel.grad, 1 - momentum)
+                gradient = kernel.grad.lerp(average, momentum)
+                update = orthogonal(gradient.flatten(1).float())
+                length = rate * 0.2 * max(update.shape) ** 0.5
+                kernel.mul_(1 - rate * decay).sub_(length * update.view_as(kernel))
+
+
+def orthogonal(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
+    """Nearly the nearest orthogonal matrix:
+    singular vectors kept, singular values brought to about 0.7 … 1.2.
+
+    Newton-Schulz iteration with Jordan's coefficients, which trade exactness for few steps. Each
+    step is a polynomial of the small square matrix X X'. The polynomials commute, so their product
+    is applied to X once, which halves the time.
+
+    Args:
+        matrix: (rows, columns).
+        steps: of the iteration.
+    Returns:
+        (rows, columns).
+    """
+    if len(matrix) > matrix.shape[1]:
+        return orthogonal(matrix.T, steps).T
+    X = matrix / matrix.norm().clamp(min=1e-7)
+    gram = X @ X.T
+    identity = torch.eye(len(X), dtype=X.dtype, device=X.device)
+    product = identity
+    for _ in range(steps):
+        step = 3.4445 * identity - 4.7750 * gram + 2.0315 * gram @ gram
+        product = step @ product
+        gram = step @ gram @ step
+    return product @ X
+
+
+OPTIMIZERS = ("adamw", "muon")
+
+
+def build_optimizers(
+    name: str, network: torch.nn.Module, learning_rate: float, weight_decay: float = 0.0
+) -> list[torch.optim.Optimizer]:
+    """Make the optimizers of a network, which share its parameters out among them.
+
+    Args:
+        name: one of OPTIMIZERS. "adamw": Adam with decoupled weight decay, for all parameters.
+            "muon": `Muon` for the kernels of all convolutions but the first and the network's
+            `final` one, AdamW for these and all the rest.
+        network: module whose parameters begin with those of its first convolution.
+        learning_rate, weight_decay: of all of them.
+    Returns:
+        [AdamW] or [Muon, AdamW].
+    """
+    first = next(network.parameters())
+    kernels, others = [], []
+    for key, parameter in network.named_parameters():
+        hidden = parameter.ndim == 4 and parameter is not first and not key.startswith("final.")
+        if name == "muon" and hidden:
+            kernels.append(parameter)
+        else:
+            others.append(parameter)
+    adamw = torch.optim.AdamW(others, learning_rate, weight_decay=weight_decay, fused=True)
+    if name == "adamw":
+        return [adamw]
+    return [Muon(kernels, learning_rate, weight_decay=weight_decay), adamw]
+
+
+# --- the step and the loop ---
 
 
 class MicroBatches:
@@ -139,7 +243,16 @@ class MicroBatches:
             scalar: the loss of the whole batch, detached; in a process group, what these rows add
                 to it.
         """
-        parts, shares = self._split(batch, counts)
+        parts, sums = [], []
+        for first in range(self.parts):
+            part = {name: tensor[first :: self.parts] for name, tensor in batch.items()}
+            weights = part["weights"] if counts is None else counts(part["weights"])
+            parts.append(part)
+            sums.append(weights.sum())
+        # Each part's share of the whole batch's weights: a mean is the parts' weighted mean.
+        total = distributed.all_reduce_sum(sum(sums))
+        total = total.clamp(min=torch.finfo(total.dtype).tiny)
+        shares = [part_sum / total for part_sum in sums]
 
         def gradients(network, part, share):
             loss = loss_of(network, part) * share
@@ -152,27 +265,13 @@ class MicroBatches:
             return sum(loss for loss, _ in results)
 
         self.network.zero_grad()
-        total = 0.0
+        whole = 0.0
         for part, share in zip(parts, shares):
             loss = loss_of(self.network, part) * share
             # DistributedDataParallel divides the sum of gradients by the number of processes.
             (loss * distributed.size()).backward()
-            total = total + loss.detach()
-        return total
-
-    def _split(self, batch, counts):
-        """Parts of a batch, and the share of the whole batch's weights that each holds:
-        a mean is their weighted mean.
-        """
-        parts, sums = [], []
-        for first in range(self.parts):
-            part = {name: tensor[first :: self.parts] for name, tensor in batch.items()}
-            weights = part["weights"] if counts is None else counts(part["weights"])
-            parts.append(part)
-            sums.append(weights.sum())
-        total = distributed.all_reduce_sum(sum(sums))
-        total = total.clamp(min=torch.finfo(total.dtype).tiny)
-        return parts, [part_sum / total for part_sum in sums]
+            whole = whole + loss.detach()
+        return whole
 
 
 def training_step(
@@ -289,8 +388,15 @@ def train(
     is_first = distributed.rank() == 0
     log = TrainingLog(run_dir, state["log"], writes=is_first)
     meter = StepMeter(schedule, keys.batch_size, state["seconds"])
+    # This process' batches are made ahead: for a GPU by processes; on a CPU, whose cores the network
+    # needs, by a thread.
+    sharded = distributed.sharded(keys)
+    if device.type == "cuda":
+        loader = batches(dataset, sharded, workers)
+    else:
+        loader = prefetched(batches(dataset, sharded))
     bar = progress(
-        meter.timed(loader(dataset, keys, device, workers)),
+        meter.timed(loader),
         initial=keys.start,
         total=schedule.steps,
         desc="training",
@@ -315,7 +421,7 @@ def train(
             network.train()  # a validation leaves it in eval mode
             loss = training_step(
                 micro_batches,
-                on_device(batch, device),
+                {name: batch[name].to(device, non_blocking=True) for name in USED},
                 loss_function,
                 optimizers,
                 dataset.crop_px,
@@ -326,7 +432,7 @@ def train(
             meter.losses.append(loss)
 
             done = step + 1
-            validates = validate is not None and schedule.ends_epoch(done)
+            validates = validate is not None and done % schedule.steps_per_epoch == 0
             stops = stop_is_due(signals, done, device)
             is_last = done == schedule.steps
             if not (validates or stops or is_last or done % steps_per_row == 0):
@@ -337,7 +443,10 @@ def train(
                 losses, network, done, dataset.store, keys, schedule, clip_gradient, run_dir
             )
             if validate is not None:
-                row["validation_mpjpe"] = validated(network, validate) if validates else None
+                row["validation_mpjpe"] = None
+            if validates:
+                distributed.broadcast_buffers(network)
+                row["validation_mpjpe"] = validate(network.eval())  # the same in every process
             log.write(row)
             state["log"].append(row)
             state["step"], state["seconds"] = done, meter.seconds
@@ -365,24 +474,6 @@ def train(
     return network.eval()
 
 
-def loader(
-    dataset: CropDataset, keys: BatchKeys, device: torch.device, workers: int
-) -> Iterable[dict]:
-    """This process' batches, made ahead: for a GPU by processes;
-    on a CPU, whose cores the network needs, by a thread.
-    """
-    sharded = distributed.sharded(keys)
-    if device.type == "cuda":
-        return batches(dataset, sharded, workers)
-    return prefetched(batches(dataset, sharded))
-
-
-def on_device(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
-    """What a step uses of a batch, on the network's device."""
-    used = ("crops", "colour", "joints", "weights")
-    return {name: batch[name].to(device, non_blocking=True) for name in used}
-
-
 def set_learning_rate(optimizers: list[torch.optim.Optimizer], rate: float):
     """Set the learning rate of all parameters."""
     for optimizer in optimizers:
@@ -395,7 +486,7 @@ def noted_signals() -> Iterator[list[int]]:
     """Note Ctrl-C and SIGTERM, which a cluster's scheduler sends, instead of stopping amid a step.
 
     Yields:
-        the signals received so far. A second one stops the process at once.
+        the signals received so far. The second one of a kind stops the process at once.
     """
     received = []
     if threading.current_thread() is not threading.main_thread():  # others may not handle signals
@@ -403,20 +494,17 @@ def noted_signals() -> Iterator[list[int]]:
         return
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def restore():
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
     def note(number, frame):
         received.append(number)
-        restore()
+        signal.signal(number, handlers[number])
 
     for number in handlers:
         signal.signal(number, note)
     try:
         yield received
     finally:
-        restore()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def stop_is_due(signals: list[int], done: int, device: torch.device) -> bool:
@@ -428,9 +516,3 @@ def stop_is_due(signals: list[int], done: int, device: torch.device) -> bool:
     if done % STEPS_BETWEEN_AGREEMENTS != 0:
         return False
     return bool(distributed.all_reduce_sum(torch.tensor(len(signals), device=device)) > 0)
-
-
-def validated(network: nn.Module, validate: Callable) -> float:
-    """`validate` of the network in eval mode; every process gets the same."""
-    distributed.broadcast_buffers(network)
-    return validate(network.eval())
