@@ -15,7 +15,6 @@ from ipr_lib.data import datasets
         "data",
         "data.h36m_layout",
         "data.images",
-        "data.matlab",
         "data.people",
         "data.store",
         "prepare",

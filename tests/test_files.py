@@ -13,7 +13,7 @@ import scipy.io
 
 from ipr_lib import files
 from ipr_lib.data import h36m_layout as layout
-from ipr_lib.data.matlab import load_mat
+from ipr_lib.data.h36m_layout import load_mat
 from ipr_lib.files import InputError, atomic_path, printable, read_json, write_json
 from ipr_lib.geometry.camera import look_at
 from ipr_lib.training.records import read_checkpoint

@@ -1,7 +1,7 @@
 """From a prepared set on disk to the batches of a training.
 
-To be read in this order: `h36m_layout` (the folders that every set with poses in 3D is brought to) and `matlab`, which
-reads their labels; `images`; `people` (annotations in 2D); `store` (crops and labels, cut once); `datasets` (which
+To be read in this order: `h36m_layout` (the folders that every set with poses in 3D is brought to, and
+the MATLAB files of their labels); `images`; `people` (annotations in 2D); `store` (crops and labels, cut once); `datasets` (which
 items a batch holds, of one store or of several mixed, and batches as tensors). Taught in notebooks 02 to 04. Only `datasets` needs torch, and its names are
 loaded when they are first asked for, so that processes which prepare data start without it.
 """
@@ -17,11 +17,11 @@ from .h36m_layout import (
     frames_in_use,
     item_path,
     list_folders,
+    load_mat,
     read_camera_view,
     write_meta,
 )
 from .images import image_size, read_image
-from .matlab import load_mat
 from .people import People, read_people, write_people
 from .store import (
     CropStore,

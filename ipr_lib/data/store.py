@@ -550,11 +550,7 @@ def join_stores(target: Path | str, parts: Sequence[Path], recipe: dict) -> None
     Raises:
         InputError: a part is missing or damaged, or `target` cannot be written.
     """
-    write_store(target, recipe, _items_of(parts))
-
-
-def _items_of(parts):
-    """Labels and crops of each store, opened one at a time."""
-    for path in progress(parts, desc="join stores", unit="store"):
-        store = open_store(path)
-        yield store.labels, (store.jpeg(item) for item in range(len(store)))
+    stores = (open_store(path) for path in progress(parts, desc="join stores", unit="store"))
+    write_store(
+        target, recipe, ((store.labels, map(store.jpeg, range(len(store)))) for store in stores)
+    )

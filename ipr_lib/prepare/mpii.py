@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.h36m_layout import load_mat
 from ..data.images import image_size
-from ..data.matlab import load_mat
 from ..data.people import People, as_people, check_place, checked_image
 from ..files import InputError
 from ..geometry import MPII
