@@ -92,12 +92,10 @@ def test_a_checkpoint_brings_its_config(home, tmp_path):
         pipeline.open_run(folder, copy)
 
 
-def test_items_of_subjects():
-    columns = {"subject": np.array([9, 11, 9, 11, 11])}
-    assert pipeline.items_of_subjects(columns).tolist() == [0, 1, 2, 3, 4]
-    assert pipeline.items_of_subjects(columns, [11]).tolist() == [1, 3, 4]
+def test_subjects_without_a_picture_are_named(home):
+    _, folder, _ = home
     with pytest.raises(InputError, match="no test picture of S1,5: the test split holds S9,11"):
-        pipeline.items_of_subjects(columns, [9, 5, 1])
+        pipeline.evaluate_run(folder, "last", [9, 5, 1])
 
 
 @pytest.mark.usefixtures("training_seed")

@@ -23,7 +23,7 @@ from PIL import ExifTags, Image
 from ipr_lib import run
 from ipr_lib.__main__ import main
 from ipr_lib.config import load_config
-from ipr_lib.course import example, pipeline, reference
+from ipr_lib.course import example_item, pipeline, reference
 from ipr_lib.data import h36m_layout as layout
 from ipr_lib.files import InputError, read_json, write_json
 from ipr_lib.geometry.camera import Camera
@@ -49,9 +49,8 @@ from ipr_lib.inference import (
     timeline,
     whole_box,
 )
-from ipr_lib.inference import boxes as person_boxes
-from ipr_lib.inference.boxes import BODY_MM
-from ipr_lib.inference.poses import make_poses
+from ipr_lib.inference import poses as person_boxes
+from ipr_lib.inference.poses import BODY_MM, make_poses
 from ipr_lib.studio import perform
 from ipr_lib.training import records
 from tests.conftest import make_pose
@@ -203,9 +202,9 @@ def test_unusable_pictures_are_one_line_each(tmp_path):
     (tmp_path / "empty.webp").touch()
     Image.new("RGB", (31, 200)).save(tmp_path / "tiny.png")
     for name, words in (
-        ("cut.jpg", "it is damaged or incomplete"),
-        ("words.png", "holds nothing in a known format"),
-        ("empty.webp", "is empty"),
+        ("cut.jpg", "cannot be read .image file is truncated"),
+        ("words.png", "cannot be read .cannot identify image file"),
+        ("empty.webp", "cannot be read .cannot identify image file"),
         ("tiny.png", "31 x 200 px is too small"),
         ("none.jpg", "no such file"),
     ):
@@ -818,7 +817,7 @@ def test_few_pictures_are_those_of_the_whole_capture(tmp_path, monkeypatch):
         for camera in (1, 3)
         for frame in (0, 64)
     ]
-    item = example.example_item(store)
+    item = example_item(store)
     assert [int(store.columns[name][item]) for name in ("subject", "camera_id", "frame")] == [
         11,
         3,

@@ -1,12 +1,12 @@
 """The course itself: from a Config to data, a trained network, scores and executed notebooks.
 
 Read `pipeline` first (the main job, step by step; notebook 11 explains it), then `notebooks` and `exercises` (how a
-notebook is run and where its exercises come from), `reference` (the network that comes with the repository) and `example`
-(the one picture that all notebooks follow). What loads torch is loaded only when it is asked for.
+notebook is run, the one picture that all of them follow, and where exercises come from), and `reference` (the network
+that comes with the repository). What loads torch is loaded only when it is asked for.
 """
 
-from .example import EXAMPLE_FRAME, example_folder, example_item
 from .exercises import check
+from .notebooks import EXAMPLE_FRAME, example_folder, example_item
 
 __all__ = [
     "EXAMPLE_FRAME",

@@ -297,7 +297,9 @@ def evaluate_run(
     for key, value in (("box", box), ("root", root), ("intrinsics", intrinsics)):
         if value != "oracle":
             name += f"-{key}-{value}"
-    target = folder / "test" / (name + _subjects_suffix(subjects))
+    if subjects is not None:
+        name += f"-{_subject_names(subjects)}"
+    target = folder / "test" / name
     content, predictions = _score(
         folder, path, network, cfg, train_store, test_store, target, inputs, subjects
     )
@@ -316,7 +318,15 @@ def _score(
         test and the training split's mean pose; what `prediction.predict_store` gives, for the items that are scored.
     """
     start = work_seconds()
-    items = items_of_subjects(test_store.columns, subjects)
+    tested = test_store.columns["subject"]
+    items = np.arange(len(test_store))
+    if subjects is not None:
+        missing = sorted(set(subjects) - set(tested.tolist()))
+        if missing:
+            raise InputError(
+                f"no test picture of {_subject_names(missing)}: the test split holds {_subject_names(tested)}"
+            )
+        items = np.flatnonzero(np.isin(tested, subjects))
     names = ("joints_cam", "subject", "action", "subaction")
     columns = {name: test_store.columns[name][items] for name in names}
     if inputs is None:
@@ -357,28 +367,6 @@ def _score(
     }
     write_scores(target, content, predictions, action_rows(content), run_report(content))
     return content, predictions
-
-
-def items_of_subjects(columns, subjects: tuple[int, ...] | None = None) -> np.ndarray:
-    """Items of some subjects.
-
-    Args:
-        columns: of a store: subject (N,).
-        subjects: numbers; None takes all.
-    Returns:
-        (M,) indices.
-    Raises:
-        InputError: a subject has no image.
-    """
-    if subjects is None:
-        return np.arange(len(columns["subject"]))
-    missing = sorted(set(subjects) - set(columns["subject"].tolist()))
-    if missing:
-        raise InputError(
-            f"no test picture of {_subject_names(missing)}: the test split holds "
-            f"{_subject_names(columns['subject'])}"
-        )
-    return np.flatnonzero(np.isin(columns["subject"], list(subjects)))
 
 
 def _subject_names(subjects):
@@ -424,13 +412,6 @@ def open_run(folder: Path, checkpoint: str | Path = "last"):
     return *load_network(path), path
 
 
-def _subjects_suffix(subjects):
-    """[11, 9] -> "-S9S11"; "" for None."""
-    if subjects is None:
-        return ""
-    return "-" + "".join(f"S{subject}" for subject in sorted(subjects))
-
-
 def evaluate_published(
     path: Path,
     cfg,
@@ -453,10 +434,11 @@ def evaluate_published(
         InputError: the checkpoint or the set cannot be read.
     """
     path = Path(path)
-    if subjects is None or set(subjects) == set(cfg.test_subjects):
-        subjects, suffix = cfg.test_subjects, ""
-    else:
-        suffix = _subjects_suffix(subjects)
+    suffix = ""
+    if subjects is None:
+        subjects = cfg.test_subjects
+    elif set(subjects) != set(cfg.test_subjects):
+        suffix = f"-{_subject_names(subjects)}"
     scored, predictions = score_published(
         path, dataset_dir(cfg), subjects, cfg.test_step, default_device()
     )

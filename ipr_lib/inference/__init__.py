@@ -1,22 +1,27 @@
 """Poses from pictures and videos of one's own, as notebook 12 teaches it.
 
-Read `inputs` first (pictures and frames as they come), then `boxes` (where people are), `poses`
-(prediction, people followed through a video, smoothing) and `outputs` (overlays, tables and pages).
+Read `inputs` first (pictures and frames as they come), then `poses` (where people are, prediction,
+people followed through a video, smoothing) and `outputs` (overlays, tables and pages).
 """
 
-from .boxes import box_from_pose, detect_people, link_people, load_detector, parse_box, whole_box
 from .inputs import InputImage, focal_length, list_files, read_frames, read_image
 from .outputs import draw_overlay, predict_files, write_tables
 from .poses import (
     Poses,
     assumed_camera,
+    box_from_pose,
+    detect_people,
     find_boxes,
     join_poses,
+    link_people,
+    load_detector,
     one_euro,
+    parse_box,
     predict_file,
     predict_people,
     smooth_poses,
     timeline,
+    whole_box,
 )
 
 __all__ = [

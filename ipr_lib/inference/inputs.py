@@ -11,7 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 
 from ..data.images import open_video
 from ..files import InputError
@@ -51,25 +51,18 @@ def list_files(paths: list) -> tuple[list[Path], list[str]]:
     """
     known = f"known are {', '.join(IMAGES + VIDEOS)}"
     files, problems = [], []
-    for path in paths:
-        path = Path(path)
-        if path.is_dir():
-            found = [file for file in sorted(path.iterdir()) if _is_input(file) and file.is_file()]
-            files += found
-            if not found:
-                problems.append(f"{path}: no picture or video in this folder; {known}")
-        elif not path.exists():
+    for path in map(Path, paths):
+        if not path.exists():
             problems.append(f"{path}: no such file or folder")
-        elif not _is_input(path):
-            problems.append(f"{path}: neither a picture nor a video by its name; {known}")
-        else:
-            files.append(path)
+            continue
+        found = []
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            if file.suffix.lower() in IMAGES + VIDEOS and file.is_file():
+                found.append(file)
+        files += found
+        if not found:
+            problems.append(f"{path}: no picture or video; {known}")
     return files, problems
-
-
-def _is_input(path):
-    """Whether a file is a picture or a video, by its name."""
-    return path.suffix.lower() in IMAGES + VIDEOS
 
 
 def is_video(path: str | Path) -> bool:
@@ -100,9 +93,8 @@ def read_image(path: str | Path, focal_px: float | None = None) -> InputImage:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except Exception as error:  # Pillow raises a dozen kinds for damaged files
-        reason = _reason(path, error)
         raise InputError(
-            f"{path}: this picture cannot be read, because {reason}; get or save it again"
+            f"{path}: this picture cannot be read ({error}); get or save it again"
         ) from error
     height, width = pixels.shape[:2]
     if min(width, height) < MIN_SIDE:
@@ -111,19 +103,6 @@ def read_image(path: str | Path, focal_px: float | None = None) -> InputImage:
         )
     focal_px, note = focal_length(width, height, focal_px, exif)
     return InputImage(pixels, focal_px, (*notes, note))
-
-
-def _reason(path, error):
-    """Why Pillow could not read a file, in a user's words."""
-    if isinstance(error, UnidentifiedImageError):
-        if Path(path).stat().st_size == 0:
-            return "it is empty"
-        return "it holds nothing in a known format"
-    if isinstance(error, Image.DecompressionBombError):
-        return "it is larger than 178 million px"
-    if isinstance(error, PermissionError):
-        return str(error).strip(".")
-    return "it is damaged or incomplete"
 
 
 def focal_length(
