@@ -48,8 +48,8 @@ def build_network(cfg: Config, fetch_weights: bool = True) -> PoseNet | LineNet 
 
     Args:
         cfg: Config.
-        fetch_weights: False fetches no ImageNet weights, for a network whose weights come from a file or that is only
-            counted.
+        fetch_weights: False fetches no ImageNet weights, for a network whose weights come from a
+            file or that is only counted.
     """
     with torch.random.fork_rng():
         torch.manual_seed(cfg.seed)
@@ -236,11 +236,13 @@ def checkpoint_config(path: Path) -> Config:
 def load_network(
     path: Path, device: torch.device | None = None
 ) -> tuple[PoseNet | LineNet | DirectNet, Config]:
-    """The network of a checkpoint or of a `model.pt`, in eval mode, and the Config that it was trained with.
+    """The network of a checkpoint or a `model.pt`, in eval mode, and the Config of its training.
 
     Args:
         path: the file.
         device: by default the GPU where there is one.
+    Returns:
+        network, on the device; its Config.
     Raises:
         InputError: missing, damaged, or of another architecture.
     """

@@ -1,8 +1,9 @@
 """The course itself: from a Config to data, a trained network, scores and executed notebooks.
 
-Read `pipeline` first (the main job, step by step; notebook 11 explains it), then `notebooks` and `exercises` (how a
-notebook is run, the one picture that all of them follow, and where exercises come from), and `reference` (the network
-that comes with the repository). What loads torch is loaded only when it is asked for.
+Read `pipeline` first (the main job, step by step; notebook 11 explains it), then `notebooks` and
+`exercises` (how a notebook is run, the one picture that all of them follow, and where exercises
+come from), and `reference` (the network that comes with the repository). What loads torch is loaded
+only when it is asked for.
 """
 
 from .exercises import check

@@ -1,4 +1,4 @@
-"""The course's notebooks: which there are, the example that they follow, and how to run one, its exercises solved or not."""
+"""The course's notebooks: which there are, the example that they follow, how to run one."""
 
 import dataclasses
 import os
@@ -13,7 +13,8 @@ from ..files import REPOSITORY, InputError
 from . import exercises
 
 NOTEBOOKS = REPOSITORY / "notebooks"
-# One example that the whole course follows: raw frame, crop, volume, joints in mm, its error in the final table.
+# One example that the whole course follows: raw frame, crop, volume, joints in mm, its error in
+# the final table.
 # A greeting of S11, whom no network is trained on: subject, action, subaction, camera.
 EXAMPLE = (11, 5, 1, 3)
 EXAMPLE_FRAME = 1  # the second of its frames in use

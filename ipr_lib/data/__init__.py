@@ -1,8 +1,9 @@
 """From a prepared set on disk to the batches of a training.
 
-To be read in this order: `h36m_layout` (the folders that every set with poses in 3D is brought to, and
-the MATLAB files of their labels); `images`; `people` (annotations in 2D); `store` (crops and labels, cut once); `datasets` (which
-items a batch holds, of one store or of several mixed, and batches as tensors). Taught in notebooks 02 to 04. Only `datasets` needs torch, and its names are
+To be read in this order: `h36m_layout` (the folders that every set with poses in 3D is brought to,
+and the MATLAB files of their labels); `images`; `people` (annotations in 2D); `store` (crops and
+labels, cut once); `datasets` (which items a batch holds, of one store or of several mixed, and
+batches as tensors). Taught in notebooks 02 to 04. Only `datasets` needs torch, and its names are
 loaded when they are first asked for, so that processes which prepare data start without it.
 """
 

@@ -2,8 +2,8 @@
 
 Taught in notebooks 03 (mixing), 04 (crops and augmentation) and 09 (training).
 
-What a batch holds follows from (seed, epoch, step) alone, so the number of workers changes nothing, and a resumed run
-meets the very batches that it would have met.
+What a batch holds follows from (seed, epoch, step) alone, so the number of workers changes nothing,
+and a resumed run meets the very batches that it would have met.
 """
 
 import math
@@ -90,9 +90,10 @@ def keys_in_order(n: int, batch_size: int) -> list[tuple[int, int, np.ndarray]]:
 class BatchKeys:
     """Keys (epoch, step, items) of every batch of a run: one loader, and its workers, serve all epochs.
 
-    A batch holds items of each store in a fixed ratio, store by store. The store that lasts longest at its share sets the
-    epoch: each of its items comes at most once, in an order of each epoch's own, and there is no short last batch. The
-    others start over, in a new order, as often as that takes.
+    A batch holds items of each store in a fixed ratio, store by store. The store that lasts longest
+    at its share sets the epoch: each of its items comes at most once, in an order of each epoch's
+    own, and there is no short last batch. The others start over, in a new order, as often as that
+    takes.
 
     Args:
         sizes: number of items; of a StoreMix, that of each store.

@@ -4,8 +4,8 @@ Taught in notebooks/09_training.ipynb.
 
 Read `loop` first: the learning rate, the optimizers, a step, a batch worked through in parts, and
 the whole training. Then, as the loop calls them: `precision` (the device, bfloat16), `records` (the
-log and the checkpoints that a run writes, and how it goes on), `distributed` (several processes). Nothing here sees a Config or a metric; `ipr_lib.run` reads the one and hands in the
-other.
+log and the checkpoints that a run writes, and how it goes on), `distributed` (several processes).
+Nothing here sees a Config or a metric; `ipr_lib.run` reads the one and hands in the other.
 """
 
 from .loop import OPTIMIZERS, MicroBatches, Muon, Schedule, build_optimizers, train, training_step

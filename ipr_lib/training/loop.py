@@ -1,4 +1,4 @@
-"""A whole training on one page: the learning rate, the optimizers, the step, the gradients, the loop.
+"""A whole training on one page: learning rate, optimizers, step, gradients, loop.
 
 Taught in notebooks/09_training.ipynb.
 
