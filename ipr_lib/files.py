@@ -8,15 +8,13 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows: what a killed process leaves there stays until somebody deletes it
-    fcntl = None
+from filelock import FileLock, Timeout
 
 # Captures, prepared sets and stores lie in <repository>/data, wherever the notebook or command runs.
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -29,7 +27,8 @@ _MEND = {
     errno.EPERM: "check the permissions of its folder, then run again",
     errno.EROFS: "that disk is read-only; name another folder",
 }
-_PARTIAL = ".partial-"
+_PARTIAL, _LOCK = ".partial-", ".lock"
+_SHORT = 0.2  # seconds that one waits for a lock without a word
 _YOUNG = 60.0  # seconds; between making a folder and locking it lies a moment in which it looks like a leftover
 
 
@@ -92,35 +91,72 @@ def scratch_folder(parent):
     _sweep(parent.resolve())
     folder = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=parent))
     try:
-        with locked(folder):
+        with _locked(folder / _LOCK):
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def locked(folder, wait=True):
-    """Hold a folder's lock while the block runs.
+def writing(thing):
+    """Keep other processes from writing the same thing while the block runs.
+
+    Where one does so, wait until it is done, and say for whom. Inside the block, a thread may say
+    once more that it writes the same thing.
 
     Args:
-        folder: that exists.
-        wait: for another process that holds it.
-    Yields:
-        False where another process holds the lock and `wait` is False; True otherwise.
+        thing: folder or file that is written, such as a run's folder, a capture, a prepared set or
+            a crop store.
     """
-    if fcntl is None:
-        yield wait
+    thing = Path(thing).resolve()
+    lock = thing.with_name(f".{thing.name}{_LOCK}")
+    owner = thing.with_name(f".{thing.name}.owner")
+    if FileLock(lock, is_singleton=True).is_locked:  # by a caller of this one
+        yield
         return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        held = True
+    with ExitStack() as stack:
+        if not stack.enter_context(_locked(lock, _SHORT)):
+            with suppress(OSError):  # it has not said, or ended meanwhile
+                line = (
+                    f"{thing} is being written by {owner.read_text()}; waiting until that is done"
+                )
+                print(line, file=sys.stderr, flush=True)
+            stack.enter_context(_locked(lock))
+        command = " ".join(" ".join(sys.orig_argv).split())  # on one line
+        with suppress(OSError):  # without a name the lock holds all the same
+            owner.write_text(f"process {os.getpid()} on {platform.node()} ({command})")
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            held = wait  # some disks know no locks: then there is nothing to wait for
+            yield
+        finally:
+            with suppress(OSError):
+                owner.unlink()
+
+
+@contextmanager
+def _locked(file, seconds=-1):
+    """Hold a lock while the block runs.
+
+    Args:
+        file: of the lock, removed at the end.
+        seconds: to wait for another process that holds it; below 0, as long as it takes.
+    Yields:
+        False where another process still holds it after that time; True otherwise.
+    """
+    lock = FileLock(file, is_singleton=True)
+    held = True
+    try:
+        lock.acquire(seconds)
+    except Timeout:
+        held = False
+    except OSError:  # nobody can write there, or the disk knows no locks: nothing to wait for
+        held = seconds < 0
+    try:
         yield held
     finally:
-        os.close(descriptor)
+        if lock.is_locked:
+            with suppress(OSError):  # Windows removes it when it is released, not before
+                file.unlink()
+            lock.release()
 
 
 @functools.cache  # once a process is enough
@@ -130,9 +166,10 @@ def _sweep(parent):
         with suppress(OSError):  # its owner, or another sweeper, was faster
             if time.time() - folder.stat().st_mtime < _YOUNG:
                 continue
-            with locked(folder, wait=False) as nobody_holds_it:
-                if nobody_holds_it:
-                    shutil.rmtree(folder, ignore_errors=True)
+            with _locked(folder / _LOCK, 0) as nobody_holds_it:
+                pass
+            if nobody_holds_it:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_json(path, value):

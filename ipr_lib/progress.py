@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tqdm.auto
 
-from .files import read_json, write_json
+from .files import read_json, write_json, writing
 
 TIMES = "minutes.json"  # in a run's folder
 SECONDS_BETWEEN_LINES = 60.0  # of a log
@@ -163,6 +163,7 @@ def timed(run_dir: str | Path, name: str):
     start = work_seconds()
     yield
     path = Path(run_dir) / TIMES
-    minutes = read_json(path) if path.exists() else {}
-    minutes[name] = round(minutes.get(name, 0.0) + (work_seconds() - start) / 60, 3)
-    write_json(path, minutes)
+    with writing(run_dir):
+        minutes = read_json(path) if path.exists() else {}
+        minutes[name] = round(minutes.get(name, 0.0) + (work_seconds() - start) / 60, 3)
+        write_json(path, minutes)

@@ -124,7 +124,7 @@ def train_run(
 ) -> PoseNet | LineNet | DirectNet:
     """Train the network of `cfg` on `store`, or go on where an interrupted run stopped; see `training.loop.train`.
 
-    A finished run is recognised by its checkpoint and costs nothing.
+    A finished run is recognised by its checkpoint and costs nothing. One process at a time trains a run; a second one waits.
 
     Args:
         cfg: its batch_size and learning_rate are those of all processes together.
@@ -145,7 +145,13 @@ def train_run(
         raise InputError(
             f"{store.path} holds {len(store)} items, fewer than one batch of {cfg.batch_size}"
         )
-    path = Path(run_dir) / CHECKPOINT
+    with distributed.writing_run(run_dir):
+        return _train(cfg, store, Path(run_dir), device, validation, init, keys)
+
+
+def _train(cfg, store, run_dir, device, validation, init, keys):
+    """Train a run that no other process writes, see `train_run`; `keys` are those of its batches."""
+    path = run_dir / CHECKPOINT
     if path.exists():
         check_config(path, cfg)
         network = build_network(cfg, fetch_weights=False)

@@ -86,7 +86,6 @@ def make_old(folder):
     os.utime(folder, (hours_ago, hours_ago))
 
 
-@pytest.mark.skipif(files.fcntl is None, reason="needs locks of folders")
 def test_what_a_killed_process_leaves_is_swept_and_what_a_live_one_writes_is_not(tmp_path):
     """One process is killed amid a write, one still writes; the next write of a third removes what the first left."""
     code = (

@@ -34,7 +34,7 @@ from ..evaluation.report import (
     write_scores,
 )
 from ..experiment import CONTEST, IN_REPRODUCE, compare, planned_cases
-from ..files import REPOSITORY, InputError, commit, device_name, read_json, write_json
+from ..files import REPOSITORY, InputError, commit, device_name, read_json, write_json, writing
 from ..network import count_parameters
 from ..progress import TIMES, progress, stage, timed, work_seconds
 from ..run import (
@@ -135,7 +135,7 @@ def capture(cfg: Config, target: str | Path | None = None, workers: int | None =
         n_frames=cfg.capture_frames,
         train_step=cfg.train_step,
         test_step=cfg.test_step,
-        workers=workers or cfg.workers,
+        workers=workers or max(1, cfg.workers),
         trained_on=_trained_on(cfg),
     )
     return target
@@ -207,14 +207,15 @@ def trained(
     with distributed.rank0_first():
         store = stores(cfg)[0]
     origins = [source.recipe["origin"] for source in (store, *others)]
-    if (folder / CHECKPOINT).exists():
-        _check_origins(cfg, folder, origins)
-    with distributed.rank0_first():
-        write_json(folder / ORIGIN, origins if others else origins[0])
-        validation = crop_store(cfg, "validation") if cfg.validation_subjects else None
-    if others:
-        store = StoreMix([store, *others], cfg.mix_ratio or None)
-    return train_run(cfg, store, folder, validation=validation, init=init)
+    with distributed.writing_run(folder):
+        if (folder / CHECKPOINT).exists():
+            _check_origins(cfg, folder, origins)
+        with distributed.rank0_first():
+            write_json(folder / ORIGIN, origins if others else origins[0])
+            validation = crop_store(cfg, "validation") if cfg.validation_subjects else None
+        if others:
+            store = StoreMix([store, *others], cfg.mix_ratio or None)
+        return train_run(cfg, store, folder, validation=validation, init=init)
 
 
 def _check_origins(cfg, folder, origins):
@@ -247,6 +248,12 @@ def evaluated(cfg: Config, results_dir: str | Path = RESULTS, stages: int = 3) -
         content of the run's `metrics.json`; the other files of `report.write_scores` lie beside it.
     """
     folder = run_dir(cfg, results_dir)
+    with writing(folder):
+        return _evaluated(cfg, folder, stages)
+
+
+def _evaluated(cfg, folder, stages):
+    """Scores of a run that no other process writes, see `evaluated`."""
     mixed_in(cfg)  # refuses a missing set before hours are spent on the 3D store
     with stage(1, stages), timed(folder, "data"):
         train_store, test_store = stores(cfg)
@@ -300,11 +307,12 @@ def evaluate_run(
     if subjects is not None:
         name += f"-{_subject_names(subjects)}"
     target = folder / "test" / name
-    content, predictions = _score(
-        folder, path, network, cfg, train_store, test_store, target, inputs, subjects
-    )
-    if texts:
-        write_poses(target, predictions["pred_cam"], predictions["target_cam"])
+    with writing(target):
+        content, predictions = _score(
+            folder, path, network, cfg, train_store, test_store, target, inputs, subjects
+        )
+        if texts:
+            write_poses(target, predictions["pred_cam"], predictions["target_cam"])
     return content, target
 
 
@@ -561,7 +569,8 @@ def reproduce(
         for path in bar:
             bar.set_postfix_str(path.stem)
             try:
-                _run_if_changed(path, folder / path.name[:2], stamp, fresh, solutions)
+                with writing(folder / path.name[:2]):
+                    _run_if_changed(path, folder / path.name[:2], stamp, fresh, solutions)
             except NotebookFailed as failure:
                 print(f"failed: {failure}", file=sys.stderr, flush=True)
                 failures.append(failure)

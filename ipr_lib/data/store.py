@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..files import InputError, atomic_path, locked
+from ..files import InputError, atomic_path, writing
 from ..geometry.camera import Camera
 from ..geometry.skeleton import HUMAN36M, SKELETONS, Skeleton, add_thorax, convert_joints
 from ..geometry.transforms import box_at_root, compose_affine, crop_affine
@@ -325,14 +325,13 @@ def split_store(
     Raises:
         InputError: as `build_store` and `find_store`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     origin = labels_mark(source, subjects)
     wanted = {"source": source.name, "subjects": list(subjects), "crop_px": crop_px}
     shared = folder / f"{source.name}-{split}-{crop_px}"
     numbers = "-".join(str(subject) for subject in subjects)
     own = folder / f"{shared.name}-S{numbers}-every-{step}"
     target = shared
-    with locked(folder):  # another process may be building the same store
+    with writing(shared):  # and all stores that are named after it
         for path in (shared, own):
             store = find_store(path)
             if store is None:
@@ -521,15 +520,21 @@ def shrunken_store(store: CropStore, crop_px: int) -> CropStore:
         "shrunk_from": store.checksum,
     }
     path = store.path.with_name(f"{store.path.name}-at-{crop_px}")
-    done = find_store(path)
-    if done is not None and done.recipe == recipe:
-        return done
+    with writing(path):
+        done = find_store(path)
+        if done is None or done.recipe != recipe:
+            _write_shrunken(store, path, recipe)
+        return open_store(path)
+
+
+def _write_shrunken(store, path, recipe):
+    """Write the store of `shrunken_store`."""
+    stored_px = recipe["stored_px"]
     ratio = stored_px / store.recipe["stored_px"]
     shift = (ratio - 1) / 2  # pixel i of the small crop lies over (i + 0.5) / ratio - 0.5
     to_small = np.array([[ratio, 0, shift], [0, ratio, shift]])
     labels = {**store.labels, "affine": compose_affine(to_small, store.columns["affine"])}
     write_store(path, recipe, [(labels, _shrunken_jpegs(store, stored_px))])
-    return open_store(path)
 
 
 def _shrunken_jpegs(store, stored_px):

@@ -15,7 +15,7 @@ from ..data.datasets import crop_to_camera
 from ..data.store import sequence_index, shrunken_store, withhold_depth
 from ..evaluation.metrics import score_items, sequence_errors
 from ..evaluation.prediction import mean_pose, predict_batches, read_network, store_batches
-from ..files import InputError, commit, device_name, read_json, write_json
+from ..files import InputError, commit, device_name, read_json, write_json, writing
 from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS
 from ..integral import METHODS, cells_to_joints, joints_to_cells, nearest_cell
 from ..network import count_parameters
@@ -106,7 +106,12 @@ def compare(
         methods = list(dict.fromkeys(case.overrides["method"] for case in cases))
     runs = [] if SWEEP in axes else run_order(cases, seeds)
 
-    overrides = dict(overrides or {})
+    with writing(summary):
+        return _compare(profile, stores, summary, methods, runs, dict(overrides or {}))
+
+
+def _compare(profile, stores, summary, methods, runs, overrides):
+    """Work through the sweeps and runs of a comparison that no other process works on, see `compare`."""
     partial = summary.with_suffix(".partial.json")
     results, settings = [], {}
     with progress([*methods, *runs], desc="comparison", unit="run") as bar:
@@ -197,8 +202,13 @@ def run_case(
         content of the run's result: case, axis, method, seed, decoders and cells (see
         `score_decoders`), mean_pose (MPJPE of the mean training pose, mm), samples_seen, and more.
     """
-    device = device or default_device()
     run_dir = Path(folder) / _run_name(case, cfg)
+    with writing(run_dir):
+        return _run_case(case, cfg, train_store, test_store, run_dir, device or default_device())
+
+
+def _run_case(case, cfg, train_store, test_store, run_dir, device):
+    """The result of a case that no other process works on, see `run_case`."""
     data = {"train": train_store.checksum, "test": test_store.checksum}
     done = _result_of(run_dir, data)
     if done is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.people import People, read_people
-from ..files import InputError
+from ..files import InputError, writing
 from ..geometry import COCO
 from .people import check_choices, check_range, write_splits
 
@@ -49,9 +49,10 @@ def prepare_coco(
     for split, (path, folder) in sources.items():
         try:
             people, skipped, problems = read_coco(path, folder, min_keypoints, min_box_px)
-            lines += write_splits(
-                target, {split: people}, folder.parent, skipped, problems, **store_choices
-            )
+            with writing(target):  # its stores are written by nobody else
+                lines += write_splits(
+                    target, {split: people}, folder.parent, skipped, problems, **store_choices
+                )
         except InputError as error:
             failures.append(str(error))
     if failures:

@@ -38,7 +38,7 @@ from ..data.store import (
     open_store,
     write_store,
 )
-from ..files import InputError, atomic_path, scratch_folder
+from ..files import InputError, atomic_path, scratch_folder, writing
 from ..geometry import Camera, warp_shrinking
 from ..parallel import parallel_map
 from ..progress import progress
@@ -331,46 +331,52 @@ def prepare_human36m(
     if store_px is not None:
         views = target.parent / "stores" / f".views-{target.name}-{store_px}"
         stored_px = round(store_px * MARGIN)
-    tasks, joins, report = [], [], []
-    for split, split_step in (("train", step), ("test", test_step)):
-        own = [s for s in subjects if (s in test_subjects) == (split == "test")]
-        recipe = {
-            "source": target.name,
-            "subjects": own,
-            "step": split_step,
-            "crop_px": store_px,
-            "stored_px": stored_px,
-            "origin": None,
-            "lens": lens,
-            "actions": list(actions),
-        }
-        store = views.parent / f"{target.name}-{split}-{store_px}"
-        if store_px is not None and _has_recipe(store, recipe):
-            report.append(f"{store} was there already: {len(open_store(store))} items")
-            continue
-        split_tasks = []
-        for numbers in product(own, actions, SUBACTIONS, CAMERAS):
-            name = folder_name(*numbers)
-            if name in SKIPPED_FOLDERS:
-                report.append(f"{name} is left out, as is customary: its video is damaged")
+    with writing(target):
+        tasks, joins, report = [], [], []
+        for split, split_step in (("train", step), ("test", test_step)):
+            own = [s for s in subjects if (s in test_subjects) == (split == "test")]
+            recipe = {
+                "source": target.name,
+                "subjects": own,
+                "step": split_step,
+                "crop_px": store_px,
+                "stored_px": stored_px,
+                "origin": None,
+                "lens": lens,
+                "actions": list(actions),
+            }
+            store = views.parent / f"{target.name}-{split}-{store_px}"
+            if store_px is not None and _has_recipe(store, recipe):
+                report.append(f"{store} was there already: {len(open_store(store))} items")
                 continue
-            split_tasks.append(Task(views / name, *numbers, split_step, lens, reader, stored_px))
-        if store_px is not None and split_tasks:
-            parts = sorted(task.target for task in split_tasks)
-            joins.append((store, parts, recipe))
-        tasks += split_tasks
-    try:
-        if tasks:
-            report += _run_tasks(Path(source), target.parent, tasks, metadata, archive_gb, workers)
-    finally:
-        if store_px is None and target.is_dir():
-            layout.add_choice(target, subjects, actions)
-    for store, parts, recipe in joins:
-        join_stores(store, parts, recipe)
-        report.append(f"{store}: {len(open_store(store))} items")
-    if store_px is not None:
-        shutil.rmtree(views, ignore_errors=True)
-    return report
+            split_tasks = []
+            for numbers in product(own, actions, SUBACTIONS, CAMERAS):
+                name = folder_name(*numbers)
+                if name in SKIPPED_FOLDERS:
+                    report.append(f"{name} is left out, as is customary: its video is damaged")
+                    continue
+                split_tasks.append(
+                    Task(views / name, *numbers, split_step, lens, reader, stored_px)
+                )
+            if store_px is not None and split_tasks:
+                parts = sorted(task.target for task in split_tasks)
+                joins.append((store, parts, recipe))
+            tasks += split_tasks
+        try:
+            if tasks:
+                report += _run_tasks(
+                    Path(source), target.parent, tasks, metadata, archive_gb, workers
+                )
+        finally:
+            if store_px is None and target.is_dir():
+                layout.add_choice(target, subjects, actions)
+        for store, parts, recipe in joins:
+            with writing(store):
+                join_stores(store, parts, recipe)
+            report.append(f"{store}: {len(open_store(store))} items")
+        if store_px is not None:
+            shutil.rmtree(views, ignore_errors=True)
+        return report
 
 
 def _run_tasks(source, scratch_parent, tasks, metadata, archive_gb, workers):

@@ -12,7 +12,7 @@ import numpy as np
 from ..data.h36m_layout import load_mat
 from ..data.images import image_size
 from ..data.people import People, as_people, check_place, checked_image
-from ..files import InputError
+from ..files import InputError, writing
 from ..geometry import MPII
 from ..progress import progress
 from .people import check_choices, write_splits
@@ -59,7 +59,8 @@ def prepare_mpii(
                 "for training; expected some of both: is it a list of MPII's training images?"
             )
         splits = {"train": train, "validation": validation}
-    return write_splits(target, splits, image_folder, skipped, problems, **store_choices)
+    with writing(target):  # its stores are written by nobody else
+        return write_splits(target, splits, image_folder, skipped, problems, **store_choices)
 
 
 def find_source(source: Path) -> tuple[Path, Path]:

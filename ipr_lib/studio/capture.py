@@ -22,7 +22,7 @@ from ..data.h36m_layout import (
     image_name,
     write_meta,
 )
-from ..files import InputError, atomic_path, read_json, write_json
+from ..files import InputError, atomic_path, read_json, write_json, writing
 from ..geometry.camera import look_at
 from ..parallel import parallel_map
 from ..progress import progress
@@ -159,8 +159,14 @@ def record_takes(target, recipe, takes, workers=1):
         InputError: as `write_capture`.
     """
     target = Path(target)
-    _settle_manifest(target, recipe)
-    _sweep(target)
+    with writing(target):
+        _settle_manifest(target, recipe)
+        _sweep(target)
+        _record_missing(target, recipe, takes, workers)
+
+
+def _record_missing(target, recipe, takes, workers):
+    """Record what is missing of some takes, see `record_takes`."""
     tasks = [
         (str(target), recipe, take) for take in takes if _missing_cameras(target, recipe, take)
     ]

@@ -11,13 +11,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..files import InputError
+from ..files import InputError, writing
 from .precision import default_device
 
 # Longer than the first process may take over capture and crop store, while the others wait.
@@ -104,6 +105,19 @@ def rank0_first():
         # After an error, too: else the others would wait for ever. They meet the same error.
         if rank() == 0 and size() > 1:
             distributed.barrier()
+
+
+@contextlib.contextmanager
+def writing_run(run_dir: Path):
+    """Keep other trainings from writing the same run while the block runs, see `files.writing`.
+
+    Process 0 holds the lock, and the others wait until it has it.
+    """
+    with contextlib.ExitStack() as stack:
+        with rank0_first():
+            if rank() == 0:
+                stack.enter_context(writing(run_dir))
+        yield
 
 
 def sharded(keys: Iterable) -> Iterator:
