@@ -1,6 +1,7 @@
 """Notebooks run with parameters: which names, what is left behind, how they fail."""
 
 import os
+import tempfile
 
 import nbformat
 import pytest
@@ -30,6 +31,19 @@ def test_notebooks_leave_nothing_beside_them(tmp_path):
     assert os.listdir(source.parent) == ["00_a.ipynb"] and os.listdir(tmp_path / "out") == [
         "executed.ipynb"
     ]
+
+
+@pytest.mark.parametrize("length", [30, 86, 200])
+def test_a_long_name_of_the_folder_for_temporary_files(tmp_path, monkeypatch, length):
+    """A socket's name has about a hundred bytes; the kernel is reached by TCP where that is too few."""
+    with tempfile.TemporaryDirectory() as short:
+        folder = os.path.join(short, "x" * (length - len(short) - 1))
+        os.mkdir(folder)
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        source = write_notebook(tmp_path / "notebooks" / "00_a.ipynb", "print(profile * 2)")
+        notebooks.run_notebook(source, tmp_path / "out", {"profile": "smoke"})
+    assert "smokesmoke" in (tmp_path / "out" / "executed.ipynb").read_text()
 
 
 # --- parameters and failures of notebooks ---

@@ -18,6 +18,8 @@ NOTEBOOKS = REPOSITORY / "notebooks"
 # A greeting of S11, whom no network is trained on: subject, action, subaction, camera.
 EXAMPLE = (11, 5, 1, 3)
 EXAMPLE_FRAME = 1  # the second of its frames in use
+# Bytes in the name of a socket that every system takes, macOS with 104 the fewest; "-1" and an end follow.
+LONGEST_SOCKET = 100
 
 
 @dataclasses.dataclass(eq=False)
@@ -113,8 +115,10 @@ def run_notebook(
         run = Path(scratch) / source.name
         nbformat.write(notebook, run)
         connection = {}
-        if os.name == "posix":  # a socket in a file opens no port, and brings no warning about one
-            connection = {"transport": "ipc", "ip": f"{scratch}/kernel"}
+        kernel = f"{scratch}/kernel"
+        # A socket in a file opens no port, and brings no warning about one; but its name is short.
+        if os.name == "posix" and len(os.fsencode(kernel)) <= LONGEST_SOCKET:
+            connection = {"transport": "ipc", "ip": kernel}
         try:
             papermill.execute_notebook(
                 run,
