@@ -6,7 +6,12 @@ What a batch holds follows from (seed, epoch, step) alone, so the number of work
 and a resumed run meets the very batches that it would have met.
 """
 
+import contextlib
 import math
+import multiprocessing.queues
+import os
+import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -32,6 +37,7 @@ from ..geometry.transforms import (
 )
 from .store import CropStore
 
+LONGEST_FOLDER = 60  # bytes; of a socket in it, macOS takes 104
 # ImageNet's channel statistics, for crops in 0 … 1: the usual input scaling of torchvision's networks.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -288,7 +294,35 @@ def batches(dataset: CropDataset, keys: Iterable, workers: int = 0) -> DataLoade
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context="spawn" if workers else None,
         prefetch_factor=4 if workers else None,
+        worker_init_fn=_start_worker,
     )
+
+
+def _start_worker(_):
+    """A process that makes batches, and cannot hand one over, ends; the main one would wait for ever."""
+
+    def give_up(error, _):
+        print(f"a batch could not be handed over: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(give_up)
+    # Batches are handed over by a socket in the folder for temporary files; its name must be short.
+    if os.name == "posix" and len(os.fsencode(tempfile.gettempdir())) > LONGEST_FOLDER:
+        tempfile.tempdir = "/tmp"
+
+
+@contextlib.contextmanager
+def lost_workers():
+    """InputError where, while the block runs, a process that makes its batches ends."""
+    try:
+        yield
+    except RuntimeError as error:  # of torch.utils.data, wherever the main process is by then
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise InputError(
+            "a process that makes batches ended: too little shared memory, or memory; in a container, give more "
+            "by `docker run --shm-size=8g`, or make batches in the main process by --set workers=0"
+        ) from error
 
 
 def prefetched(iterable: Iterable) -> Iterator:

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..data.datasets import BatchKeys, CropDataset, batches, normalise, prefetched
+from ..data.datasets import BatchKeys, CropDataset, batches, lost_workers, normalise, prefetched
 from ..files import InputError
 from ..integral import Loss, Method
 from ..progress import progress, work_seconds
@@ -410,6 +410,7 @@ def train(
     with (
         contextlib.closing(MicroBatches(parallel, parts, threads)) as micro_batches,
         noted_signals() as signals,
+        lost_workers(),
     ):
         for step, batch in enumerate(bar, start=keys.start):
             loss_function = method.loss(step / schedule.steps)
