@@ -660,6 +660,28 @@ def test_only_our_lines_reach_the_terminal(tmp_path, capfd):
     }
 
 
+def test_tables_grow_with_the_inputs_and_a_bad_one_costs_nothing(tmp_path):
+    """The tables hold the first input when the second is said; bad inputs alone leave them be."""
+    Image.fromarray(disc(30, 40)).save(tmp_path / "a.png")
+    Image.fromarray(disc(60, 50)).save(tmp_path / "c.png")
+    bad = tmp_path / "b.png"
+    bad.write_bytes(b"broken")
+    out, sizes = tmp_path / "out", []
+
+    def say(line):
+        if (out / "poses.csv").exists():
+            sizes.append(len((out / "poses.csv").read_text().splitlines()))
+
+    inputs = [tmp_path / "a.png", bad, tmp_path / "c.png"]
+    predict_files(inputs, out, DEEP, CFG, passes=1, view=False, say=say)
+    assert sizes[0] == 1 + J  # a header, and a line for each joint of a.png, when b.png is said
+    before = (out / "poses.csv").read_bytes(), (out / "poses.npz").read_bytes()
+    assert len(before[0].splitlines()) == 1 + 2 * J
+    poses, problems = predict_files([bad], out, DEEP, CFG, passes=1, view=False, say=say)
+    assert len(poses) == 0 and len(problems) == 1
+    assert ((out / "poses.csv").read_bytes(), (out / "poses.npz").read_bytes()) == before
+
+
 class Sees(torch.nn.Module):
     """A detector that finds one person wherever anything is bright."""
 

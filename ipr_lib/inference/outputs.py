@@ -137,7 +137,8 @@ def predict_files(
 
     Into `out` go `poses.npz`, `poses.csv` and, for each input, NAME_pose.jpg (or .webm) and
     NAME_pose.html. An input that cannot be used is reported in one line, and the others are still
-    predicted.
+    predicted. The two tables are replaced while the inputs are worked through, so that an
+    interruption keeps what was found; where no input is usable, they stay as they were.
 
     Args:
         paths: files and folders.
@@ -167,6 +168,7 @@ def predict_files(
     for problem in problems:
         say(problem)
     parts, used_names, frame_count = [], set(), 0
+    n_written, next_writing = 0, 0.0
     start = time.perf_counter()
     for path in files:
         name = _free_name(path, used_names)
@@ -189,9 +191,16 @@ def predict_files(
         counted = f"{len(frames)} frames, " if is_video(path) else ""
         noun = "person" if people == 1 else "people"
         say(f"{path}: {counted}{people} {noun}; {'; '.join(phrases)}")
+        began = time.perf_counter()
+        if began >= next_writing:
+            write_tables(join_poses(parts), out)
+            n_written, done = len(parts), time.perf_counter()
+            # The tables grow, so that of very many inputs not each one can have its writing.
+            next_writing = done + 9 * (done - began)
     poses = join_poses(parts)
+    if n_written < len(parts):
+        write_tables(poses, out)
     seconds = time.perf_counter() - start
-    write_tables(poses, out)
     say(
         f"{frame_count} pictures, {len(poses)} poses in {seconds:.2f} s, reading and writing included: "
         f"{frame_count / seconds:.1f} pictures/s"
