@@ -11,10 +11,10 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export JUPYTER_PLATFORM_DIRS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce capture test unit browser notebooks exercises lint lab book lock clean
+.PHONY: help env reproduce capture test unit browser notebooks exercises lint lab book lock clean clean-runs
 
 help:  ## print this list
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo; echo "  variables: PROFILE=smoke|laptop|gpu|full (now $(PROFILE)), TORCH=registry|cpu (now $(TORCH)), PYTHON=$(PYTHON)"
 
 env:  ## build .venv from requirements.lock (again only when the lock changes)
@@ -63,8 +63,8 @@ notebooks-narrow: env
 	@ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=default $(BIN)/python -m ipr_lib reproduce --profile smoke --seed 1 \
 	  --results-dir results/narrow --fresh --only 05 06 07 08 09 10 11 12
 
-notebooks: env  ## run every notebook with PROFILE, data and training included
-	@$(BIN)/python -m ipr_lib reproduce --profile $(PROFILE)
+notebooks: env  ## run the notebooks on the run of PROFILE that is there
+	@$(BIN)/python -m ipr_lib reproduce --profile $(PROFILE) --as-is
 
 exercises: env  ## write each notebook's exercises from notebooks/solutions
 	@$(BIN)/python -m ipr_lib exercises
@@ -85,7 +85,14 @@ lock: env  ## write requirements.lock anew from pyproject.toml
 	VIRTUAL_ENV=.venv $(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --upgrade \
 	  --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock
 
-clean:  ## remove runs, captures and caches (keeps .venv and results/reference)
-	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +
-	rm -rf data/capture-* .pytest_cache .ruff_cache
-	find ipr_lib tests notebooks benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+clean:  ## remove caches
+	rm -rf .pytest_cache .ruff_cache .hypothesis
+	find ipr_lib tests notebooks benchmarks book -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+
+RUNS = find $(or $(IPR_RESULTS),results) -mindepth 1 -maxdepth 1 ! -name reference; \
+  find $(or $(IPR_DATA),data) -mindepth 1 -maxdepth 1 -name 'capture-*'
+
+clean-runs:  ## ask, then remove runs with their trained networks, and captures (keeps results/reference and prepared sets)
+	@($(RUNS))
+	@read -r -p "Delete all of these? [y/N] " answer; test "$$answer" = y || { echo "kept"; exit 1; }
+	@($(RUNS)) | tr '\n' '\0' | xargs -0 rm -rf

@@ -11,7 +11,7 @@ import nbformat
 from ipr_lib.config import load_config, parse_overrides
 from ipr_lib.course import exercises, notebooks, pipeline
 from ipr_lib.evaluation.report import minutes_table, run_minutes
-from ipr_lib.files import REPOSITORY, InputError, atomic_path
+from ipr_lib.files import InputError, atomic_path, results_folder
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))  # this folder is no package; run from elsewhere, it has to be named
@@ -160,7 +160,7 @@ def main(arguments=None):
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--results-dir", type=Path, default=REPOSITORY / "results", metavar="DIR")
+    parser.add_argument("--results-dir", type=Path, default=results_folder(), metavar="DIR")
     parser.add_argument(
         "--target", type=Path, metavar="DIR", help="default: site-PROFILE beside the runs"
     )

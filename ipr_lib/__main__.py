@@ -7,30 +7,36 @@ What a command needs of the library is imported when it runs, so that the help d
 import argparse
 import functools
 import io
+import math
 import os
+import re
+import shlex
 import sys
 from pathlib import Path
 
-from .data.h36m_layout import (
-    ACTION_NUMBERS,
-    ARCHIVE_GB,
-    SUBJECTS,
-    TEST_STEP,
-    TEST_SUBJECTS,
-    TRAIN_STEP,
-)
-from .files import REPOSITORY, InputError
-from .geometry import BOX_SCALE
+from . import __version__
+from .files import REPOSITORY, InputError, data_folder, read_json, results_folder
 
-DATA = REPOSITORY / "data"
-RESULTS = REPOSITORY / "results"
+try:
+    from .data.h36m_layout import (
+        ACTION_NUMBERS,
+        ARCHIVE_GB,
+        SUBJECTS,
+        TEST_STEP,
+        TEST_SUBJECTS,
+        TRAIN_STEP,
+        TRAIN_SUBJECTS,
+    )
+    from .geometry import BOX_SCALE
+except KeyboardInterrupt:  # Ctrl-C while NumPy and SciPy load; later on, `main` sees it
+    sys.exit("\nipr_lib: interrupted")
+
 # For training on several machines. After "--", torchrun leaves alone what it would otherwise take for its own options.
 ON_EACH_MACHINE = (
     "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 "
     "-m -- ipr_lib train --profile full"
 )
-# Options whose number must be above 0, where a command has them.
-POSITIVE = ("times", "step", "test_step", "store", "workers", "focal", "every", "unfold_gb")
+CROP_PX = 256  # of profile full, for which `prepare` prints the training
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,55 +46,129 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: of the command line; by default those of this process.
 
     Returns:
-        exit code: 0, 1 for notebooks that failed, 2 for what the user can mend, 130 after Ctrl-C.
+        exit code: 0, 1 for notebooks that failed, 2 for what the user can mend, 130 after Ctrl-C, 141 where nobody
+        reads the output any more.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names of files need not be UTF-8
-            stream.reconfigure(errors="backslashreplace")
-    options = make_parser().parse_args(arguments)
-    options.arguments = sys.argv[1:] if arguments is None else arguments
-    if getattr(options, "unfold_gb", None) is not None:
-        os.environ["IPR_UNFOLD_GB"] = str(options.unfold_gb)  # inherited, as the device is
-    if "device" in options:
-        os.environ["IPR_DEVICE"] = options.device  # processes that are started inherit it
-        if options.device == "mps":
-            # What an Apple GPU lacks, the CPU computes; `import torch` reads this.
-            os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # names of files need not be UTF-8, and a terminal may lack characters
+    arguments = sys.argv[1:] if arguments is None else arguments
+    name = "ipr_lib"
     try:
-        for name in POSITIVE:
-            number = getattr(options, name, None)
-            if number is not None and not number > 0:
-                option = name.replace("_", "-")
-                raise InputError(f"--{option} {number}: expected a number above 0")
-        return options.run(options) or 0
+        options, unknown = make_parser().parse_known_args(arguments)
+        name = f"ipr_lib {options.command}"
+        if unknown:
+            raise InputError(
+                f"takes no {' '.join(unknown)}; {options.command} --help says what it takes"
+            )
+        _fill_in(options, arguments)
+        code = options.function(options) or 0
+        sys.stdout.flush()
+        return code
     except InputError as error:
         message, code = str(error), error.exit_code
     except KeyboardInterrupt:
         message, code = "interrupted; the same command goes on from here", 130
         print(file=sys.stderr)
-    print(f"ipr_lib {options.command}: {message}", file=sys.stderr)
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        return 141  # as a shell calls the end by SIGPIPE
+    print(f"{name}: {message}", file=sys.stderr)
     return code
 
 
+def _fill_in(options, arguments):
+    """Add the defaults to what was typed, and set the variables that processes which are started inherit."""
+    options.arguments = arguments
+    options.typed = set(vars(options))
+    for name, default in options.defaults.items():
+        if name not in options.typed:
+            setattr(options, name, default)
+    if "target" in options.typed:
+        _refuse(options, "with --target", "data_dir")
+    if "unfold_gb" in options.typed:
+        os.environ["IPR_UNFOLD_GB"] = str(options.unfold_gb)
+    if "device" in options.typed:
+        os.environ["IPR_DEVICE"] = options.device
+    if os.environ.get("IPR_DEVICE") == "mps":
+        # What an Apple GPU lacks, the CPU computes; `import torch` reads this.
+        os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+    if "data_dir" in options.typed:
+        os.environ["IPR_DATA"] = str(options.data_dir)
+    if "results_dir" in options.typed:
+        os.environ["IPR_RESULTS"] = str(options.results_dir)
+    # In full, because notebooks run in a folder of their own.
+    os.environ["IPR_DATA"] = str(data_folder())
+    os.environ["IPR_RESULTS"] = str(results_folder())
+    options.results_dir = results_folder()
+
+
+def _nobody_reads():
+    """Whether the reader of our output has gone, as after `| head`; what is left of it is then dropped."""
+    try:
+        print(flush=True)  # fails again where it was the output that broke
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are of one line, as all others are."""
+
+    def error(self, message):
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+class Once(argparse.Action):
+    """Keep one value; an option that is given twice would lose the first without a word."""
+
+    def __call__(self, parser, namespace, value, option_string=None):
+        if hasattr(namespace, self.dest):
+            raise argparse.ArgumentError(self, "is given twice, but takes one value")
+        setattr(namespace, self.dest, value)
+
+
+class Add(argparse.Action):
+    """Add the values of an option to those that it was given before; its type makes a list of each text."""
+
+    def __call__(self, parser, namespace, lists, option_string=None):
+        values = list(getattr(namespace, self.dest, []))
+        for several in lists:
+            values += several
+        setattr(namespace, self.dest, values)
+
+
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; after parsing, `options.run(options)` runs the one that was given."""
-    parser = argparse.ArgumentParser(
+    """The parser of all commands.
+
+    Defaults are left out of what it returns, so that `_fill_in` can tell them from what was typed;
+    `options.function(options)` then runs the command.
+    """
+    parser = Parser(
         prog="python -m ipr_lib",
         description="Integral human pose: a course and a reproduction.",
         # Indented by one, the longest command leaves room for its text on the same line.
         formatter_class=functools.partial(argparse.HelpFormatter, indent_increment=1),
     )
+    parser.add_argument("--version", action="version", version=f"ipr_lib {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     text = "Prepare a data set from what its owners distribute."
     prepare = commands.add_parser("prepare", help=text, description=text)
     sets = prepare.add_subparsers(dest="set", required=True, metavar="SET")
     for place, table in ((commands, COMMANDS), (sets, PREPARE)):
-        for run, options in table.items():
-            text = run.__doc__.partition("\n")[0]
-            command = place.add_parser(run.__name__, help=text, description=text)
-            command.set_defaults(run=run)
+        for function, options in table.items():
+            text = function.__doc__.partition("\n")[0]
+            command = place.add_parser(function.__name__, help=text, description=text)
+            command.register("action", None, Once)
+            defaults = {}
             for names, choices in options:
-                command.add_argument(*names, **choices)
+                action = command.add_argument(*names, **choices | {"default": argparse.SUPPRESS})
+                defaults[action.dest] = choices.get("default")
+            command.set_defaults(function=function, defaults=defaults)
     train_parser = commands.choices["train"]
     train_parser.formatter_class = argparse.RawDescriptionHelpFormatter  # keeps the epilog's lines
     train_parser.epilog = (
@@ -106,17 +186,32 @@ def _load(options):
     from .config import load_config, parse_overrides
 
     overrides = parse_overrides(options.set)
-    return load_config(options.profile or "laptop", seed=options.seed, **overrides)
+    return load_config(options.profile, seed=getattr(options, "seed", 0), **overrides)
 
 
-def _numbers(text, option):
-    """Whole numbers with commas between them, "0,1" -> [0, 1]."""
-    try:
-        return [int(number) for number in text.split(",")]
-    except ValueError as error:
-        raise InputError(
-            f"{option} {text}: expected whole numbers with commas between them, such as 0,1"
-        ) from error
+def _refuse(options, why, *names):
+    """InputError where one of these options was typed, although it has no effect in this call."""
+    for name in names:
+        if name in options.typed:
+            raise InputError(f"--{name.replace('_', '-')} has no effect {why}; leave it out")
+
+
+def _print_training(target, crop_px, overrides):
+    """Print the command that trains profile full on a set.
+
+    Args:
+        target: folder of the set; its crop stores lie in `stores` beside it.
+        crop_px: side of the training crops, px.
+        overrides: fields of the Config that differ from the profile's, as texts.
+    """
+    command = ["python", "-m", "ipr_lib", "train", "--profile", "full"]
+    if target.absolute().parent != data_folder():
+        command += ["--data-dir", str(target.absolute().parent)]
+    if crop_px != CROP_PX:
+        overrides["crop_px"] = crop_px
+    if overrides:
+        command += ["--set", *(f"{name}={value}" for name, value in overrides.items())]
+    print("to train on it:", shlex.join(command))
 
 
 # --- the commands ---
@@ -129,13 +224,15 @@ def capture(options):
 
     cfg = _load(options)
     if options.sheet is not None:
+        _refuse(options, "with --sheet", "target", "data_dir", "workers", "motion", "unit", "up")
         write_sheet(options.sheet, cfg.capture_subjects, cfg.capture_actions)
         print(options.sheet)
         return
     if options.motion is None:
+        _refuse(options, "without --motion", "unit", "up")
         print(pipeline.capture(cfg, options.target, options.workers))
         return
-    target = options.target or DATA / f"motion-{options.motion.resolve().name}"
+    target = options.target or data_folder() / f"motion-{options.motion.resolve().name}"
     plan = write_motion(
         target,
         options.motion,
@@ -158,14 +255,17 @@ def human36m(options):
     """Human3.6M: from the download to a prepared set, or straight to crop stores."""
     from .prepare import prepare_human36m
 
-    target = options.target or DATA / "human36m"
+    if options.all_frames:
+        _refuse(options, "with --all-frames", "step", "test_step")
+        options.step = options.test_step = 1
+    target = options.target or data_folder() / "human36m"
     lines = prepare_human36m(
         options.source,
         target,
         subjects=sorted(set(options.subjects)),
         actions=sorted(set(options.actions)),
-        step=1 if options.all_frames else options.step,
-        test_step=1 if options.all_frames else options.test_step,
+        step=options.step,
+        test_step=options.test_step,
         test_subjects=options.test_subjects,
         lens=options.lens,
         reader=options.reader,
@@ -177,6 +277,26 @@ def human36m(options):
     print(*lines, sep="\n")
     if options.store is None:
         print(target)
+    train = sorted(set(options.subjects) - set(options.test_subjects))
+    test = sorted(set(options.subjects) & set(options.test_subjects))
+    if not train or not test:
+        print("a training needs subjects for training and for tests; this set has one kind alone")
+        return
+    overrides = {}
+    if target.name != "human36m":
+        overrides["dataset"] = target.name
+    if train != list(TRAIN_SUBJECTS):
+        overrides["train_subjects"] = ",".join(map(str, train))
+    if test != list(TEST_SUBJECTS):
+        overrides["test_subjects"] = ",".join(map(str, test))
+    if options.step != TRAIN_STEP:
+        overrides["train_step"] = options.step
+    if options.test_step != TEST_STEP:
+        overrides["test_step"] = options.test_step
+    crop_px = options.store or CROP_PX
+    if not (target.parent / "stores" / f"mpii-train-{crop_px}").is_dir():
+        overrides["mix"] = ""
+    _print_training(target, crop_px, overrides)
 
 
 def check(options):
@@ -222,15 +342,23 @@ def coco(options):
 
 def _prepare_people(options, prepare, **choices):
     """Prepare a 2D set by its function; `choices` are those that the other sets do not have."""
+    if options.store is None:
+        _refuse(options, "without --store", "box_scale")
+    target = options.target or data_folder() / options.set
     lines = prepare(
         options.source,
-        options.target or DATA / options.set,
+        target,
         store_px=options.store,
         box_scale=options.box_scale,
         workers=options.workers,
         **choices,
     )
     print(*lines, sep="\n")
+    if options.store is None:
+        print(f"training takes crops, not yet written: run again with --store {CROP_PX}")
+    elif "train" in choices.get("splits", ["train"]):
+        mix = {} if target.name == "mpii" else {"mix": target.name}
+        _print_training(target, options.store, mix)
 
 
 def train(options):
@@ -239,8 +367,8 @@ def train(options):
     from .training import distributed
 
     if options.gpus and "TORCHELASTIC_RUN_ID" not in os.environ:  # else torchrun started us
-        return distributed.launch(options.arguments, _numbers(options.gpus, "--gpus"))
-    folder = options.results_dir / options.run_name if options.run_name else None
+        return distributed.launch(options.arguments, options.gpus)
+    folder = options.results_dir / options.run if options.run else None
     if options.init is not None and folder is None:
         raise InputError("--init goes with --run NAME, because the profile's run starts afresh")
     cfg = _train_config(options, folder)
@@ -257,13 +385,14 @@ def _train_config(options, folder):
     from .run import checkpoint_config
     from .training.records import CHECKPOINT
 
-    profile, overrides = options.profile or "laptop", {"seed": options.seed}
+    profile, overrides = options.profile, {"seed": options.seed}
     if options.resume:
         if folder is None:
             raise InputError("--resume goes with --run NAME, whose checkpoint brings the config")
         saved = checkpoint_config(folder / CHECKPOINT)
         # With --profile, the config is stated in full, and training refuses one that is not the run's.
-        if options.profile is None:
+        if "profile" not in options.typed:
+            _refuse(options, "with --resume, whose checkpoint brings it", "seed")
             overrides = dict(vars(saved))
             profile = overrides.pop("profile")
     for recipe in options.recipe:
@@ -281,25 +410,21 @@ def test(options):
 
     oracles = {"box": options.box, "root": options.root, "intrinsics": options.intrinsics}
     if options.published is not None:
-        chosen = [options.run_name, *(name for name in oracles.values() if name != "oracle")]
-        if any(chosen) or options.checkpoint != "last":
-            raise InputError(
-                "--published takes no --run, --checkpoint, --box, --root or --intrinsics; leave them out"
-            )
-        options.profile = options.profile or "full"
+        _refuse(options, "with --published", "run", "checkpoint", *oracles, "seed")
+        if "profile" not in options.typed:
+            options.profile = "full"
         content, folder = pipeline.evaluate_published(
             options.published, _load(options), options.results_dir, options.subjects, options.texts
         )
         report = published_report(content)
     else:
-        if not options.run_name:
+        if options.run is None:
             cfg = _load(options)
             pipeline.trained(cfg, options.results_dir)
             run = pipeline.run_dir(cfg, options.results_dir)
-        elif options.profile or options.set:
-            raise InputError("--run brings its own config; leave out --profile and --set")
         else:
-            run = pipeline.find_run(options.run_name, options.results_dir)
+            _refuse(options, "with --run, which brings its own config", "profile", "set", "seed")
+            run = pipeline.find_run(options.run, options.results_dir)
         content, folder = pipeline.evaluate_run(
             run, options.checkpoint, options.subjects, texts=options.texts, **oracles
         )
@@ -308,13 +433,28 @@ def test(options):
     print(f"tables, predictions and numbers: {folder}")
 
 
+def runs(options):
+    """List the runs: profile, state and score of each."""
+    from .course import pipeline
+    from .evaluation import markdown_table
+
+    rows = pipeline.list_runs(options.results_dir)
+    if not rows:
+        raise InputError(f"{options.results_dir} holds no run; train one: python -m ipr_lib train")
+    print(markdown_table(["run", "profile", "state", "MPJPE (mm)"], rows))
+
+
 def predict(options):
     """Predict poses in pictures, folders and videos of your own."""
     from .course import load_reference
     from .files import device_name
     from .inference import load_detector, parse_box, predict_files
+    from .inference.inputs import is_video
     from .run import default_device
 
+    videos = [path for path in options.files if path.is_dir() or is_video(path)]
+    if not videos:
+        _refuse(options, "with pictures alone", "every", "smooth")
     if options.box and options.whole:
         raise InputError("--box and --whole both say where the person is; give one of them")
     box = parse_box(options.box) if options.box else None
@@ -355,18 +495,29 @@ def compare(options):
         sweep_table,
     )
 
-    profile, axes = options.profile or "laptop", tuple(options.axes or CONTEST)
+    axes = tuple(options.axes or CONTEST)
     for axis in axes:
         if axis not in (*AXES, SWEEP):
             raise InputError(f"unknown axis {axis!r}; choose from {', '.join((*AXES, SWEEP))}")
+    if SWEEP in axes:
+        _refuse(options, "with --axes sweep, which has one seed of its own", "seeds")
+        if len(axes) > 1:
+            raise InputError(f"--axes {SWEEP} goes alone, because it stops after the sweep")
+    elif options.cases:
+        _refuse(options, "with --cases", "axes")
+    if len(set(options.seeds or [])) < len(options.seeds or []):
+        raise InputError("--seeds: each seed once; a repeated one would narrow the spread")
     if options.list:
-        for case in planned_cases(profile):
+        _refuse(
+            options, "with --list", "seeds", "cases", "set", "data_dir", "results_dir", "device"
+        )
+        for case in planned_cases(options.profile):
             if case.axis in axes:
                 print(f"{case.axis:8}{case.name}")
         return
     summary = pipeline.compared(
-        profile,
-        _numbers(options.seeds, "--seeds") if options.seeds else None,
+        options.profile,
+        options.seeds,
         options.results_dir,
         options.cases,
         axes,
@@ -382,13 +533,14 @@ def reproduce(options):
     from .course import pipeline
 
     pipeline.reproduce(
-        options.profile or "laptop",
+        options.profile,
         options.seed,
         parse_overrides(options.set),
         options.results_dir,
         options.only,
         options.fresh,
         options.solutions,
+        options.as_is,
     )
 
 
@@ -407,12 +559,25 @@ def report(options):
     from .course import save_reference
     from .evaluation import update_readme, write_reference
 
+    if not (options.runs or options.model or options.readme):
+        raise InputError(
+            "nothing to do: name run folders to condense, --model RUN to keep its network, or --readme"
+        )
+    if not (options.runs or options.readme):
+        _refuse(options, "without runs and --readme", "reference")
+    profile = "laptop"
     if options.runs:
-        write_reference(options.runs, options.reference)
+        profile = read_json(options.runs[0] / "metrics.json")["profile"]
+    reference = options.reference or REPOSITORY / "results" / "reference" / f"{profile}.json"
+    if options.runs:
+        write_reference(options.runs, reference)
+        print(reference)
     if options.model is not None:
         print(save_reference(options.model))
     if options.readme:
-        update_readme(REPOSITORY / "README.md", options.reference)
+        readme = REPOSITORY / "README.md"
+        update_readme(readme, reference)
+        print(readme)
 
 
 # --- their options ---
@@ -428,58 +593,117 @@ def path(*names, help, metavar="DIR", **choices):
     return option(*names, type=Path, metavar=metavar, help=help, **choices)
 
 
-def number(*names, help=None, **choices):
-    """An option that is a whole number, or several."""
-    return option(*names, type=int, metavar="N", help=help, **choices)
+def number(*names, within, help=None, kind=int, **choices):
+    """An option that is a number, in a range whose ends belong to it."""
+    choices = {"metavar": "N"} | choices
+    return option(*names, type=number_within(kind, *within), help=help, **choices)
+
+
+def several(*names, item=str, help=None, **choices):
+    """An option with several values, apart or with commas between them; a repeated one adds."""
+    return option(*names, type=items_of(item), nargs="+", action=Add, help=help, **choices)
 
 
 def flag(name, help):
     """An option without a value."""
-    return option(name, action="store_true", help=help)
+    return option(name, action="store_true", default=False, help=help)
 
 
-PROFILE = option("--profile", help="smoke, laptop, gpu or full; default: laptop")
+def number_within(kind, low, high):
+    """A function that reads a number, and refuses one that is out of its range."""
+    words = "a whole number" if kind is int else "a number"
+
+    def read(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:  # NaN is in no range
+            raise argparse.ArgumentTypeError(f"{text}: expected {words} from {low} to {high}")
+        return value
+
+    return read
+
+
+def items_of(item):
+    """A function that makes a list of "a,b"; a comma before a space belongs to a name."""
+
+    def read(text):
+        return [item(part) for part in re.split(r",(?! )", text.strip(",")) if part]
+
+    return read
+
+
+def subject(text):
+    """ "S9" or "9" -> 9."""
+    return number_within(int, 1, 99)(text.removeprefix("S"))
+
+
+def one_of(item, known):
+    """A function that reads an item, and refuses one that is not known."""
+
+    def read(text):
+        value = item(text)
+        if value not in known:
+            names = ", ".join(map(str, known))
+            raise argparse.ArgumentTypeError(f"{text}: choose from {names}")
+        return value
+
+    return read
+
+
+SEED = (0, 2**32 - 1)
+PROFILE = option("--profile", default="laptop", help="smoke, laptop, gpu or full; default: laptop")
 SET = option(
     "--set",
-    nargs="*",
+    nargs="+",
+    action="extend",
     default=[],
     metavar="NAME=VALUE",
-    help="override fields of the profile's config",
+    help="override fields of the profile's config; lists as 1,5,6",
 )
-RESULTS_DIR = path("--results-dir", default=RESULTS, help="where runs lie")
-CONFIG = [PROFILE, number("--seed", default=0), SET, RESULTS_DIR]
+DATA_DIR = path(
+    "--data-dir", help="where data sets and crop stores lie; default: IPR_DATA, or data/"
+)
+RESULTS_DIR = path("--results-dir", help="where runs lie; default: IPR_RESULTS, or results/")
+FOLDERS = [DATA_DIR, RESULTS_DIR]
+CONFIG = [PROFILE, number("--seed", within=SEED, default=0), SET, *FOLDERS]
 DEVICE = option(
     "--device",
     choices=("auto", "cpu", "cuda", "mps"),
-    default=os.environ.get("IPR_DEVICE", "auto"),
-    help="default: auto, an NVIDIA GPU where there is one; mps is an Apple GPU",
+    help="default: IPR_DEVICE, or auto, an NVIDIA GPU where there is one; mps is an Apple GPU",
 )
 RUN = option(
-    "--run",
-    dest="run_name",
-    metavar="NAME",
-    help="a run's folder in --results-dir; default: that of the profile",
+    "--run", metavar="NAME", help="a run's folder in --results-dir; default: that of the profile"
 )
-TARGET = path("--target", help="folder to write to; default: one in data/, named after the set")
+TARGET = path(
+    "--target", help="folder to write to; default: one in --data-dir, named after the set"
+)
 METADATA = path(
     "--metadata", metavar="FILE", help="metadata.xml of the data set, if it is not in --source"
 )
-WORKERS = number("--workers", default=2, help="processes; default: 2")
+PROCESSES = (1, 1024)
+WORKERS = number("--workers", within=PROCESSES, default=2, help="processes; default: 2")
 SOURCE = path("--source", required=True, help="the download, extracted; of Human3.6M also as .tgz")
-STORE = number("--store", help="write crop stores, for training crops of N px")
-UNFOLD = option(
+UNFOLD = number(
     "--unfold-gb",
-    type=float,
+    kind=float,
+    within=(0.001, 1e6),
     metavar="GB",
     help="what a .mat, .pt or json may unfold to in memory; default: 4",
 )
+CROPS = (8, 4096)  # px
+EVERY = (1, 100_000)  # frames
+STORE = number("--store", within=CROPS, help="write crop stores, for training crops of N px")
 PEOPLE = [
     SOURCE,
     TARGET,
+    DATA_DIR,
     STORE,
-    option(
+    number(
         "--box-scale",
-        type=float,
+        kind=float,
+        within=(0.1, 10),
         default=BOX_SCALE,
         help=f"side of the crop's box, in longer sides of the person's box; default: {BOX_SCALE}",
     ),
@@ -491,42 +715,50 @@ PREPARE = {
     human36m: [
         SOURCE,
         TARGET,
-        number("--subjects", nargs="+", choices=SUBJECTS, default=SUBJECTS),
-        number(
+        DATA_DIR,
+        several(
+            "--subjects",
+            item=one_of(subject, SUBJECTS),
+            default=SUBJECTS,
+            help="S1,S5; default: all",
+        ),
+        several(
             "--actions",
-            nargs="+",
-            choices=ACTION_NUMBERS,
+            item=one_of(number_within(int, 1, 99), ACTION_NUMBERS),
             default=ACTION_NUMBERS,
             help="2 is Directions; default: all",
         ),
         number(
             "--step",
+            within=EVERY,
             default=TRAIN_STEP,
             help=f"use every N-th frame of training subjects; default: {TRAIN_STEP}",
         ),
         number(
             "--test-step",
+            within=EVERY,
             default=TEST_STEP,
             help=f"use every N-th frame of test subjects; default: {TEST_STEP}",
         ),
-        number(
+        several(
             "--test-subjects",
-            nargs="+",
-            choices=SUBJECTS,
+            item=one_of(subject, SUBJECTS),
             default=TEST_SUBJECTS,
-            help="default: 9 11; with 11 alone, S9 is for training",
+            help="default: S9,S11; with S11 alone, S9 is for training",
         ),
         flag("--all-frames", "use every frame"),
         flag("--lens", "keep the full lens model; default: the usual pinhole camera"),
         number(
             "--store",
+            within=CROPS,
             help="write crop stores for training crops of N px into TARGET/../stores, and no whole images",
         ),
         METADATA,
         option("--reader", choices=("opencv", "pyav"), default="opencv", help="of the videos"),
-        option(
+        number(
             "--archive-gb",
-            type=float,
+            kind=float,
+            within=(0.001, 1e6),
             default=ARCHIVE_GB,
             metavar="GB",
             help=f"what one archive may unfold to; default: {ARCHIVE_GB}",
@@ -551,17 +783,23 @@ PREPARE = {
     ],
     coco: [
         *PEOPLE,
-        option(
+        several(
             "--splits",
-            nargs="+",
-            choices=("train", "validation"),
+            item=one_of(str, ("train", "validation")),
             default=["train", "validation"],
+            help="train, validation; default: both",
         ),
-        number("--year", default=2017),
-        number("--min-keypoints", default=1, help="skip people with fewer annotated joints"),
-        option(
+        number("--year", within=(1, 9999), default=2017),
+        number(
+            "--min-keypoints",
+            within=(0, 17),
+            default=1,
+            help="skip people with fewer annotated joints",
+        ),
+        number(
             "--min-box",
-            type=float,
+            kind=float,
+            within=(0, 100_000),
             default=0.0,
             metavar="PX",
             help="skip boxes whose longer side is smaller",
@@ -570,18 +808,21 @@ PREPARE = {
 }
 COMMANDS = {
     capture: [
-        *CONFIG,
+        PROFILE,
+        SET,
+        DATA_DIR,
         TARGET,
-        number("--workers", help="processes; default: the profile's"),
+        number("--workers", within=PROCESSES, help="processes; default: the profile's"),
         path(
             "--sheet",
             metavar="FILE",
             help="only draw all actors in all actions into one picture",
         ),
         path("--motion", help="play the .bvh files of this folder instead"),
-        option(
+        number(
             "--unit",
-            type=float,
+            kind=float,
+            within=(0.001, 100_000),
             metavar="MM",
             help="mm per unit of these files; default: found from the leg's length",
         ),
@@ -590,14 +831,18 @@ COMMANDS = {
     train: [
         *CONFIG,
         DEVICE,
-        option(
+        several(
             "--recipe",
-            nargs="+",
             default=[],
             metavar="NAME",
             help="usual changes: every-50th, depth-32, depth-16, strong",
         ),
-        number("--times", default=1, help="N times the batch, at N times the learning rate"),
+        number(
+            "--times",
+            within=(1, 4096),
+            default=1,
+            help="N times the batch, at N times the learning rate",
+        ),
         RUN,
         flag("--resume", "go on with --run NAME; its checkpoint brings the config, too"),
         path(
@@ -605,7 +850,12 @@ COMMANDS = {
             metavar="FILE",
             help="start --run NAME from the weights of a run, a checkpoint or a published model",
         ),
-        option("--gpus", metavar="0,1", help="train on these GPUs, with one process for each"),
+        several(
+            "--gpus",
+            item=number_within(int, 0, 1023),
+            metavar="N",
+            help="train on these GPUs, such as 0,1, with one process for each",
+        ),
         UNFOLD,
     ],
     test: [
@@ -623,7 +873,7 @@ COMMANDS = {
             metavar="FILE",
             help="score a published checkpoint on the profile's data",
         ),
-        number("--subjects", nargs="+", help="score only these test subjects"),
+        several("--subjects", item=subject, help="score only these test subjects, such as S9,S11"),
         option("--box", default="oracle", metavar="oracle|estimated", help="which box is cut"),
         option(
             "--root",
@@ -640,6 +890,7 @@ COMMANDS = {
         flag("--texts", "also write poses as public code does, a line each"),
         UNFOLD,
     ],
+    runs: [RESULTS_DIR],
     predict: [
         path("files", nargs="+", metavar="FILE", help="pictures, videos, folders of them"),
         path("--out", required=True, help="where tables, overlays and pages go"),
@@ -649,54 +900,53 @@ COMMANDS = {
             help="of the one person, px; default: a person detector's",
         ),
         flag("--whole", "take the whole picture as the person's box"),
-        option(
+        number(
             "--focal",
-            type=float,
+            kind=float,
+            within=(1, 1_000_000),
             metavar="PX",
             help="focal length; default: from EXIF, else assumed",
         ),
-        number("--every", default=1, help="of videos, take every N-th frame"),
+        number("--every", within=EVERY, default=1, help="of videos, take every N-th frame"),
         flag("--smooth", "of videos, smooth paths by the One-Euro filter"),
         *CONFIG,
         DEVICE,
     ],
     compare: [
-        option("--profile", help="smoke, laptop or gpu; default: laptop"),
-        option(
+        option("--profile", default="laptop", help="smoke, laptop or gpu; default: laptop"),
+        several(
             "--seeds",
-            metavar="0,1,2",
+            item=number_within(int, *SEED),
+            metavar="N",
             help="each case is run once for each seed; default: five for the methods, three for others",
         ),
-        option(
+        several(
             "--axes",
-            nargs="+",
             metavar="AXIS",
             help="what to vary: method, map, 2D, budget, variant (default: these), depth, trunk "
             "(backbone), crop; or sweep: only pick each method's settings",
         ),
-        option(
-            "--cases", nargs="+", metavar="CASE", help="only these cases, e.g. R1 'I*, coarse map'"
-        ),
+        several("--cases", metavar="CASE", help="only these cases, e.g. R1 'I*, coarse map'"),
         flag("--list", "only print the cases"),
         SET,
-        RESULTS_DIR,
+        *FOLDERS,
         DEVICE,
     ],
     reproduce: [
         *CONFIG,
         DEVICE,
-        option("--only", nargs="+", metavar="NN", help="run only these notebooks, e.g. 00 06"),
+        several("--only", metavar="NN", help="run only these notebooks, e.g. 00,06"),
+        flag("--as-is", "run notebooks on the trained network that is there; train none for them"),
         flag("--fresh", "run notebooks again though nothing has changed for them"),
         flag("--solutions", "solve the exercises as well, and check the solutions"),
     ],
     exercises: [],
     report: [
-        path("runs", nargs="*", help="run folders that differ only in their seed"),
+        path("runs", nargs="*", default=[], help="run folders that differ only in their seed"),
         path(
             "--reference",
             metavar="FILE",
-            default=RESULTS / "reference" / "laptop.json",
-            help="the file to write, or to read for --readme",
+            help="the file to write, or to read for --readme; default: that of the runs' profile, or laptop.json",
         ),
         flag("--readme", "write the table into README.md"),
         path("--model", metavar="RUN", help="keep this run's network as the reference model"),

@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import itertools
 import json
+import math
 import typing
 from dataclasses import dataclass
 
@@ -390,6 +391,8 @@ def _typed(name, value, kind):
         raise InputError(f"{name}={value!r}: expected {expected}")
     if kind is float and type(value) is int:
         return float(value)
+    if kind is float and value in (math.inf, -math.inf):
+        raise InputError(f"{name}={value!r}: expected a finite number")
     if type(value) is not kind:  # not isinstance: True is no number here
         raise InputError(f"{name}={value!r}: expected a value of type {kind.__name__}")
     return value
@@ -416,7 +419,19 @@ def scaled(cfg: Config, times: int) -> Config:
 
 
 def parse_overrides(pairs: list[str]) -> dict:
-    """["crop_px=96", "backbone=small"] -> {"crop_px": 96, "backbone": "small"}; values are read as JSON where they can be."""
+    """Read what --set was given: ["crop_px=96", "mix=mpii,coco"] -> {"crop_px": 96, "mix": ["mpii", "coco"]}.
+
+    Args:
+        pairs: NAME=VALUE each. A list's items stand between commas, with or without brackets and quotes, and subjects
+            may be written S9; other values are read as JSON where they can be.
+
+    Returns:
+        values by name.
+
+    Raises:
+        InputError: a text is no pair, a name stands twice, or another option sets it.
+    """
+    types = typing.get_type_hints(Config)
     overrides = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -424,8 +439,21 @@ def parse_overrides(pairs: list[str]) -> dict:
             raise InputError(f"override {pair!r}: expected NAME=VALUE, such as crop_px=96")
         if name in ("profile", "seed"):
             raise InputError(f"--set {pair}: use --{name} {text} instead")
-        try:
-            overrides[name] = json.loads(text)
-        except ValueError:
-            overrides[name] = text
+        if name in overrides:
+            raise InputError(f"--set {pair}: {name} is set twice")
+        if types.get(name) in LISTS:
+            items = [item.strip(" '\"") for item in text.strip("[]() ").split(",")]
+            if name.endswith("subjects"):
+                items = [item.removeprefix("S") for item in items]
+            overrides[name] = [_value(item) for item in items if item]
+        else:
+            overrides[name] = _value(text)
     return overrides
+
+
+def _value(text):
+    """A text read as JSON, or as it stands where it is none."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

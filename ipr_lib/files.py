@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-# Captures, prepared sets and stores lie in <repository>/data, wherever the notebook or command runs.
+# The checkout that this library lies in; an installed copy has none.
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 # What a user can do where the system refuses to write; other errors have other causes.
@@ -39,6 +39,22 @@ class InputError(Exception):
     """
 
     exit_code = 2
+
+
+def data_folder() -> Path:
+    """Folder of captures, prepared sets and crop stores: IPR_DATA, or `data` where `_default` says."""
+    return _default("IPR_DATA", "data")
+
+
+def results_folder() -> Path:
+    """Folder of the runs: IPR_RESULTS, or `results` where `_default` says."""
+    return _default("IPR_RESULTS", "results")
+
+
+def _default(variable, name):
+    """The folder that a variable names; else NAME in the repository, for an installed copy in the working directory."""
+    home = REPOSITORY if (REPOSITORY / "notebooks").is_dir() else Path.cwd()
+    return Path(os.environ.get(variable) or home / name).expanduser().absolute()
 
 
 @contextmanager
@@ -224,6 +240,8 @@ def printable(path) -> str:
 
 def commit() -> str:
     """Short hash of the repository's commit, with "+" where files differ from it; "unknown" outside of git."""
+    if not (REPOSITORY / ".git").exists():  # git would answer for a repository further up
+        return "unknown"
     answers = []
     for question in (["rev-parse", "--short=10", "HEAD"], ["status", "--porcelain"]):
         command = ["git", "-C", str(REPOSITORY), *question]

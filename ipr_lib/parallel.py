@@ -5,6 +5,7 @@ import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import active_children, connection, get_context, parent_process
 
 import cv2
@@ -30,7 +31,9 @@ def parallel_map(function, tasks, workers):
     # Forked workers would inherit the threads of torch and OpenCV in an unknown state.
     pool = ProcessPoolExecutor(min(workers, len(tasks)), get_context("spawn"), _start_worker)
     try:
-        yield from pool.map(function, tasks)
+        with _interrupts_ignored():
+            results = pool.map(function, tasks)  # starts the workers
+        yield from results
     except BaseException as error:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(active_children()) - others:
@@ -43,6 +46,19 @@ def parallel_map(function, tasks, workers):
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_ignored():
+    """Processes that are started in the block ignore Ctrl-C from their first moment on, while modules load, too."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may change this
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _start_worker():

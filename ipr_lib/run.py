@@ -154,6 +154,12 @@ def _train(cfg, store, run_dir, device, validation, init, keys):
     path = run_dir / CHECKPOINT
     if path.exists():
         check_config(path, cfg)
+        begun_from = read_checkpoint(path).get("init")
+        if init is not None and str(init) != begun_from:
+            raise InputError(
+                f"--init {init} has no effect: {path} was begun from {begun_from or 'fresh weights'}; "
+                "leave it out, or name another run"
+            )
         network = build_network(cfg, fetch_weights=False)
     elif init is not None:
         network = build_network(cfg, fetch_weights=False)

@@ -1,6 +1,7 @@
 """Shared fixtures: a small prepared set and its crop store, with made-up pictures and poses."""
 
 import os
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -21,6 +22,13 @@ torch.set_num_threads(THREADS)
 def training_seed():
     """Seed of a test whose check rests on a training, or on a network's first weights; `tests.sweep` runs those with others."""
     return TRAINING_SEED
+
+
+@pytest.fixture(autouse=True)
+def own_variables():
+    """The command line sets variables for the processes that it starts; no test sees those of another."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 def make_pose(rng, n):

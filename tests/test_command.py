@@ -120,7 +120,7 @@ def test_resuming_under_another_config_is_refused(home, capsys):  # noqa: F811
             ["--run", "not there", "--resume", "--profile", "smoke"],
             "checkpoint.pt is missing; train first",
         ),
-        (["--times", "0"], "--times 0: expected a number above 0"),
+        (["--times", "0"], "--times: 0: expected a whole number from 1 to 4096"),
         (
             ["--recipe", "strong", "--profile", "full", "--set", "crop_px=100"],
             "crop_px=100: expected a multiple of 32",
@@ -137,6 +137,7 @@ COMMANDS = (
     "prepare",
     "train",
     "test",
+    "runs",
     "predict",
     "compare",
     "reproduce",
@@ -145,9 +146,7 @@ COMMANDS = (
 )
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], *([name] for name in COMMANDS), ["prepare", "human36m"], ["prepare", "coco"]]
-)
+@pytest.mark.parametrize("arguments", [[], ["train"], ["prepare", "human36m"]])
 def test_help_does_not_wait_for_torch(arguments, capsys):
     """In a process of its own, because this one has torch already. OpenCV may load: it takes some 15 ms."""
     code = (
@@ -228,15 +227,10 @@ def test_exit_codes(monkeypatch, capsys, error, code, line):
             ["train", "--profile", "full", "--recipe", "weak"],
             "unknown recipe 'weak'; choose from every-50th",
         ),
-        (["test", "--profile", "smoke", "--seeds", "1"], None),
+        (["test", "--profile", "smoke", "--seeds", "1"], "takes no --seeds 1"),
     ],
 )
 def test_unknown_names_are_refused(arguments, message, capsys):
-    if message is None:  # argparse's own error
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        assert ended.value.code == 2
-        return
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

@@ -10,7 +10,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from ipr_lib.course import notebooks
 from ipr_lib.files import InputError
 
-PARAMETERS = 'profile = "laptop"\nseed = 0\noverrides = {}\nresults_dir = "../results"'
+PARAMETERS = 'profile = "laptop"\nseed = 0\noverrides = {}\nresults_dir = None'
 KERNEL = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 }

@@ -14,7 +14,7 @@ from ipr_lib.__main__ import main
 from ipr_lib.config import load_config
 from ipr_lib.course import notebooks, pipeline
 from ipr_lib.data.store import open_store, write_store
-from ipr_lib.files import REPOSITORY, InputError, read_json, write_json
+from ipr_lib.files import REPOSITORY, InputError, data_folder, read_json, write_json
 from ipr_lib.geometry.skeleton import MPII
 from ipr_lib.training import records
 
@@ -39,7 +39,7 @@ TINY = {
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """A folder with a prepared set (S1 twice, S9 once), two notebooks and a place for results."""
-    monkeypatch.setattr(pipeline, "DATA", tmp_path / "data")
+    monkeypatch.setenv("IPR_DATA", str(tmp_path / "data"))
     monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(
         pipeline, "REPOSITORY", tmp_path
@@ -67,22 +67,22 @@ def test_a_changed_capture_has_a_folder_of_its_own():
     assert (
         pipeline.dataset_dir(plain)
         == pipeline.dataset_dir(seeded)
-        == pipeline.DATA / "capture-smoke"
+        == data_folder() / "capture-smoke"
     )
     changed = {
         pipeline.dataset_dir(load_config("smoke", **change)).name
         for change in ({"capture_frames": 77}, {"train_step": 7}, {"capture_cameras": [2]})
     }
     assert len(changed) == 3 and all(name.startswith("capture-smoke-") for name in changed)
-    assert pipeline.dataset_dir(load_config("full")) == pipeline.DATA / "human36m"
+    assert pipeline.dataset_dir(load_config("full")) == data_folder() / "human36m"
 
 
 def test_a_capture_never_lands_in_a_real_set(monkeypatch):
     written = []
     monkeypatch.setattr(pipeline, "write_capture", lambda target, **_: written.append(target))
-    assert pipeline.capture(load_config("full")) == pipeline.DATA / "capture-full"
+    assert pipeline.capture(load_config("full")) == data_folder() / "capture-full"
     pipeline.capture(load_config("full", dataset="human36m-lens"))
-    assert written == [pipeline.DATA / "capture-full"] * 2
+    assert written == [data_folder() / "capture-full"] * 2
 
 
 # --- stores ---
@@ -400,7 +400,7 @@ import json, sys
 from pathlib import Path
 from ipr_lib.course import notebooks, pipeline
 home, overrides = Path(sys.argv[1]), json.loads(sys.argv[2])
-pipeline.DATA, notebooks.NOTEBOOKS, pipeline.REPOSITORY = home / "data", home / "notebooks", home
+notebooks.NOTEBOOKS, pipeline.REPOSITORY = home / "notebooks", home
 pipeline.reproduce("smoke", overrides=overrides, results_dir=home / "results")
 """
 
@@ -417,7 +417,7 @@ def test_killed_run_goes_on(home, cfg):
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "IPR_DATA": str(home / "data")},
     )
     deadline = time.monotonic() + 200
     while not (home / "results" / "begun").exists():
@@ -445,7 +445,7 @@ def test_killed_run_goes_on(home, cfg):
 
 
 def test_capture_is_written_once_and_scored(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "DATA", tmp_path / "data")
+    monkeypatch.setenv("IPR_DATA", str(tmp_path / "data"))
     small = {
         name: TINY[name]
         for name in ("batch_size", "epochs", "backbone_width", "head_width", "workers")

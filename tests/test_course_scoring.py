@@ -37,7 +37,7 @@ def home(tmp_path_factory):
     """A prepared set, S1 to train, S9 and S11 to test, one of S9's takes of a damaged number; a trained run of it."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "DATA", home / "data")
+        patch.setenv("IPR_DATA", str(home / "data"))
         for subject, action, subaction in (
             (1, 2, 1),
             (9, 2, 1),
@@ -53,7 +53,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def data(home, monkeypatch):
-    monkeypatch.setattr(pipeline, "DATA", home[0] / "data")
+    monkeypatch.setenv("IPR_DATA", str(home[0] / "data"))
 
 
 # --- runs ---

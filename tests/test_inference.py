@@ -822,7 +822,7 @@ def test_networks_come_back_in_the_memory_format_of_their_training(
 
 
 def test_few_pictures_are_those_of_the_whole_capture(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "DATA", tmp_path)
+    monkeypatch.setenv("IPR_DATA", str(tmp_path))
     cfg = load_config("smoke", capture_actions=[5])
     store, few = reference.few_images(cfg)
     where = sorted(
@@ -857,7 +857,7 @@ def test_few_pictures_are_those_of_the_whole_capture(tmp_path, monkeypatch):
 
 
 def test_few_pictures_of_another_set_are_its_test_part(prepared, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "DATA", tmp_path / "data")
+    monkeypatch.setenv("IPR_DATA", str(tmp_path / "data"))
     cfg = load_config(
         "smoke", dataset=str(prepared), train_subjects=[1], test_subjects=[9], test_step=3
     )

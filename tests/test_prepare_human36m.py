@@ -794,7 +794,7 @@ def test_commands_and_exit_codes(tree, tmp_path, capsys):
     assert main(["prepare", "human36m", "--source", str(tmp_path / "nowhere")]) == 2
     assert (
         main([*arguments, "--step", "0"]) == 2
-        and "--step 0: expected a number above 0" in capsys.readouterr().err
+        and "argument --step: 0: expected a whole number from 1" in capsys.readouterr().err
     )
 
 

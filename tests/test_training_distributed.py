@@ -222,7 +222,7 @@ def test_gpus_that_are_not_there(monkeypatch, capsys):
     assert main(["train", "--profile", "smoke", "--gpus", "0,1"]) == 2
     assert "no GPU 1" in capsys.readouterr().err
     assert main(["train", "--profile", "smoke", "--gpus", "all"]) == 2
-    assert "--gpus all: expected whole numbers" in capsys.readouterr().err
+    assert "--gpus: all: expected a whole number" in capsys.readouterr().err
 
 
 # Each machine's process leaves the number of all that have found each other.

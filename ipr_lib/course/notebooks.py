@@ -70,9 +70,14 @@ def list_notebooks(numbers: list[str] | None = None) -> list[Path]:
         numbers: "00", "06", … of those to list; all by default.
 
     Raises:
-        InputError: no notebook has such a number.
+        InputError: no notebook has such a number, or there are none, as in an installed copy.
     """
     notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    if not notebooks:
+        raise InputError(
+            f"{NOTEBOOKS} holds no notebooks: they lie in the folder `notebooks` of the repository, and an installed "
+            "copy of the library comes without them; run this in a checkout, after `pip install -e .`"
+        )
     if numbers is None:
         return notebooks
     unknown = set(numbers) - {path.name[:2] for path in notebooks}

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..config import Config, load_config
+from ..config import Config, config_from_record, load_config
 from ..data.datasets import StoreMix
 from ..data.h36m_layout import TEST_SUBJECTS
 from ..data.store import find_store, split_store
@@ -34,7 +34,17 @@ from ..evaluation.report import (
     write_scores,
 )
 from ..experiment import CONTEST, IN_REPRODUCE, compare, planned_cases
-from ..files import REPOSITORY, InputError, commit, device_name, read_json, write_json, writing
+from ..files import (
+    REPOSITORY,
+    InputError,
+    commit,
+    data_folder,
+    device_name,
+    read_json,
+    results_folder,
+    write_json,
+    writing,
+)
 from ..network import count_parameters
 from ..progress import TIMES, progress, stage, timed, work_seconds
 from ..run import (
@@ -50,16 +60,14 @@ from ..training.records import BEST, CHECKPOINT, read_checkpoint
 from .exercises import solutions_of
 from .notebooks import NotebookFailed, NotebooksFailed, list_notebooks, run_notebook
 
-DATA = REPOSITORY / "data"
-RESULTS = REPOSITORY / "results"
 METRICS, PREDICTIONS, ORIGIN = SCORES_FILE, PREDICTIONS_FILE, "origin.json"
 STEPS = ("data", "training", "evaluation")  # of a run, whose minutes are measured
 CHECKPOINTS = {"last": CHECKPOINT, "best": BEST}
 
 
-def run_dir(cfg: Config, results_dir: str | Path = RESULTS) -> Path:
+def run_dir(cfg: Config, results_dir: str | Path | None = None) -> Path:
     """Folder of everything that the run of `cfg` writes."""
-    return Path(results_dir) / f"{cfg.profile}-{cfg.hash()}"
+    return Path(results_dir or results_folder()) / f"{cfg.profile}-{cfg.hash()}"
 
 
 # --- data ---
@@ -68,12 +76,12 @@ def run_dir(cfg: Config, results_dir: str | Path = RESULTS) -> Path:
 def dataset_dir(cfg: Config) -> Path:
     """Folder of the prepared set that `cfg` names; a capture that overrides changed has a folder of its own."""
     if cfg.dataset != "capture":
-        return DATA / cfg.dataset
+        return data_folder() / cfg.dataset
     recipe = _capture_recipe(cfg)
     name = f"capture-{cfg.profile}"
     if recipe != _capture_recipe(load_config(cfg.profile)):
         name += "-" + hashlib.sha256(repr(recipe).encode()).hexdigest()[:6]
-    return DATA / name
+    return data_folder() / name
 
 
 def _capture_recipe(cfg):
@@ -156,7 +164,9 @@ def crop_store(cfg: Config, split: str):
     subjects = getattr(cfg, f"{split}_subjects")
     if cfg.dataset == "capture":
         subjects = tuple(subject for subject in subjects if subject in cfg.capture_subjects)
-    return split_store(source, DATA / "stores", split, subjects, step, cfg.crop_px, cfg.workers)
+    return split_store(
+        source, data_folder() / "stores", split, subjects, step, cfg.crop_px, cfg.workers
+    )
 
 
 def stores(cfg: Config) -> tuple:
@@ -170,7 +180,7 @@ def mixed_in(cfg: Config) -> list:
     """Crop stores of the 2D sets that `cfg.mix` names; InputError where one has not been prepared."""
     found = []
     for name in cfg.mix:
-        path = DATA / "stores" / f"{name}-train-{cfg.crop_px}"
+        path = data_folder() / "stores" / f"{name}-train-{cfg.crop_px}"
         store = find_store(path)
         if store is None:
             reader = name if name in ("mpii", "coco") else f"mpii (or coco) --target data/{name}"
@@ -187,7 +197,7 @@ def mixed_in(cfg: Config) -> list:
 
 def trained(
     cfg: Config,
-    results_dir: str | Path = RESULTS,
+    results_dir: str | Path | None = None,
     folder: str | Path | None = None,
     init: Path | None = None,
 ) -> torch.nn.Module:
@@ -195,7 +205,7 @@ def trained(
 
     Args:
         cfg: Config.
-        results_dir: where runs lie.
+        results_dir: where runs lie; by default `files.results_folder`.
         folder: of this run; by default the one that `run_dir` names.
         init: file or run whose weights a new training starts from, see `run.start_from`.
 
@@ -236,12 +246,12 @@ def _check_origins(cfg, folder, origins):
 # --- scores ---
 
 
-def evaluated(cfg: Config, results_dir: str | Path = RESULTS, stages: int = 3) -> dict:
+def evaluated(cfg: Config, results_dir: str | Path | None = None, stages: int = 3) -> dict:
     """Scores of the trained network on the test split; it is trained where that is not done.
 
     Args:
         cfg: Config.
-        results_dir: where runs lie.
+        results_dir: where runs lie; by default `files.results_folder`.
         stages: of the whole job; data, training and evaluation are the first three that a log counts.
 
     Returns:
@@ -387,7 +397,7 @@ def find_run(name: str, results_dir: Path) -> Path:
 
     Args:
         name: of a folder in `results_dir`, or a path.
-        results_dir: where runs lie.
+        results_dir: where runs lie; by default `files.results_folder`.
     Raises:
         InputError: there is no such folder; the message names those that there are.
     """
@@ -397,6 +407,34 @@ def find_run(name: str, results_dir: Path) -> Path:
     known = sorted(path.parent.name for path in Path(results_dir).glob(f"*/{CHECKPOINT}"))
     advice = f"choose one of {', '.join(known)}" if known else "train one first"
     raise InputError(f"no run {name} in {results_dir}; {advice}")
+
+
+def list_runs(results_dir: Path) -> list[list[str]]:
+    """What there is of each run: name, profile, state, MPJPE in mm.
+
+    Args:
+        results_dir: where runs lie.
+    Returns:
+        rows of text, in the order of names. A run that is scored tells its MPJPE; of another one that
+        has a checkpoint, the state is the epoch that it has reached.
+    """
+    rows = []
+    for path in sorted(Path(results_dir).glob(f"*/{CHECKPOINT}")):
+        name = path.parent.name
+        if (path.parent / METRICS).exists():
+            scored = read_json(path.parent / METRICS)
+            error = scored["scores"]["mpjpe"]["frame_mean"]
+            rows.append([name, scored["profile"], "scored", f"{error:.1f}"])
+            continue
+        try:
+            saved = read_checkpoint(path, ("config", "log"))
+        except InputError as problem:
+            rows.append([name, "–", str(problem), "–"])
+            continue
+        cfg = config_from_record(saved["config"])
+        epoch = saved["log"][-1]["epoch"] if saved["log"] else 0
+        rows.append([name, cfg.profile, f"epoch {epoch:g} of {cfg.epochs}", "–"])
+    return rows
 
 
 def open_run(folder: Path, checkpoint: str | Path = "last"):
@@ -467,7 +505,7 @@ def evaluate_published(
 def compared(
     profile: str,
     seeds: tuple[int, ...] | None = None,
-    results_dir: str | Path = RESULTS,
+    results_dir: str | Path | None = None,
     names: list[str] | None = None,
     axes: tuple[str, ...] = CONTEST,
     overrides: dict | None = None,
@@ -478,7 +516,7 @@ def compared(
     Args:
         profile: one of experiment.plan.BASES.
         seeds, names, axes, overrides, sweep: see `experiment.run.compare`.
-        results_dir: where runs lie.
+        results_dir: where runs lie; by default `files.results_folder`.
 
     Returns:
         content of the summary, see `verdicts.write_summary`: `compare-PROFILE/AXES-SEEDS.json`, or `chosen-SEEDS.json`
@@ -489,7 +527,9 @@ def compared(
     parts = ["chosen"] if names else list(axes)
     if seeds is not None:
         parts += [str(seed) for seed in seeds]
-    summary = Path(results_dir) / f"compare-{profile}" / f"{'-'.join(parts)}.json"
+    summary = (
+        Path(results_dir or results_folder()) / f"compare-{profile}" / f"{'-'.join(parts)}.json"
+    )
     data = stores(load_config(profile, **overrides))
     return compare(profile, data, summary, seeds, names, axes, overrides, sweep)
 
@@ -497,7 +537,7 @@ def compared(
 def small_comparison(
     profile: str,
     seed: int = 0,
-    results_dir: str | Path = RESULTS,
+    results_dir: str | Path | None = None,
     overrides: dict | None = None,
 ) -> dict | None:
     """The few cases that `make reproduce` and notebook 08 run; None for a profile without them."""
@@ -514,10 +554,11 @@ def reproduce(
     profile: str,
     seed: int = 0,
     overrides: dict | None = None,
-    results_dir: str | Path = RESULTS,
+    results_dir: str | Path | None = None,
     only: list[str] | None = None,
     fresh: bool = False,
     solutions: bool = False,
+    as_is: bool = False,
 ) -> dict:
     """Capture, train, evaluate, print the table, run the notebooks; whatever is valid already is reused.
 
@@ -527,15 +568,17 @@ def reproduce(
         profile: a profile's name.
         seed: of the run.
         overrides: further fields of Config, by name.
-        results_dir: where runs lie.
+        results_dir: where runs lie; by default `files.results_folder`.
         only: numbers of notebooks ("00", "06") to run; all by default.
         fresh: execute notebooks again though nothing has changed for them.
         solutions: also solve the exercises of each notebook, and check the solutions.
+        as_is: only run the notebooks, on the scored run that is there.
 
     Returns:
         content of the run's `metrics.json`.
 
     Raises:
+        InputError: `as_is`, and there is no scored run.
         NotebooksFailed: notebooks failed; the message lists them. The same call runs these, and these alone, again.
     """
     started = work_seconds()
@@ -543,8 +586,13 @@ def reproduce(
     cfg = load_config(profile, seed=seed, **overrides)
     notebooks = list_notebooks(only)
     numbers = [path.name[:2] for path in notebooks]
-    compares = "08" in numbers and profile in IN_REPRODUCE
+    compares = "08" in numbers and profile in IN_REPRODUCE and not as_is
     stages = 5 if compares else 4
+    if as_is and not (run_dir(cfg, results_dir) / METRICS).exists():
+        raise InputError(
+            f"{run_dir(cfg, results_dir)} holds no scored run; make it first: "
+            f"python -m ipr_lib reproduce --profile {profile}"
+        )
 
     metrics = evaluated(cfg, results_dir, stages)
     print(run_report(metrics), flush=True)  # at once, because what follows takes long and may fail
@@ -557,7 +605,7 @@ def reproduce(
         "profile": profile,
         "seed": seed,
         "overrides": overrides,
-        "results_dir": str(Path(results_dir).resolve()),
+        "results_dir": str(Path(results_dir or results_folder()).resolve()),
     }
     stamp = {
         "sources": _library_fingerprint(),

@@ -1,4 +1,4 @@
-"""The network that comes with the repository; where there is none, the one that a profile's run has trained.
+"""The network that comes with the library; where there is none, the one that a profile's run has trained.
 
 Shown in notebooks 00 and 06, taught in notebooks/12_your_own_pictures.ipynb.
 """
@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 
 from ..config import Config, config_from_record, load_config
-from ..files import REPOSITORY, InputError, atomic_path, read_json, write_json
+from ..files import InputError, atomic_path, read_json, write_json
 from ..run import load_network
 from ..training.records import CHECKPOINT, read_checkpoint
 from . import pipeline
 
-REFERENCE = REPOSITORY / "results" / "reference"
+REFERENCE = Path(__file__).with_name("reference_model")
 MODEL, CARD = "model.pt", "model.json"
 MAX_BYTES = 12e6  # what a repository can carry
 # What the card takes from a run's metrics.json as it stands there.
@@ -39,7 +39,7 @@ FEW = {"capture_takes": (1,), "capture_cameras": (1, 3), "capture_frames": 65, "
 
 
 def save_reference(run_folder: str | Path, folder: str | Path = REFERENCE) -> dict:
-    """Make a finished run's network the one that comes with the repository.
+    """Make a finished run's network the one that comes with the library.
 
     Args:
         run_folder: of a run with its checkpoint and `metrics.json`.
@@ -101,7 +101,7 @@ def _halved(weights, run_folder):
 
 def load_reference(
     cfg: Config,
-    results_dir: str | Path = REPOSITORY / "results",
+    results_dir: str | Path | None = None,
     train: bool = False,
     folder: str | Path = REFERENCE,
     device: torch.device | None = None,
@@ -110,7 +110,7 @@ def load_reference(
 
     Args:
         cfg: Config of the run to take where there is no reference network.
-        results_dir: where runs lie.
+        results_dir: where runs lie; by default `files.results_folder`.
         train: train that run first where it is missing; else a missing one is an error.
         folder: where the reference network lies.
         device: torch device; by default the GPU where there is one.

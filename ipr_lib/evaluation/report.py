@@ -400,7 +400,8 @@ def write_reference(run_dirs: list[Path], path: Path) -> dict:
         the same under flip_test and per_action, action_mean: each with mean, spread (largest minus
         smallest) and the value of each seed; mean_pose; minutes of each run, see `run_minutes`.
     Raises:
-        InputError: the runs differ in more than the seed.
+        InputError: the runs differ in more than the seed, or two have the same one; or the file is of
+            another profile.
     """
     runs = [read_json(Path(run_dir) / SCORES_FILE) for run_dir in run_dirs]
     first = runs[0]
@@ -414,9 +415,17 @@ def write_reference(run_dirs: list[Path], path: Path) -> dict:
                 f"{run['run']} and {first['run']} differ in {', '.join(different)}, not only in the seed; "
                 "name runs of one configuration"
             )
+    seeds = [run["seed"] for run in runs]
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds {', '.join(map(str, seeds))}: name one run of each seed")
+    if Path(path).exists() and read_json(path)["profile"] != first["profile"]:
+        raise InputError(
+            f"{path} holds scores of profile {read_json(path)['profile']}, the runs are of profile "
+            f"{first['profile']}; name another file with --reference"
+        )
     content = {name: first[name] for name in COMMON}
     content["test_items"] = first["scores"]["n"]
-    content["seeds"] = [run["seed"] for run in runs]
+    content["seeds"] = seeds
     content["mean_pose"] = first["mean_pose"]["mpjpe"]["frame_mean"]
     content["flip_test"] = {}
     content["per_action"] = {}

@@ -242,7 +242,7 @@ def test_a_notebook_opened_by_clicks_runs_to_its_end(lab, open_page, shoot):
     asked = (
         book.cells[place]
         .source.replace('"laptop"', '"smoke"')
-        .replace('"../results"', repr(str(REPOSITORY / "results")))
+        .replace("results_dir = None", "results_dir = " + repr(str(REPOSITORY / "results")))
     )
     (lab.folder / "course").mkdir()
     nbformat.write(book, lab.folder / "course" / "01_skeletons_and_cameras.ipynb")

@@ -15,7 +15,7 @@ from ipr_lib.course.notebooks import list_notebooks
 from ipr_lib.files import REPOSITORY
 
 NOTEBOOKS = list_notebooks()
-PARAMETERS = {"profile": "laptop", "seed": 0, "overrides": {}, "results_dir": "../results"}
+PARAMETERS = {"profile": "laptop", "seed": 0, "overrides": {}, "results_dir": None}
 MACHINE_PATH = re.compile(r"(?<![\w.])/(home|Users|root|work|tmp|mnt|content)/|\b[A-Z]:\\")
 
 
