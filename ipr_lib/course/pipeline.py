@@ -268,7 +268,7 @@ def _evaluated(cfg, folder, stages):
     with stage(1, stages), timed(folder, "data"):
         train_store, test_store = stores(cfg)
     with stage(2, stages):
-        network = trained(cfg, results_dir)
+        network = trained(cfg, folder=folder)
     checkpoint = folder / CHECKPOINT
     if (folder / METRICS).exists() and (folder / PREDICTIONS).exists():
         done = read_json(folder / METRICS)
