@@ -22,7 +22,7 @@ from PIL import Image
 
 from ipr_lib.files import read_json
 from ipr_lib.training import loop
-from ipr_lib.training.log import read_log
+from ipr_lib.training.records import read_log
 from tests import human36m_raw
 from tests.conftest import write_sequence
 from tests.processes import Command, files_below

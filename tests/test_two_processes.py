@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ipr_lib.files import writing
-from ipr_lib.training.log import read_log
+from ipr_lib.training.records import read_log
 from tests import human36m_raw
 from tests.conftest import write_sequence
 from tests.processes import Command, files_below
