@@ -70,13 +70,13 @@ def run(arguments, home, output, prepare):
     """Run a command in this process, a fork of the server."""
     import torch
 
-    from ipr_lib.course import notebooks, pipeline
+    from ipr_lib.course import notebooks
 
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
     torch.set_num_threads(1)
-    pipeline.DATA = home / "data"
+    os.environ["IPR_DATA"] = str(home / "data")
     notebooks.NOTEBOOKS = home / "notebooks"
     if prepare is not None:
         prepare()

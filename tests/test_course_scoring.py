@@ -236,9 +236,12 @@ def test_command(home, capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--run", "a", "--profile", "smoke"], "--run brings its own config"),
+        (
+            ["--run", "a", "--profile", "smoke"],
+            "--profile has no effect with --run, which brings its own config",
+        ),
         (["--run", "nothing"], "no run nothing in"),
-        (["--published", "a.pth", "--root", "mean"], "--published takes no --run"),
+        (["--published", "a.pth", "--root", "mean"], "--root has no effect with --published"),
         (["--published", "nowhere.pth"], "nowhere.pth is missing"),
     ],
 )

@@ -150,7 +150,8 @@ def outcome(command, folder):
                 found[path] = content.replace(str(folder.parent).encode(), b"HOME")
         return found
     found = {}
-    for path in folder.rglob("checkpoint.pt"):
+    checkpoints = [path for path in folder.rglob("checkpoint.pt") if ".partial-" not in str(path)]
+    for path in checkpoints:
         weights = torch.load(path, weights_only=True)["network"]
         found |= {name: value.numpy().tobytes() for name, value in weights.items()}
         found["steps"] = [row["step"] for row in read_log(path.parent)]

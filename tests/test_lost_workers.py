@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ipr_lib.data.datasets import batches
-from ipr_lib.training import distributed, loop
+from ipr_lib.training import loop
 from tests.conftest import write_sequence
 from tests.processes import Command
 
@@ -20,7 +20,8 @@ TRAIN += ["backbone_width=4", "head_width=8", "workers=1"]
 
 def two_workers():
     """Let the training on a CPU load its batches as on a GPU: by processes, two of them."""
-    loop.loader = lambda dataset, keys, *_: batches(dataset, distributed.sharded(keys), 2)
+    loop.batches = partial(batches, workers=2)
+    loop.prefetched = iter
 
 
 def little_shared_memory():
@@ -49,8 +50,10 @@ def home(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="shared memory is not a folder here")
 def test_too_little_shared_memory_is_one_line(home):
-    store = [*TRAIN, "--results-dir", home / "results"]
-    process = Command(store, home, little_shared_memory)
+    train = [*TRAIN, "--results-dir", home / "results"]
+    first = Command([*train, "--run", "first"], home)  # builds the store, whose files are larger
+    assert first.wait() == 0, first.text()
+    process = Command(train, home, little_shared_memory)
     assert process.wait() == 2, process.text()
     text = process.text()
     (line,) = [line for line in text.splitlines() if line.startswith("ipr_lib train: ")]

@@ -1,5 +1,6 @@
 """Two real processes over gloo, on a CPU, against one."""
 
+import contextlib
 import os
 import re
 import socket
@@ -365,6 +366,8 @@ def test_the_slurm_script_starts_the_same_training(tmp_path):
 
 
 def test_batches_that_cannot_be_shared_out(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "rank", lambda: 0)
+    monkeypatch.setattr(distributed, "rank0_first", contextlib.nullcontext)
     monkeypatch.setattr(distributed, "size", lambda: 4)
     monkeypatch.setattr(distributed, "all_reduce_sum", lambda tensor: 4 * tensor)
     with pytest.raises(
@@ -374,6 +377,8 @@ def test_batches_that_cannot_be_shared_out(store, tmp_path, monkeypatch):
 
 
 def test_machines_that_share_no_disk(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "rank", lambda: 0)
+    monkeypatch.setattr(distributed, "rank0_first", contextlib.nullcontext)
     monkeypatch.setattr(distributed, "size", lambda: 2)
     monkeypatch.setattr(
         distributed, "all_reduce_sum", lambda tensor: 2 * tensor + 7

@@ -197,8 +197,11 @@ def test_a_run_starts_from_the_weights_of_another(cfg, store, tmp_path, capsys):
     content = torch.load(tmp_path / "new" / records.CHECKPOINT, weights_only=True)
     assert content["init"] == str(tmp_path / "other")
     # The run goes on with its own weights, wherever the other ones are by then.
-    again = run.train_run(stopped, store, tmp_path / "new", init=tmp_path / "gone")
+    (tmp_path / "other").rename(tmp_path / "moved")
+    again = run.train_run(stopped, store, tmp_path / "new", init=tmp_path / "other")
     assert torch.equal(again.final.weight, trained.final.weight)
+    with pytest.raises(InputError, match="moved has no effect: .* was begun from .*other"):
+        run.train_run(stopped, store, tmp_path / "new", init=tmp_path / "moved")
 
 
 def test_a_file_without_weights_that_fit_is_refused(cfg, tmp_path):
