@@ -177,6 +177,11 @@ def test_readme_table_by_hand(runs, tmp_path):
     )
 
 
+def test_one_seed_has_no_spread(runs, tmp_path):
+    text = report.readme_table(report.write_reference(runs[:1], tmp_path / "laptop.json"))
+    assert "±" not in text and "frame mean of seed 0 alone; " in text
+
+
 def test_minutes_of_the_whole_run_are_in_the_readme_table(runs, tmp_path):
     """A run that only trained, and took longer over it beside other work, says nothing of what all takes."""
     slower = read_json(runs[0] / "metrics.json")

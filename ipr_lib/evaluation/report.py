@@ -457,8 +457,11 @@ def _spread(values):
 def reference_note(reference: dict) -> str:
     """What the numbers of a reference file hold for, in one line."""
     r = reference
+    seeds = f"± half the spread over {len(r['seeds'])} seeds"
+    if len(r["seeds"]) == 1:
+        seeds = f"of seed {r['seeds'][0]} alone"
     return (
-        f"mm, frame mean ± half the spread over {len(r['seeds'])} seeds; built-in capture, actors S9 and S11 unseen in "
+        f"mm, frame mean {seeds}; built-in capture, actors S9 and S11 unseen in "
         f"training, {r['test_items']} pictures; oracle inputs: {'; '.join(r['oracle'])}; {r['device'][0]}; commit "
         f"{', '.join(r['commit'])}."
     )
@@ -500,6 +503,8 @@ def processor_table(references: Sequence[dict]) -> str:
 
 
 def _with_spread(value):
+    if len(value["seeds"]) == 1:  # which says nothing of other seeds
+        return f"{value['mean']:.1f}"
     return f"{value['mean']:.1f} ± {value['spread'] / 2:.1f}"
 
 
