@@ -15,6 +15,15 @@ from ipr_lib.geometry.camera import look_at
 # `tests.sweep` sets both. The tests' tensors are small: a second thread would only wait for the first.
 THREADS = int(os.environ.get("IPR_TEST_THREADS", "1"))
 TRAINING_SEED = int(os.environ.get("IPR_TRAINING_SEED", "0"))
+# Of a Config: a network that trains within seconds.
+TINY_NETWORK = dict(
+    crop_px=64,
+    depth_bins=8,
+    backbone="small",
+    backbone_width=4,
+    head_width=8,
+    deconvolutions=2,
+)
 torch.set_num_threads(THREADS)
 
 

@@ -25,19 +25,10 @@ from ipr_lib.training import distributed, records
 from ipr_lib.training.distributed import all_gather_rows, sharded, share_of
 from ipr_lib.training.loop import MicroBatches, training_step
 
-from .conftest import THREADS, TRAINING_SEED
+from .conftest import THREADS, TINY_NETWORK, TRAINING_SEED
 
 REPOSITORY = Path(__file__).parents[1]
-TINY = dict(
-    crop_px=64,
-    depth_bins=8,
-    backbone="small",
-    backbone_width=4,
-    head_width=8,
-    deconvolutions=2,
-    batch_size=6,
-    epochs=3,
-)
+TINY = TINY_NETWORK | dict(batch_size=6, epochs=3)
 # What each way of sharing a batch out must agree with: the parts of one process, or the whole batch.
 WAYS = {
     "own": (dict(micro_batches=1), dict(micro_batches=2)),

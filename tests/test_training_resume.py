@@ -23,19 +23,10 @@ from ipr_lib.training import distributed, loop, records
 from ipr_lib.training.loop import MicroBatches, Muon, build_optimizers
 from ipr_lib.training.records import NOT_FINITE, TrainingLog, item_name, read_log
 
-from .conftest import THREADS, TRAINING_SEED
+from .conftest import THREADS, TINY_NETWORK, TRAINING_SEED
 from .test_data_mixing import people_store
 
-TINY = dict(
-    crop_px=64,
-    depth_bins=8,
-    backbone="small",
-    backbone_width=4,
-    head_width=8,
-    deconvolutions=2,
-    batch_size=2,
-    epochs=12,
-)
+TINY = TINY_NETWORK | dict(batch_size=2, epochs=12)
 CPU = torch.device("cpu")
 KILLS = 10
 # Where a kill can strike: in a step, in the middle of writing a file, before it gets its name, and before the log's row.

@@ -16,17 +16,9 @@ from ipr_lib.files import InputError
 from ipr_lib.integral import decode, integral_loss, soft_argmax
 from ipr_lib.training import records
 
-TINY = dict(
-    crop_px=64,
-    depth_bins=8,
-    backbone="small",
-    backbone_width=4,
-    head_width=8,
-    deconvolutions=2,
-    batch_size=2,
-    epochs=4,
-    workers=0,
-)
+from .conftest import TINY_NETWORK
+
+TINY = TINY_NETWORK | dict(batch_size=2, epochs=4, workers=0)
 
 
 @pytest.fixture
