@@ -149,7 +149,7 @@ def run_job(job, seconds, log):
     """Run one job for at most `seconds`; it is interrupted as by Ctrl-C then. Returns its state in words."""
     if job.result.exists():
         return "done before"
-    with open(log, "a") as file:
+    with open(log, "a", encoding="utf-8") as file:
         process = subprocess.Popen(
             [sys.executable, *job.command], cwd=REPOSITORY, stdout=file, stderr=subprocess.STDOUT
         )
@@ -193,7 +193,7 @@ def number(job):
     """The job's headline, or a dash."""
     if not job.result.exists():
         return "–"
-    value = json.loads(job.result.read_text())
+    value = json.loads(job.result.read_text(encoding="utf-8"))
     for key in job.headline:
         value = value[key]
     return f"{value:.1f} {job.unit}"

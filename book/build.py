@@ -96,20 +96,22 @@ def write_source(run, folder):
         )
     shutil.copytree(notebooks.NOTEBOOKS / "images", folder / "images")
     try:
-        report = (run / "report.md").read_text()
+        report = (run / "report.md").read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(
             f"{run} holds no report; run `make reproduce` with the same PROFILE first"
         ) from error
     report += f"\n## Minutes\n\n{minutes_table(run_minutes(run))}\n"
-    text = (HERE / "index.md").read_text().replace("CHAPTERS", "\n".join(chapters))
+    text = (HERE / "index.md").read_text(encoding="utf-8").replace("CHAPTERS", "\n".join(chapters))
     # The report's own headings go one level down, under the page's.
     table = "\n".join(
         f"#{line}" if line.startswith("##") else line for line in report.splitlines()[2:]
     )
-    (folder / "index.md").write_text(text.replace("TABLE", table))
+    (folder / "index.md").write_text(text.replace("TABLE", table), encoding="utf-8")
     for name in PAGES:  # their links hold in the repository; here the notebooks lie beside them
-        (folder / name).write_text((HERE / name).read_text().replace("../notebooks/", ""))
+        (folder / name).write_text(
+            (HERE / name).read_text(encoding="utf-8").replace("../notebooks/", ""), encoding="utf-8"
+        )
     return missing
 
 

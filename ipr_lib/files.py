@@ -133,14 +133,14 @@ def writing(thing):
     with ExitStack() as stack:
         if not stack.enter_context(_locked(lock, _SHORT)):
             with suppress(OSError):  # it has not said, or ended meanwhile
-                line = (
-                    f"{thing} is being written by {owner.read_text()}; waiting until that is done"
-                )
+                name = owner.read_text(encoding="utf-8")
+                line = f"{thing} is being written by {name}; waiting until that is done"
                 print(line, file=sys.stderr, flush=True)
             stack.enter_context(_locked(lock))
         command = " ".join(" ".join(sys.orig_argv).split())  # on one line
         with suppress(OSError):  # without a name the lock holds all the same
-            owner.write_text(f"process {os.getpid()} on {platform.node()} ({command})")
+            text = f"process {os.getpid()} on {platform.node()} ({printable(command)})"
+            owner.write_text(text, encoding="utf-8")
         try:
             yield
         finally:
@@ -192,7 +192,7 @@ def write_json(path, value):
     """Write `value` as indented JSON, atomically. NaN and infinity are refused (ValueError): they are not JSON."""
     text = json.dumps(value, indent=1, allow_nan=False) + "\n"
     with atomic_path(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path, mend=None):
@@ -262,7 +262,9 @@ def device_name(device) -> str:
         return torch.cuda.get_device_name(device)
     name = platform.processor() or platform.machine() or "unknown processor"
     if Path("/proc/cpuinfo").exists():  # Linux
-        model = re.search(r"model name\s*: (.*\S)", Path("/proc/cpuinfo").read_text())
+        model = re.search(
+            r"model name\s*: (.*\S)", Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        )
         if model:
             name = model[1]
     name = f"{name}, {torch.get_num_threads()} threads"

@@ -158,7 +158,8 @@ def write_metadata(path, names=None, w0=None, counts=None, cameras=CAMERA_NAMES)
     path.write_text(
         f"<a><mapping>{''.join(mapping)}</mapping><frames>{''.join(frames)}</frames>"
         f"<dbcameras><index2id>{''.join(f'<item>{c}</item>' for c in cameras)}</index2id></dbcameras>"
-        f"<w0>[{' '.join(repr(float(number)) for number in w0)}]</w0></a>"
+        f"<w0>[{' '.join(repr(float(number)) for number in w0)}]</w0></a>",
+        encoding="utf-8",
     )
 
 

@@ -45,7 +45,7 @@ class Command:
 
     def text(self):
         """All that it has printed so far."""
-        return self.output.read_text() if self.output.exists() else ""
+        return self.output.read_text(encoding="utf-8") if self.output.exists() else ""
 
     def wait(self):
         """Its exit code; minus the number of the signal that killed it."""

@@ -80,7 +80,8 @@ def run(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("run")
     (folder / "report.md").write_text(
-        "# smoke\n\nMPJPE **1.0 mm**.\n\n## Per action\n\n| mm | all |\n| :-- | --: |\n| ours | 1.0 |\n"
+        "# smoke\n\nMPJPE **1.0 mm**.\n\n## Per action\n\n| mm | all |\n| :-- | --: |\n| ours | 1.0 |\n",
+        encoding="utf-8",
     )
     write_json(folder / "metrics.json", {"minutes": {"data": 1.25}})
     write_json(folder / "06" / "stamp.json", {"minutes": 0.5})
@@ -133,7 +134,7 @@ def site(run):
 
 def page(site, number):
     (path,) = site.glob(f"{number}_*.html")
-    return path.read_text()
+    return path.read_text(encoding="utf-8")
 
 
 # --- what goes in ---
@@ -179,19 +180,19 @@ def test_the_site_holds_every_notebook_and_asks_nobody(site):
     for path in site.rglob("*.html"):
         loaded = re.findall(
             r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=\"((?:https?:)?//[^\"]+)",
-            path.read_text(),
+            path.read_text(encoding="utf-8"),
         )
         assert not loaded, f"{path.name} loads {loaded}"
     assert all((site / name).with_suffix(".html").exists() for name in build.PAGES)
     six = page(site, "06")
     assert re.search(r"<td[^>]*><p><math|<td[^>]*><math", six), "a formula in a printed table"
     assert "<math" in six and "elsewhere" not in six and "a warning of one machine" not in six
-    assert (
-        "smoke" not in (site / "index.html").read_text().split("This run")[0]
-        and "Per action" in (site / "index.html").read_text()
-    )
+    assert "smoke" not in (site / "index.html").read_text(encoding="utf-8").split("This run")[
+        0
+    ] and "Per action" in (site / "index.html").read_text(encoding="utf-8")
     minutes = re.findall(
-        r"<t[dh][^>]*><p>([^<]*)</p>", (site / "index.html").read_text().split("Minutes<a")[1]
+        r"<t[dh][^>]*><p>([^<]*)</p>",
+        (site / "index.html").read_text(encoding="utf-8").split("Minutes<a")[1],
     )
     assert minutes[:8] == ["minutes", "data", "06", "all", "measured", "1.2", "0.5", "2"]
 
@@ -200,7 +201,7 @@ def test_every_figure_is_told_in_words(site):
     alts = [
         re.search(r'alt="([^"]*)"', tag)
         for path in site.glob("*.html")
-        for tag in re.findall(r"<img\b[^>]*>", path.read_text())
+        for tag in re.findall(r"<img\b[^>]*>", path.read_text(encoding="utf-8"))
     ]
     assert len(alts) >= len(DRAWN) and all(alts), "a picture without a text in its place"
     texts = [found[1] for found in alts]
@@ -235,7 +236,9 @@ PAGES = [
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_links_of_pages_resolve(path):
-    links = re.findall(r"\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$", path.read_text(), flags=re.MULTILINE)
+    links = re.findall(
+        r"\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
     assert links
     for link in map("".join, links):
         assert link.startswith("https://") or (path.parent / link.partition("#")[0]).exists(), (
@@ -245,14 +248,16 @@ def test_links_of_pages_resolve(path):
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_commands_of_pages_exist(path):
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     for command in re.findall(r"(?:^|`)python -m ipr_lib ([^`\n]+)", text, flags=re.MULTILINE):
         assert (
             make_parser().parse_args(shlex.split(command, comments=True)).command
             == command.split()[0]
         )
     targets = set(
-        re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE)
+        re.findall(
+            r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE
+        )
     )
     assert set(re.findall(r"(?:^|`)make ([a-z]+)", text, flags=re.MULTILINE)) <= targets
 
@@ -362,9 +367,11 @@ def test_in_a_browser_with_the_network_cut_off(site, tmp_path):
     "path", sorted((REPOSITORY / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.stem
 )
 def test_workflows_call_targets_that_exist(path):
-    workflow = yaml.safe_load(path.read_text())
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
     targets = set(
-        re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE)
+        re.findall(
+            r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE
+        )
     )
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
     called = [
@@ -386,7 +393,7 @@ def test_both_workflows_are_there():
 def test_lab_settings_keep_the_news_quiet_and_wrap_long_lines():
     import json
 
-    settings = json.loads((BOOK / "overrides.json").read_text())
+    settings = json.loads((BOOK / "overrides.json").read_text(encoding="utf-8"))
     assert settings["@jupyterlab/apputils-extension:notification"] == {
         "fetchNews": "false",
         "checkForUpdates": False,
@@ -394,6 +401,6 @@ def test_lab_settings_keep_the_news_quiet_and_wrap_long_lines():
     assert settings["@jupyterlab/notebook-extension:tracker"] == {
         "codeCellConfig": {"lineWrap": True}
     }
-    makefile = (REPOSITORY / "Makefile").read_text()
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     assert "book/overrides.json" in makefile.split("\nlab:")[1].split("\n\n")[0]
     assert Path(sys.prefix, "share", "jupyter").exists()

@@ -178,7 +178,10 @@ def test_another_recipe_is_refused(capture):
     ):
         write_capture(capture, **SMALL | {"n_frames": 8}, seed=3)
     assert contents(capture) == before
-    assert json.loads((capture / MANIFEST).read_text())["version"] == studio.CAPTURE_VERSION
+    assert (
+        json.loads((capture / MANIFEST).read_text(encoding="utf-8"))["version"]
+        == studio.CAPTURE_VERSION
+    )
 
 
 def test_a_foreign_set_is_left_alone(tmp_path):
@@ -189,7 +192,7 @@ def test_a_foreign_set_is_left_alone(tmp_path):
 
 
 def test_unwritable_target(tmp_path):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(InputError, match="cannot write"):
         write_capture(tmp_path / "file" / "capture", **SMALL)
     if os.geteuid() != 0:  # root may write anywhere

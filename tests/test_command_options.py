@@ -334,7 +334,7 @@ else:
 
 
 def test_workers_ignore_interrupts_while_their_modules_load(tmp_path):
-    (tmp_path / "script.py").write_text(WORKERS)
+    (tmp_path / "script.py").write_text(WORKERS, encoding="utf-8")
     process = subprocess.run(
         [sys.executable, "-u", str(tmp_path / "script.py")],
         **PROCESS,

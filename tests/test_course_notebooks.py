@@ -43,7 +43,7 @@ def test_a_long_name_of_the_folder_for_temporary_files(tmp_path, monkeypatch, le
         monkeypatch.setattr(tempfile, "tempdir", None)
         source = write_notebook(tmp_path / "notebooks" / "00_a.ipynb", "print(profile * 2)")
         notebooks.run_notebook(source, tmp_path / "out", {"profile": "smoke"})
-    assert "smokesmoke" in (tmp_path / "out" / "executed.ipynb").read_text()
+    assert "smokesmoke" in (tmp_path / "out" / "executed.ipynb").read_text(encoding="utf-8")
 
 
 # --- parameters and failures of notebooks ---
@@ -110,4 +110,4 @@ def test_a_dead_kernel_is_one_line(tmp_path):
     assert "\n" not in str(caught.value) and str(caught.value).endswith(
         str(tmp_path / "out" / "executed.ipynb")
     )
-    assert "x = 1" in (tmp_path / "out" / "executed.ipynb").read_text()
+    assert "x = 1" in (tmp_path / "out" / "executed.ipynb").read_text(encoding="utf-8")

@@ -45,7 +45,7 @@ def home(tmp_path, monkeypatch):
         pipeline, "REPOSITORY", tmp_path
     )  # notebooks run again when the library in it changes
     (tmp_path / "ipr_lib").mkdir()
-    (tmp_path / "ipr_lib" / "module.py").write_text("a = 1")
+    (tmp_path / "ipr_lib" / "module.py").write_text("a = 1", encoding="utf-8")
     for subject, action in ((1, 2), (1, 3), (9, 2)):
         write_sequence(tmp_path / "data" / "made-up", subject, action)
     write_json(tmp_path / "data" / "made-up" / "capture.json", {"version": 1})
@@ -254,7 +254,7 @@ def reproduce(home, **arguments):
 
 def tally(home):
     path = home / "results" / "tally"
-    return path.read_text().split("\n")[:-1] if path.exists() else []
+    return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
 
 
 def test_reproduce_then_reuse_then_change(home, cfg, capsys):
@@ -263,7 +263,7 @@ def test_reproduce_then_reuse_then_change(home, cfg, capsys):
     ran = [f"{name} smoke0{len(TINY)}" for name in ("00_first", "01_second")]
     assert tally(home) == ran
     assert metrics == read_json(folder / "metrics.json") and metrics["scores"]["n"] == 3
-    assert (folder / "report.md").read_text() in capsys.readouterr().out
+    assert (folder / "report.md").read_text(encoding="utf-8") in capsys.readouterr().out
     predictions = np.load(folder / "predictions.npz")
     assert predictions["pred_cam"].shape == predictions["target_cam"].shape == (3, 18, 3)
     seconds = torch.load(folder / records.CHECKPOINT, weights_only=True)["seconds"]
@@ -289,11 +289,11 @@ def test_reproduce_then_reuse_then_change(home, cfg, capsys):
     assert tally(home) == [*ran, ran[1]], "the changed notebook runs again, and it alone"
     reproduce(home, only=["00"], fresh=True)
     assert tally(home) == [*ran, ran[1], ran[0]]
-    (home / "ipr_lib" / "module.py").write_text("a = 2")
+    (home / "ipr_lib" / "module.py").write_text("a = 2", encoding="utf-8")
     reproduce(home, only=["01"])
     assert tally(home) == [*ran, ran[1], ran[0], ran[1]], "notebooks run again on a changed library"
     (home / "ipr_lib" / "view.js").write_text(
-        "a = 3"
+        "a = 3", encoding="utf-8"
     )  # executed notebooks carry the views' scripts
     reproduce(home, only=["01"])
     assert tally(home) == [*ran, ran[1], ran[0], ran[1], ran[1]]
@@ -320,7 +320,7 @@ def test_a_notebook_that_fails_costs_the_others_nothing(home, cfg, capsys):
     assert lines[0] == "1 notebook failed; the same command runs them again, and only them:"
     assert lines[1:] == [f"  {failure}"]
     assert [line.split()[0] for line in tally(home)] == ["00_first", "01_second"]
-    assert (folder / "report.md").read_text() in capsys.readouterr().out
+    assert (folder / "report.md").read_text(encoding="utf-8") in capsys.readouterr().out
     assert (folder / "01" / "stamp.json").exists() and not (folder / "00" / "stamp.json").exists()
 
     write_notebook(broken, COUNT.format("00_first"))
@@ -334,7 +334,9 @@ def test_the_table_is_printed_before_any_notebook_runs(home, cfg, monkeypatch, c
         pipeline, "run_notebook", lambda *arguments: printed.append(capsys.readouterr().out)
     )
     reproduce(home)
-    assert (pipeline.run_dir(cfg, home / "results") / "report.md").read_text() in printed[0]
+    assert (pipeline.run_dir(cfg, home / "results") / "report.md").read_text(
+        encoding="utf-8"
+    ) in printed[0]
 
 
 def test_a_failure_that_follows_a_success_is_run_again(home, cfg):

@@ -149,7 +149,7 @@ def test_files_of_a_scoring(home):
     assert again["mpjpe"]["frame_mean"] == pytest.approx(
         content["scores_flip"]["mpjpe"]["frame_mean"]
     )
-    header, *rows = csv.reader((target / "table.csv").read_text().splitlines())
+    header, *rows = csv.reader((target / "table.csv").read_text(encoding="utf-8").splitlines())
     assert len(rows) == 8 and {len(row) for row in rows} == {len(header)} == {18}
     assert (
         rows[0][0] == "ours, MPJPE"

@@ -222,4 +222,6 @@ def test_a_network_trains_on_the_mix(store, mpii, tmp_path, training_seed):
     cfg = load_config("smoke", batch_size=4, epochs=2, seed=training_seed)
     model = train_run(cfg, StoreMix([store, mpii]), tmp_path / "run", torch.device("cpu"))
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
-    assert len((tmp_path / "run/training.jsonl").read_text().splitlines()) == 6  # 3 steps a pass
+    assert (
+        len((tmp_path / "run/training.jsonl").read_text(encoding="utf-8").splitlines()) == 6
+    )  # 3 steps a pass

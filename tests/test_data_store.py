@@ -138,7 +138,7 @@ def test_the_folder_that_everyone_leaves_out(prepared, tmp_path):
     write_sequence(prepared, 11, 2)
     store = build_store(prepared, tmp_path / "s11", subjects=(11,), step=3, crop_px=64)
     assert store.columns["subaction"].tolist() == [1] * 3
-    (prepared / "capture.json").write_text("{}")
+    (prepared / "capture.json").write_text("{}", encoding="utf-8")
     store = build_store(prepared, tmp_path / "s11", subjects=(11,), step=3, crop_px=64)
     assert store.columns["subaction"].tolist() == [1] * 3 + [2] * 3
 
@@ -167,7 +167,10 @@ def test_a_store_opens_without_the_library(store):
     last = cv2.imdecode(np.array(jpegs[start[5] :]), cv2.IMREAD_COLOR_RGB)
     np.testing.assert_array_equal(last, store.image(5))
     assert np.load(store.path / "joints_cam.npy").shape == (6, 18, 3)
-    assert json.loads((store.path / "store.json").read_text())["recipe"]["crop_px"] == 64
+    assert (
+        json.loads((store.path / "store.json").read_text(encoding="utf-8"))["recipe"]["crop_px"]
+        == 64
+    )
 
 
 def test_some_items_as_a_store_of_their_own(store):
@@ -240,14 +243,18 @@ def test_damage_is_found(store):
 
 def test_a_recipe_that_was_changed_by_hand_is_refused(store):
     path = store.path / "store.json"
-    path.write_text(path.read_text().replace('"step": 3', '"step": 5'))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"step": 3', '"step": 5'), encoding="utf-8"
+    )
     with pytest.raises(InputError, match="store.json is damaged"):
         open_store(store.path)
 
 
 def test_another_version_is_refused(store):
     path = store.path / "store.json"
-    path.write_text(path.read_text().replace('"version": 5', '"version": 6'))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"version": 5', '"version": 6'), encoding="utf-8"
+    )
     with pytest.raises(
         InputError,
         match="s1 is of version 6, this library reads version 5; delete the store and build it again",

@@ -160,9 +160,12 @@ def test_a_stale_or_damaged_store_is_built_again(prepared, spoil):
     if spoil == "labels":
         write_sequence(prepared, 1, 4)
     elif spoil == "version":
-        header.write_text(header.read_text().replace('"version": 5', '"version": 4'))
+        header.write_text(
+            header.read_text(encoding="utf-8").replace('"version": 5', '"version": 4'),
+            encoding="utf-8",
+        )
     else:
-        header.write_text(header.read_text()[:-30])
+        header.write_text(header.read_text(encoding="utf-8")[:-30], encoding="utf-8")
     again = get(prepared)
     assert (
         again.path == first.path

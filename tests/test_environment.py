@@ -13,10 +13,10 @@ from packaging.utils import canonicalize_name
 
 from ipr_lib.files import REPOSITORY
 
-PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LOCK = [
     line
-    for line in (REPOSITORY / "requirements.lock").read_text().splitlines()
+    for line in (REPOSITORY / "requirements.lock").read_text(encoding="utf-8").splitlines()
     if line and not line.startswith("#")
 ]
 REQUIREMENTS = [
@@ -59,7 +59,7 @@ def pinned(machine):
 
 
 def test_environment_file_is_thin_and_agrees():
-    content = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
+    content = yaml.safe_load((REPOSITORY / "environment.yml").read_text(encoding="utf-8"))
     assert content["name"] == "ipr" and "conda-forge" in content["channels"]
     *plain, pip = content["dependencies"]
     assert pip == {"pip": ["-r requirements.lock", "-e ."]}

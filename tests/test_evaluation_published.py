@@ -378,7 +378,9 @@ def test_the_damaged_video_is_left_out(tmp_path):
     assert (
         rows["camera_id"].tolist() == [2, 2] and [len(pixels) for pixels in model.seen] == [1] * 4
     )
-    (tmp_path / "set" / "capture.json").write_text("{}")  # nothing is damaged in a capture
+    (tmp_path / "set" / "capture.json").write_text(
+        "{}", encoding="utf-8"
+    )  # nothing is damaged in a capture
     rows = published.predict_set(
         published.Published(OneCell(), MKS, "", None), tmp_path / "set", (11,), 3
     )

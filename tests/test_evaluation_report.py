@@ -65,7 +65,7 @@ def test_report_says_when_others_numbers_may_be_compared():
 def test_text_files_hold_a_pose_a_line(tmp_path):
     pred, target = np.random.default_rng(0).normal(0, 300, (2, 4, 18, 3)) + [100, 200, 4000]
     report.write_poses(tmp_path, pred, target)
-    lines = (tmp_path / "pred_3d_kpt.txt").read_text().split("\n")
+    lines = (tmp_path / "pred_3d_kpt.txt").read_text(encoding="utf-8").split("\n")
     assert (
         len(lines) == 5
         and lines[-1] == ""
@@ -222,24 +222,24 @@ def test_readme_names_the_runs_on_other_processors(runs, tmp_path):
     write_json(tmp_path / "compare-laptop.json", {"of": "another kind"})
     start, end = report.README_MARKS
     readme = tmp_path / "README.md"
-    readme.write_text(f"{start}\n{end}\n")
+    readme.write_text(f"{start}\n{end}\n", encoding="utf-8")
     report.update_readme(readme, reference)
-    assert "| a processor without AMX | 1.0 |" in readme.read_text()
+    assert "| a processor without AMX | 1.0 |" in readme.read_text(encoding="utf-8")
 
 
 def test_readme_is_written_between_its_marks_and_nowhere_else(runs, tmp_path):
     reference, readme = tmp_path / "laptop.json", tmp_path / "README.md"
     report.write_reference(runs, reference)
     start, end = report.README_MARKS
-    readme.write_text(f"before\n\n{start}\nold | table\n{end}\n\nafter\n")
+    readme.write_text(f"before\n\n{start}\nold | table\n{end}\n\nafter\n", encoding="utf-8")
     report.update_readme(readme, reference)
-    once = readme.read_text()
+    once = readme.read_text(encoding="utf-8")
     assert once.startswith(f"before\n\n{start}\n| profile |") and once.endswith(
         f"|\n{end}\n\nafter\n"
     )
     assert "old" not in once and report.readme_table(read_json(reference)) in once
     report.update_readme(readme, reference)
-    assert readme.read_text() == once
+    assert readme.read_text(encoding="utf-8") == once
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "README.md",
         "laptop.json",
@@ -252,17 +252,17 @@ def test_readme_is_written_between_its_marks_and_nowhere_else(runs, tmp_path):
 def test_readme_without_marks_is_left_alone(runs, tmp_path, text):
     start, end = report.README_MARKS
     readme, reference = tmp_path / "README.md", tmp_path / "laptop.json"
-    readme.write_text(text := text.format(start=start, end=end))
+    readme.write_text(text := text.format(start=start, end=end), encoding="utf-8")
     report.write_reference(runs, reference)
     with pytest.raises(InputError, match="lacks the marks"):
         report.update_readme(readme, reference)
-    assert readme.read_text() == text
+    assert readme.read_text(encoding="utf-8") == text
 
 
 def test_readme_is_not_stale():
     if not REFERENCE.exists():
         pytest.skip("results/reference/laptop.json is not there: no run is quoted yet")
-    text = README.read_text()
+    text = README.read_text(encoding="utf-8")
     if report.README_MARKS[0] not in text:
         pytest.skip("README.md has no marks for the table")
     shown = text.partition(report.README_MARKS[0])[2].partition(report.README_MARKS[1])[0].strip()

@@ -28,7 +28,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "value.json"
     write_json(path, {"a": 1})
     with pytest.raises(ZeroDivisionError), atomic_path(path) as temporary:
-        temporary.write_text("half")
+        temporary.write_text("half", encoding="utf-8")
         raise ZeroDivisionError
     assert read_json(path) == {"a": 1} and leftovers(tmp_path) == ["value.json"]
 
@@ -57,7 +57,7 @@ def test_disk_full_is_one_clear_line(tmp_path):
         atomic_path(tmp_path / "value.json") as temporary,
     ):
         os.symlink("/dev/full", temporary)
-        temporary.write_text("x" * 10_000)
+        temporary.write_text("x" * 10_000, encoding="utf-8")
     assert leftovers(tmp_path) == []
 
 
@@ -112,24 +112,24 @@ def test_what_a_killed_process_leaves_is_swept_and_what_a_live_one_writes_is_not
     write_json(tmp_path / "value.json", 1)
     assert (
         not killed.exists()
-        and (alive / "alive.txt").read_text() == "half"
+        and (alive / "alive.txt").read_text(encoding="utf-8") == "half"
         and (tmp_path / ".partial-young").is_dir()
     )
     writers[1].communicate("")
     assert (
         writers[1].returncode == 0
-        and (tmp_path / "alive.txt").read_text() == "half"
+        and (tmp_path / "alive.txt").read_text(encoding="utf-8") == "half"
         and not alive.exists()
     )
 
 
 def test_damaged_and_missing_json(tmp_path):
-    (tmp_path / "value.json").write_text('{"a": ')
+    (tmp_path / "value.json").write_text('{"a": ', encoding="utf-8")
     with pytest.raises(InputError, match="value.json cannot be read"):
         read_json(tmp_path / "value.json")
     with pytest.raises(InputError, match="none.json is missing"):
         read_json(tmp_path / "none.json")
-    (tmp_path / "value.json").write_text("[" * 100_000 + "]" * 100_000)
+    (tmp_path / "value.json").write_text("[" * 100_000 + "]" * 100_000, encoding="utf-8")
     with pytest.raises(InputError, match="value.json cannot be read"):
         read_json(tmp_path / "value.json")
     (tmp_path / "value.json").write_bytes(b"\xef\xbb\xbf[1]")  # an editor's byte-order mark
@@ -142,7 +142,7 @@ def test_only_what_may_help_is_advised(tmp_path):
         pytest.raises(InputError) as caught,
         atomic_path(tmp_path / "out.json") as temporary,
     ):
-        temporary.write_text((tmp_path / "gone.txt").read_text())
+        temporary.write_text((tmp_path / "gone.txt").read_text(encoding="utf-8"), encoding="utf-8")
     reason = f"No such file or directory: {tmp_path / 'gone.txt'}"
     assert str(caught.value) == f"cannot write {tmp_path / 'out.json'}: {reason}"
     for number, advice in (
@@ -159,7 +159,9 @@ def test_files_that_would_fill_the_memory_are_refused(tmp_path, monkeypatch):
     scipy.io.savemat(tmp_path / "x.mat", {"zeros": zeros}, do_compression=True)
     with zipfile.ZipFile(tmp_path / "x.pt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x/data.pkl", bytes(10_600_000))
-    (tmp_path / "x.json").write_text("[" + "{}," * 60_000 + "0]")  # 240 bytes each
+    (tmp_path / "x.json").write_text(
+        "[" + "{}," * 60_000 + "0]", encoding="utf-8"
+    )  # 240 bytes each
     readers = {"x.mat": load_mat, "x.pt": read_checkpoint, "x.json": read_json}
     for name, read in readers.items():
         names = [["zeros"]] if name == "x.mat" else []
@@ -194,11 +196,11 @@ def test_commit_is_ten_digits_and_says_whether_files_differ(tmp_path, monkeypatc
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert files.commit() == "unknown"
     git("init", "-q")
-    (tmp_path / "a.txt").write_text("one")
+    (tmp_path / "a.txt").write_text("one", encoding="utf-8")
     git("add", "a.txt")
     git("commit", "-qm", "First")
     assert files.commit() == git("rev-parse", "HEAD")[:10]
-    (tmp_path / "a.txt").write_text("two")
+    (tmp_path / "a.txt").write_text("two", encoding="utf-8")
     assert files.commit() == git("rev-parse", "HEAD")[:10] + "+"
 
 

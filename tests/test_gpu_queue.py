@@ -54,7 +54,7 @@ def test_stops_at_the_budget_and_goes_on(gpu_queue, monkeypatch, tmp_path, capsy
     ]
     marks = tmp_path / "marks"
     # Two starts sleep their budget out; where Python is slow to start, on a busy machine, more starts than two are stopped.
-    while not marks.exists() or len(marks.read_text()) < 2:
+    while not marks.exists() or len(marks.read_text(encoding="utf-8")) < 2:
         assert not run(gpu_queue, monkeypatch, jobs, tmp_path, minutes=0.06)
         assert "stopped at the budget" in capsys.readouterr().out.splitlines()[1]
     assert not run(gpu_queue, monkeypatch, jobs, tmp_path, minutes=1)
@@ -62,8 +62,10 @@ def test_stops_at_the_budget_and_goes_on(gpu_queue, monkeypatch, tmp_path, capsy
     assert "done" in table.splitlines()[1] and "12.3 mm" in table
     run(gpu_queue, monkeypatch, jobs, tmp_path, minutes=0.2)
     assert "done before" in capsys.readouterr().out
-    assert json.loads((tmp_path / "out" / "slow.json").read_text()) == {"score": 12.34}
-    assert json.loads((tmp_path / "out" / "quick.json").read_text()) == {"score": 5}
+    assert json.loads((tmp_path / "out" / "slow.json").read_text(encoding="utf-8")) == {
+        "score": 12.34
+    }
+    assert json.loads((tmp_path / "out" / "quick.json").read_text(encoding="utf-8")) == {"score": 5}
 
 
 def test_a_failing_job_does_not_stop_the_others(gpu_queue, monkeypatch, tmp_path, capsys):
@@ -108,15 +110,15 @@ def test_single_runs_outlive_the_machine(gpu_queue, monkeypatch, tmp_path):
     monkeypatch.setattr(gpu_queue, "RESULTS", tmp_path / "first")
     run_file = tmp_path / "first" / "compare-gpu" / "ab12" / "result.json"
     run_file.parent.mkdir(parents=True)
-    run_file.write_text("1")
-    (run_file.parent / "checkpoint.pt").write_text("large")
+    run_file.write_text("1", encoding="utf-8")
+    (run_file.parent / "checkpoint.pt").write_text("large", encoding="utf-8")
     gpu_queue.keep(tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").rglob("*.*")] == ["result.json"]
 
     monkeypatch.setattr(gpu_queue, "RESULTS", tmp_path / "second")
     gpu_queue.restore(tmp_path / "out")
     copied = tmp_path / "second" / "compare-gpu" / "ab12" / "result.json"
-    assert copied.read_text() == "1"
-    copied.write_text("2")
+    assert copied.read_text(encoding="utf-8") == "1"
+    copied.write_text("2", encoding="utf-8")
     gpu_queue.restore(tmp_path / "out")
-    assert copied.read_text() == "2"
+    assert copied.read_text(encoding="utf-8") == "2"

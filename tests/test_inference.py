@@ -198,7 +198,7 @@ def test_unusable_pictures_are_one_line_each(tmp_path):
     Image.fromarray(disc(30, 40)).save(tmp_path / "whole.jpg")
     data = (tmp_path / "whole.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(data[: len(data) // 2])
-    (tmp_path / "words.png").write_text("not a picture")
+    (tmp_path / "words.png").write_text("not a picture", encoding="utf-8")
     (tmp_path / "empty.webp").touch()
     Image.new("RGB", (31, 200)).save(tmp_path / "tiny.png")
     for name, words in (
@@ -601,7 +601,7 @@ def test_everything_is_written_and_bad_inputs_do_not_stop_it(tmp_path):
             *[str(video)] * 3,
             str(tmp_path / "in" / "more" / "a.png"),
         ]
-    with open(out / "poses.csv", newline="") as file:
+    with open(out / "poses.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 5 * J and rows[1]["joint"] == "R_Hip" and rows[2 * J]["frame"] == "1"
     assert float(rows[0]["x_px"]) == pytest.approx(poses.joints_img[0, 0, 0], abs=0.006)
@@ -670,7 +670,7 @@ def test_tables_grow_with_the_inputs_and_a_bad_one_costs_nothing(tmp_path):
 
     def say(line):
         if (out / "poses.csv").exists():
-            sizes.append(len((out / "poses.csv").read_text().splitlines()))
+            sizes.append(len((out / "poses.csv").read_text(encoding="utf-8").splitlines()))
 
     inputs = [tmp_path / "a.png", bad, tmp_path / "c.png"]
     predict_files(inputs, out, DEEP, CFG, passes=1, view=False, say=say)
@@ -705,7 +705,7 @@ def test_a_page_opens_where_somebody_is(tmp_path):
         [video], tmp_path / "out", DEEP, CFG, detector=Sees(), passes=1, say=lambda line: None
     )
     assert poses.frame.tolist() == [1, 2] and not problems
-    assert '"frame":1,' in (tmp_path / "out" / "a_pose.html").read_text()
+    assert '"frame":1,' in (tmp_path / "out" / "a_pose.html").read_text(encoding="utf-8")
 
 
 def test_out_may_not_be_an_input(tmp_path):

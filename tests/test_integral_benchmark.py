@@ -39,7 +39,7 @@ def test_toy_run_compares_the_ways_and_names_what_it_left_out(
         sys, "argv", ["soft_argmax", "--toy", "--device", "cpu", "--json", str(target)]
     )
     benchmark.main()
-    report = json.loads(target.read_text())
+    report = json.loads(target.read_text(encoding="utf-8"))
     assert (
         report["left_out"]["compiled"] == "no compiler"
         and "left out: compiled, no compiler" in capsys.readouterr().out
@@ -58,7 +58,7 @@ def run_toy(benchmark, monkeypatch, target):
     arguments = ["soft_argmax", "--toy", "--device", "cpu", "--json", str(target)]
     monkeypatch.setattr(sys, "argv", arguments)
     benchmark.main()
-    return json.loads(target.read_text())
+    return json.loads(target.read_text(encoding="utf-8"))
 
 
 def test_a_compiler_that_falls_back_to_eager_is_left_out(benchmark, monkeypatch, tmp_path):
@@ -99,7 +99,7 @@ def test_toy_run_of_the_losses(monkeypatch, tmp_path, capsys):
         sys, "argv", ["heatmap_losses", "--toy", "--device", "cpu", "--json", str(target)]
     )
     losses.main()
-    report = json.loads(target.read_text())
+    report = json.loads(target.read_text(encoding="utf-8"))
     (case,) = report["cases"]
     assert case["shape"] == [4, 18, 8, 8, 8]
     assert len(case["losses"]) == 6 and all(row["ms"] > 0 for row in case["losses"].values())

@@ -107,7 +107,7 @@ def test_an_import_that_goes_up_is_noticed(tmp_path):
     }.items():
         path = tmp_path / "ipr_lib" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     assert wrong_way(tmp_path / "ipr_lib") == [
         "data/images.py imports studio, which stands above data",
         "geometry/camera.py imports config, which stands above geometry",
@@ -132,7 +132,8 @@ def test_a_spawned_worker_loads_no_torch(tmp_path):
         "    return 'torch' in sys.modules\n"
         "if __name__ == '__main__':\n"
         "    import ipr_lib.studio, ipr_lib.prepare\n"
-        "    print(list(parallel_map(ask, [1, 2, 3], 2)))\n"
+        "    print(list(parallel_map(ask, [1, 2, 3], 2)))\n",
+        encoding="utf-8",
     )
     run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[False, False, False]"
@@ -179,8 +180,8 @@ def test_no_module_has_the_name_of_a_public_function_of_its_folder():
 def test_a_shadowed_name_is_noticed(tmp_path):
     folder = tmp_path / "ipr_lib" / "integral"
     folder.mkdir(parents=True)
-    (folder / "__init__.py").write_text("from .soft_argmax import soft_argmax\n")
-    (folder / "soft_argmax.py").write_text("def soft_argmax():\n    return 1\n")
+    (folder / "__init__.py").write_text("from .soft_argmax import soft_argmax\n", encoding="utf-8")
+    (folder / "soft_argmax.py").write_text("def soft_argmax():\n    return 1\n", encoding="utf-8")
     assert shadowed_names(tmp_path / "ipr_lib") == ["integral.soft_argmax"]
 
 
@@ -224,6 +225,52 @@ def test_nothing_in_the_library_is_dead():
 def test_dead_code_is_noticed(tmp_path):
     path = tmp_path / "module.py"
     path.write_text(
-        "LIMIT = 3\n\n\ndef used():\n    return LIMIT\n\n\ndef dead():\n    return used()\n"
+        "LIMIT = 3\n\n\ndef used():\n    return LIMIT\n\n\ndef dead():\n    return used()\n",
+        encoding="utf-8",
     )
     assert unused_names([path], []) == ["module.dead"]
+
+
+def programs():
+    """All Python files of the repository."""
+    found = []
+    for folder in ("ipr_lib", "tests", "book", "benchmarks", "notebooks"):
+        found += sorted((REPOSITORY / folder).rglob("*.py"))
+    return found
+
+
+def without_encoding(text):
+    """Lines of a program that read or write text by the encoding of the system, which differs on Windows.
+
+    Args:
+        text: of the program.
+    """
+    lines = []
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Call):
+            continue
+        is_text = False
+        if isinstance(node.func, ast.Attribute):
+            is_text = node.func.attr in ("read_text", "write_text")
+        if isinstance(node.func, ast.Name) and node.func.id == "open":
+            mode = node.args[1].value if len(node.args) > 1 else "r"
+            is_text = "b" not in mode
+        if is_text and "encoding" not in [keyword.arg for keyword in node.keywords]:
+            lines.append(node.lineno)
+    return lines
+
+
+def test_text_is_utf8_on_every_system():
+    found = []
+    for path in programs():
+        for line in without_encoding(path.read_text(encoding="utf-8")):
+            found.append(f'{path.relative_to(REPOSITORY)}:{line}: add encoding="utf-8"')
+    assert found == []
+
+
+def test_text_without_encoding_is_noticed():
+    program = (
+        "path.read_text()\npath.write_text('a')\nopen(path)\nopen(path, 'w')\n"
+        "path.read_text(encoding='utf-8')\nopen(path, 'rb')\nopen(path, 'a', encoding='utf-8')\n"
+    )
+    assert without_encoding(program) == [1, 2, 3, 4]

@@ -92,7 +92,7 @@ def write_bvh(path, frames, scale=1.0, z_up=False, rename=None, fps=100, root=(0
                 turn = Rotation.from_matrix(axes @ turned @ axes.T).as_euler("ZYX", degrees=True)
             values += list(turn)
         lines.append(numbers(values))
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 
@@ -147,7 +147,7 @@ Frame Time: 0.04
 10 20 30 90 0 0 90
 10 20 30 90 0 90 0
 """
-    (tmp_path / "x.bvh").write_text(text)
+    (tmp_path / "x.bvh").write_text(text, encoding="utf-8")
     bvh = read_bvh(tmp_path / "x.bvh")
     assert bvh.names == ("a", "b", "c") and bvh.parents == (-1, 0, 1) and bvh.frame_seconds == 0.04
     positions, rotations = joint_frames(bvh)
@@ -179,7 +179,7 @@ DIALECTS = {
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_dialects_of_exporters_are_read(tmp_path, dialect):
     plain = read_bvh(write_bvh(tmp_path / "plain.bvh", walk(3)))
-    text = DIALECTS[dialect]((tmp_path / "plain.bvh").read_text())
+    text = DIALECTS[dialect]((tmp_path / "plain.bvh").read_text(encoding="utf-8"))
     (tmp_path / "x.bvh").write_bytes(text.encode())
     bvh = read_bvh(tmp_path / "x.bvh")
     if dialect == "names with spaces":
@@ -194,12 +194,18 @@ def test_dialects_of_exporters_are_read(tmp_path, dialect):
 @pytest.mark.parametrize("stated", [39, 41])
 def test_one_frame_off_is_a_note(tmp_path, capsys, stated):
     path = write_bvh(tmp_path / "motion.bvh", standing(40))
-    path.write_text(path.read_text().replace("Frames: 40", f"Frames: {stated}"))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("Frames: 40", f"Frames: {stated}"),
+        encoding="utf-8",
+    )
     assert len(read_bvh(path)) == 40
     plan, problems = plan_motion(tmp_path, (1,), [])
     assert problems == []
     assert plan[0]["note"] == f"it states {stated} frames and holds 40; all 40 are used"
-    path.write_text(path.read_text().replace(f"Frames: {stated}", "Frames: 42"))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace(f"Frames: {stated}", "Frames: 42"),
+        encoding="utf-8",
+    )
     with pytest.raises(InputError, match="42 frames of"):
         read_bvh(path)
 
@@ -500,7 +506,7 @@ def motion(tmp_path):
     write_bvh(folder / "b_walk.bvh", [{}, *walk(90, 160)])
     write_bvh(folder / "a_stand.BVH", standing(41, Head=(0, 30, 0)), scale=0.01, z_up=True, fps=60)
     write_bvh(folder / "c_far.bvh", walk(400, 3000))
-    (folder / "notes.txt").write_text("not a motion")
+    (folder / "notes.txt").write_text("not a motion", encoding="utf-8")
     return folder
 
 
@@ -531,7 +537,7 @@ def test_plan_deals_files_to_actors_where_all_cameras_see_them(motion):
 
 
 def test_capture_writes_the_prepared_layout(motion, tmp_path):
-    (motion / "b_broken.bvh").write_text("HIERARCHY\nROOT Hips\n{")
+    (motion / "b_broken.bvh").write_text("HIERARCHY\nROOT Hips\n{", encoding="utf-8")
     options = {
         "subjects": (1, 9),
         "cameras": (1, 3),
@@ -551,13 +557,13 @@ def test_capture_writes_the_prepared_layout(motion, tmp_path):
     ]
     sequence = read_camera_view(folders[0])
     assert len(sequence.joints_world) == 34 and frames_in_use(sequence, 20).tolist() == [0, 20]
-    manifest = json.loads((target / MANIFEST).read_text())
+    manifest = json.loads((target / MANIFEST).read_text(encoding="utf-8"))
     assert [take["file"] for take in manifest["motion"]] == [
         "a_stand.BVH",
         "b_walk.bvh",
         "c_far.bvh",
     ]
-    assert str(tmp_path) not in (target / MANIFEST).read_text()
+    assert str(tmp_path) not in (target / MANIFEST).read_text(encoding="utf-8")
     # The check knows that own motion is no full grid of takes, and misses what the plan names.
     report, problems = check_set(target)
     assert problems == [] and "S9" in report
@@ -598,7 +604,7 @@ def test_folders_without_motion_are_refused(tmp_path):
         plan_motion(tmp_path, (1,), [])
     with pytest.raises(InputError, match="no .bvh file"):
         plan_motion(tmp_path / "none", (1,), [])
-    (tmp_path / "x.bvh").write_text("BVH")
+    (tmp_path / "x.bvh").write_text("BVH", encoding="utf-8")
     with pytest.raises(InputError, match="no file can be used"):
         plan_motion(tmp_path, (1,), [])
 
@@ -622,7 +628,7 @@ def test_folders_without_motion_are_refused(tmp_path):
 )
 def test_bad_files_are_named(tmp_path, old, new, message):
     path = write_bvh(tmp_path / "x.bvh", standing(3))
-    path.write_text(path.read_text().replace(old, new, 1))
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
     with pytest.raises(InputError, match=f"x.bvh is damaged.*{message}"):
         read_bvh(path)
 

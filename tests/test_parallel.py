@@ -49,7 +49,7 @@ def test_a_killed_worker_is_one_clear_line():
 
 def running(pid):
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
     except FileNotFoundError:
         return False
     return state != "Z"
@@ -62,7 +62,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
         f"if __name__ == '__main__': list(parallel_map(write_pid_and_wait, [{str(tmp_path)!r}] * 2, 2))"
     )
     script = tmp_path / "script.py"
-    script.write_text(code)
+    script.write_text(code, encoding="utf-8")
     root = Path(__file__).parents[1]
     process = subprocess.Popen(
         [sys.executable, script], cwd=root, env=os.environ | {"PYTHONPATH": str(root)}

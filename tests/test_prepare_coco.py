@@ -90,7 +90,7 @@ def content():
 def write_coco(root, part="train2017", data=None):
     (root / "annotations").mkdir(parents=True, exist_ok=True)
     (root / "annotations" / f"person_keypoints_{part}.json").write_text(
-        json.dumps(data or content())
+        json.dumps(data or content()), encoding="utf-8"
     )
     folder = root / part
     folder.mkdir(exist_ok=True)
@@ -170,7 +170,7 @@ def test_json_is_what_coco_s_own_tools_expect(tmp_path):
     write_coco(tmp_path, data=data)
     lines = prepare_coco(tmp_path, tmp_path / "out", splits=("train",))
     assert lines[0].endswith("area of the segment for 1 people, of the box for 2")
-    written = json.loads((tmp_path / "out/annotations/train.json").read_text())
+    written = json.loads((tmp_path / "out/annotations/train.json").read_text(encoding="utf-8"))
     assert written["info"]["area"] == "area of the segment for 1 people, of the box for 2"
     # Boxes of 30 x 44.25 and of 9 x 6.5 px stand in for the segments that are not there.
     areas = {annotation["id"]: annotation["area"] for annotation in written["annotations"]}
@@ -227,7 +227,7 @@ def test_numbers_have_ranges_and_nothing_is_written(tmp_path, numbers):
 def test_a_capture_is_never_prepared_over(tmp_path):
     write_coco(tmp_path / "raw")
     (tmp_path / "coco").mkdir()
-    (tmp_path / "coco/capture.json").write_text("{}")
+    (tmp_path / "coco/capture.json").write_text("{}", encoding="utf-8")
     with pytest.raises(InputError, match="coco holds a capture.*another with --target"):
         prepare_coco(tmp_path / "raw", tmp_path / "coco", splits=("train",), store_px=32)
     assert [path.name for path in (tmp_path / "coco").iterdir()] == ["capture.json"]
@@ -506,7 +506,7 @@ def test_bad_annotations_are_named(tmp_path, change, message):
     ],
 )
 def test_other_json_is_refused(tmp_path, text):
-    (tmp_path / "x.json").write_text(text)
+    (tmp_path / "x.json").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match="x.json"):
         read_people(tmp_path / "x.json")
     with pytest.raises(InputError, match="missing"):

@@ -532,9 +532,9 @@ def test_camera_by_hand(tmp_path):
 def test_another_metadata_is_refused(tmp_path, old, new, message):
     path = tmp_path / "metadata.xml"
     raw.write_metadata(path)
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert old in text
-    path.write_text(text.replace(old, new))
+    path.write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(InputError, match=f"metadata.xml.*{message}"):
         read_metadata(path)
 
@@ -690,7 +690,7 @@ def test_check_knows_what_was_asked_for(download, tmp_path):
     prepare_human36m(download[0], tmp_path / "set", **PHOTO)
     with pytest.raises(InputError):  # this download has no S5
         prepare_human36m(download[0], tmp_path / "set", subjects=(5,), actions=(2, 3))
-    prepared = json.loads((tmp_path / "set/prepared.json").read_text())
+    prepared = json.loads((tmp_path / "set/prepared.json").read_text(encoding="utf-8"))
     assert prepared == [
         {"subjects": [1], "actions": [12]},
         {"subjects": [5], "actions": [2, 3]},

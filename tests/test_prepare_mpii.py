@@ -217,7 +217,7 @@ def published_converter(release, sizes):
 def test_published_convention_gives_the_published_numbers_exactly(source, tmp_path):
     people, _, _ = read(source, published=True)
     write_people(tmp_path / "train.json", people)
-    content = json.loads((tmp_path / "train.json").read_text())
+    content = json.loads((tmp_path / "train.json").read_text(encoding="utf-8"))
     for annotation in content["annotations"]:
         annotation.pop("head_box", None)  # ours, on top
     assert content["annotations"] == published_converter(entries(), SIZES)
@@ -262,7 +262,7 @@ def test_json_comes_back_and_pycocotools_reads_it(source, tmp_path, capsys):
 
 def test_published_spelling_of_the_joint_names_is_understood(source, tmp_path):
     write_people(tmp_path / "train.json", read(source)[0])
-    content = json.loads((tmp_path / "train.json").read_text())
+    content = json.loads((tmp_path / "train.json").read_text(encoding="utf-8"))
     content["categories"][0]["keypoints"] = [
         "r_ankle",
         "r_knee",
@@ -281,7 +281,7 @@ def test_published_spelling_of_the_joint_names_is_understood(source, tmp_path):
         "l_elbow",
         "l_wrist",
     ]
-    (tmp_path / "train.json").write_text(json.dumps(content))
+    (tmp_path / "train.json").write_text(json.dumps(content), encoding="utf-8")
     assert read_people(tmp_path / "train.json")[0].skeleton == MPII
 
 
@@ -291,7 +291,7 @@ def test_split_by_list(source, tmp_path, suffix):
         ".txt": "03.jpg\n\n06.jpg\n",
         ".json": json.dumps([{"image": "03.jpg"}, "images/06.jpg"]),
     }[suffix]
-    (tmp_path / f"list{suffix}").write_text(text)
+    (tmp_path / f"list{suffix}").write_text(text, encoding="utf-8")
     lines = prepare_mpii(source, tmp_path / "out", validation_list=tmp_path / f"list{suffix}")
     train = read_people(tmp_path / "out/annotations/train.json")[0]
     validation = read_people(tmp_path / "out/annotations/validation.json")[0]
@@ -311,7 +311,7 @@ def test_split_by_list(source, tmp_path, suffix):
 )
 def test_useless_lists_are_refused(source, tmp_path, text, message):
     name = "list.json" if text == "{" else "list.txt"
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=message):
         prepare_mpii(source, tmp_path / "out", validation_list=tmp_path / name)
 

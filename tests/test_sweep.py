@@ -23,7 +23,7 @@ def noted(tmp_path, monkeypatch):
             recorded_checks.rewritten(source, "cell", raises),
             {"_recorded": recorded_checks, "np": np, **names},
         )
-        return [json.loads(line) for line in record.read_text().splitlines()]
+        return [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
 
     return run
 

@@ -66,8 +66,8 @@ def work(store_path, folder):
             torch.save(model.state_dict(), folder / way / f"rank{distributed.rank()}.pt")
         with distributed.rank0_first():
             if distributed.rank() == 0:
-                (folder / "alone").write_text("written")
-            assert (folder / "alone").read_text() == "written"
+                (folder / "alone").write_text("written", encoding="utf-8")
+            assert (folder / "alone").read_text(encoding="utf-8") == "written"
         predictions = predict(model, store, config(**changes))
         np.savez(folder / f"predictions{distributed.rank()}.npz", **predictions)
         torch.save(gradients(store), folder / f"gradients{distributed.rank()}.pt")
@@ -228,7 +228,7 @@ with distributed.process_group():
 
 def test_the_line_for_several_machines(tmp_path, capsys):
     """It stands in the help and in the book, its arguments are known, and processes that it starts apart find each other."""
-    assert ON_EACH_MACHINE in (REPOSITORY / "book" / "trouble.md").read_text()
+    assert ON_EACH_MACHINE in (REPOSITORY / "book" / "trouble.md").read_text(encoding="utf-8")
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     assert ON_EACH_MACHINE in capsys.readouterr().out
@@ -245,7 +245,7 @@ def test_the_line_for_several_machines(tmp_path, capsys):
         .replace("HOST:29500", f"127.0.0.1:{port}")
         .split()
     )
-    (tmp_path / "meet.py").write_text(MEET)
+    (tmp_path / "meet.py").write_text(MEET, encoding="utf-8")
     (tmp_path / "met").mkdir()
     command = [
         sys.executable,
@@ -265,7 +265,9 @@ def test_the_line_for_several_machines(tmp_path, capsys):
     ]
     errors = [machine.communicate(timeout=300)[1].decode() for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], errors
-    assert {path.name: path.read_text() for path in (tmp_path / "met").iterdir()} == {
+    assert {
+        path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "met").iterdir()
+    } == {
         "0": "2",
         "1": "2",
     }
@@ -326,7 +328,9 @@ def assert_handed_on(command, arguments):
 
 def test_torchrun_hands_the_book_s_line_on():
     (line,) = re.findall(
-        r"^torchrun (.*)$", (REPOSITORY / "book" / "trouble.md").read_text(), flags=re.MULTILINE
+        r"^torchrun (.*)$",
+        (REPOSITORY / "book" / "trouble.md").read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
     )
     command = line.split()
     assert "--run" in command
@@ -335,10 +339,10 @@ def test_torchrun_hands_the_book_s_line_on():
 
 def test_the_slurm_script_starts_the_same_training(tmp_path):
     """Slurm's own commands are played; torchrun's parser reads what `srun` gets."""
-    text = (REPOSITORY / "book" / "trouble.md").read_text()
+    text = (REPOSITORY / "book" / "trouble.md").read_text(encoding="utf-8")
     (script,) = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", text, flags=re.DOTALL)
     for name, body in (("scontrol", 'printf "node7\\nnode8\\n"'), ("srun", 'printf "%s\\n" "$@"')):
-        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n", encoding="utf-8")
         (tmp_path / name).chmod(0o755)
     played = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_NNODES": "2"}
     played |= {"SLURM_JOB_ID": "31", "SLURM_JOB_NODELIST": "node[7-8]"}

@@ -226,7 +226,7 @@ def test_a_scheduler_s_signal_writes_a_checkpoint(store, tmp_path):
     )
     try:
         log = tmp_path / "training.jsonl"
-        while not log.exists() or not log.read_text():
+        while not log.exists() or not log.read_text(encoding="utf-8"):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.1)
         process.terminate()
@@ -303,7 +303,7 @@ def test_a_loss_that_is_not_finite_names_its_pictures(store, tmp_path):
         InputError, match=r"Try learning_rate=0\.001 or warmup_steps=500 or clip_gradient=1\.0"
     ):
         run.train_run(cfg, store, tmp_path, CPU)
-    content = json.loads((tmp_path / NOT_FINITE).read_text())
+    content = json.loads((tmp_path / NOT_FINITE).read_text(encoding="utf-8"))
     keys = list(run.training_keys(store, 2, 12, cfg.seed))
     assert content["items"] == keys[content["step"]][2].tolist() and len(content["pictures"]) == 2
     folder = "s_01_act_02_subact_01_ca_01"
@@ -372,7 +372,7 @@ def test_tensorboard_is_written_where_it_is_installed(tmp_path, monkeypatch):
     ]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as if it were not installed
     TrainingLog(tmp_path, []).write({"step": 1, "loss": 1.0})
-    assert (tmp_path / "training.jsonl").read_text() == '{"step": 1, "loss": 1.0}\n'
+    assert (tmp_path / "training.jsonl").read_text(encoding="utf-8") == '{"step": 1, "loss": 1.0}\n'
 
 
 def test_a_log_begins_anew_with_the_rows_that_a_checkpoint_knows(tmp_path):
@@ -380,12 +380,12 @@ def test_a_log_begins_anew_with_the_rows_that_a_checkpoint_knows(tmp_path):
     log = TrainingLog(tmp_path, [])
     for step in (4, 6, 8):
         log.write({"step": step, "loss": 1 / step})
-    with open(tmp_path / "training.jsonl", "a") as file:
+    with open(tmp_path / "training.jsonl", "a", encoding="utf-8") as file:
         file.write('{"step": 10, "lo')
     TrainingLog(tmp_path, [{"step": 4, "loss": 0.25}]).write({"step": 6, "loss": 0.5})
-    assert (
-        tmp_path / "training.jsonl"
-    ).read_text() == '{"step": 4, "loss": 0.25}\n{"step": 6, "loss": 0.5}\n'
+    assert (tmp_path / "training.jsonl").read_text(
+        encoding="utf-8"
+    ) == '{"step": 4, "loss": 0.25}\n{"step": 6, "loss": 0.5}\n'
 
 
 def test_only_the_first_process_writes_a_log(tmp_path):

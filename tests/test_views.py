@@ -228,7 +228,7 @@ def test_a_page_of_120_frames_is_small_and_asks_for_nothing(tmp_path):
     truth, pred = poses(120, seed=1), poses(120, seed=2)
     view = SkeletonView({"truth": truth, "prediction": pred}, fps=50, title="</script><b>&")
     path = view.to_html(tmp_path / "deep" / "view.html", title="A & <b>")
-    page = path.read_text()
+    page = path.read_text(encoding="utf-8")
     assert path.stat().st_size < 400_000
     assert not re.findall(r"(?:src|href)\s*=\s*(?![\"']?data:)|https?:|url\(|@import", page)
     assert "<title>A &amp; &lt;b&gt;</title>" in page and page.count("</script>") == 2
@@ -242,7 +242,7 @@ def test_a_page_of_120_frames_is_small_and_asks_for_nothing(tmp_path):
 
 
 def test_a_page_that_cannot_be_written_is_an_input_error(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(InputError, match="cannot write"):
         SkeletonView(poses()).to_html(tmp_path / "file" / "view.html")
 
@@ -362,7 +362,7 @@ def test_slice_and_temperature_stay_in_their_limits():
 
 def test_a_volume_makes_a_page_and_a_picture(tmp_path):
     view = VolumeExplorer(volume(), np.zeros((24, 24, 3), np.uint8), target=np.zeros((3, 3)))
-    state = page_state(view.to_html(tmp_path / "volume.html").read_text())
+    state = page_state(view.to_html(tmp_path / "volume.html").read_text(encoding="utf-8"))
     np.testing.assert_array_equal(
         np.frombuffer(base64.b64decode(state["buffers"]["volume"]), np.float32).reshape(3, 4, 5, 6),
         volume(),
@@ -388,14 +388,14 @@ def test_a_missing_anywidget_is_named():
 
 
 def test_scripts_travel_with_the_package():
-    project_file = (REPOSITORY / "pyproject.toml").read_text()
+    project_file = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     assert '"ipr_lib.views" = ["*.js"]' in project_file
     scripts = sorted((REPOSITORY / "ipr_lib" / "views").glob("*.js"))
     assert "skeleton_view.js" in [path.name for path in scripts]
     for path in scripts:
         assert path.with_suffix(".py").exists(), f"{path.name} has no Python file beside it"
         assert not re.search(
-            r"https?://|\bimport\s*\(|^\s*import\s", path.read_text(), re.MULTILINE
+            r"https?://|\bimport\s*\(|^\s*import\s", path.read_text(encoding="utf-8"), re.MULTILINE
         ), "a script that fetches"
 
 
@@ -498,7 +498,8 @@ def test_pure_javascript(tmp_path):
                 "cameras": camera_cases(),
                 "volumes": volume_cases(),
             }
-        )
+        ),
+        encoding="utf-8",
     )
     run = subprocess.run(
         ["node", "--test", str(PURE)],

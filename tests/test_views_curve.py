@@ -137,7 +137,9 @@ def test_mimebundle_holds_view_and_picture():
 
 def test_a_saved_page_holds_script_and_state(tmp_path):
     explorer = CurveExplorer(cells=16, position=3.2)
-    page = explorer.to_html(tmp_path / "curve.html", "A heat map on a line").read_text()
+    page = explorer.to_html(tmp_path / "curve.html", "A heat map on a line").read_text(
+        encoding="utf-8"
+    )
     assert (
         "A heat map on a line" in page and "function quarterShift" in page and len(page) < 100_000
     )
@@ -196,9 +198,11 @@ def test_script_and_python_agree(tmp_path):
         "draws",
     )
     (tmp_path / "states.json").write_text(
-        json.dumps([{name: getattr(explorer, name) for name in names} for explorer in explorers])
+        json.dumps([{name: getattr(explorer, name) for name in names} for explorer in explorers]),
+        encoding="utf-8",
     )
-    (tmp_path / "main.mjs").write_text("""
+    (tmp_path / "main.mjs").write_text(
+        """
         import fs from "node:fs";
         import { logitsOf, softmax, expectation, argmax, quarterShift, pulls } from "./curve_explorer.mjs";
         console.log(JSON.stringify(JSON.parse(fs.readFileSync("states.json")).map((state) => {
@@ -206,7 +210,9 @@ def test_script_and_python_agree(tmp_path):
           return { logits, prob, pulls: pulls(prob), argmax: argmax(logits), quarter_shift: quarterShift(logits),
                    expectation: expectation(prob) };
         })));
-    """)
+    """,
+        encoding="utf-8",
+    )
     done = run_node("main.mjs", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for explorer, said in zip(explorers, json.loads(done.stdout), strict=True):

@@ -215,7 +215,7 @@ def write_people(path: Path | str, people: People) -> None:
     content = {"info": info, "images": images, "annotations": annotations, "categories": [category]}
     text = json.dumps(content, allow_nan=False)
     with atomic_path(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def area_source(people: People) -> str:

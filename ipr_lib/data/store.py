@@ -183,7 +183,7 @@ def _read_header(folder):
     """Content of a store's `store.json`, verified."""
     file = folder / HEADER
     try:
-        header = json.loads(file.read_text())
+        header = json.loads(file.read_text(encoding="utf-8"))
         version, checksum = header["version"], header.pop("checksum", None)
     except (OSError, ValueError, TypeError, LookupError) as error:
         raise InputError(f"{file} is missing or damaged; {MEND}") from error
@@ -292,7 +292,7 @@ def _write_labels(folder, columns, recipe):
         "jpegs": zlib.crc32(jpegs_header),
     }
     header["checksum"] = _header_checksum(header)
-    (folder / HEADER).write_text(json.dumps(header, indent=1) + "\n")
+    (folder / HEADER).write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
 
 
 # ---------------------------------------------------------------- build from a prepared set

@@ -240,7 +240,7 @@ def write_poses(folder: Path, pred_cam: np.ndarray, target_cam: np.ndarray) -> N
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 # --- reports ---
@@ -519,7 +519,7 @@ def update_readme(readme: Path, reference: Path) -> None:
     """
     readme = Path(readme)
     start, end = README_MARKS
-    head, _, rest = readme.read_text().partition(start)
+    head, _, rest = readme.read_text(encoding="utf-8").partition(start)
     _, found, tail = rest.partition(end)
     if not found:
         raise InputError(f"{readme} lacks the marks {start} and, after it, {end}; put them back")

@@ -109,7 +109,7 @@ def write_overlay_video(
 
 def _open_writer(writer, path, fps, size):
     """Open a VP8 writer, without the warning about WebM that OpenCV writes to file descriptor 2."""
-    with open(os.devnull, "w") as nowhere:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
         kept = os.dup(2)
         os.dup2(nowhere.fileno(), 2)
         try:

@@ -104,7 +104,7 @@ def read_list(path: Path) -> set[str]:
     path = Path(path)
     names = set()
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         for entry in json.loads(text) if path.suffix == ".json" else text.splitlines():
             name = entry["image"] if isinstance(entry, dict) else entry.strip()
             names.add(Path(name).name)

@@ -200,7 +200,7 @@ class TrainingLog:
         if not writes:
             return
         with atomic_path(self.path) as temporary:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -212,7 +212,7 @@ class TrainingLog:
         """Add one row, a dict of numbers, "step" among them."""
         if not self.writes:
             return
-        with open(self.path, "a") as file:
+        with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         if self.events is not None:
             for name, value in row.items():
@@ -223,7 +223,10 @@ class TrainingLog:
 
 def read_log(folder: Path) -> list[dict]:
     """Rows of the log in a run's folder."""
-    return [json.loads(line) for line in (Path(folder) / JSON_LINES).read_text().splitlines()]
+    return [
+        json.loads(line)
+        for line in (Path(folder) / JSON_LINES).read_text(encoding="utf-8").splitlines()
+    ]
 
 
 class StepMeter:

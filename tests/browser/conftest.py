@@ -123,7 +123,8 @@ def lab(tmp_path_factory):
     (stray / "kernel.json").write_text(
         json.dumps(
             {"argv": ["/bin/false"], "display_name": "of another Python", "language": "python"}
-        )
+        ),
+        encoding="utf-8",
     )
     command = [
         sys.executable,
@@ -139,7 +140,7 @@ def lab(tmp_path_factory):
         "--LabApp.expose_app_in_browser=True",
         "--allow-root",
     ]
-    with open(home / "log", "w") as log:
+    with open(home / "log", "w", encoding="utf-8") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
     try:
         deadline = time.monotonic() + 240  # a busy machine
@@ -150,7 +151,7 @@ def lab(tmp_path_factory):
             except (urllib.error.URLError, OSError):
                 assert server.poll() is None and time.monotonic() < deadline, (
                     home / "log"
-                ).read_text()
+                ).read_text(encoding="utf-8")
                 time.sleep(0.3)
         start = f"http://127.0.0.1:{port}/lab"
         yield SimpleNamespace(
