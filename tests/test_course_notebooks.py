@@ -1,11 +1,12 @@
 """Notebooks run with parameters: which names, what is left behind, how they fail."""
 
+import base64
 import os
 import tempfile
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from ipr_lib.course import notebooks
 from ipr_lib.files import InputError
@@ -44,6 +45,24 @@ def test_a_long_name_of_the_folder_for_temporary_files(tmp_path, monkeypatch, le
         source = write_notebook(tmp_path / "notebooks" / "00_a.ipynb", "print(profile * 2)")
         notebooks.run_notebook(source, tmp_path / "out", {"profile": "smoke"})
     assert "smokesmoke" in (tmp_path / "out" / "executed.ipynb").read_text(encoding="utf-8")
+
+
+def test_figures_are_kept_as_files_named_after_their_cells(tmp_path):
+    """A line drawing as SVG, a picture as PNG, and several of one cell with a number."""
+    svg = new_output("display_data", {"image/svg+xml": "<svg/>", "text/plain": "Figure"})
+    png = new_output("display_data", {"image/png": base64.b64encode(b"pixels").decode()})
+    text = new_output("stream", text="no figure")
+    executed = new_notebook(
+        cells=[
+            new_markdown_cell("why", id="why"),
+            new_code_cell("plot()", id="curve", outputs=[text, svg, png]),
+            new_code_cell("print()", id="words", outputs=[text]),
+        ]
+    )
+    written = notebooks.save_figures(executed, tmp_path / "figures")
+    assert [path.name for path in written] == ["curve.svg", "curve-2.png"]
+    assert written[0].read_text() == "<svg/>" and written[1].read_bytes() == b"pixels"
+    assert sorted(os.listdir(tmp_path / "figures")) == ["curve-2.png", "curve.svg"]
 
 
 # --- parameters and failures of notebooks ---

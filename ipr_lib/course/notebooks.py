@@ -1,5 +1,6 @@
 """The course's notebooks: which there are, the example that they follow, how to run one."""
 
+import base64
 import dataclasses
 import os
 import re
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.h36m_layout import parse_folder_name
-from ..files import REPOSITORY, InputError
+from ..files import REPOSITORY, InputError, atomic_path
 from . import exercises
 
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -93,7 +94,7 @@ def run_notebook(
 
     Args:
         source: the notebook.
-        target: folder for `executed.ipynb` and what the notebook writes itself.
+        target: folder for `executed.ipynb`, its figures, and what the notebook writes itself.
         parameters: by name; each must stand in the notebook's parameters cell.
         solutions: notebook that solves the exercises. Each check must then find the exercise open, and the solution right.
 
@@ -146,6 +147,35 @@ def run_notebook(
                 "and run again"
             )
             raise NotebookFailed(source.name, number, line, reason, output) from error
+    save_figures(nbformat.read(output, as_version=4), target / "figures")
+
+
+def save_figures(notebook, folder: str | Path) -> list[Path]:
+    """Write the figures that an executed notebook shows, each named after its cell.
+
+    Args:
+        notebook: executed.
+        folder: made where there is a figure; a file of the same name is replaced.
+
+    Returns:
+        paths of the files, SVG or PNG, in the notebook's order.
+    """
+    written = []
+    for cell in notebook.cells:
+        pictures = []
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "image/svg+xml" in data:
+                pictures.append((".svg", data["image/svg+xml"].encode()))
+            elif "image/png" in data:
+                pictures.append((".png", base64.b64decode(data["image/png"])))
+        for number, (suffix, content) in enumerate(pictures):
+            name = cell.id if number == 0 else f"{cell.id}-{number + 1}"
+            path = Path(folder) / f"{name}{suffix}"
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(content)
+            written.append(path)
+    return written
 
 
 def failed_line(traceback: list[str]) -> str | None:
