@@ -30,6 +30,8 @@ try:
     from .geometry import BOX_SCALE
 except KeyboardInterrupt:  # Ctrl-C while NumPy and SciPy load; later on, `main` sees it
     sys.exit("\nipr_lib: interrupted")
+except ModuleNotFoundError as error:
+    sys.exit(f"ipr_lib: {error}; run `make env`, then `python -m ipr_lib doctor` checks the rest")
 
 # For training on several machines. After "--", torchrun leaves alone what it would otherwise take for its own options.
 ON_EACH_MACHINE = (
@@ -544,6 +546,19 @@ def reproduce(options):
     )
 
 
+def doctor(_):
+    """Check whether this machine is ready: a line OK, NOTE or FAIL for each thing."""
+    from .course.doctor import FAIL, diagnose
+
+    failures = 0
+    for sign, text in diagnose():
+        print(f"{sign:4}  {text}")
+        failures += sign == FAIL
+    if failures:
+        raise InputError(f"not ready: {failures} of the lines above say FAIL, and what to do")
+    print("ready")
+
+
 def exercises(_):
     """Write each notebook's exercises from notebooks/solutions."""
     from .course.exercises import solutions_of, update_exercises
@@ -940,6 +955,7 @@ COMMANDS = {
         flag("--fresh", "run notebooks again though nothing has changed for them"),
         flag("--solutions", "solve the exercises as well, and check the solutions"),
     ],
+    doctor: [],
     exercises: [],
     report: [
         path("runs", nargs="*", default=[], help="run folders that differ only in their seed"),
