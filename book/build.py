@@ -94,7 +94,9 @@ def write_source(run, folder):
         raise InputError(
             f"{run} holds no executed notebook; run `make reproduce` with the same PROFILE first"
         )
-    shutil.copytree(notebooks.NOTEBOOKS / "images", folder / "images")
+    for name in ("images", "figures"):
+        scripts = shutil.ignore_patterns("*.py", "__pycache__")
+        shutil.copytree(notebooks.NOTEBOOKS / name, folder / name, ignore=scripts)
     try:
         report = (run / "report.md").read_text(encoding="utf-8")
     except OSError as error:
