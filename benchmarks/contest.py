@@ -24,7 +24,7 @@ from ipr_lib.config import load_config  # noqa: E402
 from ipr_lib.course import pipeline  # noqa: E402
 from ipr_lib.data.store import open_store  # noqa: E402
 from ipr_lib.experiment.plan import CONTEST, case_config, planned_cases  # noqa: E402
-from ipr_lib.experiment.run import pick_settings, run_case, run_order  # noqa: E402
+from ipr_lib.experiment.run import compare, pick_settings, run_case, run_order  # noqa: E402
 from ipr_lib.files import results_folder  # noqa: E402
 
 OVERRIDES = {"workers": 0}  # of batches: as many processes as cores are busy already
@@ -47,13 +47,17 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def run_all(profile, stores, folder, processes, deadline):
-    """Work through all runs until the deadline.
+def run_all(profile, names, stores, folder, processes, deadline):
+    """Work through all runs, or those of the cases `names`, until the deadline.
 
     Returns:
         how many of them are left; those that were stopped go on next time.
     """
-    cases = [case for case in planned_cases(profile) if case.axis in CONTEST]
+    cases = []
+    for case in planned_cases(profile):
+        wanted = case.name in names if names else case.axis in CONTEST
+        if wanted:
+            cases.append(case)
     waiting = run_order(cases)
     # The methods first, seed by seed; of the other axes the cheap runs first.
     waiting.sort(key=lambda run: (run[0].axis != "method", run[0].budget))
@@ -69,11 +73,12 @@ def run_all(profile, stores, folder, processes, deadline):
                 running.remove(job)
                 name, result, method = job
                 minutes = (time.monotonic() - start) / 60
-                if not result.successful():
+                try:
+                    found = result.get()
+                except Exception as error:  # whatever it is, the other runs go on
                     failed.append(name)
-                    print(f"{minutes:5.2f} min: {name} failed", flush=True)
+                    print(f"{minutes:5.2f} min: {name} failed: {error}", flush=True)
                     continue
-                found = result.get()
                 if method is not None:
                     swept.add(method)
                 print(f"{minutes:5.2f} min: {name} done {found or ''}", flush=True)
@@ -90,6 +95,8 @@ def run_all(profile, stores, folder, processes, deadline):
                     running.append((f"{case.name}, seed {seed}", result, None))
                 else:
                     break
+            if not running:  # what is left waits for a sweep that failed
+                break
             time.sleep(0.1)
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
@@ -101,6 +108,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--profile", default="laptop", help="smoke, laptop or gpu")
+    parser.add_argument("--cases", nargs="+", metavar="CASE", help="only these, e.g. R1 'I*'")
     parser.add_argument("--minutes", type=float, default=8.0, help="budget of this call")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument(
@@ -117,8 +125,14 @@ def main():
         cfg = load_config(options.profile, workers=options.processes)
         stores = [store.path for store in pipeline.stores(cfg)]
     folder = results_folder() / f"compare-{options.profile}"
-    left = run_all(options.profile, stores, folder, options.processes, deadline)
-    print(f"{left} left" if left else "all done; `python -m ipr_lib compare` judges them")
+    left = run_all(options.profile, options.cases, stores, folder, options.processes, deadline)
+    if left:
+        print(f"{left} left; the same command goes on")
+        return
+    opened = (open_store(stores[0]), open_store(stores[1]))
+    summary = folder / ("chosen.json" if options.cases else f"{'-'.join(CONTEST)}.json")
+    compare(options.profile, opened, summary, names=options.cases, overrides=OVERRIDES)
+    print(f"all done: {summary}")
 
 
 if __name__ == "__main__":

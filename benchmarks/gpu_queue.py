@@ -54,95 +54,74 @@ class Job:
 
 def queue(toy):
     """All jobs, in order; at smoke size if `toy`."""
-    profile = "smoke" if toy else "gpu"
-    timed = REPOSITORY / "results" / "benchmarks" / f"soft_argmax-{'toy' if toy else 'cuda'}.json"
+    size = ("--toy",) if toy else ("--device", "cuda")
+    where = "toy" if toy else "cuda"
+    gpu, laptop = ("smoke", "smoke") if toy else ("gpu", "laptop")
+    benchmarks = RESULTS / "benchmarks"
+    soft_argmax = benchmarks / f"soft_argmax-{where}.json"
+    losses = benchmarks / f"heatmap_losses-{where}.json"
+    training = benchmarks / f"training-{gpu}.json"
     jobs = [
         Job(
-            f"soft_argmax-{'toy' if toy else 'cuda'}",
+            soft_argmax.stem,
             "time of the integral, plain over ours; its tables belong in benchmarks/README.md",
-            (
-                "benchmarks/soft_argmax.py",
-                "--json",
-                str(timed),
-                *(("--toy",) if toy else ("--device", "cuda")),
-            ),
-            timed,
+            ("benchmarks/soft_argmax.py", "--json", str(soft_argmax), *size),
+            soft_argmax,
             ("headline", "plain_over_it"),
             "x",
-        )
-    ]
-    timed = (
-        REPOSITORY / "results" / "benchmarks" / f"heatmap_losses-{'toy' if toy else 'cuda'}.json"
-    )
-    jobs.append(
+        ),
         Job(
-            f"heatmap_losses-{'toy' if toy else 'cuda'}",
-            "time and memory of the losses of maps, 32 volumes of 18 x 64^3; its table belongs in benchmarks/README.md",
-            (
-                "benchmarks/heatmap_losses.py",
-                "--json",
-                str(timed),
-                *(("--toy",) if toy else ("--device", "cuda")),
-            ),
-            timed,
+            losses.stem,
+            "time and memory of the losses of maps, 32 volumes of 18 x 64^3; for benchmarks/README.md",
+            ("benchmarks/heatmap_losses.py", "--json", str(losses), *size),
+            losses,
             ("headline", "ms"),
             "ms",
-        )
-    )
-    timed = REPOSITORY / "results" / "benchmarks" / f"training-{profile}.json"
-    jobs.append(
+        ),
         Job(
-            f"training-{profile}",
-            "images a second of training, ours over the plain loop; its tables belong in benchmarks/README.md",
+            training.stem,
+            "images a second of training, ours over the plain loop; for benchmarks/README.md",
             (
                 "benchmarks/training.py",
                 "--profile",
-                profile,
+                gpu,
                 "--json",
-                str(timed),
+                str(training),
                 *(("--toy",) if toy else ()),
             ),
-            timed,
+            training,
             ("headline", "ours_over_plain"),
             "x",
-        )
-    )
+        ),
+        contest(laptop),
+    ]
     for seed in (0, 1):
+        run = run_dir(load_config(gpu, seed=seed))
         jobs.append(
             Job(
-                f"{profile}-seed{seed}",
+                f"{gpu}-seed{seed}",
                 "capture, training and scores of the gpu profile: results/reference/gpu.json",
-                ("-m", "ipr_lib", "test", "--profile", profile, "--seed", str(seed)),
-                run_dir(load_config(profile, seed=seed)) / "metrics.json",
+                ("-m", "ipr_lib", "test", "--profile", gpu, "--seed", str(seed)),
+                run / "metrics.json",
                 ("scores", "mpjpe", "frame_mean"),
                 "mm",
             )
         )
-    # Each is meant to take one call of ten minutes; all later ones find the sweep's runs done.
-    comparisons = [(("sweep",), None)]
-    comparisons += [(("method",), seed) for seed in range(5)]
-    comparisons += [(("map", "2D"), seed) for seed in range(3)]
-    comparisons += [(("budget",), seed) for seed in range(3)]
-    comparisons += [(("variant",), seed) for seed in range(3)]
-    comparisons += [(("depth",), 0), (("trunk",), 0), (("crop",), 0)]
-    comparisons.append((CONTEST, None))  # all runs are done by then: it judges them together
-    for axes, seed in comparisons:
-        name = "-".join(axes)
-        seeds = ()
-        if seed is not None:
-            name = f"{name}-{seed}"
-            seeds = ("--seeds", str(seed))
-        jobs.append(
-            Job(
-                f"compare-{name}",
-                f"heat map against integral: results/reference/compare-{profile}.json",
-                ("-m", "ipr_lib", "compare", "--profile", profile, *seeds, "--axes", *axes),
-                REPOSITORY / "results" / f"compare-{profile}" / f"{name}.json",
-                ("headline",),
-                "mm",
-            )
-        )
+    if not toy:
+        jobs.append(contest(gpu))
     return jobs
+
+
+def contest(profile):
+    """The job of a profile's comparison."""
+    return Job(
+        f"contest-{profile}",
+        f"heat map against integral: results/reference/compare-{profile}.json",
+        ("benchmarks/contest.py", "--profile", profile, "--minutes", "60"),
+        RESULTS / f"compare-{profile}" / f"{'-'.join(CONTEST)}.json",
+        ("headline",),
+        "mm",
+    )
 
 
 def run_job(job, seconds, log):
