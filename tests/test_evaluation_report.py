@@ -248,6 +248,25 @@ def test_readme_is_written_between_its_marks_and_nowhere_else(runs, tmp_path):
     ]
 
 
+def test_each_notebook_has_its_minutes_in_the_readme(runs, tmp_path):
+    write_json(runs[0] / "08" / "stamp.json", {"stamp": {}, "minutes": 1.26})
+    reference, readme = tmp_path / "laptop.json", tmp_path / "README.md"
+    report.write_reference(runs, reference)
+    start, end = report.README_MARKS
+    before = f"| 08 | above the table | |\n{start}\n{end}\n"
+    after = (
+        "| 08 | [rivals](08.ipynb) | read | 9.9 |\n| 09 | [train](09.ipynb) | go | |\n| 8 | a | |\n"
+    )
+    readme.write_text(before + after, encoding="utf-8")
+    report.update_readme(readme, reference)
+    text = readme.read_text(encoding="utf-8")
+    assert text.startswith("| 08 | above the table | |\n")
+    # Of 09 no minutes are known.
+    assert text.endswith(
+        "| 08 | [rivals](08.ipynb) | read | 1.3 |\n| 09 | [train](09.ipynb) | go | |\n| 8 | a | |\n"
+    )
+
+
 @pytest.mark.parametrize("text", ["no marks", "{start} only", "{end} before {start}"])
 def test_readme_without_marks_is_left_alone(runs, tmp_path, text):
     start, end = report.README_MARKS

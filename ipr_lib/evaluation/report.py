@@ -8,6 +8,7 @@ them back, which turns the numbers of actions into strings.
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -489,10 +490,7 @@ def processor_table(references: Sequence[dict]) -> str:
     """Minutes of `make reproduce` on each processor that there are runs of; Markdown."""
     rows = []
     for reference in references:
-        # The run with the most steps did all that `make reproduce` does; of several, that which made
-        # the data.
-        runs = reference["minutes"]
-        whole = max(runs, key=lambda minutes: (len(minutes), minutes["data"]))
+        whole = whole_run(reference)
         notebooks = sum(value for name, value in whole.items() if name.isdigit())
         minutes = [whole.get(name, 0) for name in ("data", "training", "evaluation", "comparison")]
         minutes.append(notebooks)
@@ -509,10 +507,10 @@ def _with_spread(value):
 
 
 def update_readme(readme: Path, reference: Path) -> None:
-    """Write the table of a reference file between the marks of the README.
+    """Write the table of a reference file between the marks of the README, and each notebook's minutes.
 
     Files beside it whose names go on, such as laptop-avx2.json beside laptop.json, hold runs of
-    other processors.
+    other processors. The minutes are the last cell of the row that begins with the notebook's number.
 
     Raises:
         InputError: the marks are missing.
@@ -525,5 +523,26 @@ def update_readme(readme: Path, reference: Path) -> None:
         raise InputError(f"{readme} lacks the marks {start} and, after it, {end}; put them back")
     reference = Path(reference)
     others = sorted(reference.parent.glob(f"{reference.stem}-*.json"))
-    table = readme_table(read_json(reference), [read_json(path) for path in others])
+    content = read_json(reference)
+    table = readme_table(content, [read_json(path) for path in others])
+    tail = with_notebook_minutes(tail, whole_run(content))
     write_text(readme, f"{head}{start}\n{table}\n{end}{tail}")
+
+
+def with_notebook_minutes(text: str, minutes: dict[str, float]) -> str:
+    """The text with new minutes in the last cell of each table row that begins with a notebook's number."""
+    lines = []
+    for line in text.split("\n"):
+        row = re.fullmatch(r"(\| (\d\d) \|.*\|)[^|]*\|", line)
+        if row and row[2] in minutes:
+            line = f"{row[1]} {minutes[row[2]]:.1f} |"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def whole_run(reference: dict) -> dict[str, float]:
+    """Minutes of the run with the most steps, which did all that `make reproduce` does.
+
+    Of several, it is the one that made the data.
+    """
+    return max(reference["minutes"], key=lambda minutes: (len(minutes), minutes["data"]))
