@@ -409,6 +409,7 @@ def test(options):
     """Score a trained or a published network and print its tables."""
     from .course import pipeline
     from .evaluation import published_report, run_report
+    from .run import find_run
 
     oracles = {"box": options.box, "root": options.root, "intrinsics": options.intrinsics}
     if options.published is not None:
@@ -426,7 +427,7 @@ def test(options):
             run = pipeline.run_dir(cfg, options.results_dir)
         else:
             _refuse(options, "with --run, which brings its own config", "profile", "set", "seed")
-            run = pipeline.find_run(options.run, options.results_dir)
+            run = find_run(options.run, options.results_dir)
         content, folder = pipeline.evaluate_run(
             run, options.checkpoint, options.subjects, texts=options.texts, **oracles
         )
@@ -448,10 +449,10 @@ def runs(options):
 
 def predict(options):
     """Predict poses in pictures, folders and videos of your own."""
-    from .course import load_reference
     from .files import device_name
     from .inference import load_detector, parse_box, predict_files
     from .inference.inputs import is_video
+    from .inference.poses import DETECTOR
     from .run import default_device
 
     videos = [path for path in options.files if path.is_dir() or is_video(path)]
@@ -460,27 +461,46 @@ def predict(options):
     if options.box and options.whole:
         raise InputError("--box and --whole both say where the person is; give one of them")
     box = parse_box(options.box) if options.box else None
-    network, cfg, line = load_reference(_load(options), options.results_dir)
+    network = _network(options)
     device = default_device()
-    print(f"{line}; on {device_name(device)}")
+    print(f"network: {network.about}; on {device_name(device)}")
     detector = None
     if box is None and not options.whole:
-        detector, line = load_detector(device)
-        print(line if detector is not None else f"{line}; taking whole pictures")
+        detector = load_detector(device)
+        print(f"person boxes by torchvision's {DETECTOR}")
     _, problems = predict_files(
         options.files,
         options.out,
         network,
-        cfg,
-        box,
-        detector,
-        options.focal,
-        options.every,
-        options.smooth,
+        box=box,
+        whole=options.whole,
+        detector=detector,
+        focal_px=options.focal,
+        every=options.every,
+        smooth=options.smooth,
+        flip_test=options.flip_test,
     )
     print(options.out)
     if problems:
         raise InputError(f"inputs without a pose: {len(problems)}; the lines above say why")
+
+
+def _network(options):
+    """The network that the options of `predict` choose."""
+    from .inference import finished_run, load_network
+
+    chosen = options.typed & {"run", "weights", "published", "profile"}
+    if len(chosen) > 1:
+        names = " and ".join(f"--{name}" for name in sorted(chosen))
+        raise InputError(f"{names} each choose a network; give one of them")
+    if "profile" not in chosen:
+        _refuse(options, "without --profile, whose run they name", "set", "seed")
+    if chosen <= {"weights"}:
+        _refuse(options, "without --run, --profile or --published", "results_dir")
+    run = options.run
+    if "profile" in chosen:
+        run = finished_run(_load(options), options.results_dir)
+    return load_network(run, options.weights, options.published, options.results_dir)
 
 
 def compare(options):
@@ -924,7 +944,18 @@ COMMANDS = {
         ),
         number("--every", within=EVERY, default=1, help="of videos, take every N-th frame"),
         flag("--smooth", "of videos, smooth paths by the One-Euro filter"),
-        *CONFIG,
+        option(
+            "--run",
+            metavar="NAME",
+            help="a run's folder in --results-dir; default: the course's own network",
+        ),
+        path("--weights", metavar="FILE", help="a checkpoint or model.pt of this library"),
+        path("--published", metavar="FILE", help="a published checkpoint, by its own conventions"),
+        option("--profile", help="take the finished run of this profile"),
+        number("--seed", within=SEED, default=0, help="of that run"),
+        SET,
+        RESULTS_DIR,
+        flag("--flip-test", "average with what the network sees in the mirror"),
         DEVICE,
     ],
     compare: [

@@ -26,7 +26,7 @@ from .evaluation.prediction import (
     read_network,
 )
 from .evaluation.published import read_published
-from .files import InputError, commit
+from .files import InputError, commit, results_folder
 from .geometry.skeleton import HUMAN36M
 from .geometry.transforms import Augmentation
 from .integral import METHODS, build_method
@@ -38,6 +38,32 @@ from .training.records import CHECKPOINT, load_checkpoint, read_checkpoint
 
 # Counted on the real set: S1, 5, 6, 7, 8, every 5th frame; S9, 11, every 64th.
 HUMAN36M_IMAGES = {"train": (312_188, 5), "test": (8_695, 64)}
+
+
+# --- where a run lies ---
+
+
+def run_dir(cfg: Config, results_dir: str | Path | None = None) -> Path:
+    """Folder of everything that the run of `cfg` writes."""
+    return Path(results_dir or results_folder()) / f"{cfg.profile}-{cfg.hash()}"
+
+
+def find_run(name: str, results_dir: str | Path | None = None) -> Path:
+    """Folder of a run.
+
+    Args:
+        name: of a folder in `results_dir`, or a path.
+        results_dir: where runs lie; by default `files.results_folder`.
+    Raises:
+        InputError: there is no such folder; the message names those that there are.
+    """
+    results_dir = Path(results_dir or results_folder())
+    for folder in (results_dir / name, Path(name)):
+        if folder.is_dir():
+            return folder
+    known = sorted(path.parent.name for path in results_dir.glob(f"*/{CHECKPOINT}"))
+    advice = f"choose one of {', '.join(known)}" if known else "train one first"
+    raise InputError(f"no run {name} in {results_dir}; {advice}")
 
 
 # --- what a Config describes ---
@@ -245,7 +271,7 @@ def checkpoint_config(path: Path) -> Config:
     return config_from_record(read_checkpoint(path)["config"])
 
 
-def load_network(
+def load_trained(
     path: Path, device: torch.device | None = None
 ) -> tuple[PoseNet | LineNet | DirectNet, Config]:
     """The network of a checkpoint or a `model.pt`, in eval mode, and the Config of its training.

@@ -210,7 +210,7 @@ def test_exit_codes(monkeypatch, capsys, error, code, line):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("ipr_lib.course.reference.load_reference", fail)
+    monkeypatch.setattr("ipr_lib.inference.load_network", fail)
     assert main(["predict", "a.png", "--out", "out"]) == code
     assert capsys.readouterr().err == line
 

@@ -50,6 +50,11 @@ def refused(arguments, capsys):
         ("test --published a --checkpoint last", "--checkpoint has no effect with --published"),
         ("predict a.png --out b --smooth", "--smooth has no effect with pictures alone"),
         ("predict a.png --out b --every 1", "--every has no effect with pictures alone"),
+        ("predict a.png --out b --set crop_px=8", "--set has no effect without --profile"),
+        ("predict a.png --out b --run c --seed 1", "--seed has no effect without --profile"),
+        ("predict a.png --out b --results-dir c", "--results-dir has no effect without --run"),
+        ("predict a.png --out b --weights c --results-dir d", "--results-dir has no effect"),
+        ("predict a.png --out b --run c --published d", "--published and --run each choose"),
         ("compare --list --seeds 0", "--seeds has no effect with --list"),
         ("compare --cases R1 --axes method", "--axes has no effect with --cases"),
         ("compare --axes sweep --seeds 0", "--seeds has no effect with --axes sweep"),
@@ -63,7 +68,7 @@ def refused(arguments, capsys):
 def test_an_option_without_effect_is_refused(line, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IPR_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setattr(pipeline, "find_run", lambda *_: tmp_path)
+    monkeypatch.setattr("ipr_lib.run.find_run", lambda *_: tmp_path)
     monkeypatch.setattr("ipr_lib.run.checkpoint_config", lambda _: load_config("smoke"))
     assert message in refused(line.split(), capsys)
     assert list(tmp_path.iterdir()) == [], "nothing is written"

@@ -30,7 +30,7 @@ from ipr_lib.geometry.camera import Camera
 from ipr_lib.geometry.skeleton import HUMAN36M, add_thorax, bone_lengths
 from ipr_lib.geometry.transforms import BOX_MM, apply_affine, box_at_root, crop_affine
 from ipr_lib.inference import (
-    assumed_camera,
+    assumed_cameras,
     box_from_pose,
     detect_people,
     draw_overlay,
@@ -40,8 +40,8 @@ from ipr_lib.inference import (
     list_files,
     one_euro,
     parse_box,
-    predict_file,
     predict_files,
+    predict_inputs,
     predict_people,
     read_frames,
     read_image,
@@ -50,6 +50,7 @@ from ipr_lib.inference import (
     whole_box,
 )
 from ipr_lib.inference import poses as person_boxes
+from ipr_lib.inference.networks import TrainedNetwork
 from ipr_lib.inference.poses import BODY_MM, make_poses
 from ipr_lib.studio import perform
 from ipr_lib.training import records
@@ -77,7 +78,8 @@ class Brightest(torch.nn.Module):
         return maps[:, :, None] + self.depths
 
 
-MODEL, DEEP = Brightest().eval(), Brightest(deep=True).eval()
+MODEL = TrainedNetwork(Brightest().eval(), CFG, "the brightest place")
+DEEP = TrainedNetwork(Brightest(deep=True).eval(), CFG, "the brightest place, each at its depth")
 
 
 def disc(x, y, width=120, height=90, radius=7):
@@ -293,18 +295,21 @@ def no_weights(monkeypatch, tmp_path):
     return tmp_path / "checkpoints"
 
 
+def why_no_detector():
+    """What is said where no detector can be had."""
+    with pytest.raises(InputError) as error:
+        person_boxes.load_detector()
+    return str(error.value)
+
+
 def test_without_weights_the_detector_says_where_they_go(monkeypatch, no_weights):
     def no_network(*_, **__):
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr(person_boxes.urllib.request, "urlopen", no_network)
-    detector, line = person_boxes.load_detector()
-    assert (
-        detector is None
-        and "no route to host" in line
-        and str(no_weights) in line
-        and "\n" not in line
-    )
+    line = why_no_detector()
+    assert "no route to host" in line and str(no_weights) in line and "\n" not in line
+    assert "https://download.pytorch.org/models/fasterrcnn" in line and "--whole" in line
 
 
 def test_a_host_that_never_answers_is_given_up(monkeypatch, no_weights):
@@ -314,16 +319,11 @@ def test_a_host_that_never_answers_is_given_up(monkeypatch, no_weights):
     monkeypatch.setattr(person_boxes, "PATIENCE_S", 0.2)
     start = time.perf_counter()
     try:
-        detector, line = person_boxes.load_detector()
+        line = why_no_detector()
         assert time.perf_counter() - start < 30
     finally:
         tested.set()
-    assert (
-        detector is None
-        and "no answer within 0.2 s" in line
-        and str(no_weights) in line
-        and "\n" not in line
-    )
+    assert "no answer within 0.2 s" in line and str(no_weights) in line and "\n" not in line
 
 
 class Host(io.BytesIO):
@@ -336,8 +336,8 @@ class Host(io.BytesIO):
 def test_damaged_downloads_leave_nothing(monkeypatch, no_weights):
     monkeypatch.setattr(person_boxes.urllib.request, "urlopen", lambda *_, **__: Host())
     monkeypatch.setattr(torch.hub, "urlopen", lambda *_, **__: Host(b"damaged"))
-    detector, line = person_boxes.load_detector()
-    assert detector is None and "invalid hash value" in line and str(no_weights) in line
+    line = why_no_detector()
+    assert "invalid hash value" in line and str(no_weights) in line
     assert list(no_weights.glob("*")) == []
 
 
@@ -347,10 +347,10 @@ def test_a_download_that_does_not_end_is_given_up(monkeypatch, no_weights):
     monkeypatch.setattr(torch.hub, "urlopen", lambda *_, **__: tested.wait(60))
     monkeypatch.setattr(person_boxes, "DOWNLOAD_S", 0.2)
     try:
-        detector, line = person_boxes.load_detector()
+        line = why_no_detector()
     finally:
         tested.set()
-    assert detector is None and "no answer within 0.2 s" in line and str(no_weights) in line
+    assert "no answer within 0.2 s" in line and str(no_weights) in line
 
 
 @pytest.mark.parametrize(
@@ -368,8 +368,8 @@ def test_damaged_weights_are_as_good_as_none(monkeypatch, no_weights, error):
     )  # at hand: nobody is asked for them
     monkeypatch.setattr(person_boxes.urllib.request, "urlopen", None)
     monkeypatch.setattr(person_boxes.torchvision.models, "get_model", broken)
-    detector, line = person_boxes.load_detector()
-    assert detector is None and (str(error) or "TimeoutError") in line and "checkpoints" in line
+    line = why_no_detector()
+    assert (str(error) or "TimeoutError") in line and "checkpoints" in line
 
 
 def test_a_call_in_time_gives_what_it_gives():
@@ -477,7 +477,8 @@ def test_one_euro_refuses_times_that_do_not_rise(times):
 def test_joints_land_where_the_picture_is_bright():
     picture = np.maximum(disc(30, 40), disc(90, 60))
     boxes = np.array([[34.0, 38, 40], [84, 62, 48]])
-    joints_cam, joints_img, kept = predict_people(MODEL, CFG, picture, boxes, 150.0, passes=1)
+    images, focal_px = [picture, picture], [150.0, 150.0]
+    joints_cam, joints_img, kept = predict_people(MODEL, images, boxes, focal_px, passes=1)
     assert joints_cam.shape == (2, J, 3) and joints_img.shape == (2, J, 2)
     np.testing.assert_allclose(joints_img[:, 5], [[30, 40], [90, 60]], atol=0.5)
     np.testing.assert_array_equal(kept, boxes)
@@ -486,14 +487,13 @@ def test_joints_land_where_the_picture_is_bright():
         np.broadcast_to([[BOX_MM * 150 / 40], [BOX_MM * 150 / 48]], (2, J)),
         rtol=1e-3,
     )
-    camera = assumed_camera(picture, 150.0)
+    camera = assumed_cameras(images, focal_px)
     np.testing.assert_allclose(camera.camera_to_image(joints_cam), joints_img, atol=1e-9)
 
 
 def test_a_second_pass_moves_the_box_to_the_pose():
-    _, joints_img, box = predict_people(
-        MODEL, CFG, disc(30, 40), whole_box(120, 90), 150.0, passes=2
-    )
+    box = whole_box(120, 90)
+    _, joints_img, box = predict_people(MODEL, [disc(30, 40)], box, [150.0], passes=2)
     # A cell of the first pass covers 7.5 px. All joints in one place: half the side, and no less.
     np.testing.assert_allclose(box[0], [30, 40, 60], atol=3.75)
     np.testing.assert_allclose(
@@ -502,7 +502,7 @@ def test_a_second_pass_moves_the_box_to_the_pose():
 
 
 def test_nobody_is_no_pose():
-    joints_cam, joints_img, box = predict_people(MODEL, CFG, disc(30, 40), np.zeros((0, 3)), 150.0)
+    joints_cam, joints_img, box = predict_people(MODEL, [], np.zeros((0, 3)), [])
     assert joints_cam.shape == (0, J, 3) and joints_img.shape == (0, J, 2) and box.shape == (0, 3)
     assert len(join_poses([])) == 0
 
@@ -510,11 +510,11 @@ def test_nobody_is_no_pose():
 def test_a_video_is_one_timeline(tmp_path):
     centres = [(30 + 6 * i, 40) for i in range(8)]
     path = write_video(tmp_path / "a.avi", centres)
-    poses, frames, times, _ = predict_file(
-        MODEL, CFG, path, box=np.array([[55.0, 45, 110]]), every=2, passes=1
-    )
-    np.testing.assert_array_equal(frames, [0, 2, 4, 6])
-    np.testing.assert_allclose(times, [0, 0.2, 0.4, 0.6])
+    box = np.array([[55.0, 45, 110]])
+    (found,) = predict_inputs(MODEL, [path], box, every=2, passes=1)
+    poses = found.poses
+    np.testing.assert_array_equal(found.frames, [0, 2, 4, 6])
+    np.testing.assert_allclose(found.times, [0, 0.2, 0.4, 0.6])
     np.testing.assert_array_equal(poses.person, 0)
     np.testing.assert_allclose(poses.joints_img[:, 0], centres[::2], atol=3.75)  # half a cell
     calm = smooth_poses(poses)
@@ -574,7 +574,7 @@ def test_everything_is_written_and_bad_inputs_do_not_stop_it(tmp_path):
         [tmp_path / "in", tmp_path / "in" / "more" / "a.png"],
         out,
         DEEP,
-        CFG,
+        whole=True,
         passes=1,
         say=lines.append,
     )
@@ -619,7 +619,7 @@ def test_names_may_hold_anything(tmp_path):
         shutil.copy(path, odd[-1])
     out = tmp_path / "out"
     poses, problems = predict_files(
-        [image, video, *odd], out, DEEP, CFG, detector=Sees(), passes=1, say=lambda line: None
+        [image, video, *odd], out, DEEP, detector=Sees(), passes=1, say=lambda line: None
     )
     assert problems == [] and len(poses) == 6
     for path in (image, *odd[:1]):
@@ -644,7 +644,13 @@ def test_only_our_lines_reach_the_terminal(tmp_path, capfd):
     good = write_video(tmp_path / "a.avi", [(30, 40), (36, 42)])
     (tmp_path / "bad.mp4").write_bytes(b"no video" * 100)
     _, (problem,) = predict_files(
-        [good, tmp_path / "bad.mp4"], tmp_path / "out", DEEP, CFG, passes=1, view=False, say=print
+        [good, tmp_path / "bad.mp4"],
+        tmp_path / "out",
+        DEEP,
+        whole=True,
+        passes=1,
+        view=False,
+        say=print,
     )
     out, err = capfd.readouterr()
     assert len(out.splitlines()) == 3 and problem in out
@@ -673,11 +679,11 @@ def test_tables_grow_with_the_inputs_and_a_bad_one_costs_nothing(tmp_path):
             sizes.append(len((out / "poses.csv").read_text(encoding="utf-8").splitlines()))
 
     inputs = [tmp_path / "a.png", bad, tmp_path / "c.png"]
-    predict_files(inputs, out, DEEP, CFG, passes=1, view=False, say=say)
+    predict_files(inputs, out, DEEP, whole=True, passes=1, view=False, say=say)
     assert sizes[0] == 1 + J  # a header, and a line for each joint of a.png, when b.png is said
     before = (out / "poses.csv").read_bytes(), (out / "poses.npz").read_bytes()
     assert len(before[0].splitlines()) == 1 + 2 * J
-    poses, problems = predict_files([bad], out, DEEP, CFG, passes=1, view=False, say=say)
+    poses, problems = predict_files([bad], out, DEEP, whole=True, passes=1, view=False, say=say)
     assert len(poses) == 0 and len(problems) == 1
     assert ((out / "poses.csv").read_bytes(), (out / "poses.npz").read_bytes()) == before
 
@@ -702,7 +708,7 @@ def test_a_page_opens_where_somebody_is(tmp_path):
         tmp_path / "a.avi", [(-50, 40), (30, 40), (36, 42)]
     )  # nobody in the first frame
     poses, problems = predict_files(
-        [video], tmp_path / "out", DEEP, CFG, detector=Sees(), passes=1, say=lambda line: None
+        [video], tmp_path / "out", DEEP, detector=Sees(), passes=1, say=lambda line: None
     )
     assert poses.frame.tolist() == [1, 2] and not problems
     assert '"frame":1,' in (tmp_path / "out" / "a_pose.html").read_text(encoding="utf-8")
@@ -710,7 +716,7 @@ def test_a_page_opens_where_somebody_is(tmp_path):
 
 def test_out_may_not_be_an_input(tmp_path):
     with pytest.raises(InputError, match="input folder"):
-        predict_files([tmp_path], tmp_path, MODEL, CFG)
+        predict_files([tmp_path], tmp_path, MODEL)
 
 
 @pytest.fixture
@@ -878,20 +884,16 @@ def test_weights_that_float16_does_not_hold_are_refused(runs, tmp_path):
 
 
 def test_the_command(runs, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(
-        reference.load_reference,
-        "__defaults__",
-        (*reference.load_reference.__defaults__[:2], tmp_path, None),
-    )
     monkeypatch.setitem(
         sys.modules, "ipr_lib.views.skeleton_view", None
     )  # as if its package were not installed
     Image.fromarray(disc(30, 40)).save(tmp_path / "a.png")
-    options = ["--out", str(tmp_path / "out"), "--profile", "smoke", "--results-dir", str(runs)]
+    options = ["--out", str(tmp_path / "out"), "--results-dir", str(runs)]
+    options += ["--run", pipeline.run_dir(CFG, runs).name]
     assert main(["predict", str(tmp_path / "a.png"), "--whole", "--focal", "99", *options]) == 0
     said = capsys.readouterr().out
     assert (
-        "network: run smoke-" in said
+        said.startswith("network: run smoke-")
         and "whole picture as box; focal length 99 px as given" in said
         and "pictures/s" in said
     )

@@ -50,8 +50,9 @@ from ..progress import TIMES, progress, stage, timed, work_seconds
 from ..run import (
     default_device,
     fingerprint,
-    load_network,
+    load_trained,
     predict_run,
+    run_dir,
     train_run,
 )
 from ..studio import write_capture
@@ -63,11 +64,6 @@ from .notebooks import NotebookFailed, NotebooksFailed, list_notebooks, run_note
 METRICS, PREDICTIONS, ORIGIN = SCORES_FILE, PREDICTIONS_FILE, "origin.json"
 STEPS = ("data", "training", "evaluation")  # of a run, whose minutes are measured
 CHECKPOINTS = {"last": CHECKPOINT, "best": BEST}
-
-
-def run_dir(cfg: Config, results_dir: str | Path | None = None) -> Path:
-    """Folder of everything that the run of `cfg` writes."""
-    return Path(results_dir or results_folder()) / f"{cfg.profile}-{cfg.hash()}"
 
 
 # --- data ---
@@ -392,23 +388,6 @@ def _subject_names(subjects):
     return "S" + ",".join(str(subject) for subject in np.unique(subjects))
 
 
-def find_run(name: str, results_dir: Path) -> Path:
-    """Folder of a run.
-
-    Args:
-        name: of a folder in `results_dir`, or a path.
-        results_dir: where runs lie; by default `files.results_folder`.
-    Raises:
-        InputError: there is no such folder; the message names those that there are.
-    """
-    for folder in (Path(results_dir) / name, Path(name)):
-        if folder.is_dir():
-            return folder
-    known = sorted(path.parent.name for path in Path(results_dir).glob(f"*/{CHECKPOINT}"))
-    advice = f"choose one of {', '.join(known)}" if known else "train one first"
-    raise InputError(f"no run {name} in {results_dir}; {advice}")
-
-
 def list_runs(results_dir: Path) -> list[list[str]]:
     """What there is of each run: name, profile, state, MPJPE in mm.
 
@@ -455,7 +434,7 @@ def open_run(folder: Path, checkpoint: str | Path = "last"):
         raise InputError(
             f"{path} is missing; pass --checkpoint last, best (where the run kept one) or the path of a file"
         )
-    return *load_network(path), path
+    return *load_trained(path), path
 
 
 def evaluate_published(

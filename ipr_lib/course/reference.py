@@ -10,12 +10,11 @@ import torch
 
 from ..config import Config, config_from_record, load_config
 from ..files import InputError, atomic_path, read_json, write_json
-from ..run import load_network
+from ..inference.networks import CARD, MODEL, REFERENCE
+from ..run import load_trained
 from ..training.records import CHECKPOINT, read_checkpoint
 from . import pipeline
 
-REFERENCE = Path(__file__).with_name("reference_model")
-MODEL, CARD = "model.pt", "model.json"
 MAX_BYTES = 12e6  # what a repository can carry
 # What the card takes from a run's metrics.json as it stands there.
 COPIED = (
@@ -133,7 +132,7 @@ def load_reference(
         path, line = run / CHECKPOINT, f"network: run {run.name}"
         if train:
             pipeline.trained(cfg, results_dir)
-    return *load_network(path, device), line  # a reference's float16 becomes float32 again
+    return *load_trained(path, device), line  # a reference's float16 becomes float32 again
 
 
 def few_images(cfg: Config) -> tuple:

@@ -207,6 +207,22 @@ def cells_to_camera(
     return cameras.image_to_camera(joints_img, depth)
 
 
+@torch.no_grad()
+def read_cells(published: Published, crops: torch.Tensor) -> np.ndarray:
+    """Cells of the joints in a batch of crops, with the pixels scaled as the release scales them.
+
+    Args:
+        published: Published.
+        crops: (B, 256, 256, 3) uint8 RGB, on any device.
+    Returns:
+        (B, J, 3) float64: cells of a map, order x, y, z, 0 is the first cell.
+    """
+    device = next(published.model.parameters()).device
+    pixels = crops.to(device).permute(0, 3, 1, 2) / published.release.pixel_unit
+    cells = soft_argmax(published.model(normalize(pixels, MEAN, STD)))
+    return cells.cpu().double().numpy()
+
+
 def predict_set(
     published: Published, root: Path, subjects: tuple[int, ...], step: int, batch_size: int = 32
 ) -> dict:
@@ -225,15 +241,10 @@ def predict_set(
         InputError: anything unreadable in `root`; the message names the file.
     """
     model, release = published.model, published.release
-    device = next(model.parameters()).device
 
-    @torch.no_grad()
     def read_crops(crops):
-        cells = []
-        for some in crops.split(batch_size):
-            pixels = some.to(device).permute(0, 3, 1, 2) / release.pixel_unit
-            cells.append(soft_argmax(model(normalize(pixels, MEAN, STD))).cpu())
-        return torch.cat(cells).double().numpy()
+        cells = [read_cells(published, some) for some in crops.split(batch_size)]
+        return np.concatenate(cells)
 
     views = list(enumerate(folders_in_use(root, subjects)))
     read_view = functools.partial(_read_view, step=step, extra_px=release.box_extra_px)

@@ -12,17 +12,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from matplotlib.colors import to_rgba_array
 from PIL import Image
 
-from ..config import Config
 from ..files import InputError, atomic_path, printable
 from ..geometry.skeleton import HUMAN36M
 from ..progress import progress
 from ..views.plots import limb_colours
-from .inputs import is_video, list_files, read_frames, read_image
-from .poses import PASSES, Poses, join_poses, predict_file, timeline
+from .inputs import is_video, list_files, read_frames
+from .networks import Network
+from .poses import Poses, join_poses, predict_inputs, timeline
 
 WHITE = (255, 255, 255)
 COLUMNS = ("source", "frame", "time_s", "person", "joint", "x_px", "y_px", "x_mm", "y_mm", "z_mm")
@@ -122,16 +121,10 @@ def _open_writer(writer, path, fps, size):
 def predict_files(
     paths: list,
     out: str | Path,
-    network: torch.nn.Module,
-    cfg: Config,
-    box: np.ndarray | None = None,
-    detector: torch.nn.Module | None = None,
-    focal_px: float | None = None,
-    every: int = 1,
-    smooth: bool = False,
-    passes: int = PASSES,
+    network: Network,
     view: bool = True,
     say: Callable[[str], None] = print,
+    **choices,
 ) -> tuple[Poses, list[str]]:
     """Predict pictures, folders and videos, and write all that there is to see.
 
@@ -143,10 +136,10 @@ def predict_files(
     Args:
         paths: files and folders.
         out: folder.
-        network, cfg: network in eval mode, and its Config.
-        box, detector, focal_px, every, smooth, passes: see `predict_file`.
+        network: see `networks.load_network`.
         view: also write the interactive .html pages.
         say: called with each line.
+        choices: see `poses.predict_inputs`.
 
     Returns:
         Poses of all inputs; problems, one line for each input that was not usable or shows nobody.
@@ -170,27 +163,27 @@ def predict_files(
     parts, used_names, frame_count = [], set(), 0
     n_written, next_writing = 0, 0.0
     start = time.perf_counter()
-    for path in files:
+    for prediction in predict_inputs(network, files, **choices):
+        path, poses = prediction.source, prediction.poses
         name = _free_name(path, used_names)
         try:
-            poses, frames, times, phrases = predict_file(
-                network, cfg, path, box, detector, focal_px, every, smooth, passes
-            )
-            frame_count += len(frames)
+            if prediction.problem is not None:
+                raise prediction.problem
+            frame_count += len(prediction.frames)
             if len(poses) == 0:
                 raise InputError(
                     f"{path}: no person found; name the box with --box, or take the whole picture with --whole"
                 )
-            _write_drawings(poses, frames, times, path, out / name, every, view)
+            _write_drawings(prediction, out / name, choices.get("every", 1), view)
         except InputError as error:
             problems.append(str(error))
             say(str(error))
             continue
         people = len(np.unique(poses.person))
         parts.append(poses)
-        counted = f"{len(frames)} frames, " if is_video(path) else ""
+        counted = f"{len(prediction.frames)} frames, " if is_video(path) else ""
         noun = "person" if people == 1 else "people"
-        say(f"{path}: {counted}{people} {noun}; {'; '.join(phrases)}")
+        say(f"{path}: {counted}{people} {noun}; {'; '.join(prediction.notes)}")
         began = time.perf_counter()
         if began >= next_writing:
             write_tables(join_poses(parts), out)
@@ -208,24 +201,24 @@ def predict_files(
     return poses, problems
 
 
-def _write_drawings(poses, frames, times, path, target, every, view):
+def _write_drawings(prediction, target, every, view):
     """Write the overlay of an input with people in it, and its page.
 
     Args:
-        poses, frames, times: of the input, see `predict_file`.
-        path: of the input.
+        prediction: see `poses.Prediction`.
         target: of what is written, without the ending.
         every: as it was predicted with.
         view: whether to write the page, too.
     """
-    first = int(np.searchsorted(frames, poses.frame[0]))  # nobody may be there before
+    path, poses, times = prediction.source, prediction.poses, prediction.times
+    first = int(np.searchsorted(prediction.frames, poses.frame[0]))  # nobody may be there before
     choices = {"title": printable(path.name), "frame": first}
     if is_video(path):
         fps = round((len(times) - 1) / times[-1], 3) if len(times) > 1 else 25.0
         write_overlay_video(path, target.with_name(f"{target.name}.webm"), poses, every, fps)
         choices["fps"] = fps
     else:
-        pixels = read_image(path).pixels
+        pixels = prediction.pixels
         with atomic_path(target.with_name(f"{target.name}.jpg")) as temporary:
             drawn = draw_overlay(pixels, poses.joints_img)
             Image.fromarray(drawn).save(temporary, quality=92)
@@ -233,7 +226,7 @@ def _write_drawings(poses, frames, times, path, target, every, view):
     if view:
         from ..views import SkeletonView  # needs an extra
 
-        joints = timeline(poses, frames).astype(np.float32)
+        joints = timeline(poses, prediction.frames).astype(np.float32)
         page = SkeletonView(joints, HUMAN36M, **choices)
         page.to_html(target.with_name(f"{target.name}.html"), title=printable(path.name))
 

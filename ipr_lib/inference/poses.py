@@ -10,7 +10,7 @@ import concurrent.futures
 import copy
 import threading
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from scipy.optimize import linear_sum_assignment
 from torchvision.ops import box_convert
 from torchvision.transforms.functional import to_tensor
 
-from ..config import Config
 from ..data.datasets import crop_to_camera
 from ..files import InputError
 from ..geometry.camera import Camera
@@ -29,14 +28,12 @@ from ..geometry.skeleton import HUMAN36M, bone_lengths
 from ..geometry.transforms import (
     BOX_MM,
     apply_affine,
-    crop_affine,
     invert_affine,
     square_boxes,
-    warp_shrinking,
 )
 from ..progress import progress
-from ..run import predict_crops
-from .inputs import is_video, read_frames
+from .inputs import InputImage, focal_length, is_video, read_frames
+from .networks import Network
 
 PASSES = 2  # the first finds the person's own box, the second predicts in it
 PATIENCE = 12  # frames that somebody may be away and still be the same person
@@ -48,21 +45,25 @@ DETECTOR_SCALE = 1.2  # the cube's 2 m over the extent of somebody upright with 
 BODY_MM = 4220.0
 PATIENCE_S = 20  # seconds for the weights' host to answer, because a person waits
 DOWNLOAD_S = 600  # seconds for all of the 78 MB to arrive
+BATCH = 16  # people that share a forward pass; more make it no faster on two cores
+WAITING_BYTES = 250e6  # of pictures whose people wait for a forward pass
 NEAR = 0.5  # sides between the centres of two boxes of neighbouring frames that belong together
 
 
 # --- where people are ---
 
 
-def load_detector(device: torch.device | str = "cpu") -> tuple[torch.nn.Module | None, str]:
+def load_detector(device: torch.device | str = "cpu") -> torch.nn.Module:
     """torchvision's person detector, if its COCO weights are here or can be fetched.
 
     Args:
         device: where it runs.
 
     Returns:
-        the detector in eval mode, or None; a line that says which, and where to put the weights if
-        there is none.
+        the detector in eval mode.
+
+    Raises:
+        InputError: there are no weights; the message says where to get them and where they go.
     """
     weights = torchvision.models.get_model_weights(DETECTOR).DEFAULT
     path = Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
@@ -77,10 +78,12 @@ def load_detector(device: torch.device | str = "cpu") -> tuple[torch.nn.Module |
         )
     except Exception as error:  # torch and urllib raise a dozen kinds where there is no network
         reason = str(getattr(error, "reason", error)) or type(error).__name__
-        reason = reason.splitlines()[0]
-        advice = f"put {weights.url} into {path.parent}, or name the box with --box"
-        return None, f"no person detector ({reason}): {advice}"
-    return detector.to(device).eval(), f"person boxes by torchvision's {DETECTOR}"
+        raise InputError(
+            f"no person detector ({reason.splitlines()[0]}): get {weights.url} and put it into "
+            f"{path.parent}, or say where people are: a box (--box), or the whole picture (--whole), "
+            "which suits one person who stands upright and fills most of its height"
+        ) from error
+    return detector.to(device).eval()
 
 
 def in_time(seconds: float, call: Callable):
@@ -235,6 +238,13 @@ class Poses:
     def __len__(self):
         return len(self.person)
 
+    def __array__(self, dtype=None, copy=None):
+        """The `timeline` of its one input, which is what `views.SkeletonView` draws."""
+        sources = np.unique(self.source.astype(str))
+        if len(sources) > 1:
+            raise InputError(f"poses of {len(sources)} inputs: expected those of one, to show them")
+        return np.asarray(timeline(self, np.unique(self.frame)), dtype)
+
 
 def join_poses(parts: Sequence[Poses]) -> Poses:
     """The rows of several Poses, one part after the other."""
@@ -276,33 +286,42 @@ def make_poses(
     )
 
 
-def assumed_camera(image: np.ndarray, focal_px: float) -> Camera:
-    """The Camera of an uncalibrated picture: principal point in the middle, square pixels, no lens."""
-    height, width = image.shape[:2]
-    middle = np.array([(width - 1) / 2, (height - 1) / 2])
-    return Camera(np.eye(3), np.zeros(3), np.full(2, float(focal_px)), middle, width, height)
+def assumed_cameras(images: Sequence[np.ndarray], focal_px: np.ndarray) -> Camera:
+    """The cameras of uncalibrated pictures: principal point in the middle, square pixels, no lens.
+
+    Args:
+        images: P pictures (H, W, 3).
+        focal_px: (P,) focal lengths, px.
+
+    Returns:
+        Camera with leading axes (P, 1); its width and height are those of the first picture.
+    """
+    sizes = np.array([image.shape[1::-1] for image in images], float)  # (P, 2) width, height
+    focal = np.repeat(np.asarray(focal_px, float)[:, None, None], 2, axis=2)  # (P, 1, 2)
+    width, height = sizes[0].astype(int).tolist()
+    return Camera(np.eye(3), np.zeros(3), focal, (sizes[:, None] - 1) / 2, width, height)
 
 
 def predict_people(
-    network: torch.nn.Module,
-    cfg: Config,
-    image: np.ndarray,
+    network: Network,
+    images: Sequence[np.ndarray],
     box: np.ndarray,
-    focal_px: float,
+    focal_px: np.ndarray,
     passes: int = PASSES,
+    flip_test: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Poses of the people in given boxes of a picture.
+    """Poses of people in given boxes, one row a person, whether in one picture or in many.
 
     Each pass after the first cuts the crops anew, with boxes that follow from the poses before it.
     The depth of the root follows from the box, because its side is what 2 m cover at that depth.
 
     Args:
-        network: in eval mode.
-        cfg: its Config.
-        image: (H, W, 3) uint8 RGB.
+        network: see `networks.load_network`.
+        images: P pictures (H, W, 3) uint8 RGB: each person's; one picture may stand several times.
         box: (P, 3) centre x, y, side, px.
-        focal_px: focal length, px.
+        focal_px: (P,) focal length of each person's picture, px.
         passes: 1 takes the boxes as they are.
+        flip_test: average with what the network sees in the mirrored crops.
 
     Returns:
         joints_cam (P, J, 3) mm; joints_img (P, J, 2) px; the boxes of the last pass (P, 3).
@@ -311,101 +330,256 @@ def predict_people(
     if len(box) == 0:
         return np.zeros((0, len(HUMAN36M), 3)), np.zeros((0, len(HUMAN36M), 2)), box
     for number in range(passes):
-        affine = crop_affine(box, cfg.crop_px)
-        crops = np.stack([warp_shrinking(image, matrix, cfg.crop_px) for matrix in affine])
-        joints = predict_crops(network, torch.from_numpy(crops), cfg)
+        affine = network.crop_affine(box)
+        joints = _read_joints(network, images, affine, flip_test)
         joints_img = apply_affine(invert_affine(affine), joints[..., :2].astype(float))
         if number < passes - 1:
-            box = box_from_pose(joints, joints_img, box, cfg.crop_px)
-    root_depth = BOX_MM * focal_px / box[:, 2]
-    joints_cam = crop_to_camera(joints, affine, assumed_camera(image, focal_px), root_depth)
+            box = box_from_pose(joints, joints_img, box, network.crop_px)
+    root_depth = BOX_MM * np.asarray(focal_px, float) / box[:, 2]
+    joints_cam = crop_to_camera(joints, affine, assumed_cameras(images, focal_px), root_depth)
     return joints_cam, joints_img, box
 
 
+def _read_joints(network, images, affine, flip_test):
+    """Joints (P, J, 3) in crops of P people; a batch of crops goes to the device in one piece."""
+    device = next(network.model.parameters()).device
+    joints = []
+    for start in range(0, len(affine), BATCH):
+        people = slice(start, start + BATCH)
+        crops = [network.cut(image, a) for image, a in zip(images[people], affine[people])]
+        batch = torch.from_numpy(np.stack(crops)).to(device)  # (B, S, S, 3) uint8
+        joints.append(network.joints(batch, flip_test))
+    return np.concatenate(joints)
+
+
 def find_boxes(
-    image: np.ndarray, box: np.ndarray | None = None, detector: torch.nn.Module | None = None
+    image: np.ndarray,
+    box: np.ndarray | None = None,
+    whole: bool = False,
+    detector: torch.nn.Module | None = None,
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """Boxes of a picture: the given one, else the detector's, else the whole picture.
+    """Boxes of a picture: the given one, else the whole picture if it is to serve, else the detector's.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         box: (P, 3), or None.
-        detector: see `load_detector`, or None.
+        whole: take the whole picture.
+        detector: see `load_detector`.
 
     Returns:
         boxes (P, 3); scores (P,), NaN without a detector; a phrase that says which.
+
+    Raises:
+        InputError: none of the three is given.
     """
     if box is not None:
         return box, np.full(len(box), np.nan), "box as given"
-    if detector is not None:
-        boxes, scores = detect_people(detector, image)
-        return boxes, scores, "boxes by the detector"
-    height, width = image.shape[:2]
-    return whole_box(width, height), np.full(1, np.nan), "whole picture as box"
+    if whole:
+        height, width = image.shape[:2]
+        return whole_box(width, height), np.full(1, np.nan), "whole picture as box"
+    if detector is None:
+        raise InputError("nobody says where people are: give a box, whole=True or a detector")
+    boxes, scores = detect_people(detector, image)
+    return boxes, scores, "boxes by the detector"
 
 
-def predict_file(
-    network: torch.nn.Module,
-    cfg: Config,
-    path: str | Path,
+@dataclass
+class Prediction:
+    """What was found in one input.
+
+    Attributes:
+        source: the input, as it was given.
+        poses: Poses of everybody in it, each person with one number through time.
+        frames: (F,) numbers of the frames that were read; of a picture 0.
+        times: (F,) s; of a picture 0.
+        notes: phrases about what was done and assumed.
+        pixels: (H, W, 3) uint8 RGB of a picture; None for a video.
+        problem: why the input is not usable, or None.
+    """
+
+    source: Path | np.ndarray
+    poses: Poses | None = None
+    frames: np.ndarray | None = None
+    times: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    pixels: np.ndarray | None = None
+    problem: InputError | None = None
+
+
+@dataclass
+class _Frame:
+    """A frame of an input, and the poses in it once they are predicted."""
+
+    source: str
+    number: int
+    time_s: float
+    image: InputImage | None
+    box: np.ndarray
+    score: np.ndarray
+    poses: Poses | None = None
+
+
+def predict(
+    network: Network,
+    picture: str | Path | np.ndarray,
     box: np.ndarray | None = None,
+    whole: bool = False,
+    detector: torch.nn.Module | None = None,
+    **choices,
+) -> Poses:
+    """Poses of everybody in a picture or a video; `views.SkeletonView` shows them.
+
+    Args:
+        network: see `networks.load_network`.
+        picture: a file, or pixels (H, W, 3) uint8 RGB.
+        box, whole, detector: see `find_boxes`; where none is given, torchvision's detector is loaded.
+        choices: see `predict_inputs`.
+
+    Returns:
+        Poses.
+
+    Raises:
+        InputError: the file is not usable, or there is no detector.
+    """
+    if box is None and not whole and detector is None:
+        detector = load_detector(next(network.model.parameters()).device)
+    inputs = predict_inputs(network, [picture], box, whole, detector, **choices)
+    (prediction,) = inputs
+    if prediction.problem is not None:
+        raise prediction.problem
+    return prediction.poses
+
+
+def predict_inputs(
+    network: Network,
+    pictures: Sequence[str | Path | np.ndarray],
+    box: np.ndarray | None = None,
+    whole: bool = False,
     detector: torch.nn.Module | None = None,
     focal_px: float | None = None,
     every: int = 1,
     smooth: bool = False,
     passes: int = PASSES,
-) -> tuple[Poses, np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Poses of everybody in a picture or a video, each person with one number through time.
+    flip_test: bool = False,
+) -> Iterator[Prediction]:
+    """Poses of everybody in pictures and videos; people of several of them share a forward pass.
 
     Args:
-        network, cfg: network in eval mode, and its Config.
-        path: the file.
-        box, detector: see `find_boxes`.
+        network: see `networks.load_network`.
+        pictures: files, or pixels (H, W, 3) uint8 RGB.
+        box, whole, detector: see `find_boxes`.
         focal_px: px, or None to take a picture's EXIF or to assume one.
-        every: take every so many frames.
+        every: of videos, take every so many frames.
         smooth: filter each person's path by `one_euro`.
-        passes: see `predict_people`.
+        passes, flip_test: see `predict_people`.
 
-    Returns:
-        Poses; the numbers and the times of all frames that were read, (F,) and (F,) s, of a picture
-        0 and 0; phrases about what was done and assumed.
-
-    Raises:
-        InputError: the file is not usable.
+    Yields:
+        Prediction of each input, in order; one that is not usable brings its problem along.
     """
-    parts, frames, times, phrases = [], [], [], ()
-    latest_box = np.zeros((0, 3))  # of everybody so far
-    last_seen = np.zeros(0, int)  # the same for the frame, counted among those that are read
-    bar = progress(
-        read_frames(path, every, focal_px),
-        desc=f"predicting {Path(path).name}",
+    begun = []  # (Prediction, its frames) of the inputs that are not yet handed out
+    waiting = []  # frames whose people have no poses yet
+    for picture in pictures:
+        prediction, frames = Prediction(picture), []
+        name = "pixels" if isinstance(picture, np.ndarray) else str(picture)
+        begun.append((prediction, frames))
+        try:
+            for number, time_s, image in _frames_of(picture, every, focal_px):
+                boxes, scores, how = find_boxes(image.pixels, box, whole, detector)
+                prediction.notes = (how, *image.notes)
+                if not is_video(name):
+                    prediction.pixels = image.pixels
+                frames.append(_Frame(name, number, time_s, image, boxes, scores))
+                waiting.append(frames[-1])
+                if _is_batch(waiting):
+                    _predict_frames(network, waiting, passes, flip_test)
+                    waiting = []
+                    for done in begun[:-1]:
+                        yield _finished(*done, smooth)
+                    begun = begun[-1:]
+        except InputError as error:
+            prediction.problem = error
+    _predict_frames(network, waiting, passes, flip_test)
+    for done in begun:
+        yield _finished(*done, smooth)
+
+
+def _frames_of(picture, every, focal_px):
+    """As `read_frames`, also of pixels, and with a progress bar for a video."""
+    if isinstance(picture, np.ndarray):
+        focal, note = focal_length(picture.shape[1], picture.shape[0], focal_px)
+        return [(0, 0.0, InputImage(picture, focal, (note,)))]
+    return progress(
+        read_frames(picture, every, focal_px),
+        desc=f"predicting {Path(picture).name}",
         unit="frame",
         leave=False,
-        show=is_video(path),
+        show=is_video(picture),
     )
-    for number, time_s, image in bar:
-        pixels, focal = image.pixels, image.focal_px
-        boxes, scores, how = find_boxes(pixels, box, detector)
-        joints_cam, joints_img, boxes = predict_people(network, cfg, pixels, boxes, focal, passes)
-        part = make_poses(str(path), number, time_s, boxes, scores, joints_cam, joints_img, focal)
-        around = np.flatnonzero(last_seen >= len(frames) - PATIENCE)
-        for row, partner in enumerate(link_people(latest_box[around], boxes)):
+
+
+def _is_batch(frames):
+    """Whether frames hold as many people as a batch, or as much memory as they may."""
+    people = sum(len(frame.box) for frame in frames)
+    memory = sum(frame.image.pixels.nbytes for frame in frames)
+    return people >= BATCH or memory >= WAITING_BYTES
+
+
+def _predict_frames(network, frames, passes, flip_test):
+    """Fill in the poses of some frames, and let go of their pixels."""
+    images, focal_px = [], []
+    for frame in frames:
+        images += [frame.image.pixels] * len(frame.box)
+        focal_px += [frame.image.focal_px] * len(frame.box)
+    boxes = np.concatenate([np.zeros((0, 3)), *(frame.box for frame in frames)])
+    joints_cam, joints_img, boxes = predict_people(
+        network, images, boxes, focal_px, passes, flip_test
+    )
+    first = 0
+    for frame in frames:
+        rows = slice(first, first + len(frame.box))
+        frame.poses = make_poses(
+            frame.source,
+            frame.number,
+            frame.time_s,
+            boxes[rows],
+            frame.score,
+            joints_cam[rows],
+            joints_img[rows],
+            frame.image.focal_px,
+        )
+        first = rows.stop
+        frame.image = None
+
+
+def _finished(prediction, frames, smooth):
+    """Fill in a Prediction from all frames of its input."""
+    if prediction.problem is not None:
+        return prediction
+    parts = [frame.poses for frame in frames]
+    _number_people(parts)
+    prediction.poses = join_poses(parts)
+    if smooth:
+        prediction.poses = smooth_poses(prediction.poses)
+    prediction.frames = np.array([frame.number for frame in frames])
+    prediction.times = np.array([frame.time_s for frame in frames])
+    return prediction
+
+
+def _number_people(parts):
+    """Give each person of an input one number through its frames, in place; see `link_people`."""
+    latest_box = np.zeros((0, 3))  # of everybody so far
+    last_seen = np.zeros(0, int)  # the same for the frame, counted among those that were read
+    for count, part in enumerate(parts):
+        around = np.flatnonzero(last_seen >= count - PATIENCE)
+        for row, partner in enumerate(link_people(latest_box[around], part.box)):
             if partner >= 0:
                 part.person[row] = around[partner]
             else:  # somebody new
                 part.person[row] = len(latest_box)
-                latest_box = np.vstack([latest_box, boxes[row]])
+                latest_box = np.vstack([latest_box, part.box[row]])
                 last_seen = np.append(last_seen, 0)
-        latest_box[part.person] = boxes
-        last_seen[part.person] = len(frames)
-        parts.append(part)
-        frames.append(number)
-        times.append(time_s)
-        phrases = (how, *image.notes)
-    poses = join_poses(parts)
-    if smooth:
-        poses = smooth_poses(poses)
-    return poses, np.array(frames), np.array(times), phrases
+        latest_box[part.person] = part.box
+        last_seen[part.person] = count
 
 
 def timeline(poses: Poses, frames: np.ndarray) -> np.ndarray:
