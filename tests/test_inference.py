@@ -219,7 +219,7 @@ def test_list_files_takes_folders_in_order_and_names_dead_ends(tmp_path):
     for name in ("b.PNG", "a.jpg", "c.mp4", "notes.txt"):
         (tmp_path / name).touch()
     (tmp_path / "hollow").mkdir()
-    files, problems = list_files(
+    files, _, problems = list_files(
         [tmp_path, tmp_path / "notes.txt", tmp_path / "hollow", tmp_path / "gone.jpg"]
     )
     assert [file.name for file in files] == ["a.jpg", "b.PNG", "c.mp4"]

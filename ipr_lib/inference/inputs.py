@@ -3,22 +3,31 @@
 Taught in notebooks/12_your_own_pictures.ipynb.
 """
 
+import importlib
+import io
 import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
-from ..data.images import open_video
 from ..files import InputError
 from ..geometry.camera import ASSUMED_FOCAL
+from .videos import read_video
 
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
+HEIF = (".heic", ".heif", ".hif")  # what Pillow reads with the help of pillow-heif
+IMAGES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"),
+    *(".avif", ".jp2", ".j2k", ".tga", ".ppm", ".pgm", ".pbm", ".pnm"),
+    *HEIF,
+)
+VIDEOS = (
+    *(".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m2v"),
+    *(".vob", ".mts", ".m2ts", ".wmv", ".asf", ".flv", ".f4v", ".ogv", ".mxf"),
+)
 MIN_SIDE = 32  # px; less holds nobody
 DIAGONAL_35MM = math.hypot(36, 24)  # of the film frame that "35 mm equivalent" refers to, mm
 INCH, CENTIMETRE = 2, 3  # EXIF's numbers of these units
@@ -40,29 +49,60 @@ class InputImage:
     notes: tuple[str, ...]
 
 
-def list_files(paths: list) -> tuple[list[Path], list[str]]:
+def list_files(paths: list, recursive: bool = False) -> tuple[list[Path], list[str], list[str]]:
     """Pictures and videos behind paths; a folder stands for what lies in it, in order of names.
 
     Args:
         paths: files and folders.
+        recursive: also take what lies in folders of these folders.
 
     Returns:
-        files; problems, one line for each path that leads to nothing.
+        files; lines about what was skipped in folders, and why; problems, one line for each path
+        that leads to nothing.
     """
-    known = f"known are {', '.join(IMAGES + VIDEOS)}"
-    files, problems = [], []
+    files, skipped, problems = [], [], []
     for path in map(Path, paths):
-        if not path.exists():
+        if path.is_dir():
+            n_files = len(files)
+            try:
+                _add_folder(path, recursive, files, skipped)
+            except OSError as error:
+                problems.append(f"{path}: this folder cannot be read ({error.strerror})")
+                continue
+            if len(files) == n_files:
+                problems.append(f"{path}: no picture or video in this folder")
+        elif not path.exists():
             problems.append(f"{path}: no such file or folder")
-            continue
-        found = []
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-            if file.suffix.lower() in IMAGES + VIDEOS and file.is_file():
-                found.append(file)
-        files += found
-        if not found:
-            problems.append(f"{path}: no picture or video; {known}")
-    return files, problems
+        elif path.suffix.lower() in IMAGES + VIDEOS:
+            files.append(path)
+        else:
+            known = ", ".join(IMAGES + VIDEOS)
+            problems.append(f"{path}: not known as picture or video; known are {known}")
+    return files, skipped, problems
+
+
+def _add_folder(folder, recursive, files, skipped):
+    """Add the pictures and videos of a folder to `files`, a line for each reason to `skipped`."""
+    hidden, folders, unknown = [], [], []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            hidden.append(path.name)
+        elif path.is_dir() and recursive and not path.is_symlink():
+            _add_folder(path, recursive, files, skipped)
+        elif path.is_dir():
+            folders.append(path.name)
+        elif path.suffix.lower() in IMAGES + VIDEOS:
+            files.append(path)
+        else:
+            unknown.append(path.name)
+    for names, reason in (
+        (unknown, "not known as picture or video"),
+        (folders, "folders; --recursive takes what lies in them"),
+        (hidden, "hidden"),
+    ):
+        if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            skipped.append(f"{folder}: skipped {', '.join(names[:5])}{more} ({reason})")
 
 
 def is_video(path: str | Path) -> bool:
@@ -84,40 +124,52 @@ def read_image(path: str | Path, focal_px: float | None = None) -> InputImage:
         InputError: the file is missing, damaged, incomplete, no picture, or too small.
     """
     try:
+        # From memory, because Pillow would map some TIFF files and then turn them wrongly.
+        file = io.BytesIO(Path(path).read_bytes())
+        if Path(path).suffix.lower() in HEIF:
+            importlib.import_module("pillow_heif").register_heif_opener()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd EXIF data: what cannot be read is assumed
-            with Image.open(path) as picture:
+            with Image.open(file) as picture:
                 notes = _notes(picture)
                 exif = picture.getexif()
+                stored_size = picture.size
                 pixels = _rgb(ImageOps.exif_transpose(picture))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
+    except ImportError as error:
+        raise InputError(
+            f"{path}: HEIC pictures need pillow-heif; install it: pip install pillow-heif"
+        ) from error
     except Exception as error:  # Pillow raises a dozen kinds for damaged files
         raise InputError(
             f"{path}: this picture cannot be read ({error}); get or save it again"
         ) from error
     height, width = pixels.shape[:2]
-    if min(width, height) < MIN_SIDE:
-        raise InputError(
-            f"{path}: {width} x {height} px is too small; expected at least {MIN_SIDE} px a side"
-        )
-    focal_px, note = focal_length(width, height, focal_px, exif)
+    _check_size(path, width, height)
+    focal_px, note = focal_length(width, height, focal_px, exif, stored_size)
     return InputImage(pixels, focal_px, (*notes, note))
 
 
 def focal_length(
-    width: int, height: int, given: float | None = None, exif: Image.Exif | None = None
+    width: int,
+    height: int,
+    given: float | None = None,
+    exif: Image.Exif | None = None,
+    stored_size: tuple[int, int] | None = None,
 ) -> tuple[float, str]:
     """Focal length of a picture, px, and where it comes from.
 
     EXIF's 35 mm equivalent f35 refers to the diagonal of the film frame: f = f35 * diagonal / 43.27
     mm. Where it is missing, the focal length in mm and the sensor's pixels per mm tell. Where these
-    are missing, too, the focal length is assumed to be ASSUMED_FOCAL times the longer side.
+    are missing, too, the focal length is assumed to be ASSUMED_FOCAL times the longer side; so it
+    is in a cropped copy, which keeps the EXIF data of the picture that the camera took.
 
     Args:
-        width, height: px.
+        width, height: px, upright.
         given: px, from the user; or None.
         exif: Pillow's Exif, or None.
+        stored_size: width and height as the pixels lie in the file, px; as upright by default.
 
     Returns:
         focal length, px; a phrase that says where it comes from.
@@ -127,22 +179,36 @@ def focal_length(
         return float(given), f"focal length {given:.0f} px as given"
     tags = exif.get_ifd(ExifTags.IFD.Exif) if exif is not None else {}
     f35 = _number(tags.get(ExifTags.Base.FocalLengthIn35mmFilm))
-    if f35:
-        focal = f35 * math.hypot(width, height) / DIAGONAL_35MM
-        return focal, f"focal length {focal:.0f} px from EXIF ({f35:g} mm on 35 mm film)"
     f_mm = _number(tags.get(ExifTags.Base.FocalLength))
     per_unit = _number(tags.get(ExifTags.Base.FocalPlaneXResolution))
     unit_mm = EXIF_UNITS_MM.get(tags.get(ExifTags.Base.FocalPlaneResolutionUnit, INCH))
-    if f_mm and per_unit and unit_mm:
+    taken_width = _number(tags.get(ExifTags.Base.ExifImageWidth))
+    taken_height = _number(tags.get(ExifTags.Base.ExifImageHeight))
+    known = f35 or (f_mm and per_unit and unit_mm)
+    cropped = known and _is_cropped(stored_size or (width, height), taken_width, taken_height)
+    if f35 and not cropped:
+        focal = f35 * math.hypot(width, height) / DIAGONAL_35MM
+        return focal, f"focal length {focal:.0f} px from EXIF ({f35:g} mm on 35 mm film)"
+    if known and not cropped:
         focal = f_mm * per_unit / unit_mm
         # A picture that was made smaller keeps the EXIF data of the one that the camera took.
-        taken_width = _number(tags.get(ExifTags.Base.ExifImageWidth))
-        taken_height = _number(tags.get(ExifTags.Base.ExifImageHeight))
         if taken_width or taken_height:
             focal *= longer / max(taken_width, taken_height)
         return focal, f"focal length {focal:.0f} px from EXIF ({f_mm:g} mm and the sensor's pixels)"
     focal = ASSUMED_FOCAL * longer
-    return focal, f"focal length {focal:.0f} px assumed ({ASSUMED_FOCAL} x the longer side)"
+    why = "cropped: " if cropped else ""
+    return focal, f"{why}focal length {focal:.0f} px assumed ({ASSUMED_FOCAL} x the longer side)"
+
+
+def _is_cropped(size, taken_width, taken_height):
+    """Whether pixels have another aspect than the picture that the camera took, as EXIF states it."""
+    width, height = size
+    if not (taken_width and taken_height):  # then nobody can tell
+        return False
+    # Each side of a smaller copy was rounded to whole pixels.
+    off = abs(width * taken_height - height * taken_width)
+    turned = (width, height) == (taken_height, taken_width)
+    return off > taken_width + taken_height and not turned
 
 
 def _number(value):
@@ -165,9 +231,9 @@ def _notes(picture):
         notes.append(f"turned upright (EXIF orientation {orientation})")
     if picture.mode.startswith(("I", "F")):
         notes.append("more than 8 bits, scaled to its brightest pixel")
-    if picture.mode.startswith(("1", "L", "I", "F")):
+    if picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith(("I", "F")):
         notes.append("grey")
-    if "A" in picture.mode or "transparency" in picture.info:
+    if picture.has_transparency_data:
         notes.append("transparency laid on white")
     return notes
 
@@ -178,7 +244,10 @@ def _rgb(picture):
         values = np.nan_to_num(np.asarray(picture).astype(np.float64)).clip(0)
         grey = np.rint(values * (255 / max(values.max(), 1e-9))).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
-    if "A" in picture.mode or "transparency" in picture.info:
+    if picture.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        picture = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
+    if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture)
@@ -186,13 +255,17 @@ def _rgb(picture):
 
 
 def read_frames(
-    path: str | Path, every: int = 1, focal_px: float | None = None
+    path: str | Path,
+    every: int = 1,
+    focal_px: float | None = None,
+    start: float = 0.0,
+    end: float = math.inf,
 ) -> Iterator[tuple[int, float, InputImage]]:
     """Frames of a video, one after the other; a picture is a video of one frame.
 
     Args:
         path: the file.
-        every: take every so many frames.
+        every, start, end: of videos, see `read_video`.
         focal_px: see `read_image`.
 
     Yields:
@@ -200,33 +273,22 @@ def read_frames(
 
     Raises:
         InputError: the file is missing, not readable, without frames, or too small.
+        IncompleteVideo: see `read_video`.
     """
     if not is_video(path):
         yield 0, 0.0, read_image(path, focal_px)
         return
-    video = open_video(path)
-    try:
-        if not video.isOpened():
-            raise InputError(f"{path}: not a readable video; save it again, e.g. as H.264 in .mp4")
-        rate = video.get(cv2.CAP_PROP_FPS)
-        if not (math.isfinite(rate) and rate > 0):
-            rate = 25.0  # the container states none
-        number = -1
-        while video.grab():
-            number += 1
-            if number % every != 0:
-                continue
-            complete, frame = video.retrieve()
-            if not complete or min(frame.shape[:2]) < MIN_SIDE:
-                raise InputError(
-                    f"{path}: frame {number} cannot be read or is smaller than {MIN_SIDE} px"
-                )
-            focal, note = focal_length(frame.shape[1], frame.shape[0], focal_px)
-            pixels = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-            yield number, number / rate, InputImage(pixels, focal, (note,))
-        if number < 0:
-            raise InputError(
-                f"{path}: the video holds no frame; save it again, e.g. as H.264 in .mp4"
-            )
-    finally:
-        video.release()
+    for number, time_s, pixels, steps in read_video(path, every, start, end):
+        height, width = pixels.shape[:2]
+        _check_size(path, width, height)
+        focal, note = focal_length(width, height, focal_px)
+        notes = (note, steps) if steps else (note,)
+        yield number, time_s, InputImage(pixels, focal, notes)
+
+
+def _check_size(path, width, height):
+    """InputError where a picture is too small for anybody to be seen in it."""
+    if min(width, height) < MIN_SIDE:
+        raise InputError(
+            f"{path}: {width} x {height} px is too small; expected at least {MIN_SIDE} px a side"
+        )

@@ -157,9 +157,9 @@ def predict_files(
         except (InputError, ImportError) as error:
             say(f"no .html pages: {error}")
             view = False
-    files, problems = list_files(paths)
-    for problem in problems:
-        say(problem)
+    files, skipped, problems = list_files(paths)
+    for line in skipped + problems:
+        say(line)
     parts, used_names, frame_count = [], set(), 0
     n_written, next_writing = 0, 0.0
     start = time.perf_counter()
