@@ -592,6 +592,7 @@ def exercises(_):
 def report(options):
     """Condense runs into results/reference and the README's table."""
     from .course import save_reference
+    from .course.reference import save_shown_crops
     from .evaluation import update_readme, write_reference
 
     if not (options.runs or options.model or options.readme):
@@ -609,6 +610,7 @@ def report(options):
         print(reference)
     if options.model is not None:
         print(save_reference(options.model))
+        print(save_shown_crops())
     if options.readme:
         readme = REPOSITORY / "README.md"
         update_readme(readme, reference)

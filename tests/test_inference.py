@@ -827,48 +827,69 @@ def test_networks_come_back_in_the_memory_format_of_their_training(
         assert all(weight.is_contiguous(memory_format=expected) for weight in tested)
 
 
-def test_few_pictures_are_those_of_the_whole_capture(tmp_path, monkeypatch):
+def test_the_crops_that_are_shown_are_those_of_the_whole_capture(tmp_path, monkeypatch):
     monkeypatch.setenv("IPR_DATA", str(tmp_path))
     cfg = load_config("smoke", capture_actions=[5])
-    store, few = reference.few_images(cfg)
-    where = sorted(
-        zip(
-            *(
-                store.columns[name].tolist()
-                for name in ("subject", "action", "subaction", "camera_id", "frame")
-            )
-        )
-    )
-    assert where == [
-        (subject, 5, 1, camera, frame)
-        for subject in (9, 11)
-        for camera in (1, 3)
-        for frame in (0, 64)
-    ]
+    store = reference.shown_crops(cfg)
+    columns = store.columns
+    names = ("subject", "action", "subaction", "camera_id", "frame")
+    where = np.stack([columns[name] for name in names], axis=1).tolist()
+    expected = []
+    for subject in (9, 11):
+        for camera in (1, 3):
+            expected += [[subject, 5, 1, camera, 0], [subject, 5, 1, camera, 64]]
+    assert where == expected
     item = example_item(store)
-    assert [int(store.columns[name][item]) for name in ("subject", "camera_id", "frame")] == [
-        11,
-        3,
-        64,
-    ]
+    assert where[item] == [11, 5, 1, 3, 64]
     assert len(store.image(item)) >= cfg.crop_px
-    whole = pipeline.capture(
-        dataclasses.replace(cfg, capture_subjects=(11,), capture_cameras=(3,)), tmp_path / "whole"
-    )
-    pictures = [
-        layout.item_path(folder, store.columns, item).read_bytes()
-        for folder in (pipeline.dataset_dir(few), whole)
-    ]
+    whole = dataclasses.replace(cfg, capture_subjects=(11,), capture_cameras=(3,))
+    drawn = pipeline.capture(whole, tmp_path / "whole")
+    few = tmp_path / store.recipe["source"]
+    pictures = []
+    for folder in (few, drawn):
+        pictures.append(layout.item_path(folder, columns, item).read_bytes())
     assert pictures[0] == pictures[1], "a shorter take with more cameras is drawn otherwise"
 
 
-def test_few_pictures_of_another_set_are_its_test_part(prepared, tmp_path, monkeypatch):
+def test_the_crops_that_are_shown_come_with_the_reference_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("IPR_DATA", str(tmp_path))
+    _, cfg, _ = reference.load_reference(CFG)
+    store = reference.shown_crops(cfg)
+    columns = store.columns
+    assert list(tmp_path.iterdir()) == [], "nothing is drawn"
+    # 2 test actors, 15 actions, 2 cameras, 2 frames
+    assert len(store) == 120 and store.recipe["crop_px"] == cfg.crop_px
+    assert set(columns["subject"].tolist()) == {9, 11}
+    assert set(columns["action"].tolist()) == set(range(2, 17))
+    item = example_item(store)
+    take = perform(subject=11, action=5, take=1, n_frames=65)
+    in_camera = store.cameras([item]).world_to_camera(take.joints_world[None, 64])
+    np.testing.assert_allclose(columns["joints_cam"][item][:17], in_camera[0], atol=0.01)
+
+
+def test_crops_of_the_reference_network_are_kept_beside_it(runs, tmp_path, monkeypatch):
+    monkeypatch.setenv("IPR_DATA", str(tmp_path / "data"))
+    cfg = load_config("smoke", capture_actions=[5])
+    content = {"config": cfg.record(), "network": {}}
+    (tmp_path / "reference").mkdir()
+    torch.save(content, tmp_path / "reference" / reference.MODEL)
+    folder = reference.save_shown_crops(tmp_path / "reference")
+    drawn = reference.shown_crops(cfg, tmp_path / "none")
+    kept = reference.shown_crops(cfg, tmp_path / "reference")
+    assert kept.path == folder and drawn.path != folder
+    assert kept.checksum == drawn.checksum and len(kept) == 8
+    # A network with larger crops cannot use them.
+    larger = load_config("smoke", capture_actions=[5], crop_px=96)
+    assert reference.shown_crops(larger, tmp_path / "reference").recipe["crop_px"] == 96
+
+
+def test_the_crops_that_are_shown_of_another_set_are_its_test_part(prepared, tmp_path, monkeypatch):
     monkeypatch.setenv("IPR_DATA", str(tmp_path / "data"))
     cfg = load_config(
         "smoke", dataset=str(prepared), train_subjects=[1], test_subjects=[9], test_step=3
     )
-    store, few = reference.few_images(cfg)
-    assert few == cfg and len(store) == 3 and set(store.columns["subject"].tolist()) == {9}
+    store = reference.shown_crops(cfg)
+    assert len(store) == 3 and set(store.columns["subject"].tolist()) == {9}
 
 
 def test_weights_that_float16_does_not_hold_are_refused(runs, tmp_path):

@@ -14,14 +14,14 @@ __all__ = [
     "check",
     "example_folder",
     "example_item",
-    "few_images",
     "load_reference",
     "save_reference",
+    "shown_crops",
 ]
 
 
 def __getattr__(name):
-    if name in ("few_images", "load_reference", "save_reference"):
+    if name in ("load_reference", "save_reference", "shown_crops"):
         from . import reference
 
         return getattr(reference, name)

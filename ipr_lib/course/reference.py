@@ -9,12 +9,14 @@ from pathlib import Path
 import torch
 
 from ..config import Config, config_from_record, load_config
+from ..data.store import CropStore, join_stores, open_store
 from ..files import InputError, atomic_path, read_json, write_json
 from ..inference.networks import CARD, MODEL, REFERENCE
-from ..run import load_trained
+from ..run import checkpoint_config, load_trained
 from ..training.records import CHECKPOINT, read_checkpoint
 from . import pipeline
 
+SHOWN = "shown"  # the folder of the crops, beside the network
 MAX_BYTES = 12e6  # what a repository can carry
 # What the card takes from a run's metrics.json as it stands there.
 COPIED = (
@@ -71,6 +73,22 @@ def save_reference(run_folder: str | Path, folder: str | Path = REFERENCE) -> di
         card[metric] = run["scores"][metric]["frame_mean"]
     write_json(Path(folder) / CARD, card)
     return card
+
+
+def save_shown_crops(folder: str | Path = REFERENCE) -> Path:
+    """Draw the crops of `shown_crops` for the reference network, and keep them beside it.
+
+    Args:
+        folder: where the reference network lies.
+
+    Returns:
+        the folder of the crops.
+    """
+    cfg = checkpoint_config(Path(folder) / MODEL)
+    drawn = _drawn_crops(cfg)
+    target = Path(folder) / SHOWN
+    join_stores(target, [drawn.path], drawn.recipe)
+    return target
 
 
 def _overrides(cfg):
@@ -135,21 +153,31 @@ def load_reference(
     return *load_trained(path, device), line  # a reference's float16 becomes float32 again
 
 
-def few_images(cfg: Config) -> tuple:
-    """Crops of a few pictures of test actors, drawn within seconds where they are not there yet.
+def shown_crops(cfg: Config, folder: str | Path = REFERENCE) -> CropStore:
+    """Crops of a few pictures of test actors, to show what a network does with them.
 
-    They are pictures of the built-in capture's test split as any profile with that actor, action and frame draws them.
+    They come with the reference network. For a network with crops of another size they are drawn, which takes a minute.
 
     Args:
         cfg: Config of a network, as `load_reference` gives it.
+        folder: where the reference network lies.
 
     Returns:
-        CropStore of every test actor and action: subaction 1, cameras 1 and 3, frames 0 and 64; its Config, which tells
-        where the pictures lie. Where `cfg` is for another data set, both are of that one's test split.
+        CropStore of every test actor and action of the built-in capture: subaction 1, cameras 1 and 3, frames 0 and 64.
+        Where `cfg` is for another data set, that one's test split.
     """
     if cfg.dataset != "capture":
-        return pipeline.crop_store(cfg, "test"), cfg
+        return pipeline.crop_store(cfg, "test")
+    if (Path(folder) / SHOWN).is_dir():
+        store = open_store(Path(folder) / SHOWN)
+        if store.recipe["crop_px"] == cfg.crop_px:
+            return store
+    return _drawn_crops(cfg)
+
+
+def _drawn_crops(cfg):
+    """The store of `shown_crops`, drawn now; its pictures are those that any capture has for that actor, action and frame."""
     # One process, because several would start for longer than they draw.
     few = dataclasses.replace(cfg, capture_subjects=cfg.test_subjects, workers=1, **FEW)
     pipeline.capture(few)
-    return pipeline.crop_store(few, "test"), few
+    return pipeline.crop_store(few, "test")
