@@ -192,3 +192,118 @@ def draw_actions(ax, per_action, baseline=None, label="ours"):
     ax.grid(axis="y", visible=False)
     ax.legend(loc="lower right")
     return ax
+
+
+def zoom_to(ax, points, margin=0.2):
+    """Show the square of an image that holds some points.
+
+    Args:
+        ax: Axes of `draw_image`.
+        points: (n, 2), px.
+        margin: free space on each side, in sides of the points' extent.
+    Returns:
+        the Axes.
+    """
+    low, high = points.min(axis=0), points.max(axis=0)
+    x, y = (low + high) / 2
+    half = (high - low).max() * (0.5 + margin)
+    ax.set(xlim=(x - half, x + half), ylim=(y + half, y - half))
+    return ax
+
+
+def frame_pose(ax):
+    """Give a pose that `draw_pose` has drawn, root at 0, the limits that most people fit in.
+
+    Args:
+        ax: Axes with a view from the front or from the side.
+    Returns:
+        the Axes.
+    """
+    ax.set(xlim=(-800, 800), ylim=(1100, -1000))
+    ax.set_aspect("equal", adjustable="box")
+    return ax
+
+
+def draw_result(axes, crop, joints_crop, pred, target, title=None):
+    """Show a prediction in its crop, and over the truth from the front and from the side.
+
+    Args:
+        axes: three Axes.
+        crop: (S, S, 3) uint8 RGB.
+        joints_crop: (J, 2 or 3) predicted joints, px of the crop.
+        pred, target: (J, 3) predicted and true pose, mm from the root.
+        title: of the first Axes.
+    Returns:
+        the Axes.
+    """
+    draw_image(axes[0], crop, joints_crop, title=title)
+    views = {"front": "x, to the right (mm)", "side": "z, away (mm)"}  # short, for narrow Axes
+    for ax, (view, xlabel) in zip(axes[1:], views.items()):
+        draw_pose(ax, target, view, colour=TRUTH, linewidth=3, alpha=0.45, label="truth")
+        draw_pose(ax, pred, view, colour=PREDICTION, label="prediction")
+        frame_pose(ax).set_xlabel(xlabel)
+    return axes
+
+
+def label_sheet(ax, rows, columns):
+    """Name the rows and columns of a sheet of equal pictures, see `studio.contact_sheet`.
+
+    Args:
+        ax: Axes of `draw_image`, which shows the sheet alone.
+        rows, columns: texts.
+    Returns:
+        the Axes.
+    """
+    left, right = ax.get_xlim()
+    cell = (right - left) / len(columns)
+    ax.set_xticks((np.arange(len(columns)) + 0.5) * cell, columns, rotation=45, ha="left")
+    ax.set_yticks((np.arange(len(rows)) + 0.5) * cell, rows)
+    ax.tick_params(length=0, labelsize=8, labeltop=True, labelbottom=False)
+    return ax
+
+
+def draw_shifts(ax, points, shifts, levels, enlarged=3):
+    """Show how far the points of an image move: distances as steps of colour, directions as arrows.
+
+    Args:
+        ax: Axes.
+        points: (m, n, 2) grid of points, px.
+        shifts: (m, n, 2), px.
+        levels: borders of the steps, px.
+        enlarged: length of an arrow in shifts.
+    Returns:
+        the Axes, with a colour bar.
+    """
+    distance = np.linalg.norm(shifts, axis=-1)
+    colours = plt.cm.Purples(np.linspace(0.05, 0.95, len(levels) - 1))
+    shown = ax.contourf(points[..., 0], points[..., 1], distance, levels=levels, colors=colours)
+    some = slice(2, None, 6)
+    x, y = points[some, some, 0], points[some, some, 1]
+    right, down = shifts[some, some, 0], shifts[some, some, 1]
+    scale = {"angles": "xy", "scale_units": "xy", "scale": 1 / enlarged}
+    ax.quiver(x, y, right, down, width=0.004, color=RIGHT, **scale)
+    ax.figure.colorbar(shown, label="shift (px)")
+    ax.set(aspect="equal", xlabel="u (px)", ylabel="v (px)")
+    ax.invert_yaxis()
+    return ax
+
+
+def draw_heights(ax, joints_world, names, rate=50):
+    """Draw the heights of some joints over time; right and left in their colours, ankles dashed.
+
+    Args:
+        ax: Axes.
+        joints_world: (F, J, 3), world axes, z up, mm.
+        names: of the joints of HUMAN36M to draw.
+        rate: frames a second.
+    Returns:
+        the Axes.
+    """
+    seconds = np.arange(len(joints_world)) / rate
+    for name in names:
+        line = "--" if name.endswith("Ankle") else "-"
+        height = joints_world[:, HUMAN36M.index(name), 2]
+        ax.plot(seconds, height, line, color=side_colour(name), label=name, linewidth=1.3)
+    ax.set(xlabel="time (s)", ylabel="height (mm)", ylim=(-80, 1.35 * joints_world[..., 2].max()))
+    ax.legend(ncols=2, fontsize=8, loc="upper center")
+    return ax

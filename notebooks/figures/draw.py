@@ -8,11 +8,20 @@ Concepts are drawn here, and not in the notebooks, so that a reader on a code ho
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 
+from ipr_lib.config import load_config
+from ipr_lib.course import example_item, load_reference, shown_crops
+from ipr_lib.data.datasets import CropDataset
+from ipr_lib.evaluation import metrics
 from ipr_lib.files import atomic_path
+from ipr_lib.geometry import HUMAN36M, look_at
+from ipr_lib.run import predict_run
+from ipr_lib.studio import perform
 from ipr_lib.views import plots
 
 FOLDER = Path(__file__).parent
+GLASS = "#6A51A3"  # cameras and what they see
 
 
 def save(figure, name):
@@ -78,6 +87,309 @@ def arrow(ax, start, end, colour, style="-|>"):
     ax.annotate(
         "", end, start, arrowprops={"arrowstyle": style, "color": colour}
     )
+
+
+def bare(ax, title):
+    """Axes without lines and ticks, with a title; both directions have the same scale."""
+    ax.set_title(title)
+    ax.set_aspect("equal", adjustable="datalim")
+    ax.axis("off")
+
+
+def labelled_arrow(ax, start, end, text="", colour=plots.MIDDLE, offset=(4, 0)):
+    """An arrow with a text beside its tip, moved by `offset` points."""
+    look = {
+        "arrowstyle": "-|>",
+        "color": colour,
+        "linewidth": 1.6,
+        "shrinkA": 0,
+        "shrinkB": 0,
+    }
+    ax.annotate("", end, start, arrowprops=look)
+    ax.annotate(
+        text,
+        end,
+        offset,
+        textcoords="offset points",
+        color=colour,
+        fontsize=10,
+        va="center",
+    )
+
+
+# --- 00 ---
+
+
+def the_idea():
+    """A prediction in its crop and from the side; three maps with two bumps, read by the best cell and by the average."""
+    figure = plt.figure(figsize=(9.6, 3.2))
+    grid = figure.add_gridspec(3, 3, width_ratios=(1, 1, 1.5))
+    picture = figure.add_subplot(grid[:, 0])
+    side = figure.add_subplot(grid[:, 1])
+    network, cfg, _ = load_reference(load_config("laptop"))
+    store = shown_crops(cfg)
+    item = example_item(store)
+    predictions = predict_run(network, store, cfg)
+    crops = CropDataset(store, cfg.crop_px, cfg.depth_mm)[
+        0, 0, np.array([item])
+    ]["crops"]
+    pose = metrics.root_relative(predictions["pred_cam"])[item]
+    joints_crop = predictions["joints_crop"][item]
+    plots.draw_image(
+        picture, crops[0].numpy(), joints_crop, title="a picture, 18 joints"
+    )
+    plots.draw_pose(side, pose, "side")
+    plots.frame_pose(side)
+    side.set(
+        title="the same, from the side", xlabel="z, away from the camera (mm)"
+    )
+    for row, right in enumerate((2.2, 2.9, 3.6)):
+        draw_two_bumps(
+            figure.add_subplot(grid[row, 2]), right, is_first=row == 0
+        )
+    save(figure, "00_idea.svg")
+
+
+def draw_two_bumps(ax, right, is_first):
+    """Probabilities of nine cells with two bumps; where the best cell and the average are."""
+    logits = np.array([0, 1, 3, 1, 0, 0, 1, right, 1])
+    probability = np.exp(logits) / np.exp(logits).sum()
+    cells = np.arange(9)
+    ax.bar(cells, probability, color=plots.BASELINE, width=0.85)
+    ax.plot(
+        probability.argmax(), 0.55, "v", color=plots.RIGHT, label="best cell"
+    )
+    ax.plot(
+        probability @ cells,
+        0.03,
+        "o",
+        color=plots.PREDICTION,
+        label="average cell",
+    )
+    ax.set(ylim=(0, 0.65), yticks=[], xticks=[])
+    ax.spines[["left"]].set_visible(False)
+    if is_first:
+        ax.set_title(
+            "a map for one joint: the best jumps, the average glides",
+            fontsize=9.5,
+        )
+        ax.legend(fontsize=8.5, loc="upper right", handletextpad=0.1)
+
+
+# What the lanes of the course are called, and its notebooks.
+LANES = {
+    "data": [
+        "01 skeletons\nand cameras",
+        "02 prepare\nHuman3.6M",
+        "03 prepare\nMPII, COCO",
+        "04 crops and\naugmentation",
+    ],
+    "method": [
+        "05 heat maps\nand argmax",
+        "06 soft-\nargmax",
+        "07 network\nand losses",
+        "08 heat map\nvs integral",
+    ],
+    "measuring": [
+        "09 training",
+        "10 evaluation",
+        "11 reproduction",
+        "12 your own\npictures",
+    ],
+}
+
+
+def course_map():
+    """The notebooks in three lanes, read from left to right."""
+    figure, ax = plt.subplots(figsize=(8.4, 3.2))
+    look = {
+        "boxstyle": "round,pad=0.55",
+        "facecolor": "#E2F1EC",
+        "edgecolor": plots.PREDICTION,
+        "linewidth": 1.4,
+    }
+    for row, (lane, names) in enumerate(LANES.items()):
+        ax.text(-0.68, -row, lane, ha="right", va="center", color=plots.TRUTH)
+        ax.plot([0, 3], [-row, -row], color=plots.BASELINE, zorder=0)
+        for column, name in enumerate(names):
+            ax.text(
+                column,
+                -row,
+                name,
+                ha="center",
+                va="center",
+                fontsize=9.5,
+                bbox=look,
+            )
+    for row in (0, 1):  # from the end of a lane to the start of the next one
+        x = [3, 3.62, 3.62, -0.58, -0.58, 0]
+        y = [-row, -row, -row - 0.5, -row - 0.5, -row - 1, -row - 1]
+        ax.plot(x, y, color=plots.BASELINE, zorder=0)
+    ax.set(xlim=(-1.4, 3.7), ylim=(-2.4, 0.4))
+    ax.axis("off")
+    save(figure, "00_course.svg")
+
+
+# --- 01 ---
+
+
+def cameras():
+    """World and camera axes; the pinhole from the side; the picture with its axes."""
+    figure, (room, side, picture) = plt.subplots(
+        1, 3, figsize=(9.6, 3.1), width_ratios=(1.25, 1.35, 1)
+    )
+    draw_room(room)
+    draw_pinhole(side)
+    draw_picture(picture)
+    save(figure, "01_cameras.svg")
+
+
+def draw_room(ax):
+    """World axes on the floor, camera axes at the camera, and a person between them, seen from the side."""
+    bare(ax, "1  two sets of axes")
+    walker = (
+        perform(subject=9, action=14, take=1, n_frames=60).joints_world[40]
+        / 1000
+    )
+    walker[:, :2] -= walker[0, :2]
+    # Seen from the side: the camera looks to the right, so its forward axis lies in the picture plane.
+    plots.draw_limbs(
+        ax, walker[:, [1, 2]] + [1.6, 0], markersize=0, linewidth=1.6
+    )
+    ax.plot([-2.6, 2.6], [0, 0], color=plots.BASELINE, zorder=0)
+    labelled_arrow(ax, (0, 0), (1, 0), "$y_w$", offset=(-2, -9))
+    labelled_arrow(ax, (0, 0), (0, 1), "$z_w$, up", offset=(-5, 7))
+    labelled_arrow(ax, (0, 0), (-0.42, -0.42), "$x_w$", offset=(-9, -5))
+    ax.text(
+        0.45,
+        0.45,
+        "world",
+        color=plots.MIDDLE,
+        fontsize=9,
+        ha="center",
+        va="center",
+    )
+    eye = (-2.2, 1.5)
+    ax.plot(*eye, "o", color=GLASS, markersize=6)
+    labelled_arrow(
+        ax, eye, (-1.1, 1.5), "$Z$, forward", GLASS, offset=(-20, 10)
+    )
+    labelled_arrow(ax, eye, (-2.2, 0.5), "$Y$, down", GLASS, offset=(4, 2))
+    labelled_arrow(
+        ax, eye, (-2.62, 1.08), "$X$, right", GLASS, offset=(-26, -9)
+    )
+    ax.text(-2.6, 2.0, "camera, at $T$", color=GLASS, fontsize=9, ha="center")
+    ax.set(xlim=(-3.2, 2.2), ylim=(-0.75, 2.5))
+
+
+def draw_pinhole(ax):
+    """A point, its ray to the camera's centre, and where the ray meets the picture: two similar triangles."""
+    bare(ax, "2  the pinhole, from the side")
+    focal, depth, height = 1.3, 4.2, 1.7
+    labelled_arrow(ax, (0, 0), (5.1, 0), "$Z$", GLASS, offset=(2, 8))
+    ax.plot([0, depth], [0, -height], color=plots.PREDICTION, zorder=0)
+    ax.plot([focal, focal], [-0.95, 0.75], color=GLASS, linewidth=2.4)
+    ax.text(focal, 0.9, "picture", color=GLASS, fontsize=9, ha="center")
+    ax.plot([depth, depth], [0, -height], ":", color=plots.MIDDLE)
+    ax.plot(0, 0, "o", color=GLASS, markersize=6)
+    ax.plot(depth, -height, "o", color=plots.PREDICTION, markersize=6)
+    seen = -height * focal / depth
+    ax.plot(focal, seen, "o", color=plots.PREDICTION, markersize=5)
+    ax.text(depth + 0.12, -height / 2, "$Y$", fontsize=11, va="center")
+    ax.text(focal + 0.1, seen / 2, "$f\\,Y/Z$", fontsize=10, va="center")
+    ax.text(
+        depth + 0.15,
+        -height,
+        "joint",
+        color=plots.PREDICTION,
+        fontsize=10,
+        va="center",
+    )
+    ax.text(0, 0.22, "centre", color=GLASS, fontsize=9, ha="center")
+    for end, level, text in ((focal, -1.35, "$f$"), (depth, -2.15, "$Z$")):
+        ax.annotate(
+            "",
+            (end, level),
+            (0, level),
+            arrowprops={"arrowstyle": "<->", "color": plots.MIDDLE},
+        )
+        ax.text(end / 2, level - 0.28, text, fontsize=10, ha="center")
+    ax.set(xlim=(-0.5, 5.7), ylim=(-2.7, 1.3))
+
+
+def draw_picture(ax):
+    """The same person in the picture: u to the right, v down, the principal point in the middle."""
+    bare(ax, "3  the picture, in pixels")
+    walker = perform(subject=9, action=14, take=1, n_frames=60).joints_world[40]
+    camera = look_at(
+        centre=(walker[0, 0] - 2500, walker[0, 1] - 4200, 1500),
+        target=(walker[0, 0] + 480, walker[0, 1], 950),
+        f=(2400, 2400),
+        c=(500, 500),
+        width=1000,
+        height=1000,
+    )
+    joints = camera.camera_to_image(camera.world_to_camera(walker))
+    ax.add_patch(
+        plt.Rectangle(
+            (0, 0), 1000, 1000, fill=False, edgecolor=GLASS, linewidth=2.4
+        )
+    )
+    plots.draw_limbs(ax, joints, markersize=0)
+    labelled_arrow(ax, (0, 0), (420, 0), "$u$", GLASS, offset=(0, 9))
+    labelled_arrow(ax, (0, 0), (0, 420), "$v$", GLASS, offset=(-12, 0))
+    ax.plot(500, 500, "+", color="black", markersize=11)
+    ax.annotate(
+        "$c$", (500, 500), (4, 6), textcoords="offset points", fontsize=11
+    )
+    ax.set(xlim=(-130, 1030), ylim=(1030, -130))
+
+
+# Where a person who looks at us has her joints: those of the middle, and of the right side.
+MIDDLE_JOINTS = {
+    "Pelvis": (0, 0),
+    "Torso": (0, 2.4),
+    "Neck": (0, 5.2),
+    "Nose": (0, 6.5),
+    "Head": (0, 7.7),
+    "Thorax": (0, 4.5),
+}
+RIGHT_JOINTS = {
+    "Hip": (-1.1, 0),
+    "Knee": (-1.3, -4.4),
+    "Ankle": (-1.5, -8.6),
+    "Shoulder": (-2.4, 4.8),
+    "Elbow": (-3.8, 2.5),
+    "Wrist": (-5.1, 0.6),
+}
+
+
+def joint_set():
+    """The 18 joints with their names and numbers, on a person who looks at us."""
+    places = []
+    for name in HUMAN36M.names:
+        if name in MIDDLE_JOINTS:
+            places.append(MIDDLE_JOINTS[name])
+            continue
+        x, y = RIGHT_JOINTS[name[2:]]
+        places.append((x, y) if name.startswith("R_") else (-x, y))
+    figure, ax = plt.subplots(figsize=(6.2, 5.2))
+    plots.draw_limbs(ax, np.array(places), linewidth=4, markersize=7)
+    beside = {"Pelvis": ((0, -17), "center"), "Thorax": ((-7, -11), "right")}
+    for number, (name, place) in enumerate(zip(HUMAN36M.names, places)):
+        usual = ((-9, 2), "right") if place[0] < 0 else ((9, 2), "left")
+        offset, side = beside.get(name, usual)
+        ax.annotate(
+            f"{number} {name}",
+            place,
+            offset,
+            textcoords="offset points",
+            ha=side,
+            fontsize=9,
+        )
+    ax.set(xlim=(-7.5, 7.5), ylim=(-9.2, 8.4))
+    bare(ax, "the person looks at us")
+    save(figure, "01_joints.svg")
 
 
 # --- 09 ---
@@ -182,6 +494,10 @@ def recipe():
 
 if __name__ == "__main__":
     plots.use_style()
+    the_idea()
+    course_map()
+    cameras()
+    joint_set()
     training_step()
     from_prediction_to_number()
     recipe()
