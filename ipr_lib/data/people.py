@@ -4,6 +4,7 @@ MPII's and COCO's people go through here alike; `prepare.mpii` and `prepare.coco
 """
 
 import json
+import os
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -251,8 +252,12 @@ def checked_image(record: dict) -> tuple[int, str, int, int]:
     name, width, height = record.get("file_name"), record.get("width"), record.get("height")
     if not isinstance(name, str) or not name or "\0" in name:
         raise InputError("it has no file_name")
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError as error:
+        raise InputError(f"file_name {name!r} cannot be the name of a file") from error
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name:
+    if path.is_absolute() or Path(name).drive or ".." in path.parts or "\\" in name:
         raise InputError(f"file_name {name!r} leads out of the picture folder")
     for side in (width, height):
         if not _is_whole_number(side) or not 0 < side < 1 << 16:

@@ -3,6 +3,7 @@
 Taught in notebooks/03_prepare_mpii_and_coco.ipynb.
 """
 
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -142,7 +143,8 @@ def read_coco(
     for row in np.flatnonzero(shows_people):
         # Some converters put the folder before the name, others a folder below it.
         for name in (f"{folder.name}/{names[row]}", names[row]):
-            if not is_there[row] and (folder.parent / name).is_file():
+            # Not Path.is_file, which refuses names that are too long for the system.
+            if not is_there[row] and os.path.isfile(folder.parent / name):
                 is_there[row] = True
                 people.image_name[row] = name
         if not is_there[row]:
