@@ -77,6 +77,8 @@ NOT_NEGATIVE = (
     "workers",
 )
 NOT_EMPTY = ("capture_subjects", "capture_actions", "capture_takes", "capture_cameras")
+# A repeated entry of these would count twice, or not at all.
+NO_REPEATS = (*NOT_EMPTY, "train_subjects", "validation_subjects", "test_subjects", "mix")
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,9 @@ class Config:
             self._expect(name, getattr(self, name) >= 0, "0 or a number above it")
         for name in NOT_EMPTY:
             self._expect(name, getattr(self, name), "at least one number")
+        for name in NO_REPEATS:
+            entries = getattr(self, name)
+            self._expect(name, len(set(entries)) == len(entries), "each entry once")
         self._expect("occlusion", 0 <= self.occlusion <= 1, "a probability, 0 … 1")
         self._expect(
             "scale",

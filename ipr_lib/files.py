@@ -16,6 +16,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from . import __version__
+
 # The checkout that this library lies in; an installed copy has none.
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -27,6 +29,8 @@ _MEND = {
     errno.EPERM: "check the permissions of its folder, then run again",
     errno.EROFS: "that disk is read-only; name another folder",
 }
+# Bytes in the name of a socket that every system takes; macOS, with 104, takes the fewest.
+_LONGEST_SOCKET = 100
 _PARTIAL, _LOCK = ".partial-", ".lock"
 _SHORT = 0.2  # seconds that one waits for a lock without a word
 _YOUNG = 60.0  # seconds; between making a folder and locking it lies a moment in which it looks like a leftover
@@ -51,10 +55,14 @@ def results_folder() -> Path:
     return _default("IPR_RESULTS", "results")
 
 
+def home_folder() -> Path:
+    """The checkout; an installed copy has none, and works in the working directory."""
+    return REPOSITORY if (REPOSITORY / "notebooks").is_dir() else Path.cwd()
+
+
 def _default(variable, name):
-    """The folder that a variable names; else NAME in the repository, for an installed copy in the working directory."""
-    home = REPOSITORY if (REPOSITORY / "notebooks").is_dir() else Path.cwd()
-    return Path(os.environ.get(variable) or home / name).expanduser().absolute()
+    """The folder that a variable names; else NAME in `home_folder`."""
+    return Path(os.environ.get(variable) or home_folder() / name).expanduser().absolute()
 
 
 @contextmanager
@@ -75,9 +83,8 @@ def atomic_path(path):
             temporary = scratch / path.name
             yield temporary
             if temporary.is_file():
-                with open(
-                    temporary, "rb"
-                ) as file:  # a power cut after the rename must not leave an empty file
+                # A power cut after the rename must not leave an empty file. Windows wants it open for writing.
+                with open(temporary, "r+b") as file:
                     os.fsync(file.fileno())
             elif path.is_dir():  # a folder cannot be renamed onto one that is not empty
                 path.rename(scratch / "replaced")
@@ -230,6 +237,11 @@ def check_unfolded(path, n_bytes):
         )
 
 
+def can_be_socket(path) -> bool:
+    """Whether a socket may have this name: the system knows sockets with names, and it is short enough."""
+    return os.name == "posix" and len(os.fsencode(path)) <= _LONGEST_SOCKET
+
+
 def printable(path) -> str:
     """A file's name as text that every program can show: bytes that are not UTF-8 are written out, as in a\\xff.jpg."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
@@ -239,16 +251,16 @@ def printable(path) -> str:
 
 
 def commit() -> str:
-    """Short hash of the repository's commit, with "+" where files differ from it; "unknown" outside of git."""
+    """Short hash of the repository's commit, with "+" where files differ from it; the version outside of git."""
     if not (REPOSITORY / ".git").exists():  # git would answer for a repository further up
-        return "unknown"
+        return f"version {__version__}"
     answers = []
     for question in (["rev-parse", "--short=10", "HEAD"], ["status", "--porcelain"]):
         command = ["git", "-C", str(REPOSITORY), *question]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError):
-            return "unknown"
+            return f"version {__version__}"
         answers.append(done.stdout.strip())
     name, changes = answers
     return f"{name}+" if changes else name

@@ -1,6 +1,7 @@
 """Shared fixtures: a small prepared set and its crop store, with made-up pictures and poses."""
 
 import os
+import sys
 from unittest import mock
 
 import cv2
@@ -25,6 +26,10 @@ TINY_NETWORK = dict(
     deconvolutions=2,
 )
 torch.set_num_threads(THREADS)
+needs_posix = pytest.mark.skipif(os.name != "posix", reason="needs the signals and links of POSIX")
+needs_linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="needs /dev/full, or files whose names are not UTF-8"
+)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -158,7 +157,7 @@ def test_a_killed_run_is_carried_on(tmp_path):
     deadline = time.time() + 60
     while time.time() < deadline and not list(target.glob("s_*")) and process.poll() is None:
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     present = list_folders(target)
     assert 0 < len(present) < 6

@@ -85,6 +85,9 @@ def test_full_is_the_papers_recipe():
         ),
         (dict(clip_gradient=-1), "clip_gradient=-1.0: expected 0 or a number above it"),
         (dict(keep_checkpoints=0), "keep_checkpoints=0: expected a number above 0"),
+        (dict(train_subjects=[1, 5, 1]), r"train_subjects=\(1, 5, 1\): expected each entry once"),
+        (dict(capture_subjects=[9, 9]), "capture_subjects=.*: expected each entry once"),
+        (dict(mix=["mpii", "mpii"]), "mix=.*: expected each entry once"),
         (dict(capture_takes=[]), r"capture_takes=\(\): expected at least one number"),
         (dict(seed=-1), "seed=-1: expected 0 or a number above it"),
         (dict(warmup_steps=-1), "warmup_steps=-1: expected 0 or"),
@@ -115,7 +118,7 @@ def test_hash_follows_every_field_that_changes_results():
         float: lambda v: v + 0.1,
         bool: lambda v: not v,
         str: None,
-        tuple: lambda v: (*v, 4),
+        tuple: lambda v: (*v, 99),
     }
     for field in dataclasses.fields(Config):
         change = changed[type(getattr(cfg, field.name))]

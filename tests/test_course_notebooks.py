@@ -10,6 +10,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from ipr_lib.course import notebooks
 from ipr_lib.files import InputError
+from tests.conftest import needs_posix
 
 PARAMETERS = 'profile = "laptop"\nseed = 0\noverrides = {}\nresults_dir = None'
 KERNEL = {
@@ -61,7 +62,9 @@ def test_figures_are_kept_as_files_named_after_their_cells(tmp_path):
     )
     written = notebooks.save_figures(executed, tmp_path / "figures")
     assert [path.name for path in written] == ["curve.svg", "curve-2.png"]
-    assert written[0].read_text() == "<svg/>" and written[1].read_bytes() == b"pixels"
+    assert (
+        written[0].read_text(encoding="utf-8") == "<svg/>" and written[1].read_bytes() == b"pixels"
+    )
     assert sorted(os.listdir(tmp_path / "figures")) == ["curve-2.png", "curve.svg"]
 
 
@@ -113,6 +116,7 @@ def test_an_error_inside_a_library_names_the_line_of_the_cell(tmp_path):
     assert caught.value.reason.startswith("JSONDecodeError: ")
 
 
+@needs_posix
 def test_a_dead_kernel_is_one_line(tmp_path):
     source = write_notebook(
         tmp_path / "07_killed.ipynb",

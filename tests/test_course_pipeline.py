@@ -18,7 +18,7 @@ from ipr_lib.files import REPOSITORY, InputError, data_folder, read_json, write_
 from ipr_lib.geometry.skeleton import MPII
 from ipr_lib.training import records
 
-from .conftest import write_sequence
+from .conftest import needs_posix, write_sequence
 from .test_course_notebooks import COUNT, write_notebook
 from .test_data_mixing import people_store
 
@@ -407,6 +407,7 @@ pipeline.reproduce("smoke", overrides=overrides, results_dir=home / "results")
 """
 
 
+@needs_posix
 def test_killed_run_goes_on(home, cfg):
     """kill -9 while the second notebook runs: the next call trains nothing again and runs the second notebook alone."""
     (home / "results").mkdir()

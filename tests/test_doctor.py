@@ -83,7 +83,7 @@ def test_folders(tmp_path):
     folder = tmp_path / "data" / "inner"
     assert doctor.check_folder(folder)[0] == "OK"
     assert folder.is_dir() and list(folder.iterdir()) == []
-    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
     sign, text = doctor.check_folder(tmp_path / "file" / "data")
     assert sign == "FAIL" and str(tmp_path / "file" / "data") in text
 
@@ -127,7 +127,9 @@ def test_this_machine_is_ready():
 
 def test_a_missing_package_of_the_library_is_one_line(tmp_path):
     """Without NumPy, say, no command can start; the message is not a traceback."""
-    (tmp_path / "cv2.py").write_text("raise ModuleNotFoundError(\"No module named 'cv2'\")\n")
+    (tmp_path / "cv2.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'cv2'\")\n", encoding="utf-8"
+    )
     code = "import sys; sys.path.insert(0, sys.argv.pop()); import ipr_lib.__main__"
     run = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=REPOSITORY

@@ -8,7 +8,6 @@ that right up (CAP_DAC_OVERRIDE) before the folders are made read-only.
 
 import ctypes
 import os
-import resource
 import shutil
 import signal
 from functools import partial
@@ -28,6 +27,7 @@ from tests.conftest import write_sequence
 from tests.processes import Command, files_below
 from tests.test_course_notebooks import write_notebook
 
+resource = pytest.importorskip("resource", reason="needs the limits of POSIX")
 FULL = 3000  # bytes that a file may have on the full disk
 EXIT_CODES = {"Ctrl-C": 130, "kill -9": -signal.SIGKILL, "full disk": 2, "read-only folder": 2}
 CAPTURE = ["capture_subjects=[1]", "capture_actions=[2,3]", "capture_cameras=[1]"]

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import scipy.io
 
-from ipr_lib import files
+from ipr_lib import __version__, files
 from ipr_lib.data import h36m_layout as layout
 from ipr_lib.data.h36m_layout import load_mat
 from ipr_lib.files import InputError, atomic_path, printable, read_json, write_json
 from ipr_lib.geometry.camera import look_at
 from ipr_lib.training.records import read_checkpoint
-from tests.conftest import make_pose
+from tests.conftest import make_pose, needs_linux
 
 
 def leftovers(folder):
@@ -47,6 +47,7 @@ def test_nan_is_not_json(tmp_path):
     assert leftovers(tmp_path) == []
 
 
+@needs_linux
 def test_disk_full_is_one_clear_line(tmp_path):
     """/dev/full answers every write as a full disk does."""
     with (
@@ -61,6 +62,7 @@ def test_disk_full_is_one_clear_line(tmp_path):
     assert leftovers(tmp_path) == []
 
 
+@needs_linux
 def test_disk_full_under_a_mat_file(tmp_path, monkeypatch):
     def full(path, *_, **__):
         with open("/dev/full", "wb") as file:
@@ -173,6 +175,7 @@ def test_files_that_would_fill_the_memory_are_refused(tmp_path, monkeypatch):
     assert len(read_json(tmp_path / "x.json")) == 60_001
 
 
+@needs_linux
 def test_any_name_can_be_shown():
     assert printable(Path(os.fsdecode(b"a\xff $x.jpg"))) == "a\\xff $x.jpg"
     assert printable("é.jpg") == "é.jpg"
@@ -194,7 +197,7 @@ def test_commit_is_ten_digits_and_says_whether_files_differ(tmp_path, monkeypatc
 
     monkeypatch.setattr(files, "REPOSITORY", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert files.commit() == "unknown"
+    assert files.commit() == f"version {__version__}"
     git("init", "-q")
     (tmp_path / "a.txt").write_text("one", encoding="utf-8")
     git("add", "a.txt")

@@ -54,7 +54,7 @@ from ipr_lib.inference.networks import TrainedNetwork
 from ipr_lib.inference.poses import BODY_MM, make_poses
 from ipr_lib.studio import perform
 from ipr_lib.training import records
-from tests.conftest import make_pose
+from tests.conftest import make_pose, needs_linux
 
 CFG = load_config("smoke")
 J = len(HUMAN36M)
@@ -608,6 +608,7 @@ def test_everything_is_written_and_bad_inputs_do_not_stop_it(tmp_path):
     assert len(list(read_frames(out / "c_pose.webm"))) == 3
 
 
+@needs_linux
 def test_names_may_hold_anything(tmp_path):
     """A "$" begins a formula in Matplotlib, and a name that came from an old disk may not be UTF-8."""
     image, video = tmp_path / "a$b$_^.png", tmp_path / "$\\nope$ c.avi"

@@ -1,7 +1,6 @@
 """A process that makes batches, and cannot hand them over, ends the run in one line."""
 
 import os
-import resource
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from ipr_lib.training import loop
 from tests.conftest import write_sequence
 from tests.processes import Command
 
+resource = pytest.importorskip("resource", reason="needs the limits of POSIX")
 TRAIN = ["train", "--profile", "smoke", "--set", "dataset=made-up", "train_subjects=[1]"]
 TRAIN += ["test_subjects=[9]", "train_step=3", "test_step=3", "batch_size=2", "epochs=2"]
 TRAIN += ["backbone_width=4", "head_width=8", "workers=1"]

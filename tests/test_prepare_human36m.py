@@ -29,6 +29,7 @@ from ipr_lib.prepare import (
 from ipr_lib.prepare.raw import READERS, extract
 from ipr_lib.studio import write_capture
 from tests import human36m_raw as raw
+from tests.conftest import needs_linux
 
 PHOTO = dict(subjects=(1,), actions=(12,))
 PHONING = dict(subjects=(11,), actions=(6,))
@@ -764,6 +765,7 @@ def test_the_built_in_capture_passes(tmp_path):
     assert "drift" not in report  # those are labels of the real S9
 
 
+@needs_linux
 def test_a_folder_s_name_need_not_be_utf_8(download, tmp_path, capsys):
     root = tmp_path / os.fsdecode(b"\xe9\xff$")
     prepare_human36m(download[0], root, **PHOTO)

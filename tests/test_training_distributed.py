@@ -25,7 +25,7 @@ from ipr_lib.training import distributed, records
 from ipr_lib.training.distributed import all_gather_rows, sharded, share_of
 from ipr_lib.training.loop import MicroBatches, training_step
 
-from .conftest import THREADS, TINY_NETWORK, TRAINING_SEED
+from .conftest import THREADS, TINY_NETWORK, TRAINING_SEED, needs_posix
 
 REPOSITORY = Path(__file__).parents[1]
 TINY = TINY_NETWORK | dict(batch_size=6, epochs=3)
@@ -337,6 +337,7 @@ def test_torchrun_hands_the_book_s_line_on():
     assert_handed_on(command, command[command.index("ipr_lib") + 1 :])
 
 
+@needs_posix
 def test_the_slurm_script_starts_the_same_training(tmp_path):
     """Slurm's own commands are played; torchrun's parser reads what `srun` gets."""
     text = (REPOSITORY / "book" / "trouble.md").read_text(encoding="utf-8")

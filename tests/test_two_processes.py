@@ -103,6 +103,8 @@ def written_at_once(arguments, home, thing):
     Returns:
         what each of the two printed.
     """
+    if not hasattr(signal, "SIGSTOP"):
+        pytest.skip("needs the signals of POSIX")
     first = Command(arguments, home, partial(stop_when_it_writes, thing))
     first.wait_until((thing.parent / f".{thing.name}.owner").exists)
     second = Command(arguments, home)

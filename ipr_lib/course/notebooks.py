@@ -2,7 +2,6 @@
 
 import base64
 import dataclasses
-import os
 import re
 import tempfile
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.h36m_layout import parse_folder_name
-from ..files import REPOSITORY, InputError, atomic_path
+from ..files import REPOSITORY, InputError, atomic_path, can_be_socket
 from . import exercises
 
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -19,8 +18,6 @@ NOTEBOOKS = REPOSITORY / "notebooks"
 # A greeting of S11, whom no network is trained on: subject, action, subaction, camera.
 EXAMPLE = (11, 5, 1, 3)
 EXAMPLE_FRAME = 1  # the second of its frames in use
-# Bytes in the name of a socket that every system takes, macOS with 104 the fewest; "-1" and an end follow.
-LONGEST_SOCKET = 100
 
 
 @dataclasses.dataclass(eq=False)
@@ -105,7 +102,6 @@ def run_notebook(
     import nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError
-    from traitlets.config import Config as KernelConfig
 
     source, target = Path(source), Path(target)
     notebook = nbformat.read(source, as_version=4)
@@ -120,11 +116,6 @@ def run_notebook(
     with tempfile.TemporaryDirectory(prefix="ipr-") as scratch:
         run = Path(scratch) / source.name
         nbformat.write(notebook, run)
-        connection = {}
-        kernel = f"{scratch}/kernel"
-        # A socket in a file opens no port, and brings no warning about one; but its name is short.
-        if os.name == "posix" and len(os.fsencode(kernel)) <= LONGEST_SOCKET:
-            connection = {"transport": "ipc", "ip": kernel}
         try:
             papermill.execute_notebook(
                 run,
@@ -134,7 +125,7 @@ def run_notebook(
                 progress_bar=False,
                 kernel_name="python3",
                 start_timeout=600,
-                config=KernelConfig(KernelManager=connection),
+                config=kernel_config(scratch),
             )
         except papermill.PapermillExecutionError as error:
             reason = f"{error.ename}: {error.evalue}" if str(error.evalue) else error.ename
@@ -176,6 +167,25 @@ def save_figures(notebook, folder: str | Path) -> list[Path]:
                 temporary.write_bytes(content)
             written.append(path)
     return written
+
+
+def kernel_config(folder: str | Path):
+    """How to reach a notebook's kernel.
+
+    Args:
+        folder: for the time that the kernel runs.
+
+    Returns:
+        traitlets Config.
+    """
+    from traitlets.config import Config as KernelConfig
+
+    connection = {}
+    kernel = f"{folder}/kernel"
+    # A socket in a file opens no port, and brings no warning about one. Its name ends in -1 to -5.
+    if can_be_socket(f"{kernel}-1"):
+        connection = {"transport": "ipc", "ip": kernel}
+    return KernelConfig(KernelManager=connection)
 
 
 def failed_line(traceback: list[str]) -> str | None:

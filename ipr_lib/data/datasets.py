@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ..files import InputError
+from ..files import InputError, can_be_socket
 from ..geometry.camera import Camera
 from ..geometry.skeleton import HUMAN36M
 from ..geometry.transforms import (
@@ -37,7 +37,6 @@ from ..geometry.transforms import (
 )
 from .store import CropStore
 
-LONGEST_FOLDER = 60  # bytes; of a socket in it, macOS takes 104
 # ImageNet's channel statistics, for crops in 0 … 1: the usual input scaling of torchvision's networks.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -306,8 +305,9 @@ def _start_worker(_):
         os._exit(1)
 
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(give_up)
-    # Batches are handed over by a socket in the folder for temporary files; its name must be short.
-    if os.name == "posix" and len(os.fsencode(tempfile.gettempdir())) > LONGEST_FOLDER:
+    # Batches are handed over by a socket in the folder for temporary files, which has such a name.
+    socket = os.path.join(tempfile.gettempdir(), "pymp-12345678", "listener-12345678")
+    if os.name == "posix" and not can_be_socket(socket):
         tempfile.tempdir = "/tmp"
 
 

@@ -6,6 +6,7 @@ import inspect
 import re
 import types
 import urllib.parse
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -116,6 +117,19 @@ def check_paths(notebook):
 
 
 # --- anatomy ---
+
+
+def test_data_are_found_whatever_the_working_folder_is(notebook):
+    """Editors differ in the working folder of a notebook, so no cell opens a file by a relative path."""
+    for cell in cells(notebook, "code"):
+        for node in ast.walk(tree(cell)):
+            if not isinstance(node, ast.Call) or not node.args:
+                continue
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            first = node.args[0]
+            is_text = isinstance(first, ast.Constant) and isinstance(first.value, str)
+            if name in ("Path", "open", "imread", "load", "Image") and is_text:
+                assert Path(first.value).is_absolute(), f"{cell.id}: {first.value}"
 
 
 def test_anatomy(path, notebook):
