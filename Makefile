@@ -47,21 +47,20 @@ capture: env  ## only write the built-in capture of PROFILE
 test: lint unit notebooks-smoke notebooks-narrow browser  ## lint, unit tests, static notebook checks, every notebook and its solutions with the smoke profile, the views in a browser
 
 unit: env  ## unit tests and static notebook checks
-	@$(BIN)/python -m pytest --ignore=tests/browser
+	@$(BIN)/python -m ipr_lib selftest unit
 
 browser: env  ## the interactive views in a real JupyterLab and Chromium; screenshots land in results/browser
-	@$(BIN)/python -m pytest tests/browser
+	@$(BIN)/python -m ipr_lib selftest browser
 
 .PHONY: notebooks-smoke
 notebooks-smoke: env
-	@$(BIN)/python -m ipr_lib reproduce --profile smoke --fresh --solutions
+	@$(BIN)/python -m ipr_lib selftest notebooks
 
 # Notebooks whose checks rest on trainings, once more as an old processor computes and with another seed: other roundings
 # lead a training elsewhere, and no check may depend on that. `python -m tests.sweep` tries more seeds and processors.
 .PHONY: notebooks-narrow
 notebooks-narrow: env
-	@ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=default $(BIN)/python -m ipr_lib reproduce --profile smoke --seed 1 \
-	  --results-dir results/narrow --fresh --only 05 06 07 08 09 10 11 12
+	@$(BIN)/python -m ipr_lib selftest narrow
 
 notebooks: env  ## run the notebooks on the run of PROFILE that is there
 	@$(BIN)/python -m ipr_lib reproduce --profile $(PROFILE) --as-is
@@ -70,13 +69,10 @@ exercises: env  ## write each notebook's exercises from notebooks/solutions
 	@$(BIN)/python -m ipr_lib exercises
 
 lint: env  ## mistakes, format and spelling of code, notebooks and pages
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@git ls-files '*.py' '*.md' '*.ipynb' '*.js' '*.yml' Makefile | xargs $(BIN)/codespell --toml pyproject.toml
+	@$(BIN)/python -m ipr_lib selftest lint
 
 lab: env  ## JupyterLab, opened at the first notebook
-	@mkdir -p .venv/share/jupyter/lab/settings && cp book/overrides.json .venv/share/jupyter/lab/settings/
-	@$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+	@$(BIN)/python -m ipr_lib lab
 
 book: env  ## the executed notebooks of PROFILE as a static site, results/site-PROFILE
 	@$(BIN)/python book/build.py --profile $(PROFILE)

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from . import __version__
-from .files import REPOSITORY, InputError, data_folder, read_json, results_folder
+from .files import InputError, data_folder, home_folder, read_json, results_folder
 
 try:
     from .data.h36m_layout import (
@@ -103,8 +103,10 @@ def _fill_in(options, arguments):
     if "results_dir" in options.typed:
         os.environ["IPR_RESULTS"] = str(options.results_dir)
     # In full, because notebooks run in a folder of their own.
-    os.environ["IPR_DATA"] = str(data_folder())
-    os.environ["IPR_RESULTS"] = str(results_folder())
+    if "data_dir" in options.defaults:
+        os.environ["IPR_DATA"] = str(data_folder())
+    if "results_dir" in options.defaults:
+        os.environ["IPR_RESULTS"] = str(results_folder())
     options.results_dir = results_folder()
 
 
@@ -244,7 +246,7 @@ def capture(options):
         test_step=cfg.test_step,
         unit_mm=options.unit,
         up=options.up,
-        workers=options.workers or cfg.workers,
+        workers=options.workers or max(1, cfg.workers),
     )
     for take in plan:
         place = f"S{take['subject']}, action {take['action']}, take {take['take']}"
@@ -257,6 +259,12 @@ def human36m(options):
     """Human3.6M: from the download to a prepared set, or straight to crop stores."""
     from .prepare import prepare_human36m
 
+    train = sorted(set(options.subjects) - set(options.test_subjects))
+    test = sorted(set(options.subjects) & set(options.test_subjects))
+    if not train:
+        _refuse(options, "with test subjects alone", "step")
+    if not test:
+        _refuse(options, "with training subjects alone", "test_step")
     if options.all_frames:
         _refuse(options, "with --all-frames", "step", "test_step")
         options.step = options.test_step = 1
@@ -279,8 +287,6 @@ def human36m(options):
     print(*lines, sep="\n")
     if options.store is None:
         print(target)
-    train = sorted(set(options.subjects) - set(options.test_subjects))
-    test = sorted(set(options.subjects) & set(options.test_subjects))
     if not train or not test:
         print("a training needs subjects for training and for tests; this set has one kind alone")
         return
@@ -553,7 +559,9 @@ def reproduce(options):
     """Capture, train, evaluate, print the table, run the notebooks."""
     from .config import parse_overrides
     from .course import pipeline
+    from .course.checkout import need
 
+    need("papermill", "course")  # before hours of training
     pipeline.reproduce(
         options.profile,
         options.seed,
@@ -579,14 +587,57 @@ def doctor(_):
     print("ready")
 
 
-def exercises(_):
-    """Write each notebook's exercises from notebooks/solutions."""
+def lab(_):
+    """Open JupyterLab at the first notebook."""
+    from .course.checkout import open_lab
+
+    open_lab()
+
+
+def selftest(options):
+    """Run the project's own tests, or parts of them."""
+    from .course.checkout import run_tests
+
+    return run_tests(options.parts or TEST_PARTS)
+
+
+def exercises(options):
+    """Write the exercises from notebooks/solutions; for instructors: hand them out, grade answers."""
+    from .course.checkout import hand_out, need
     from .course.exercises import solutions_of, update_exercises
     from .course.notebooks import list_notebooks
 
+    need("nbformat", "course")
+    if options.grade is None:
+        _refuse(options, "without --grade", "profile", "csv", "data_dir", "results_dir")
+    elif options.without_solutions is not None:
+        raise InputError("--grade and --without-solutions are two jobs; give one of them")
+    if options.without_solutions is not None:
+        print(hand_out(options.without_solutions))
+        return
+    if options.grade is not None:
+        _grade(options)
+        return
     for path in list_notebooks():
         if solutions_of(path).exists() and update_exercises(path):
             print(f"{path.parent.name}/{path.name}: exercises written anew")
+
+
+def _grade(options):
+    """Grade students' notebooks: print the table that the csv file holds, too."""
+    from .config import load_config
+    from .course.grading import HEADER, RESULTS, grade
+    from .evaluation import markdown_table
+
+    load_config(options.profile)  # refuses an unknown one
+    rows, n_bad = grade(options.grade, options.profile, options.csv)
+    print(markdown_table(HEADER, rows))
+    counts = []
+    for word in RESULTS.values():
+        counts.append(f"{sum(row[2] == word for row in rows)} {word}")
+    print(f"{', '.join(counts)}; also in {options.csv}")
+    if n_bad:
+        raise InputError(f"notebooks not graded: {n_bad}; the table says why")
 
 
 def report(options):
@@ -604,7 +655,7 @@ def report(options):
     profile = "laptop"
     if options.runs:
         profile = read_json(options.runs[0] / "metrics.json")["profile"]
-    reference = options.reference or REPOSITORY / "results" / "reference" / f"{profile}.json"
+    reference = options.reference or home_folder() / "results" / "reference" / f"{profile}.json"
     if options.runs:
         write_reference(options.runs, reference)
         print(reference)
@@ -612,7 +663,9 @@ def report(options):
         print(save_reference(options.model))
         print(save_shown_crops())
     if options.readme:
-        readme = REPOSITORY / "README.md"
+        readme = home_folder() / "README.md"
+        if not readme.is_file():
+            raise InputError(f"{readme} is missing; run this in a checkout of the repository")
         update_readme(readme, reference)
         print(readme)
 
@@ -689,6 +742,8 @@ def one_of(item, known):
     return read
 
 
+# Parts of the project's tests, in the order in which they run; course.checkout knows what each of them runs.
+TEST_PARTS = ("lint", "unit", "notebooks", "narrow", "browser")
 SEED = (0, 2**32 - 1)
 PROFILE = option("--profile", default="laptop", help="smoke, laptop, gpu or full; default: laptop")
 SET = option(
@@ -989,7 +1044,28 @@ COMMANDS = {
         flag("--solutions", "solve the exercises as well, and check the solutions"),
     ],
     doctor: [],
-    exercises: [],
+    lab: FOLDERS,
+    selftest: [
+        option(
+            "parts",
+            nargs="*",
+            type=one_of(str, TEST_PARTS),
+            metavar="PART",
+            help=f"{', '.join(TEST_PARTS)}; default: all, in this order",
+        )
+    ],
+    exercises: [
+        path("--without-solutions", help="copy the course, without solutions, to this new folder"),
+        several(
+            "--grade",
+            item=Path,
+            metavar="FILE",
+            help="run the checks of students' notebooks, such as 06_maria.ipynb",
+        ),
+        path("--csv", metavar="FILE", default=Path("grades.csv"), help="default: grades.csv"),
+        option("--profile", default="smoke", help="to run them with; default: smoke"),
+        *FOLDERS,
+    ],
     report: [
         path("runs", nargs="*", default=[], help="run folders that differ only in their seed"),
         path(

@@ -150,9 +150,12 @@ COMMANDS = (
 def test_help_does_not_wait_for_torch(arguments, capsys):
     """In a process of its own, because this one has torch already. OpenCV may load: it takes some 15 ms."""
     code = (
-        "import sys, ipr_lib.__main__ as m\n"
-        f"try: m.main({[*arguments, '--help']})\n"
-        "finally: print('loaded:', sorted({'torch', 'torchvision', 'matplotlib'} & set(sys.modules)))"
+        "import atexit, sys, time\n"
+        "heavy = {'torch', 'torchvision', 'matplotlib'}\n"
+        "atexit.register(lambda: print('loaded:', sorted(heavy & set(sys.modules))))\n"
+        "atexit.register(lambda: print(time.process_time(), file=sys.stderr))\n"
+        "import ipr_lib.__main__ as m\n"
+        f"m.main({[*arguments, '--help']})\n"
     )
     result = subprocess.run(
         [sys.executable, "-c", code],
@@ -165,6 +168,7 @@ def test_help_does_not_wait_for_torch(arguments, capsys):
     assert "loaded: []" in result.stdout and "usage: python -m ipr_lib" in result.stdout, (
         result.stderr
     )
+    assert float(result.stderr) < 2, "seconds of processor time"
 
 
 def test_each_command_stands_on_one_line_of_the_help_with_its_text(capsys, monkeypatch):

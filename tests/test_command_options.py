@@ -13,6 +13,7 @@ from ipr_lib.__main__ import main, make_parser
 from ipr_lib.config import load_config, parse_overrides
 from ipr_lib.course import notebooks, pipeline
 from ipr_lib.files import REPOSITORY, InputError, data_folder, read_json, results_folder, write_json
+from tests.conftest import needs_posix
 
 from .made_up_scores import made_up
 from .test_command import calls  # noqa: F401 - a fixture
@@ -40,6 +41,12 @@ def refused(arguments, capsys):
         ("capture --sheet a.png --workers 2", "--workers has no effect with --sheet"),
         ("capture --target a --data-dir b", "--data-dir has no effect with --target"),
         ("prepare human36m --source a --all-frames --step 5", "--step has no effect with --all"),
+        ("prepare human36m --source a --subjects 9 --step 5", "--step has no effect with test sub"),
+        ("prepare human36m --source a --subjects 1 --test-step 5", "--test-step has no effect wi"),
+        (
+            "prepare human36m --source a --subjects 9,11 --test-subjects 11 --test-step 5 --all-frames",
+            "--test-step has no effect with --all-frames",
+        ),
         ("prepare human36m --source a --target b --data-dir c", "--data-dir has no effect with"),
         ("prepare coco --source a --box-scale 1.25", "--box-scale has no effect without --store"),
         ("train --run a --seed 0 --resume", "--seed has no effect with --resume"),
@@ -106,6 +113,17 @@ def test_numbers_of_a_config_are_finite(value):
         if field.type is float:
             with pytest.raises(InputError, match=f"{field.name}="):
                 load_config("smoke", **parse_overrides([f"{field.name}={value}"]))
+
+
+@pytest.mark.parametrize("workers, expected", [("0", 1), ("3", 3)])
+def test_a_capture_of_motion_has_one_process_at_least(workers, expected, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "ipr_lib.studio.write_motion", lambda *_, **choices: asked.append(choices["workers"]) or []
+    )
+    command = ["capture", "--motion", str(tmp_path), "--target", str(tmp_path / "own")]
+    assert main([*command, "--set", f"workers={workers}"]) == 0
+    assert asked == [expected]
 
 
 # --- lists ---
@@ -292,6 +310,7 @@ def test_report_takes_one_run_of_each_seed_and_one_profile(tmp_path, capsys):
 PROCESS = {"cwd": REPOSITORY, "capture_output": True, "timeout": 500}
 
 
+@needs_posix
 def test_a_reader_that_leaves_is_no_error(tmp_path):
     """As after `| head`: the reading end of the pipe is closed before anything is written."""
     write_json(tmp_path / "a" / "metrics.json", made_up())
@@ -321,6 +340,7 @@ runpy.run_module("ipr_lib", run_name="__main__", alter_sys=True)
 """
 
 
+@needs_posix
 @pytest.mark.parametrize("module, code", [("scipy.io", 1), ("torch", 130)])
 def test_interrupts_while_modules_load_are_one_line(module, code):
     process = subprocess.run([sys.executable, "-c", INTERRUPTED, module], **PROCESS)
@@ -361,6 +381,7 @@ def test_a_terminal_may_lack_a_character(monkeypatch, capsys):
 # --- make ---
 
 
+@needs_posix
 def test_clean_keeps_networks_and_clean_runs_asks(tmp_path):
     (tmp_path / "Makefile").write_bytes((REPOSITORY / "Makefile").read_bytes())
     for name in ("reference", "laptop-1", "a b"):
