@@ -18,7 +18,7 @@ sys.path.insert(0, str(HERE))  # this folder is no package; run from elsewhere, 
 
 from alternative import alternative_text  # noqa: E402
 
-PAGES = ("glossary.md", "trouble.md", "recipes.md")  # beside index.md
+PAGES = ("glossary.md", "trouble.md", "recipes.md", "instructors.md")  # beside index.md
 VIEW, STATE = (
     "application/vnd.jupyter.widget-view+json",
     "application/vnd.jupyter.widget-state+json",

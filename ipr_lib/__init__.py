@@ -21,4 +21,4 @@ course        11        the main job, notebooks, exercises, the reference networ
 __main__                the command line
 """
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"  # also in pyproject.toml, CITATION.cff and CHANGELOG.md

@@ -7,9 +7,8 @@ import importlib.util
 import re
 import shlex
 import shutil
-import sys
 import threading
-from pathlib import Path
+import tomllib
 
 import nbformat
 import numpy as np
@@ -17,24 +16,12 @@ import pytest
 import yaml
 
 from ipr_lib.__main__ import make_parser
-from ipr_lib.course import notebooks
+from ipr_lib.course import checkout, notebooks
 from ipr_lib.files import REPOSITORY, InputError, write_json
 from ipr_lib.geometry.skeleton import HUMAN36M
+from tests.chromium import CHROMIUM, FLAGS
 
 BOOK = REPOSITORY / "book"
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 def load(name):
@@ -262,6 +249,22 @@ def test_commands_of_pages_exist(path):
     assert set(re.findall(r"(?:^|`)make ([a-z]+)", text, flags=re.MULTILINE)) <= targets
 
 
+def test_the_plans_for_instructors_name_exercises_that_exist():
+    """As "06 Look; 07 Change and predict, Build": the kinds of exercises of these notebooks."""
+    text = (BOOK / "instructors.md").read_text(encoding="utf-8")
+    named = set()
+    for number, kinds in re.findall(r"\b(\d\d) ([A-Z][a-z ]+(?:, [A-Z][a-z ]+)*)", text):
+        named |= {(number, kind.strip()) for kind in kinds.split(",")}
+    assert len({number for number, _ in named}) > 5
+    known = set()
+    for path in notebooks.list_notebooks():
+        for cell in nbformat.read(path, as_version=4).cells:
+            heading = re.match(r"### Exercise \d+ · (.*)", cell.source)
+            if heading:
+                known.add((path.name[:2], heading[1].strip()))
+    assert named <= known
+
+
 # --- in a browser ---
 
 
@@ -383,6 +386,26 @@ def test_workflows_call_targets_that_exist(path):
     )  # YAML reads the key `on` as true
 
 
+def test_the_workflow_of_tests_runs_what_selftest_runs():
+    jobs = yaml.safe_load(
+        (REPOSITORY / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
+    )["jobs"]
+    lines = {}
+    for name, job in jobs.items():
+        lines[name] = [step["run"] for step in job["steps"] if "run" in step]
+    for command in checkout.PARTS["lint"][:2]:
+        assert " ".join(command) in lines["lint"]
+    listed = re.search(r"git ls-files (.*) \| xargs codespell", "\n".join(lines["lint"]))
+    assert shlex.split(listed[1]) == list(checkout.SPELLED)
+    assert "make test" in lines["linux"]
+    assert jobs["linux"]["strategy"]["matrix"]["python"] == ["3.11", "3.13"]
+    install, run = lines["others"]
+    extras = re.fullmatch(r'pip install -e "\.\[(.*)\]"', install)[1].split(",")
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    assert set(extras) == set(project["project"]["optional-dependencies"])
+    assert make_parser().parse_args(shlex.split(run)[3:]).parts == ["unit"]
+
+
 def test_both_workflows_are_there():
     assert {path.name for path in (REPOSITORY / ".github" / "workflows").glob("*.yml")} == {
         "test.yml",
@@ -401,6 +424,3 @@ def test_lab_settings_keep_the_news_quiet_and_wrap_long_lines():
     assert settings["@jupyterlab/notebook-extension:tracker"] == {
         "codeCellConfig": {"lineWrap": True}
     }
-    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
-    assert "book/overrides.json" in makefile.split("\nlab:")[1].split("\n\n")[0]
-    assert Path(sys.prefix, "share", "jupyter").exists()

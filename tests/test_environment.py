@@ -1,8 +1,11 @@
-"""environment.yml, requirements.lock and pyproject.toml say the same."""
+"""environment.yml, requirements.lock, pyproject.toml and CITATION.cff say the same; the README's cell for Colab runs."""
 
+import os
 import re
+import sys
 import tomllib
 from itertools import combinations
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import yaml
@@ -11,7 +14,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from ipr_lib.files import REPOSITORY
+from ipr_lib import __version__
+from ipr_lib.files import REPOSITORY, data_folder, results_folder
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LOCK = [
@@ -110,3 +114,50 @@ def test_every_dependency_has_a_lower_bound():
     assert len({requirement.name for requirement in REQUIREMENTS}) == len(REQUIREMENTS), (
         "a dependency stands twice"
     )
+
+
+def test_the_version_is_the_same_everywhere():
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
+    changes = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## (\S+) \((\S+)\)$", changes, re.MULTILINE)
+    assert PROJECT["version"] == __version__ == citation["version"] == newest[1]
+    assert str(citation["date-released"]) == newest[2]
+
+
+def test_the_citation_is_one_of_the_paper():
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors", "version"} <= set(citation)
+    paper = citation["preferred-citation"]
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    names = " and ".join(f"{a['family-names']}, {a['given-names']}" for a in paper["authors"])
+    for name, value in (("title", paper["title"]), ("author", names), ("year", paper["year"])):
+        assert f"{name} = {{{value}}}" in readme
+
+
+def test_the_cell_for_colab_sets_up_the_course(monkeypatch):
+    """Colab's own module and IPython's commands are played; what they are asked for is looked at."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    (cell,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    asked = []
+    colab = ModuleType("google.colab")
+    colab.drive = SimpleNamespace(mount=lambda folder: asked.append(("mount", folder)))
+    monkeypatch.setitem(sys.modules, "google", ModuleType("google"))
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    shell = SimpleNamespace(
+        system=lambda line: asked.append(("system", line)),
+        run_line_magic=lambda name, line: asked.append((name, line)),
+    )
+    exec(TransformerManager().transform_cell(cell), {"get_ipython": lambda: shell})
+    assert [name for name, _ in asked] == ["mount", "system", "pip", "cd"]
+    clone, install, working = asked[1][1], asked[2][1], asked[3][1]
+    folder = clone.split()[-1]
+    extra = re.fullmatch(rf'install --quiet -e "{folder}\[(\w+)\]"', install)
+    assert extra[1] in PROJECT["optional-dependencies"]
+    assert sys.path[0] == folder and working == f"{folder}/notebooks"
+    mounted = asked[0][1]
+    for place in (data_folder(), results_folder()):
+        assert str(place).startswith(f"{mounted}/MyDrive/")
+    assert os.environ["IPR_DATA"] == str(data_folder())
