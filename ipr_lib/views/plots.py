@@ -307,3 +307,54 @@ def draw_heights(ax, joints_world, names, rate=50):
     ax.set(xlabel="time (s)", ylabel="height (mm)", ylim=(-80, 1.35 * joints_world[..., 2].max()))
     ax.legend(ncols=2, fontsize=8, loc="upper center")
     return ax
+
+
+# --- maps ---
+
+# The three ways in which notebooks 05 and later read a map.
+READERS = {"argmax": "#8C8C8C", "quarter shift": "#6A51A3", "expectation": PREDICTION}
+
+
+def draw_heat_map(ax, heat_map, picture, title=None):
+    """Lay a heat map over the picture that it belongs to.
+
+    Args:
+        ax: Axes.
+        heat_map: (H, W) values of 0 … 1; its cells cover the whole picture.
+        picture: (S, S, 3) uint8 RGB.
+        title: of the axes.
+    Returns:
+        the Axes, in px of the picture; borders of cells are drawn where the cells are large.
+    """
+    heat_map = np.asarray(heat_map)
+    draw_image(ax, picture, title=title)
+    first, last = -0.5, len(picture) - 0.5
+    extent = (first, last, last, first)
+    ax.imshow(heat_map, cmap="Purples", alpha=0.9 * heat_map, vmin=-0.6, extent=extent)
+    n_cells = len(heat_map)
+    if n_cells <= 16:
+        borders = np.linspace(first, last, n_cells + 1)
+        ax.hlines(borders, first, last, color="white", linewidth=0.6, alpha=0.7)
+        ax.vlines(borders, first, last, color="white", linewidth=0.6, alpha=0.7)
+    return ax
+
+
+def draw_readers(ax, x, errors, log=False, **style):
+    """Draw one line for each way to read a map.
+
+    Args:
+        ax: Axes.
+        x: (n,) what the errors depend on.
+        errors: {name of READERS: (n,)}.
+        log: scale both axes by logarithms, with a tick at each x.
+        **style: passed on to `Axes.plot`.
+    Returns:
+        the Axes.
+    """
+    for name, values in errors.items():
+        ax.plot(x, values, color=READERS[name], label=name, **style)
+    if log:
+        ax.set(xscale="log", yscale="log")
+        ax.set_xticks(x, [f"{value:,.0f}" for value in x])
+        ax.minorticks_off()
+    return ax
