@@ -2,7 +2,8 @@
 
 Read `pipeline` first (the main job, step by step; notebook 11 explains it), then `notebooks` and
 `exercises` (how a notebook is run, the one picture that all of them follow, and where exercises
-come from), and `reference` (the network that comes with the repository). What loads torch is loaded
+come from), `reference` (the network that comes with the repository), and `tiny_sets` (the made-up MPII
+and COCO of notebook 03). What loads torch is loaded
 only when it is asked for.
 """
 

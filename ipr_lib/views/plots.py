@@ -358,3 +358,39 @@ def draw_readers(ax, x, errors, log=False, **style):
         ax.set_xticks(x, [f"{value:,.0f}" for value in x])
         ax.minorticks_off()
     return ax
+
+
+# --- boxes and labels ---
+
+
+def draw_box(ax, x, y, width, height, colour, label=None):
+    """Draw a box; x, y is its upper left corner. Returns the Axes."""
+    box = plt.Rectangle((x, y), width, height, fill=False, edgecolor=colour, linewidth=2)
+    box.set_label(label)
+    ax.add_patch(box)
+    return ax
+
+
+def draw_weights(ax, weights, title=None, skeleton=HUMAN36M):
+    """Show which coordinates of which joints are known.
+
+    Args:
+        ax: Axes.
+        weights: (J, 3), for x, y, z; full where it is above 0, empty where it is 0.
+        title: of the axes.
+        skeleton: names the rows.
+    Returns:
+        the Axes.
+    """
+    joint, coordinate = np.indices(np.shape(weights))
+    known = np.asarray(weights) > 0
+    ax.scatter(coordinate[known], joint[known], s=32, color=PREDICTION)
+    ax.scatter(coordinate[~known], joint[~known], s=28, facecolor="none", edgecolor=BASELINE)
+    ax.set_xticks(range(3), ["x", "y", "z"])
+    ax.set_yticks(range(len(skeleton)), skeleton.names, fontsize=8)
+    ax.set(xlim=(-0.7, 2.7), ylim=(len(skeleton) - 0.4, -0.6))
+    ax.tick_params(length=0)
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    ax.set_title(title)
+    return ax
