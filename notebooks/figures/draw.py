@@ -392,6 +392,42 @@ def joint_set():
     save(figure, "01_joints.svg")
 
 
+# --- 04 ---
+
+
+def half_a_pixel():
+    """Where two rules put the cells of a map, and the shortcut in the mirror."""
+    figure, ax = plt.subplots(figsize=(8.4, 1.9))
+    for i in range(4):
+        shade = 0.25 if i % 2 else 0.1
+        left = 4 * i - 0.5
+        ax.axvspan(left, left + 4, color="#6A51A3", alpha=shade, linewidth=0)
+        ax.text(left + 2, 1.06, f"cell {i}", ha="center", fontsize=9)
+        for dx in range(4):
+            ax.plot(4 * i + dx, 0.08, "|", color=plots.MIDDLE, markersize=8)
+        rules = (
+            (4 * i + 1.5, 0.35, "o", plots.PREDICTION, "(i + 0.5) s - 0.5"),
+            (4 * i, 0.35, "s", plots.RIGHT, "i s"),
+        )
+        for x, y, marker, colour, rule in rules:
+            label = rule if i == 0 else None
+            ax.plot(x, y, marker, color=colour, markersize=8, label=label)
+        ax.plot(
+            15 - 4 * i,
+            0.7,
+            "s",
+            color=plots.RIGHT,
+            markerfacecolor="white",
+            markersize=8,
+            label="i s, in the mirror" if i == 0 else None,
+        )
+    ax.set(xlim=(-0.6, 15.6), ylim=(0, 1), yticks=[], xticks=range(16))
+    ax.set_xlabel("crop pixel")
+    ax.grid(False)
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
+    save(figure, "04_half_a_pixel.svg")
+
+
 # --- 09 ---
 
 
@@ -498,6 +534,8 @@ if __name__ == "__main__":
     course_map()
     cameras()
     joint_set()
+
+    half_a_pixel()
     training_step()
     from_prediction_to_number()
     recipe()
