@@ -123,6 +123,11 @@ def _nobody_reads():
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are of one line, as all others are."""
 
+    def __init__(self, **choices):
+        super().__init__(**choices)
+        # Numbers that begin with a minus are no options, be they several, as in --box -9,20,80,200.
+        self._negative_number_matcher = re.compile(r"-\.?\d[-\d.,e]*$")
+
     def error(self, message):
         raise InputError(f"{message}; see {self.prog} --help")
 
@@ -456,17 +461,25 @@ def runs(options):
 def predict(options):
     """Predict poses in pictures, folders and videos of your own."""
     from .files import device_name
-    from .inference import load_detector, parse_box, predict_files
+    from .inference import load_detector, parse_box, predict_files, read_boxes
     from .inference.inputs import is_video
     from .inference.poses import DETECTOR
     from .run import default_device
 
     videos = [path for path in options.files if path.is_dir() or is_video(path)]
     if not videos:
-        _refuse(options, "with pictures alone", "every", "smooth")
-    if options.box and options.whole:
-        raise InputError("--box and --whole both say where the person is; give one of them")
-    box = parse_box(options.box) if options.box else None
+        _refuse(options, "with pictures alone", "every", "smooth", "start", "end")
+    if not any(path.is_dir() for path in options.files):
+        _refuse(options, "without a folder", "recursive")
+    if len(options.typed & {"box", "boxes", "whole"}) > 1:
+        raise InputError("--box, --boxes and --whole each say where people are; give one of them")
+    if options.start >= options.end:
+        raise InputError(f"--start {options.start:g} is not before --end {options.end:g}")
+    box = None
+    if options.box:
+        box = parse_box(options.box)
+    if options.boxes:
+        box = read_boxes(options.boxes)
     network = _network(options)
     device = default_device()
     print(f"network: {network.about}; on {device_name(device)}")
@@ -478,17 +491,23 @@ def predict(options):
         options.files,
         options.out,
         network,
+        recursive=options.recursive,
         box=box,
         whole=options.whole,
         detector=detector,
         focal_px=options.focal,
         every=options.every,
         smooth=options.smooth,
+        start=options.start,
+        end=options.end,
+        person=options.person,
         flip_test=options.flip_test,
     )
     print(options.out)
     if problems:
-        raise InputError(f"inputs without a pose: {len(problems)}; the lines above say why")
+        raise InputError(
+            f"inputs that were not used in full: {len(problems)}; the lines above say why"
+        )
 
 
 def _network(options):
@@ -786,6 +805,7 @@ UNFOLD = number(
 )
 CROPS = (8, 4096)  # px
 EVERY = (1, 100_000)  # frames
+SECONDS = (0, 1e6)
 STORE = number("--store", within=CROPS, help="write crop stores, for training crops of N px")
 PEOPLE = [
     SOURCE,
@@ -989,8 +1009,10 @@ COMMANDS = {
         option(
             "--box",
             metavar="X,Y,W,H",
-            help="of the one person, px; default: a person detector's",
+            help="of the one person: top left corner, width, height, px of the upright picture; "
+            "default: a person detector's",
         ),
+        path("--boxes", metavar="FILE", help=".csv of boxes: file,person,x,y,w,h"),
         flag("--whole", "take the whole picture as the person's box"),
         number(
             "--focal",
@@ -999,7 +1021,13 @@ COMMANDS = {
             metavar="PX",
             help="focal length; default: from EXIF, else assumed",
         ),
+        number("--person", within=(0, 100_000), help="keep person N alone, as the tables count"),
+        flag("--recursive", "of folders, take what lies in their folders, too"),
         number("--every", within=EVERY, default=1, help="of videos, take every N-th frame"),
+        number("--start", kind=float, within=SECONDS, default=0.0, help="of videos, begin here, s"),
+        number(
+            "--end", kind=float, within=SECONDS, default=math.inf, help="and end before here, s"
+        ),
         flag("--smooth", "of videos, smooth paths by the One-Euro filter"),
         option(
             "--run",

@@ -937,7 +937,7 @@ def test_the_command(runs, tmp_path, capsys, monkeypatch):
     assert (
         "gone.png: no such file" in captured.out and "a.png: 1 person; box as given" in captured.out
     )
-    assert captured.err.startswith("ipr_lib predict: inputs without a pose: 1;")
+    assert captured.err.startswith("ipr_lib predict: inputs that were not used in full: 1;")
     for wrong in (["--box", "1,2"], ["--every", "0"], ["--focal", "-1"]):
         assert main(["predict", str(tmp_path / "a.png"), *wrong, *options]) == 2
         assert capsys.readouterr().err.count("\n") == 1

@@ -1,8 +1,8 @@
 """Poses from pictures and videos of one's own, as notebook 12 teaches it.
 
-Read `inputs` first (pictures and frames as they come), then `networks` (any network, used alike),
-`poses` (where people are, prediction, people followed through a video, smoothing) and `outputs`
-(overlays, tables and pages).
+Read `inputs` first (pictures and frames as they come; `videos` reads the latter), then `networks`
+(any network, used alike), `poses` (where people are, prediction, people followed through a video,
+smoothing) and `outputs` (overlays, tables and pages).
 """
 
 from .inputs import InputImage, focal_length, list_files, read_frames, read_image
@@ -22,6 +22,7 @@ from .poses import (
     predict,
     predict_inputs,
     predict_people,
+    read_boxes,
     smooth_poses,
     timeline,
     whole_box,
@@ -49,6 +50,7 @@ __all__ = [
     "predict_files",
     "predict_inputs",
     "predict_people",
+    "read_boxes",
     "read_frames",
     "read_image",
     "smooth_poses",

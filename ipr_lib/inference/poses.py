@@ -8,8 +8,11 @@ A box is (centre x, centre y, side) in px: the square that a cube of 2 m around 
 
 import concurrent.futures
 import copy
+import csv
+import math
 import threading
 import urllib.request
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +50,7 @@ PATIENCE_S = 20  # seconds for the weights' host to answer, because a person wai
 DOWNLOAD_S = 600  # seconds for all of the 78 MB to arrive
 BATCH = 16  # people that share a forward pass; more make it no faster on two cores
 WAITING_BYTES = 250e6  # of pictures whose people wait for a forward pass
+BOX_COLUMNS = ("file", "person", "x", "y", "w", "h")  # of a table of given boxes
 NEAR = 0.5  # sides between the centres of two boxes of neighbouring frames that belong together
 
 
@@ -147,15 +151,77 @@ def whole_box(width: int, height: int) -> np.ndarray:
 
 def parse_box(text: str) -> np.ndarray:
     """ "X,Y,WIDTH,HEIGHT" in px, tightly round a person -> box (1, 3); InputError if it is not."""
+    return square_boxes([_tight_box(text.split(","), f"box {text!r}")], DETECTOR_SCALE)
+
+
+def read_boxes(path: str | Path) -> dict[Path, tuple[np.ndarray, np.ndarray]]:
+    """Boxes of many pictures or videos, from a .csv table.
+
+    Its columns are file, person, x, y, w, h: the file's path as seen from the table's folder, a
+    number of the person, and the top left corner, width and height of a tight box, px of the
+    upright picture.
+
+    Args:
+        path: the table.
+
+    Returns:
+        for each file: numbers of its people (P,) int, boxes (P, 3).
+
+    Raises:
+        InputError: the table is missing, or a line of it is not such a box.
+    """
+    rows = {}
     try:
-        x, y, width, height = map(float, text.split(","))
-    except ValueError as error:
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            if not set(BOX_COLUMNS) <= set(reader.fieldnames or ()):
+                raise InputError(f"{path}: expected a first line {','.join(BOX_COLUMNS)}")
+            for row in reader:
+                where = f"{path}, line {reader.line_num}"
+                picture = (Path(path).parent / (row["file"] or "")).resolve()
+                if not (row["person"] or "").isdecimal():
+                    raise InputError(f"{where}: expected the person's number, 0 or more")
+                people = rows.setdefault(picture, {})
+                number = int(row["person"])
+                if number in people:
+                    raise InputError(f"{where}: person {number} of this file stands here twice")
+                people[number] = _tight_box([row[name] for name in "xywh"], where)
+    except OSError as error:
+        raise InputError(f"{path}: this table cannot be read ({error.strerror})") from error
+    except csv.Error as error:
+        raise InputError(f"{path}: not a table of comma-separated values ({error})") from error
+    if not rows:
+        raise InputError(f"{path}: this table holds no box")
+    boxes = {}
+    for picture, people in rows.items():
+        numbers = np.array(list(people))
+        boxes[picture] = numbers, square_boxes(list(people.values()), DETECTOR_SCALE)
+    return boxes
+
+
+def _tight_box(texts, where):
+    """x, y, width and height as numbers; InputError about `where` if they are not."""
+    try:
+        x, y, width, height = map(float, texts)
+    except (TypeError, ValueError) as error:
         raise InputError(
-            f"box {text!r}: expected four numbers X,Y,WIDTH,HEIGHT in px, such as 120,40,200,460"
+            f"{where}: expected four numbers X,Y,WIDTH,HEIGHT in px, such as 120,40,200,460"
         ) from error
     if not (np.isfinite([x, y]).all() and 0 < width < np.inf and 0 < height < np.inf):
-        raise InputError(f"box {text!r}: expected finite numbers, width and height above 0")
-    return square_boxes([[x, y, width, height]], DETECTOR_SCALE)
+        raise InputError(f"{where}: expected finite numbers, width and height above 0")
+    return [x, y, width, height]
+
+
+def _check_boxes(name, pixels, box):
+    """InputError where the middle of a given box lies outside of the picture."""
+    height, width = pixels.shape[:2]
+    for x, y, _ in box:
+        if not (-0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5):
+            raise InputError(
+                f"{name}: a box with its middle at ({x:.0f}, {y:.0f}) lies outside of this picture of "
+                f"{width} x {height} px; give the top left corner, width and height, px of the "
+                "upright picture"
+            )
 
 
 def box_from_pose(
@@ -394,7 +460,7 @@ class Prediction:
         times: (F,) s; of a picture 0.
         notes: phrases about what was done and assumed.
         pixels: (H, W, 3) uint8 RGB of a picture; None for a video.
-        problem: why the input is not usable, or None.
+        problem: why the input is not usable, or not all of it, or None.
     """
 
     source: Path | np.ndarray
@@ -416,6 +482,7 @@ class _Frame:
     image: InputImage | None
     box: np.ndarray
     score: np.ndarray
+    people: np.ndarray | None  # their numbers, where they are given
     poses: Poses | None = None
 
 
@@ -445,15 +512,17 @@ def predict(
         detector = load_detector(next(network.model.parameters()).device)
     inputs = predict_inputs(network, [picture], box, whole, detector, **choices)
     (prediction,) = inputs
-    if prediction.problem is not None:
+    if prediction.poses is None:
         raise prediction.problem
+    if prediction.problem is not None:
+        warnings.warn(str(prediction.problem), stacklevel=2)
     return prediction.poses
 
 
 def predict_inputs(
     network: Network,
     pictures: Sequence[str | Path | np.ndarray],
-    box: np.ndarray | None = None,
+    box: np.ndarray | dict | None = None,
     whole: bool = False,
     detector: torch.nn.Module | None = None,
     focal_px: float | None = None,
@@ -461,20 +530,27 @@ def predict_inputs(
     smooth: bool = False,
     passes: int = PASSES,
     flip_test: bool = False,
+    start: float = 0.0,
+    end: float = math.inf,
+    person: int | None = None,
 ) -> Iterator[Prediction]:
     """Poses of everybody in pictures and videos; people of several of them share a forward pass.
 
     Args:
         network: see `networks.load_network`.
         pictures: files, or pixels (H, W, 3) uint8 RGB.
-        box, whole, detector: see `find_boxes`.
+        box: boxes for every input, (P, 3); or those of each file, see `read_boxes`.
+        whole, detector: see `find_boxes`.
         focal_px: px, or None to take a picture's EXIF or to assume one.
         every: of videos, take every so many frames.
         smooth: filter each person's path by `one_euro`.
         passes, flip_test: see `predict_people`.
+        start, end: of videos, take frames with start <= time < end, s.
+        person: keep the person of this number alone.
 
     Yields:
-        Prediction of each input, in order; one that is not usable brings its problem along.
+        Prediction of each input, in order; one that is not usable brings its problem along. Of a
+        video that is cut or damaged, what could be read is predicted.
     """
     begun = []  # (Prediction, its frames) of the inputs that are not yet handed out
     waiting = []  # frames whose people have no poses yet
@@ -483,33 +559,48 @@ def predict_inputs(
         name = "pixels" if isinstance(picture, np.ndarray) else str(picture)
         begun.append((prediction, frames))
         try:
-            for number, time_s, image in _frames_of(picture, every, focal_px):
-                boxes, scores, how = find_boxes(image.pixels, box, whole, detector)
+            people, given = _given_boxes(name, box)
+            for number, time_s, image in _frames_of(picture, every, focal_px, start, end):
+                if given is not None:
+                    _check_boxes(name, image.pixels, given)
+                boxes, scores, how = find_boxes(image.pixels, given, whole, detector)
                 prediction.notes = (how, *image.notes)
                 if not is_video(name):
                     prediction.pixels = image.pixels
-                frames.append(_Frame(name, number, time_s, image, boxes, scores))
+                frames.append(_Frame(name, number, time_s, image, boxes, scores, people))
                 waiting.append(frames[-1])
                 if _is_batch(waiting):
                     _predict_frames(network, waiting, passes, flip_test)
                     waiting = []
                     for done in begun[:-1]:
-                        yield _finished(*done, smooth)
+                        yield _finished(*done, smooth, person)
                     begun = begun[-1:]
         except InputError as error:
             prediction.problem = error
+        except Exception as error:  # whatever one input does, the others keep their results
+            kind = type(error).__name__
+            prediction.problem = InputError(f"{name}: cannot be used ({kind}: {error})")
     _predict_frames(network, waiting, passes, flip_test)
     for done in begun:
-        yield _finished(*done, smooth)
+        yield _finished(*done, smooth, person)
 
 
-def _frames_of(picture, every, focal_px):
+def _given_boxes(name, box):
+    """Numbers of the people of an input and their boxes, None and None where a detector has to tell."""
+    if not isinstance(box, dict):
+        return (None if box is None else np.arange(len(box))), box
+    if Path(name).resolve() not in box:
+        raise InputError(f"{name}: the table of boxes has no line for this file; add one")
+    return box[Path(name).resolve()]
+
+
+def _frames_of(picture, every, focal_px, start, end):
     """As `read_frames`, also of pixels, and with a progress bar for a video."""
     if isinstance(picture, np.ndarray):
         focal, note = focal_length(picture.shape[1], picture.shape[0], focal_px)
         return [(0, 0.0, InputImage(picture, focal, (note,)))]
     return progress(
-        read_frames(picture, every, focal_px),
+        read_frames(picture, every, focal_px, start, end),
         desc=f"predicting {Path(picture).name}",
         unit="frame",
         leave=False,
@@ -551,18 +642,37 @@ def _predict_frames(network, frames, passes, flip_test):
         frame.image = None
 
 
-def _finished(prediction, frames, smooth):
+def _finished(prediction, frames, smooth, person):
     """Fill in a Prediction from all frames of its input."""
-    if prediction.problem is not None:
+    if not frames:
         return prediction
     parts = [frame.poses for frame in frames]
-    _number_people(parts)
-    prediction.poses = join_poses(parts)
-    if smooth:
-        prediction.poses = smooth_poses(prediction.poses)
+    if frames[0].people is None:
+        _number_people(parts)
+    else:
+        for part in parts:
+            part.person = frames[0].people
+    poses = join_poses(parts)
     prediction.frames = np.array([frame.number for frame in frames])
     prediction.times = np.array([frame.time_s for frame in frames])
+    if person is not None:
+        numbers = ", ".join(map(str, np.unique(poses.person)))
+        poses = _rows(poses, poses.person == person)
+        if numbers and len(poses) == 0:
+            prediction.problem = InputError(
+                f"{prediction.source}: no person {person}; there are {numbers}"
+            )
+            return prediction
+    prediction.poses = smooth_poses(poses) if smooth else poses
     return prediction
+
+
+def _rows(poses, kept):
+    """The rows of Poses where `kept`, (n,) bool, is true."""
+    columns = {}
+    for name, column in vars(poses).items():
+        columns[name] = column[kept]
+    return Poses(**columns)
 
 
 def _number_people(parts):
