@@ -16,7 +16,16 @@ from ..files import InputError, read_json, write_json
 from ..integral import METHODS
 from .plan import ALONE, COARSE, MAIN, MORE, SWEEP, TARGETS, WITH_2D
 
-VARIED = ("map", "2D", "budget", "depth", "trunk", "crop")  # the axes that have levels
+# The axes that have levels, and what a level of each is.
+AXIS_LABELS = {
+    "map": "cells across",
+    "2D": "training sequences",
+    "budget": "pictures seen",
+    "depth": "cells in depth",
+    "trunk": "backbone",
+    "crop": "side of the crop (px)",
+}
+VARIED = tuple(AXIS_LABELS)
 FEWEST_SEEDS = 3  # one seed has no interval, and that of two is too wide to decide anything
 LEARNED = (
     0.75  # of the mean pose's error: above it, a network has not learned enough to be compared

@@ -5,6 +5,7 @@ every figure.
 """
 
 import io
+import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -306,6 +307,81 @@ def draw_heights(ax, joints_world, names, rate=50):
         ax.plot(seconds, height, line, color=side_colour(name), label=name, linewidth=1.3)
     ax.set(xlabel="time (s)", ylabel="height (mm)", ylim=(-80, 1.35 * joints_world[..., 2].max()))
     ax.legend(ncols=2, fontsize=8, loc="upper center")
+
+
+METHOD_COLOURS = {"R1": RIGHT, "H2": TRUTH, "I*": PREDICTION, "SimCC": ALONG}
+VERDICT_COLOURS = {"yes": PREDICTION, "no": RIGHT, "cannot tell": BASELINE, "not judged": BASELINE}
+
+
+def draw_methods(ax, errors, mean_pose):
+    """Draw the error of each training as a dot, a row for each method.
+
+    Args:
+        ax: Axes.
+        errors: {method: errors of its trainings, mm}.
+        mean_pose: error of the mean training pose, mm.
+    Returns:
+        the Axes.
+    """
+    for row, (method, of_method) in enumerate(errors.items()):
+        colour = METHOD_COLOURS.get(method, ACROSS)
+        ax.plot(of_method, [row] * len(of_method), "o", color=colour, alpha=0.8)
+    ax.axvline(mean_pose, color=BASELINE, linewidth=3, zorder=0)
+    ax.annotate("mean pose ", (mean_pose, -0.4), ha="right", va="center", fontsize=9, color=MIDDLE)
+    ax.set(xlabel="MPJPE (mm)", ylim=(len(errors) - 0.4, -0.8))
+    ax.set_yticks(range(len(errors)), list(errors))
+    return ax
+
+
+def draw_claims(ax, rows):
+    """Draw the interval of each claim, the first one at the top.
+
+    Args:
+        ax: Axes.
+        rows: of `verdicts.judge`, with an interval each.
+    Returns:
+        the Axes.
+    """
+    for place, row in enumerate(rows):
+        mean, low, high = row["measured"]
+        colour = VERDICT_COLOURS[row["holds"]]
+        ax.plot([low, high], [place, place], color=colour)
+        ax.plot(mean, place, "o", color=colour)
+    ax.axvline(0, color=MIDDLE, linewidth=1)
+    ax.set(xlabel="mm; left of 0 speaks for the claim", ylim=(len(rows) - 0.4, -0.6))
+    ax.set_yticks(range(len(rows)), [row["claim"] for row in rows])
+    return ax
+
+
+def draw_effect(ax, effect, label):
+    """Draw how methods move along one axis of the comparison.
+
+    Args:
+        ax: Axes.
+        effect: {method: {level: errors (seeds, sequences), mm}}; a dot is the mean over seeds, and
+            a bar goes from the best seed to the worst.
+        label: of the axis.
+    Returns:
+        the Axes.
+    """
+    levels = list(max(effect.values(), key=len))  # a method without runs has the base's level alone
+    for method, by_level in effect.items():
+        places, means, best, worst = [], [], [], []
+        for level, errors in by_level.items():
+            of_seeds = errors.mean(axis=1)
+            places.append(levels.index(level))
+            means.append(of_seeds.mean())
+            best.append(of_seeds.min())
+            worst.append(of_seeds.max())
+        colour = METHOD_COLOURS[method]
+        ax.plot(places, means, "o-", color=colour, label=method)
+        ax.vlines(places, best, worst, color=colour)
+    names = []
+    for level in levels:
+        is_large = isinstance(level, int) and level >= 10_000
+        names.append(f"{level / 1000:.0f} k" if is_large else textwrap.fill(str(level), 13))
+    ax.set_xticks(range(len(levels)), names, fontsize=9)
+    ax.set(xlabel=label, xlim=(-0.4, len(levels) - 0.6))
     return ax
 
 

@@ -428,6 +428,68 @@ def half_a_pixel():
     save(figure, "04_half_a_pixel.svg")
 
 
+# --- 08 ---
+
+
+def family():
+    """One backbone, and what direct regression, heat maps and the integral make of its features."""
+    figure, ax = plt.subplots(figsize=(8.4, 2.9))
+    ax.set(xlim=(-0.5, 7.7), ylim=(-0.5, 3.2))
+    ax.axis("off")
+    places = {
+        "crop": (0, 1),
+        "backbone": (1.5, 1),
+        "average": (3.2, 0),
+        "map of\neach joint": (3.2, 2),
+        "largest cell": (5, 1.3),
+        "mean cell": (5, 2.7),
+        "R1\nloss on joints": (6.9, 0),
+        "H1, H2, H3\nloss on cells": (6.9, 1.3),
+        "I*\nloss on joints": (6.9, 2.7),
+    }
+    arrows = [
+        ("crop", "backbone"),
+        ("backbone", "average"),
+        ("backbone", "map of\neach joint"),
+        ("average", "R1\nloss on joints"),
+        ("map of\neach joint", "largest cell"),
+        ("map of\neach joint", "mean cell"),
+        ("largest cell", "H1, H2, H3\nloss on cells"),
+        ("mean cell", "I*\nloss on joints"),
+    ]
+    boxes = {}
+    for text, place in places.items():
+        ours = text.startswith(("mean", "I*"))
+        frame = {
+            "boxstyle": "round",
+            "facecolor": plots.PREDICTION if ours else "white",
+            "edgecolor": plots.MIDDLE,
+        }
+        colour = "white" if ours else "black"
+        boxes[text] = ax.text(
+            *place,
+            text,
+            ha="center",
+            va="center",
+            fontsize=9,
+            color=colour,
+            bbox=frame,
+        )
+    for start, end in arrows:
+        ax.annotate(
+            "",
+            places[end],
+            places[start],
+            arrowprops={
+                "arrowstyle": "-|>",
+                "color": plots.MIDDLE,
+                "patchA": boxes[start].get_bbox_patch(),
+                "patchB": boxes[end].get_bbox_patch(),
+            },
+        )
+    save(figure, "08_family.svg")
+
+
 # --- 09 ---
 
 
@@ -536,6 +598,7 @@ if __name__ == "__main__":
     joint_set()
 
     half_a_pixel()
+    family()
     training_step()
     from_prediction_to_number()
     recipe()
