@@ -545,4 +545,4 @@ def whole_run(reference: dict) -> dict[str, float]:
 
     Of several, it is the one that made the data.
     """
-    return max(reference["minutes"], key=lambda minutes: (len(minutes), minutes["data"]))
+    return max(reference["minutes"], key=lambda minutes: (len(minutes), minutes.get("data", 0)))
