@@ -246,23 +246,6 @@ def draw_result(axes, crop, joints_crop, pred, target, title=None):
     return axes
 
 
-def label_sheet(ax, rows, columns):
-    """Name the rows and columns of a sheet of equal pictures, see `studio.contact_sheet`.
-
-    Args:
-        ax: Axes of `draw_image`, which shows the sheet alone.
-        rows, columns: texts.
-    Returns:
-        the Axes.
-    """
-    left, right = ax.get_xlim()
-    cell = (right - left) / len(columns)
-    ax.set_xticks((np.arange(len(columns)) + 0.5) * cell, columns, rotation=45, ha="left")
-    ax.set_yticks((np.arange(len(rows)) + 0.5) * cell, rows)
-    ax.tick_params(length=0, labelsize=8, labeltop=True, labelbottom=False)
-    return ax
-
-
 def draw_shifts(ax, points, shifts, levels, enlarged=3):
     """Show how far the points of an image move: distances as steps of colour, directions as arrows.
 

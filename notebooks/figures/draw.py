@@ -392,6 +392,43 @@ def joint_set():
     save(figure, "01_joints.svg")
 
 
+# --- 02 ---
+
+
+def sources():
+    """Two sources write one layout, which three readers share."""
+    figure, ax = plt.subplots(figsize=(8.6, 3.2))
+    columns = {
+        "raw": [
+            "metadata.xml: names, cameras",
+            "poses, .cdf: 32 joints, mm",
+            "videos, .mp4: 4 cameras",
+            "built-in capture: drawn",
+        ],
+        "prepared": ["a folder for each\nsubject, action,\ntake and camera"],
+        "in use": ["prepare check", "crop store", "training, scores"],
+    }
+    frame = {
+        "boxstyle": "round,pad=0.5",
+        "facecolor": "white",
+        "edgecolor": plots.MIDDLE,
+    }
+    for x, (title, boxes) in zip((0, 3.4, 6.2), columns.items()):
+        ax.text(x, 2.3, title, fontsize=11, fontweight="bold", ha="center")
+        for number, text in enumerate(boxes):
+            y = (len(boxes) - 1) / 2 - number
+            ax.text(
+                x, y, text, ha="center", va="center", fontsize=9, bbox=frame
+            )
+            if title == "raw":
+                arrow(ax, (1.25, y), (2.65, y / 8), plots.PREDICTION)
+            if title == "in use":
+                arrow(ax, (4.15, y / 6), (5.5, y), plots.PREDICTION)
+    ax.set(xlim=(-1.3, 7.1), ylim=(-2, 2.7))
+    ax.axis("off")
+    save(figure, "02_sources.svg")
+
+
 # --- 04 ---
 
 
@@ -596,7 +633,7 @@ if __name__ == "__main__":
     course_map()
     cameras()
     joint_set()
-
+    sources()
     half_a_pixel()
     family()
     training_step()
