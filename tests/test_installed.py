@@ -77,7 +77,7 @@ def test_the_reference_model_predicts(installed):
     cv2.imwrite(str(installed.work / "x.png"), picture)
     done = installed.run("predict", "x.png", "--whole", "--out", "poses", "--device", "cpu")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("network: reference model of run laptop-")
+    assert done.stdout.startswith("network: the course's own: ")
     assert (installed.work / "poses" / "poses.csv").is_file()
 
 
