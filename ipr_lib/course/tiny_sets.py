@@ -226,7 +226,7 @@ def write_tiny_coco(folder: Path, photos: Sequence[Photo]) -> None:
         for image, photo in zip(images, photos):
             _write_image(temporary / "train2017" / image["file_name"], photo)
         path = temporary / "annotations" / "person_keypoints_train2017.json"
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _annotation(number, photo):
