@@ -15,6 +15,7 @@ from .files import read_json, write_json, writing
 
 TIMES = "minutes.json"  # in a run's folder
 SECONDS_BETWEEN_LINES = 60.0  # of a log
+SHORT = 1.0  # seconds; in a notebook, a loop that is done by then shows no bar
 LOG_LINE = "{desc}: {n_fmt} of {total_fmt}, {elapsed} passed, {remaining} left, {rate_fmt}{postfix}"
 
 _stage = ContextVar("stage", default="")
@@ -56,6 +57,8 @@ def progress(iterable=None, *, desc: str, show: bool = True, **choices):
     desc = _stage.get() + desc
     if not show:
         return tqdm.auto.tqdm(iterable, disable=True, **choices)
+    if _in_notebook():
+        choices.setdefault("delay", SHORT)
     if _in_notebook() or sys.stderr is None or sys.stderr.isatty():
         # disable=None: a kernel without widgets shows nothing.
         return tqdm.auto.tqdm(iterable, desc=desc, disable=None, **choices)
