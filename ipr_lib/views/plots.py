@@ -453,3 +453,100 @@ def draw_weights(ax, weights, title=None, skeleton=HUMAN36M):
     ax.spines[:].set_visible(False)
     ax.set_title(title)
     return ax
+
+
+def draw_answer(ax, image, target, joints):
+    """Show a picture with the true skeleton in white and a network's in green.
+
+    Args:
+        ax: Axes.
+        image: (H, W, 3) uint8 RGB.
+        target, joints: (J, 2 or more), px, x and y first.
+    Returns:
+        the Axes, without ticks.
+    """
+    draw_image(ax, image, target, colour="white", linewidth=2.5)
+    style = {"colour": PREDICTION, "linewidth": 1.5, "markersize": 4}
+    return draw_limbs(ax, np.asarray(joints)[:, :2], **style)
+
+
+def draw_curves(ax, curves, xlabel, ylabel):
+    """Draw curves over steps 1, 2, …
+
+    Args:
+        ax: Axes.
+        curves: {label: (n,) values}, four at most.
+        xlabel, ylabel: of the axes.
+    Returns:
+        the Axes.
+    """
+    colours = (PREDICTION, LEFT, RIGHT, MIDDLE)
+    for (label, values), colour in zip(curves.items(), colours):
+        steps = np.arange(1, len(values) + 1)
+        ax.plot(steps, values, color=colour, label=label)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend()
+    return ax
+
+
+def draw_pairs(ax, names, bars, colours):
+    """Two bars for each name, the first name at the top.
+
+    Args:
+        ax: Axes.
+        names: of the n rows.
+        bars: {label: (n,) mm} of the upper and of the lower bars.
+        colours: of the two.
+    Returns:
+        the Axes.
+    """
+    rows = np.arange(len(names))
+    for (label, values), colour, shift in zip(bars.items(), colours, (-0.2, 0.2)):
+        drawn = ax.barh(rows + shift, values, 0.38, color=colour, label=label)
+        ax.bar_label(drawn, fmt="%.1f", padding=3, fontsize=8)
+    ax.set_yticks(rows, names)
+    ax.set(xlabel="mean error (mm)", ylim=(len(names) - 0.4, -0.6))
+    ax.margins(x=0.15)
+    ax.grid(axis="y", visible=False)
+    ax.legend(fontsize=8)
+    return ax
+
+
+def draw_spread(ax, drawn):
+    """How often each mean was drawn, one histogram over the other.
+
+    Args:
+        ax: Axes.
+        drawn: {label: (draws,) means}; the first is filled with grey, the second is a green line.
+    Returns:
+        the Axes.
+    """
+    low = min(min(values) for values in drawn.values())
+    high = max(max(values) for values in drawn.values())
+    bins = np.linspace(low, high, 40)
+    styles = ({"color": BASELINE}, {"color": PREDICTION, "histtype": "step", "linewidth": 2})
+    for (label, values), style in zip(drawn.items(), styles):
+        ax.hist(values, bins, label=label, **style)
+    ax.set_ylabel("draws")
+    ax.legend(fontsize=8)
+    return ax
+
+
+def draw_dots(ax, values):
+    """A dot with its number for each name, the first name at the top, and a line through the first.
+
+    Args:
+        ax: Axes.
+        values: {name: mm}.
+    Returns:
+        the Axes.
+    """
+    names = list(values)
+    ax.plot(list(values.values()), names, "o", color=PREDICTION)
+    ax.axvline(values[names[0]], color=BASELINE, zorder=0)
+    for row, value in enumerate(values.values()):
+        place = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
+        ax.annotate(f"{value:.1f}", (value, row), fontsize=9, **place)
+    ax.set(xlabel="mean error (mm)", ylim=(len(names) - 0.6, -0.8))
+    ax.margins(x=0.12)
+    return ax
