@@ -205,8 +205,8 @@ def test_unusable_pictures_are_one_line_each(tmp_path):
     Image.new("RGB", (31, 200)).save(tmp_path / "tiny.png")
     for name, words in (
         ("cut.jpg", "this picture cannot be read"),
-        ("words.png", "cannot be read .cannot identify image file"),
-        ("empty.webp", "cannot be read .cannot identify image file"),
+        ("words.png", "cannot be read .cannot identify image file."),
+        ("empty.webp", "cannot be read .cannot identify image file."),
         ("tiny.png", "31 x 200 px is too small"),
         ("none.jpg", "no such file"),
     ):

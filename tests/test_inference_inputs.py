@@ -99,19 +99,20 @@ def test_avif_is_read_upright(tmp_path, orientation):
     assert pixels.shape == (64, 96, 3) and corners(pixels) == "rgbk"
 
 
-def test_heic_is_read_with_its_exif(tmp_path):
+@pytest.mark.parametrize("name", ["a.HEIC", "really_heic.jpg"])
+def test_heic_is_read_with_its_exif(tmp_path, name):
     """Its turns are not in the EXIF data; the decoder has done them."""
     pytest.importorskip("pillow_heif").register_heif_opener()
     exif = camera_exif(96, 64, FocalLengthIn35mmFilm=28)
-    Image.fromarray(quarters(96, 64)).save(tmp_path / "a.HEIC", "HEIF", quality=90, exif=exif)
-    picture = read_image(tmp_path / "a.HEIC")
+    Image.fromarray(quarters(96, 64)).save(tmp_path / name, "HEIF", quality=90, exif=exif)
+    picture = read_image(tmp_path / name)
     assert picture.pixels.shape == (64, 96, 3) and corners(picture.pixels) == "rgbk"
     assert picture.focal_px == pytest.approx(28 * np.hypot(96, 64) / 43.26661531)
 
 
 def test_heic_without_its_package_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     with pytest.raises(InputError, match=r"a\.HEIC: HEIC .*pip install pillow-heif"):
         read_image(tmp_path / "a.HEIC")
 

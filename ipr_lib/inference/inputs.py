@@ -18,16 +18,16 @@ from ..files import InputError
 from ..geometry.camera import ASSUMED_FOCAL
 from .videos import read_video
 
-HEIF = (".heic", ".heif", ".hif")  # what Pillow reads with the help of pillow-heif
 IMAGES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"),
-    *(".avif", ".jp2", ".j2k", ".tga", ".ppm", ".pgm", ".pbm", ".pnm"),
-    *HEIF,
+    *(".avif", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".tga", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
 VIDEOS = (
     *(".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m2v"),
     *(".vob", ".mts", ".m2ts", ".wmv", ".asf", ".flv", ".f4v", ".ogv", ".mxf"),
 )
+# How files begin, after 8 bytes, that Pillow reads with the help of pillow-heif.
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 MIN_SIDE = 32  # px; less holds nobody
 DIAGONAL_35MM = math.hypot(36, 24)  # of the film frame that "35 mm equivalent" refers to, mm
 INCH, CENTIMETRE = 2, 3  # EXIF's numbers of these units
@@ -125,12 +125,12 @@ def read_image(path: str | Path, focal_px: float | None = None) -> InputImage:
     """
     try:
         # From memory, because Pillow would map some TIFF files and then turn them wrongly.
-        file = io.BytesIO(Path(path).read_bytes())
-        if Path(path).suffix.lower() in HEIF:
+        data = Path(path).read_bytes()
+        if data[8:12] in HEIC and b"avif" not in data[:64]:  # whatever the name says
             importlib.import_module("pillow_heif").register_heif_opener()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd EXIF data: what cannot be read is assumed
-            with Image.open(file) as picture:
+            with Image.open(io.BytesIO(data)) as picture:
                 notes = _notes(picture)
                 exif = picture.getexif()
                 stored_size = picture.size
@@ -142,8 +142,9 @@ def read_image(path: str | Path, focal_px: float | None = None) -> InputImage:
             f"{path}: HEIC pictures need pillow-heif; install it: pip install pillow-heif"
         ) from error
     except Exception as error:  # Pillow raises a dozen kinds for damaged files
+        reason = str(error).partition(" <_io")[0]
         raise InputError(
-            f"{path}: this picture cannot be read ({error}); get or save it again"
+            f"{path}: this picture cannot be read ({reason}); get or save it again"
         ) from error
     height, width = pixels.shape[:2]
     _check_size(path, width, height)
