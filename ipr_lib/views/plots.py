@@ -508,7 +508,7 @@ def draw_pairs(ax, names, bars, colours):
     ax.set(xlabel="mean error (mm)", ylim=(len(names) - 0.4, -0.6))
     ax.margins(x=0.15)
     ax.grid(axis="y", visible=False)
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return ax
 
 
