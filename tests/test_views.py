@@ -518,3 +518,34 @@ def test_a_dollar_sign_in_a_title_begins_no_formula():
     figure.canvas.draw()  # Matplotlib reads formulas when it draws
     plots.plt.close(figure)
     assert SkeletonView(poses(), title="$\\nope$.bvh").to_png().startswith(b"\x89PNG")
+
+
+def test_marginals_are_the_sums_of_rows_and_of_columns():
+    figure = plots.plt.figure()
+    axes = plots.draw_marginals(figure, [[0.1, 0.2, 0.0], [0.0, 0.3, 0.4]], (1.3, 0.7))
+    columns = [bar.get_height() for bar in axes["x"].patches]
+    rows = [bar.get_width() for bar in axes["y"].patches]
+    np.testing.assert_allclose(columns, [0.1, 0.5, 0.4])
+    np.testing.assert_allclose(rows, [0.3, 0.7])
+    argmax, expectation = axes["plane"].get_lines()
+    assert argmax.get_xydata().tolist() == [[2, 1]]
+    assert expectation.get_xydata().tolist() == [[1.3, 0.7]]
+    plots.plt.close(figure)
+
+
+def test_a_line_map_marks_its_largest_cell_and_its_expectation():
+    figure, ax = plots.plt.subplots()
+    plots.draw_line_map(ax, [0.1, 0.6, 0.3], 1.2)
+    expectation, argmax = ax.get_lines()
+    assert argmax.get_xydata().tolist() == [[1, 0.6]]
+    assert set(expectation.get_xdata()) == {1.2}
+    plots.plt.close(figure)
+
+
+def test_a_push_upward_and_one_downward_have_their_own_colours():
+    figure, (upper, lower) = plots.plt.subplots(2)
+    plots.draw_line_push((upper, lower), [1, 2, 3], [0.5, -2, 0.25], truth=1)
+    up, down, also_up = [bar.get_facecolor() for bar in lower.patches]
+    assert up == also_up != down
+    assert lower.get_ylim() == (-2.3, 2.3)
+    plots.plt.close(figure)

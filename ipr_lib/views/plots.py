@@ -292,7 +292,14 @@ def draw_heights(ax, joints_world, names, rate=50):
     ax.legend(ncols=2, fontsize=8, loc="upper center")
 
 
-METHOD_COLOURS = {"R1": RIGHT, "H2": TRUTH, "I*": PREDICTION, "SimCC": ALONG}
+METHOD_COLOURS = {
+    "R1": RIGHT,
+    "H1": BASELINE,
+    "H2": TRUTH,
+    "H3": "#8C8C8C",
+    "I*": PREDICTION,
+    "SimCC": ALONG,
+}
 VERDICT_COLOURS = {"yes": PREDICTION, "no": RIGHT, "cannot tell": BASELINE, "not judged": BASELINE}
 
 
@@ -550,3 +557,137 @@ def draw_dots(ax, values):
     ax.set(xlabel="mean error (mm)", ylim=(len(names) - 0.6, -0.8))
     ax.margins(x=0.12)
     return ax
+
+
+def mark_place(ax, kind, x, y, **style):
+    """Mark where a map puts a joint: "argmax" a square, "expectation" a dot, "truth" a cross.
+
+    Args:
+        ax: Axes.
+        kind: one of the three; it is also the entry in the legend.
+        x, y: in the axes' units; numbers, or arrays of one path.
+        **style: passed on to `Axes.plot`.
+    Returns:
+        the Axes.
+    """
+    looks = {
+        "argmax": {"marker": "s", "mfc": "none", "mec": READERS["argmax"], "mew": 2.5, "ms": 12},
+        "expectation": {"marker": "o", "color": PREDICTION, "ms": 6},
+        "truth": {"marker": "+", "color": TRUTH, "ms": 11, "mew": 2},
+    }
+    ax.plot(x, y, **{"linestyle": "none", "label": kind} | looks[kind] | style)
+    return ax
+
+
+def draw_line_map(ax, probability, expectation):
+    """Draw the probabilities of a line of cells, its largest cell and its expectation.
+
+    Args:
+        ax: Axes.
+        probability: (W,).
+        expectation: cells.
+    Returns:
+        the Axes.
+    """
+    probability = np.asarray(probability)
+    cells = np.arange(len(probability))
+    largest = int(probability.argmax())
+    ax.bar(cells, probability, color="#9E9AC8", width=0.9)
+    ax.axvline(expectation, color=PREDICTION, label="expectation")
+    mark_place(ax, "argmax", largest, probability[largest], clip_on=False)
+    ax.set(xlabel="x (cells)", ylabel="probability")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
+def draw_plane_map(ax, values, crop=None):
+    """Draw a map of the plane, one square for each cell; over a crop it is see-through where it is low.
+
+    Args:
+        ax: Axes.
+        values: (H, W) array, not negative.
+        crop: (S, S, 3) uint8 RGB, or None.
+    Returns:
+        the Axes, in cells.
+    """
+    values = np.asarray(values)
+    H, W = values.shape
+    alpha = None
+    if crop is not None:
+        ax.imshow(crop, extent=(-0.5, W - 0.5, H - 0.5, -0.5), alpha=0.45)
+        alpha = np.sqrt(values / values.max())
+    ax.imshow(values, cmap="Purples", alpha=alpha, aspect="auto")
+    ax.grid(False)
+    return ax
+
+
+def draw_marginals(figure, probability, expectation):
+    """Draw a map of the plane with its two marginals, and the expectation that they share.
+
+    Args:
+        figure: Figure, empty.
+        probability: (H, W) array; sums to 1.
+        expectation: x, y in cells.
+    Returns:
+        dict of the Axes: "plane", "x" and "y".
+    """
+    probability = np.asarray(probability)
+    H, W = probability.shape
+    x, y = expectation
+    axes = figure.subplot_mosaic(
+        [["x", "."], ["plane", "y"]], width_ratios=(4, 1.3), height_ratios=(1.3, 4)
+    )
+    draw_plane_map(axes["plane"], probability)
+    row, column = np.unravel_index(probability.argmax(), probability.shape)
+    mark_place(axes["plane"], "argmax", column, row)
+    mark_place(axes["plane"], "expectation", x, y)
+    axes["plane"].set(xlabel="x (cells)", ylabel="y (cells)")
+    axes["plane"].legend(loc="lower left")
+    axes["x"].bar(range(W), probability.sum(axis=0), color="#9E9AC8")
+    axes["x"].axvline(x, color=PREDICTION)
+    axes["x"].set(title="marginal of x", xlim=(-0.5, W - 0.5), xticks=(), yticks=())
+    axes["y"].barh(range(H), probability.sum(axis=1), color="#9E9AC8")
+    axes["y"].axhline(y, color=PREDICTION)
+    axes["y"].set(title="marginal of y", ylim=(H - 0.5, -0.5), xticks=(), yticks=())
+    for name in ("x", "y"):
+        axes[name].grid(False)
+    return axes
+
+
+def draw_push(ax, push, limit):
+    """Draw how a step moves the logits of a plane: purple ones rise, orange ones sink.
+
+    Args:
+        ax: Axes.
+        push: (rows, columns), minus the gradient of the loss; row 0 is drawn at the bottom.
+        limit: push of the darkest colour.
+    Returns:
+        the Axes, in cells.
+    """
+    ax.imshow(push, cmap="PuOr", vmin=-limit, vmax=limit, origin="lower")
+    ax.grid(False)
+    return ax
+
+
+def draw_line_push(axes, logits, push, truth):
+    """Draw the logits of a line, and below how a step moves them: purple up, orange down.
+
+    Args:
+        axes: two Axes, upper and lower.
+        logits, push: (W,); push is minus the gradient of the loss.
+        truth: cell.
+    Returns:
+        the two Axes.
+    """
+    upper, lower = axes
+    push = np.asarray(push)
+    cells = np.arange(len(push))
+    upper.plot(cells, logits, color="#6A51A3")
+    upper.set(ylabel="logits", yticks=())
+    lower.bar(cells, push, width=0.9, color=np.where(push < 0, RIGHT, "#6A51A3"))
+    limit = 1.15 * np.abs(push).max()
+    lower.set(xlabel="cell", ylabel="push", ylim=(-limit, limit), yticks=(0,), yticklabels=("0",))
+    for ax in (upper, lower):
+        ax.axvline(truth, color=TRUTH, linestyle=":")
+        ax.label_outer()
+    return axes
