@@ -465,6 +465,48 @@ def half_a_pixel():
     save(figure, "04_half_a_pixel.svg")
 
 
+# --- 07 ---
+
+
+def where_losses_stand():
+    """One backbone, two heads, and the three places at which a loss can stand."""
+    figure, ax = plt.subplots(figsize=(8.4, 2.9))
+    ax.set(xlim=(-0.5, 5.5), ylim=(-1.6, 1.2))
+    ax.axis("off")
+    frame = {
+        "boxstyle": "round,pad=0.45",
+        "facecolor": "white",
+        "edgecolor": plots.MIDDLE,
+    }
+    for x, y, text in (
+        (0, 0, "crop"),
+        (1.15, 0, "backbone"),
+        (2.5, 0.6, "head\ndeconvolutions"),
+        (3.75, 0.6, "volume\nof logits"),
+        (5, 0.6, "joints"),
+        (2.5, -0.8, "global mean,\nlinear layer"),
+        (5, -0.8, "joints"),
+    ):
+        ax.text(x, y, text, ha="center", va="center", fontsize=9, bbox=frame)
+    for start, end in (
+        ((0.14, 0), (0.9, 0)),
+        ((1.42, 0.1), (2.14, 0.55)),
+        ((1.42, -0.1), (2.17, -0.72)),
+        ((2.86, 0.6), (3.53, 0.6)),
+        ((3.97, 0.6), (4.83, 0.6)),
+        ((2.83, -0.8), (4.83, -0.8)),
+    ):
+        arrow(ax, start, end, plots.MIDDLE)
+    for x, y, text, colour in (
+        (4.41, 0.7, "expectation", plots.PREDICTION),
+        (3.75, 1.05, "H1, H2, H3: loss on the map", "#6A51A3"),
+        (5, 1.05, "I*: L1", plots.PREDICTION),
+        (5, -1.3, "R1: L1", plots.RIGHT),
+    ):
+        ax.text(x, y, text, ha="center", fontsize=9, color=colour)
+    save(figure, "07_losses.svg")
+
+
 # --- 08 ---
 
 
@@ -635,6 +677,7 @@ if __name__ == "__main__":
     joint_set()
     sources()
     half_a_pixel()
+    where_losses_stand()
     family()
     training_step()
     from_prediction_to_number()
