@@ -669,7 +669,8 @@ def recipe():
     save(figure, "11_recipe.svg")
 
 
-if __name__ == "__main__":
+def main():
+    """Draw all figures."""
     plots.use_style()
     the_idea()
     course_map()
@@ -682,3 +683,7 @@ if __name__ == "__main__":
     training_step()
     from_prediction_to_number()
     recipe()
+
+
+if __name__ == "__main__":
+    main()
