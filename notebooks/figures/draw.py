@@ -471,7 +471,7 @@ def half_a_pixel():
 def where_losses_stand():
     """One backbone, two heads, and the three places at which a loss can stand."""
     figure, ax = plt.subplots(figsize=(8.4, 2.9))
-    ax.set(xlim=(-0.5, 5.5), ylim=(-1.6, 1.2))
+    ax.set(xlim=(-0.4, 5.7), ylim=(-1.6, 1.2))
     ax.axis("off")
     frame = {
         "boxstyle": "round,pad=0.45",
@@ -499,9 +499,9 @@ def where_losses_stand():
         arrow(ax, start, end, plots.MIDDLE)
     for x, y, text, colour in (
         (4.41, 0.7, "expectation", plots.PREDICTION),
-        (3.75, 1.05, "H1, H2, H3: loss on the map", "#6A51A3"),
-        (5, 1.05, "I*: L1", plots.PREDICTION),
-        (5, -1.3, "R1: L1", plots.RIGHT),
+        (3.75, 1.05, "H1, H2, H3: loss on the map", plots.MIDDLE),
+        (5.05, 1.05, "I*: loss on joints", plots.PREDICTION),
+        (5.05, -1.3, "R1: loss on joints", plots.RIGHT),
     ):
         ax.text(x, y, text, ha="center", fontsize=9, color=colour)
     save(figure, "07_losses.svg")
