@@ -24,6 +24,7 @@ from ipr_lib.files import REPOSITORY, InputError
 from ipr_lib.geometry.skeleton import COCO, HUMAN36M, MPII
 from ipr_lib.studio import studio_cameras
 from ipr_lib.views import SkeletonView, VolumeExplorer, plots
+from ipr_lib.views.view import write_page
 
 PURE = Path(__file__).parent / "browser" / "pure.test.mjs"
 
@@ -42,7 +43,9 @@ def skeletons_of(view):
 
 def page_state(page):
     return json.loads(
-        re.search(r'<script id="state" type="application/json">(.*?)</script>', page, re.DOTALL)[1]
+        re.search(r'<script class="state" type="application/json">(.*?)</script>', page, re.DOTALL)[
+            1
+        ]
     )
 
 
@@ -239,6 +242,34 @@ def test_a_page_of_120_frames_is_small_and_asks_for_nothing(tmp_path):
     )
     assert state["values"]["meta"] == view.meta and state["values"]["frame"] == 0
     assert [p.name for p in path.parent.iterdir()] == ["view.html"]
+
+
+def test_a_page_of_many_views_holds_each_once(tmp_path):
+    views = [SkeletonView(poses(1, seed=seed), turning=True) for seed in range(3)]
+    page = write_page(views, tmp_path / "many.html", title="three").read_text()
+    states = re.findall(
+        r'<script class="state" type="application/json">(.*?)</script>', page, re.DOTALL
+    )
+    assert (
+        len(states) == page.count('<div class="view">') == 3 and page.count("function render(") == 1
+    )
+    for text, view in zip(states, views):
+        state = json.loads(text)
+        assert base64.b64decode(state["buffers"]["poses"]) == view.poses
+        assert state["values"]["meta"]["turning"] is True
+    assert not re.findall(r"(?:src|href)\s*=\s*(?![\"']?data:)|https?:|url\(|@import", page)
+
+
+def test_a_video_takes_the_place_of_pictures():
+    track = b"a webm file"
+    view = SkeletonView(
+        poses(), joints_img=np.ones((4, 18, 2)), video=track, video_size=(640, 360), fps=25
+    )
+    assert view.video == track and view.images == b"" and view.meta["video_size"] == [640, 360]
+    assert len(view.overlay) == 4 * 18 * 2 * 4
+    assert view.to_png().startswith(b"\x89PNG")
+    with pytest.raises(InputError, match="video: it takes the place of images"):
+        SkeletonView(poses(), video=track, video_size=(640, 360))  # no fps
 
 
 def test_a_page_that_cannot_be_written_is_an_input_error(tmp_path):

@@ -144,7 +144,7 @@ def test_a_saved_page_holds_script_and_state(tmp_path):
         "A heat map on a line" in page and "function quarterShift" in page and len(page) < 100_000
     )
     content = json.loads(
-        re.search(r'<script id="state"[^>]*>(.*?)</script>', page, flags=re.DOTALL)[1]
+        re.search(r'<script class="state"[^>]*>(.*?)</script>', page, flags=re.DOTALL)[1]
     )
     assert content["values"]["position"] == 3.2 and content["values"]["draws"] == explorer.draws
 

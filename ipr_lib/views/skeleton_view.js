@@ -127,6 +127,13 @@ export function meanError(errors, scored) {
   return known.length ? known.reduce((sum, e) => sum + e, 0) / known.length : NaN;
 }
 
+/** Width of the limbs drawn over somebody in a picture, px: by how large he or she is there. */
+export function limbWidth(points) {
+  const known = points.filter(([x, y]) => Number.isFinite(x + y));
+  const extent = (axis) => Math.max(...known.map((point) => point[axis])) - Math.min(...known.map((point) => point[axis]));
+  return known.length ? Math.min(Math.max(Math.max(extent(0), extent(1)) / 60, 1.2), 6) : 1.2;
+}
+
 // --- colour ---
 
 /** "#rrggbb" or "rgb(…)" -> [r, g, b]. */
@@ -279,10 +286,11 @@ function render({ model, el }) {
   const raw = floats(model.get("poses"));
   const overlay = model.get("overlay").byteLength ? floats(model.get("overlay")) : null;
   const packed = model.get("images");
+  const film = model.get("video"); // in place of pictures: one track, a frame of it for each frame here
   const cameras = meta.cameras;
 
   const state = {
-    playing: false, speed: 1, clock: 0, labels: false, heat: false, hovered: -1, camera: 0,
+    playing: false, turning: meta.turning && !matchMedia("(prefers-reduced-motion: reduce)").matches, speed: 1, clock: 0, labels: false, heat: false, hovered: -1, camera: 0,
     yaw: VIEWS.home[0], pitch: VIEWS.home[1], zoom: 1, panX: 0, panY: 0, visible: people.map(() => true),
   };
   let theme = {}, size = {}, points = [], flatPoints = [], barRows = [], dirty = false, request = 0, savedAt = 0, drawn = 0;
@@ -376,7 +384,7 @@ function render({ model, el }) {
     return button;
   });
   const panels = add(rootElement, "div", "ipr-panels");
-  const picturePanel = packed.byteLength ? add(panels, "div", "ipr-panel") : null;
+  const picturePanel = packed.byteLength || film.byteLength ? add(panels, "div", "ipr-panel") : null;
   const pictureCanvas = picturePanel && add(picturePanel, "canvas", "ipr-picture", { label: "" });
   pictureCanvas?.setAttribute("aria-label", "picture with the skeletons over it");
   const spacePanel = add(panels, "div", "ipr-panel");
@@ -384,7 +392,7 @@ function render({ model, el }) {
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label",
     "skeletons in space; drag to turn, shift-drag to move, wheel or plus and minus to zoom, arrows to step, space to play, " +
-    "1 2 3 for front, side and top, 0 to reset, L for labels, E for error colours");
+    "1 2 3 for front, side and top, 0 to reset, T to turn, L for labels, E for error colours");
   const barPanel = compared ? add(panels, "div", "ipr-panel") : null;
   const barCanvas = barPanel && add(barPanel, "canvas", "ipr-bars");
   barCanvas?.setAttribute("aria-label", "error of each joint, mm");
@@ -413,6 +421,7 @@ function render({ model, el }) {
   const cameraMenu = cameras.length > 1 ? add(tools, "select", "ipr-camera", { label: "camera" }) : null;
   cameras.forEach((camera, c) => cameraMenu && add(cameraMenu, "option", "", { value: c, textContent: camera.name }));
   const toggles = add(tools, "div", "ipr-group");
+  const turnButton = add(toggles, "button", "", { textContent: "turn", label: "let the scene turn" });
   const labelButton = add(toggles, "button", "", { textContent: "labels", label: "name the joints" });
   const heatButton = compared ? add(toggles, "button", "", { textContent: "errors", label: "colour by error" }) : null;
   const alignGroup = compared ? add(tools, "div", "ipr-group") : null;
@@ -749,6 +758,19 @@ function render({ model, el }) {
     });
   }
 
+  // A video shows the frame that is asked for once it has been found; while it plays, it leads and the poses follow.
+  const video = film.byteLength ? document.createElement("video") : null;
+  if (video) {
+    const bytes = new Uint8Array(film.buffer, film.byteOffset, film.byteLength);
+    Object.assign(video, { muted: true, playsInline: true, src: URL.createObjectURL(new Blob([bytes], { type: "video/webm" })) });
+    for (const event of ["loadeddata", "seeked"]) video.addEventListener(event, () => refresh());
+  }
+  const filmReady = () => video && video.readyState >= 2;
+  function seek(frame) {
+    const wanted = (frame + 0.5) / fps; // the middle of the frame's time, so that rounding does not matter
+    if (filmReady() && !video.seeking && Math.abs(video.currentTime - wanted) > 0.4 / fps) video.currentTime = wanted;
+  }
+
   // Pictures are decoded when they are first seen; the last few dozen are kept.
   const decoded = new Map();
   let closed = false;
@@ -777,9 +799,10 @@ function render({ model, el }) {
   function drawPicture(frame, errors) {
     const { width, height } = size.picture;
     const context = fit(pictureCanvas, width, height);
-    const image = bitmap(state.camera, frame) ?? lastPicture;
+    if (video && !state.playing) seek(frame);
+    const image = video ? filmReady() && video : bitmap(state.camera, frame) ?? lastPicture;
     lastPicture = image;
-    const [w, h] = meta.image_sizes[state.camera * F + frame] ?? [1, 1];
+    const [w, h] = video ? meta.video_size : meta.image_sizes[state.camera * F + frame] ?? [1, 1];
     const scale = Math.min(width / w, height / h), left = (width - w * scale) / 2, top = (height - h * scale) / 2;
     context.fillStyle = css(mix(theme.bg, theme.ink, 0.05));
     context.fillRect(0, 0, width, height);
@@ -792,7 +815,7 @@ function render({ model, el }) {
     }));
     flatPoints.forEach((at, p) => {
       if (!state.visible[p]) return;
-      const wide = Math.min(Math.max(width / 75, 3), 6) + (p === reference ? 1.5 : 0);
+      const wide = limbWidth(at) + (p === reference ? 1.5 : 0);
       for (const rim of [true, false]) {
         for (let j = 0; j < J; j++) {
           const from = at[parents[j]];
@@ -899,6 +922,7 @@ function render({ model, el }) {
     Object.assign(rootElement.dataset, { frame, selected: selectedNow() });
     if (slider) slider.value = frame;
     if (clock) clock.textContent = `${frame + 1} / ${F}` + (fps ? ` · ${(frame / fps).toFixed(2)} s` : "");
+    turnButton.setAttribute("aria-pressed", state.turning);
     labelButton.setAttribute("aria-pressed", state.labels);
     heatButton?.setAttribute("aria-pressed", state.heat);
     alignButtons.forEach(([kind, button]) => button.setAttribute("aria-pressed", kind === alignmentNow()));
@@ -918,7 +942,11 @@ function render({ model, el }) {
     if (!state.playing || closed) return;
     state.clock += ((now - before) / 1000) * state.speed * (fps || 2);
     before = now;
-    if (state.clock > F - 1 + (fps ? 0 : 0.999)) state.clock = 0;
+    if (video && !video.paused) state.clock = Math.min(video.currentTime * fps, F - 1);
+    if (state.clock > F - 1 + (fps ? 0 : 0.999) || video?.ended) {
+      state.clock = 0;
+      if (video) startFilm();
+    }
     model.set("frame", clampFrame(Math.floor(state.clock)));
     if (performance.now() - savedAt > 150) save(); // the kernel need not know every frame
     cancelAnimationFrame(request);
@@ -933,11 +961,19 @@ function render({ model, el }) {
     playButton.title = on ? "pause" : "play";
     state.clock = frameNow() >= F - 1 && on ? 0 : frameNow();
     before = performance.now();
-    if (on) requestAnimationFrame(tick);
-    else {
+    if (on) {
+      if (video) startFilm();
+      requestAnimationFrame(tick);
+    } else {
+      video?.pause();
       save();
       refresh();
     }
+  }
+  function startFilm() {
+    video.currentTime = state.clock / fps;
+    video.playbackRate = state.speed;
+    video.play().catch(() => {}); // where the browser forbids it, the poses play alone
   }
   const step = (by) => {
     play(false);
@@ -945,9 +981,23 @@ function render({ model, el }) {
   };
 
   // --- looking ---
-  let flight = 0;
+  let flight = 0, turnedAt = 0;
+  function spin(now) {
+    if (!state.turning || closed) return;
+    state.yaw += turnedAt ? Math.min(now - turnedAt, 100) * 0.0005 : 0; // half a radian a second
+    turnedAt = now;
+    refresh();
+    requestAnimationFrame(spin);
+  }
+  function letTurn(on) {
+    state.turning = on;
+    turnedAt = 0;
+    if (on) requestAnimationFrame(spin);
+    refresh();
+  }
   function look(yaw, pitch) {
     cancelAnimationFrame(flight);
+    letTurn(false);
     const start = performance.now(), from = [state.yaw, state.pitch];
     const turn = ((yaw - from[0] + Math.PI) % (2 * Math.PI) + 2 * Math.PI) % (2 * Math.PI) - Math.PI; // the shorter way
     const fly = (now) => {
@@ -965,6 +1015,7 @@ function render({ model, el }) {
   }
   const turnBy = (dx, dy) => {
     cancelAnimationFrame(flight);
+    letTurn(false);
     state.yaw -= dx;
     state.pitch = Math.min(Math.max(state.pitch + dy, -Math.PI / 2), Math.PI / 2);
     refresh();
@@ -1059,13 +1110,14 @@ function render({ model, el }) {
       ArrowUp: () => turnBy(0, -turn), ArrowDown: () => turnBy(0, turn),
       "+": () => zoomBy(1.15), "=": () => zoomBy(1.15), "-": () => zoomBy(1 / 1.15), 0: reset, r: reset,
       1: () => look(...VIEWS.front), 2: () => look(...VIEWS.side), 3: () => look(...VIEWS.top),
-      l: () => labelButton.click(), e: () => heatButton?.click(), Escape: () => select(-1),
+      t: () => turnButton.click(), l: () => labelButton.click(), e: () => heatButton?.click(), Escape: () => select(-1),
     }[event.key];
     if (!act) return;
     event.preventDefault();
     event.stopPropagation();
     act();
   });
+  turnButton.onclick = () => letTurn(!state.turning);
   labelButton.onclick = () => {
     state.labels = !state.labels;
     refresh();
@@ -1084,7 +1136,10 @@ function render({ model, el }) {
       play(false);
       setFrame(Number(slider.value));
     };
-    speedMenu.onchange = () => (state.speed = Number(speedMenu.value));
+    speedMenu.onchange = () => {
+      state.speed = Number(speedMenu.value);
+      if (video) video.playbackRate = state.speed;
+    };
   }
   if (cameraMenu) {
     cameraMenu.onchange = () => {
@@ -1145,6 +1200,7 @@ function render({ model, el }) {
   score();
   readTheme();
   resize();
+  if (state.turning) letTurn(true);
   return () => {
     closed = true;
     state.playing = false;
@@ -1157,6 +1213,10 @@ function render({ model, el }) {
     for (const [event, act] of Object.entries(heard)) model.off(event, act);
     decoded.forEach((image) => image?.close());
     decoded.clear();
+    if (video) {
+      video.pause();
+      URL.revokeObjectURL(video.src);
+    }
     rootElement.remove();
   };
 }

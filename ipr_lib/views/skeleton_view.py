@@ -35,6 +35,7 @@ class SkeletonView(View):
     poses = traitlets.Bytes().tag(sync=True)
     overlay = traitlets.Bytes().tag(sync=True)
     images = traitlets.Bytes().tag(sync=True)
+    video = traitlets.Bytes().tag(sync=True)
     frame = traitlets.Int(0).tag(sync=True)
     selected = traitlets.Int(-1).tag(sync=True)
     alignment = traitlets.Enum(("none", "root", "rigid", "scale"), "root").tag(sync=True)
@@ -46,6 +47,8 @@ class SkeletonView(View):
         *,
         images=None,
         joints_img=None,
+        video=None,
+        video_size=None,
         cameras=None,
         labels=(),
         title="",
@@ -53,6 +56,7 @@ class SkeletonView(View):
         up="-y",
         alignment="root",
         frame=0,
+        turning=False,
     ):
         """Check the arrays and pack them, once.
 
@@ -66,13 +70,17 @@ class SkeletonView(View):
             images: F images (H, W, 3) uint8 RGB, None where there is none; or {camera name: such a
                 sequence}.
             joints_img: (F, J, 2 or more) or (people, F, J, 2 or more), px of the images of one
-                camera. By default, with `cameras`, the poses as these see them.
+                camera, or of the video. By default, with `cameras`, the poses as these see them.
+            video: bytes of a WebM file with F frames at `fps`, in place of images: a long video
+                takes far less as one track than as pictures.
+            video_size: (width, height) that joints_img refer to, px; the track may be smaller.
             cameras: {name: Camera}, for poses in world axes: the view can be turned to each.
             labels: F texts, shown above the frame; or none.
             title: shown where there is no label.
             fps: frames a second where the frames are a film; None where each stands for itself.
             up: which axis of `poses` points up: "-y" (camera axes) or "z" (world axes).
             alignment, frame: see the class.
+            turning: let the scene turn by itself until it is turned by hand.
         Raises:
             InputError: an array has a wrong shape, unit or type.
         """
@@ -91,12 +99,17 @@ class SkeletonView(View):
                 'cameras: they turn the view of poses in world axes only; give such poses, and up="z"'
             )
         cameras = cameras or {}
+        if video is not None and (images is not None or cameras or not fps or video_size is None):
+            raise InputError(
+                "video: it takes the place of images, has no cameras, and needs fps and video_size"
+            )
         images = {} if images is None else images
         if not isinstance(images, Mapping):
             images = {"picture": images}
         packed, offsets, sizes = _pack_images(images, frames)
+        shown = ["video"] if video is not None else list(images)
         views = []
-        for name in images or cameras:
+        for name in shown or cameras:
             rotation = cameras[name].R.ravel().tolist() if name in cameras else None
             views.append({"name": str(name), "R": rotation})
         scored = min(SCORED_JOINTS, joints) if skeleton is HUMAN36M else joints
@@ -121,10 +134,13 @@ class SkeletonView(View):
                 "offsets": offsets,
                 "image_sizes": sizes,
                 "cameras": views,
+                "video_size": list(video_size or ()),
+                "turning": bool(turning),
             },
             poses=stacked.tobytes(),
-            overlay=_overlay(joints_img, images, cameras, stacked).tobytes(),
+            overlay=_overlay(joints_img, shown, cameras, stacked).tobytes(),
             images=packed,
+            video=video or b"",
             frame=frame,
             alignment=alignment,
         )
@@ -210,7 +226,12 @@ class SkeletonView(View):
         overlay = overlay.reshape(-1, len(m["people"]), m["frames"], m["joints"], 2)
         for p, joints in enumerate(overlay[0, :, self.frame]):
             joints = (joints + 0.5) * scale - 0.5  # px of the reduced image
-            plots.draw_limbs(ax, joints, self.skeleton, **self._style(p))
+            style = self._style(p)
+            known = joints[np.isfinite(joints).all(axis=-1)]
+            if len(known):  # thin lines on somebody small
+                share = np.ptp(known, axis=0).max() / max(image.shape)
+                style["linewidth"] *= min(share + 0.2, 1)
+            plots.draw_limbs(ax, joints, self.skeleton, **style)
 
     def _draw_errors(self, ax, shown):
         """Bars of each scored joint's distance from the reference, with the mean as title."""
@@ -272,25 +293,21 @@ def _stack_poses(poses, skeleton):
     return list(shapes), stacked.astype(np.float32)
 
 
-def _overlay(joints_img, images, cameras, stacked):
-    """(cameras, people, F, J, 2) float32 px of the images, NaN where unknown; empty without images."""
-    overlay = np.full((len(images), *stacked.shape[:3], 2), np.nan, np.float32)
+def _overlay(joints_img, shown, cameras, stacked):
+    """(cameras, people, F, J, 2) float32 px of the images or the video, NaN where unknown; empty without."""
+    overlay = np.full((len(shown), *stacked.shape[:3], 2), np.nan, np.float32)
     if joints_img is not None:
         joints_img = np.asarray(joints_img, np.float32)
         if joints_img.ndim == 3:
             joints_img = joints_img[None]
-        if (
-            len(images) != 1
-            or joints_img.shape[:3] != stacked.shape[:3]
-            or joints_img.shape[-1] < 2
-        ):
+        if len(shown) != 1 or joints_img.shape[:3] != stacked.shape[:3] or joints_img.shape[-1] < 2:
             raise InputError(
                 f"joints_img: expected {(*stacked.shape[:3], 2)} px and the images of one camera, "
-                f"got {joints_img.shape} and images of {len(images)}"
+                f"got {joints_img.shape} and images of {len(shown)}"
             )
         overlay[0] = joints_img[..., :2]
         return overlay
-    for number, name in enumerate(images):
+    for number, name in enumerate(shown):
         if name in cameras:
             in_camera = cameras[name].world_to_camera(stacked.astype(float))
             overlay[number] = cameras[name].camera_to_image(in_camera)

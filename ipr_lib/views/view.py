@@ -32,7 +32,7 @@ PAGE = """<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:">
+ content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; media-src blob:">
 <title>{title}</title>
 <style>
 :root {{ color-scheme: light dark; }}
@@ -40,23 +40,23 @@ body {{ margin: 0 auto; padding: 24px 16px; max-width: 1180px; background: #fff;
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }}
 h1 {{ font-size: 20px; font-weight: 600; margin: 0 0 16px; }}
 img {{ max-width: 100%; }}
+.view {{ margin-bottom: 24px; }}
 @media (prefers-color-scheme: dark) {{ body {{ background: #111418; color: #e6e6e6; }} }}
 </style>
 </head>
 <body>
 <h1>{title}</h1>
-<div id="view"><noscript><img alt="{title}" src="data:image/png;base64,{picture}"></noscript></div>
-<script id="state" type="application/json">{state}</script>
+{views}
 <script type="module">
 {esm}
-{{
-  // What the view needs of a notebook's model: the values, and a call when one of them changes.
-  const {{ values, buffers }} = JSON.parse(document.getElementById("state").textContent);
+// What a view needs of a notebook's model: the values, and a call when one of them changes.
+function modelOf(place) {{
+  const {{ values, buffers }} = JSON.parse(place.nextElementSibling.textContent);
   for (const [name, text] of Object.entries(buffers)) {{
     values[name] = new DataView(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
   }}
   const listeners = {{}};
-  const model = {{
+  return {{
     get: (name) => values[name],
     set(name, value) {{
       if (values[name] === value) return;
@@ -69,12 +69,37 @@ img {{ max-width: 100%; }}
     }},
     save_changes() {{}},
   }};
-  render({{ model, el: document.getElementById("view") }});
+}}
+const places = [...document.querySelectorAll(".view")];
+if (places.length === 1) render({{ model: modelOf(places[0]), el: places[0] }});
+else {{
+  // Of many views, those near the window are open; the others keep their place and cost nothing.
+  const closers = new Map();
+  const watch = new IntersectionObserver((entries) => {{
+    for (const {{ target, isIntersecting }} of entries) {{
+      if (isIntersecting === closers.has(target)) continue;
+      if (isIntersecting) closers.set(target, render({{ model: modelOf(target), el: target }}));
+      else {{
+        target.style.minHeight = `${{target.offsetHeight}}px`;
+        closers.get(target)();
+        closers.delete(target);
+      }}
+    }}
+  }}, {{ rootMargin: "400px" }});
+  for (const place of places) {{
+    place.style.minHeight = "400px";
+    watch.observe(place);
+  }}
 }}
 </script>
 </body>
 </html>
 """
+PLACE = """<div class="view">{static}</div>
+<script class="state" type="application/json">{state}</script>
+"""
+# What a browser without scripts shows in place of a view.
+STATIC = '<noscript><img alt="{title}" src="data:image/png;base64,{picture}"></noscript>'
 
 
 class View(anywidget.AnyWidget):
@@ -108,6 +133,10 @@ class View(anywidget.AnyWidget):
         Raises:
             InputError: the file cannot be written.
         """
+        return write_page([self], path, title)
+
+    def state(self):
+        """The view's own synchronised values as JSON: {"values", "buffers"}, the latter in base64."""
         inherited = anywidget.AnyWidget.class_trait_names()
         values, buffers = {}, {}
         for name in sorted(self.trait_names(sync=True)):
@@ -119,21 +148,40 @@ class View(anywidget.AnyWidget):
             else:
                 values[name] = value
         content = {"values": values, "buffers": buffers}
-        state = json.dumps(content, allow_nan=False, separators=(",", ":"))
-        page = PAGE.format(
-            title=html.escape(title),
-            picture=base64.b64encode(self.to_png()).decode(),
-            # Neither the state nor the script may end the page's <script> element.
-            state=state.replace("<", "\\u003c"),
-            esm=str(self._esm).replace("</script", "<\\/script"),
-        )
-        with atomic_path(path) as temporary:
-            temporary.write_text(page, encoding="utf-8")
-        return Path(path)
+        return json.dumps(content, allow_nan=False, separators=(",", ":"))
 
     def _repr_mimebundle_(self, **kwargs):
         data, metadata = super()._repr_mimebundle_(**kwargs)
         return {**data, "image/png": base64.b64encode(self.to_png()).decode()}, metadata
+
+
+def write_page(views, path, title="Skeletons"):
+    """Save views one below the other as one self-contained page that stays interactive and requests nothing from the network.
+
+    Args:
+        views: at least one View, all of one kind.
+        path: the .html file to write, atomically.
+        title: of the page.
+    Returns:
+        Path of the page.
+    Raises:
+        InputError: the file cannot be written.
+    """
+    title = html.escape(title)
+    places = []
+    for view in views:
+        # Neither the state nor the script may end the page's <script> element.
+        state = view.state().replace("<", "\\u003c")
+        static = ""
+        if len(views) == 1:  # drawing one for each of many would take longer than all the rest
+            picture = base64.b64encode(view.to_png()).decode()
+            static = STATIC.format(title=title, picture=picture)
+        places.append(PLACE.format(static=static, state=state))
+    esm = str(views[0]._esm).replace("</script", "<\\/script")
+    page = PAGE.format(title=title, views="".join(places), esm=esm)
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return Path(path)
 
 
 def within_limits(view, proposal):

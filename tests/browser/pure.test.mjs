@@ -126,3 +126,11 @@ test("the temperature slider goes there and back", () => {
   for (const temperature of [0.05, 1, 3.2, 30]) close(explorer.fromSlider(explorer.toSlider(temperature)), temperature, 1e-9, "slider");
   assert.equal(explorer.toSlider(1), 0);
 });
+
+test("limbs over a picture are as wide as suits the person there", () => {
+  const person = (height) => [[10, 20, 0], [30, 20 + height, 0], [NaN, NaN, 0]];
+  assert.equal(skeleton.limbWidth(person(300)), 5);
+  assert.equal(skeleton.limbWidth(person(3000)), 6);
+  assert.equal(skeleton.limbWidth(person(30)), 1.2);
+  assert.equal(skeleton.limbWidth([[NaN, NaN, 0]]), 1.2);
+});
