@@ -166,7 +166,7 @@ def test_a_release_lays_its_cells_over_the_box(release, x0, y0):
     """
     network = one_cell(release)
     box = np.array([[100.0, 60.0, 128.0]])
-    joints = network.joints(torch.zeros(1, 256, 256, 3, dtype=torch.uint8))
+    joints, _ = network.joints(torch.zeros(1, 256, 256, 3, dtype=torch.uint8))
     joints_img = apply_affine(invert_affine(network.crop_affine(box)), joints[..., :2])
     np.testing.assert_allclose(joints_img[0, 0], [x0, y0], atol=1e-9)
     np.testing.assert_allclose(joints[..., 2], -500, atol=1e-3)
@@ -175,7 +175,7 @@ def test_a_release_lays_its_cells_over_the_box(release, x0, y0):
 @pytest.mark.parametrize("release, total", [(MKS, 63.0), (JIMMY, 63.75)])
 def test_a_release_mirrors_in_its_own_way(release, total):
     """Both crops look alike here: joint j is seen at 20 + j, its partner p in the mirror at 20 + p."""
-    joints = one_cell(release).joints(torch.zeros(2, 256, 256, 3, dtype=torch.uint8), True)
+    joints, _ = one_cell(release).joints(torch.zeros(2, 256, 256, 3, dtype=torch.uint8), True)
     own, partner = np.arange(J), HUMAN36M.flip_order
     expected = ((20 + own) + (total - (20 + partner))) / 2 * 4  # px
     np.testing.assert_allclose(joints[1, :, 0], expected, atol=1e-4)

@@ -247,11 +247,17 @@ def read_network(network, crops, decoders, crop_px, depth_mm, number_format="flo
     Returns:
         (B, K, J, 3) float32 array: x, y in crop px, z in mm behind the root.
     """
-    device = next(network.parameters()).device
-    with precision.autocast(number_format, device):
-        output = network(normalise(crops.to(device)))
+    output = forward_crops(network, crops, number_format)
     joints = [decode(output, crop_px, depth_mm, name) for name in decoders]
     return torch.stack(joints, dim=1).float().cpu().numpy()
+
+
+@torch.no_grad()
+def forward_crops(network, crops, number_format="float32"):
+    """What a network gives for crops (B, S, S, 3) uint8; see `read_network`."""
+    device = next(network.parameters()).device
+    with precision.autocast(number_format, device):
+        return network(normalise(crops.to(device)))
 
 
 def mean_pose(train_store, test_store) -> np.ndarray:

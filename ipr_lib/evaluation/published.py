@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
-from torchvision.transforms.functional import normalize
 
 from ..data.datasets import MEAN, STD
 from ..data.h36m_layout import folders_in_use, frames_in_use, read_camera_view
@@ -25,6 +24,7 @@ from ..geometry.camera import Camera
 from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS, add_thorax
 from ..geometry.transforms import BOX_MM, flip_joints, warp
 from ..integral import soft_argmax
+from ..integral.grid import constants
 from ..network import PoseNet, build_backbone
 from ..training import distributed
 from ..training.records import read_checkpoint
@@ -207,20 +207,30 @@ def cells_to_camera(
     return cameras.image_to_camera(joints_img, depth)
 
 
+def scaled_pixels(release: Release, crops: torch.Tensor) -> torch.Tensor:
+    """Crops (B, S, S, 3) uint8 RGB -> (B, 3, S, S), as a release's networks take them."""
+    pixels = crops.permute(0, 3, 1, 2) / release.pixel_unit
+    mean, std = constants(MEAN, pixels), constants(STD, pixels)
+    return (pixels - mean[:, None, None]) / std[:, None, None]
+
+
 @torch.no_grad()
-def read_cells(published: Published, crops: torch.Tensor) -> np.ndarray:
-    """Cells of the joints in a batch of crops, with the pixels scaled as the release scales them.
+def read_maps(published: Published, crops: torch.Tensor) -> torch.Tensor:
+    """Logits of a batch of crops, with the pixels scaled as the release scales them.
 
     Args:
         published: Published.
         crops: (B, 256, 256, 3) uint8 RGB, on any device.
     Returns:
-        (B, J, 3) float64: cells of a map, order x, y, z, 0 is the first cell.
+        (B, J, D, 64, 64) logits.
     """
     device = next(published.model.parameters()).device
-    pixels = crops.to(device).permute(0, 3, 1, 2) / published.release.pixel_unit
-    cells = soft_argmax(published.model(normalize(pixels, MEAN, STD)))
-    return cells.cpu().double().numpy()
+    return published.model(scaled_pixels(published.release, crops.to(device)))
+
+
+def read_cells(maps: torch.Tensor) -> np.ndarray:
+    """Logits (B, J, D, H, W) -> (B, J, 3) float64, cells in order x, y, z, 0 is the first cell."""
+    return soft_argmax(maps).cpu().double().numpy()
 
 
 def predict_set(
@@ -243,7 +253,8 @@ def predict_set(
     model, release = published.model, published.release
 
     def read_crops(crops):
-        cells = [read_cells(published, some) for some in crops.split(batch_size)]
+        parts = crops.split(batch_size)
+        cells = [read_cells(read_maps(published, some)) for some in parts]
         return np.concatenate(cells)
 
     views = list(enumerate(folders_in_use(root, subjects)))

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..config import Config
+from ..evaluation.prediction import flip_mean, forward_crops
 from ..evaluation.published import (
     CROP_PX,
     DEPTH_MM,
@@ -21,12 +22,15 @@ from ..evaluation.published import (
     STRIDE,
     Published,
     read_cells,
+    read_maps,
     read_published,
 )
 from ..evaluation.report import SCORES_FILE
 from ..files import InputError, read_json, results_folder
 from ..geometry.skeleton import HUMAN36M
-from ..geometry.transforms import crop_affine, flip_joints, shrinkage, warp, warp_shrinking
+from ..geometry.transforms import BOX_MM, crop_affine, flip_joints, shrinkage, warp, warp_shrinking
+from ..integral import METHODS, decode, map_spread
+from ..integral.methods import grid_shape
 from ..run import default_device, find_run, fingerprint, load_trained, predict_crops, run_dir
 from ..training.records import CHECKPOINT, read_checkpoint
 
@@ -63,16 +67,23 @@ class TrainedNetwork:
         """One crop (S, S, 3) uint8 out of a picture (H, W, 3) uint8."""
         return warp_shrinking(image, affine, self.crop_px)
 
-    def joints(self, crops: torch.Tensor, flip_test: bool = False) -> np.ndarray:
-        """Joints in crops.
+    def joints(self, crops: torch.Tensor, flip_test: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Joints in crops, and how far their maps spread.
 
         Args:
             crops: (B, S, S, 3) uint8 RGB, on the network's device.
             flip_test: average with what the network sees in the mirrored crops.
         Returns:
-            (B, J, 3): x, y in crop px, z in mm behind the root.
+            (B, J, 3): x, y in crop px, z in mm behind the root; (B, J) mm, see `spread_mm`.
         """
-        return predict_crops(self.model, crops, self.cfg, flip_test)
+        cfg = self.cfg
+        output = forward_crops(self.model, crops, cfg.precision)
+        decoder = METHODS[cfg.method].decoder
+        joints = decode(output, cfg.crop_px, cfg.depth_mm, decoder).float().cpu().numpy()
+        if flip_test:
+            mirrored = predict_crops(self.model, crops.flip(2), cfg)
+            joints = flip_mean(joints, mirrored, cfg.crop_px)
+        return joints, spread_mm(output, cfg.depth_mm)
 
 
 @dataclass(frozen=True)
@@ -106,15 +117,40 @@ class PublishedNetwork:
             return warp(image, affine, CROP_PX)
         return warp_shrinking(image, affine, CROP_PX)
 
-    def joints(self, crops: torch.Tensor, flip_test: bool = False) -> np.ndarray:
+    def joints(self, crops: torch.Tensor, flip_test: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """As `TrainedNetwork.joints`; mirrored joints are put back as the release does it."""
-        cells = read_cells(self.published, crops)
+        maps = read_maps(self.published, crops)
+        cells = read_cells(maps)
         if flip_test:
             total = self.published.release.mirror_total
-            mirrored = read_cells(self.published, crops.flip(2))
+            mirrored = read_cells(read_maps(self.published, crops.flip(2)))
             cells = (cells + flip_joints(mirrored, HUMAN36M.flip_order, total + 1)) / 2
         depth = (cells[..., 2:] / self.model.depth_bins - 0.5) * DEPTH_MM
-        return np.concatenate([cells[..., :2] * STRIDE, depth], axis=-1)
+        joints = np.concatenate([cells[..., :2] * STRIDE, depth], axis=-1)
+        return joints, spread_mm(maps, DEPTH_MM)
+
+
+def spread_mm(output: torch.Tensor, depth_mm: float) -> np.ndarray:
+    """How far each joint's map spreads about the joint, all axes together.
+
+    This is no confidence: notebook 06 measures that it does not tell good joints from bad ones.
+
+    Args:
+        output: of a network; (B, J, D, H, W) or (B, J, 3, N) logits, or (B, J, 3) coordinates.
+        depth_mm: depth range of the volume, mm.
+    Returns:
+        (B, J): root of the sum of the variances along x, y and z, mm, where the crop's side stands
+        for 2 m; NaN without a map.
+    """
+    if output.ndim == 3:
+        return np.full(output.shape[:2], np.nan)
+    if output.ndim == 4:  # each line is a map with one axis
+        cells = map_spread(output.flatten(1, 2)).view(output.shape[:3])
+    else:
+        cells = map_spread(output)
+    depth, height, width = grid_shape(output)
+    cell_mm = torch.tensor([BOX_MM / width, BOX_MM / height, depth_mm / depth])
+    return (cells.float().cpu() * cell_mm).norm(dim=-1).numpy()
 
 
 Network = TrainedNetwork | PublishedNetwork

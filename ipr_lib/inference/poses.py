@@ -288,6 +288,8 @@ class Poses:
         joints_img: (n, J, 2) px of the upright picture.
         root_cam: (n, 3) mm; its depth supposes a body of average size and the focal length.
         focal_px: (n,).
+        spread_mm: (n, J) how far each joint's map spreads, mm, see `networks.spread_mm`; NaN where
+            the network has no maps. It is no confidence.
     """
 
     source: np.ndarray
@@ -300,6 +302,7 @@ class Poses:
     joints_img: np.ndarray
     root_cam: np.ndarray
     focal_px: np.ndarray
+    spread_mm: np.ndarray
 
     def __len__(self):
         return len(self.person)
@@ -334,9 +337,12 @@ def make_poses(
     joints_cam: np.ndarray,
     joints_img: np.ndarray,
     focal_px: float,
+    spread_mm: np.ndarray | None = None,
 ) -> Poses:
     """The Poses of one picture or frame, its people numbered from 0; see `Poses`."""
     n = len(box)
+    if spread_mm is None:
+        spread_mm = np.full(joints_img.shape[:2], np.nan)
     root = joints_cam[:, HUMAN36M.root]
     return Poses(
         source=np.full(n, source, object),
@@ -349,6 +355,7 @@ def make_poses(
         joints_img=joints_img,
         root_cam=root,
         focal_px=np.full(n, float(focal_px)),
+        spread_mm=spread_mm,
     )
 
 
@@ -375,7 +382,7 @@ def predict_people(
     focal_px: np.ndarray,
     passes: int = PASSES,
     flip_test: bool = False,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Poses of people in given boxes, one row a person, whether in one picture or in many.
 
     Each pass after the first cuts the crops anew, with boxes that follow from the poses before it.
@@ -390,32 +397,36 @@ def predict_people(
         flip_test: average with what the network sees in the mirrored crops.
 
     Returns:
-        joints_cam (P, J, 3) mm; joints_img (P, J, 2) px; the boxes of the last pass (P, 3).
+        joints_cam (P, J, 3) mm; joints_img (P, J, 2) px; the boxes of the last pass (P, 3);
+        spread_mm (P, J), see `Poses`.
     """
     box = np.asarray(box, float).reshape(-1, 3)
     if len(box) == 0:
-        return np.zeros((0, len(HUMAN36M), 3)), np.zeros((0, len(HUMAN36M), 2)), box
+        nobody = np.zeros((0, len(HUMAN36M)))
+        return np.zeros((*nobody.shape, 3)), np.zeros((*nobody.shape, 2)), box, nobody
     for number in range(passes):
         affine = network.crop_affine(box)
-        joints = _read_joints(network, images, affine, flip_test)
+        joints, spread = _read_joints(network, images, affine, flip_test)
         joints_img = apply_affine(invert_affine(affine), joints[..., :2].astype(float))
         if number < passes - 1:
             box = box_from_pose(joints, joints_img, box, network.crop_px)
     root_depth = BOX_MM * np.asarray(focal_px, float) / box[:, 2]
     joints_cam = crop_to_camera(joints, affine, assumed_cameras(images, focal_px), root_depth)
-    return joints_cam, joints_img, box
+    return joints_cam, joints_img, box, spread
 
 
 def _read_joints(network, images, affine, flip_test):
-    """Joints (P, J, 3) in crops of P people; a batch of crops goes to the device in one piece."""
+    """Joints (P, J, 3) and spreads (P, J) in crops of P people; a batch of crops goes to the device in one piece."""
     device = next(network.model.parameters()).device
-    joints = []
+    joints, spreads = [], []
     for start in range(0, len(affine), BATCH):
         people = slice(start, start + BATCH)
         crops = [network.cut(image, a) for image, a in zip(images[people], affine[people])]
         batch = torch.from_numpy(np.stack(crops)).to(device)  # (B, S, S, 3) uint8
-        joints.append(network.joints(batch, flip_test))
-    return np.concatenate(joints)
+        some_joints, some_spreads = network.joints(batch, flip_test)
+        joints.append(some_joints)
+        spreads.append(some_spreads)
+    return np.concatenate(joints), np.concatenate(spreads)
 
 
 def find_boxes(
@@ -622,7 +633,7 @@ def _predict_frames(network, frames, passes, flip_test):
         images += [frame.image.pixels] * len(frame.box)
         focal_px += [frame.image.focal_px] * len(frame.box)
     boxes = np.concatenate([np.zeros((0, 3)), *(frame.box for frame in frames)])
-    joints_cam, joints_img, boxes = predict_people(
+    joints_cam, joints_img, boxes, spread = predict_people(
         network, images, boxes, focal_px, passes, flip_test
     )
     first = 0
@@ -637,6 +648,7 @@ def _predict_frames(network, frames, passes, flip_test):
             joints_cam[rows],
             joints_img[rows],
             frame.image.focal_px,
+            spread[rows],
         )
         first = rows.stop
         frame.image = None
@@ -704,17 +716,29 @@ def timeline(poses: Poses, frames: np.ndarray) -> np.ndarray:
         root-relative. Several people stand around their common middle, each at the median of his or
         her own places.
     """
-    people = np.unique(poses.person)
-    joints = np.full((len(people), len(frames), len(HUMAN36M), 3), np.nan)
-    if len(people) == 0:
-        return joints
-    places = [np.median(poses.root_cam[poses.person == person], axis=0) for person in people]
-    middle = np.mean(places, axis=0)
-    columns = np.searchsorted(frames, poses.frame)
+    people, numbers = np.unique(poses.person, return_inverse=True)
+    places = np.zeros((len(people), 3))
     for number, person in enumerate(people):
-        rows = poses.person == person
-        joints[number, columns[rows]] = poses.joints_rel[rows] + places[number] - middle
-    return joints
+        places[number] = np.median(poses.root_cam[poses.person == person], axis=0)
+    middle = places.sum(axis=0) / max(len(people), 1)
+    return dense(poses, frames, poses.joints_rel + (places - middle)[numbers][:, None])
+
+
+def dense(poses: Poses, frames: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Rows of poses in their places: a person each, and a frame each.
+
+    Args:
+        poses: Poses of one input.
+        frames: (F,) numbers of its frames, rising.
+        values: (n, ...) of the same rows as the poses.
+
+    Returns:
+        (people, F, ...) float64, NaN where somebody is absent.
+    """
+    people, numbers = np.unique(poses.person, return_inverse=True)
+    array = np.full((len(people), len(frames), *values.shape[1:]), np.nan)
+    array[numbers, np.searchsorted(frames, poses.frame)] = values
+    return array
 
 
 # --- smoothing ---

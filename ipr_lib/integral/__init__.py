@@ -10,6 +10,7 @@ expectation on a GPU, in Triton.
 from .expectation import (
     debiased_soft_argmax,
     expected_cell,
+    map_spread,
     marginals,
     plain_soft_argmax,
     soft_argmax,
@@ -56,6 +57,7 @@ __all__ = [
     "joints_to_cells",
     "js_prior_loss",
     "line_loss",
+    "map_spread",
     "marginals",
     "masked_mean",
     "nearest_cell",

@@ -65,6 +65,23 @@ def expected_cell(probability: torch.Tensor) -> torch.Tensor:
     return torch.stack(coordinates, dim=2)
 
 
+def map_spread(logits: torch.Tensor) -> torch.Tensor:
+    """How far each joint's map spreads: its standard deviation along each axis; see notebook 06.
+
+    Args:
+        logits: (B, J, W), (B, J, H, W) or (B, J, D, H, W).
+
+    Returns:
+        (B, J, 1 to 3), order x, y, z; unit: cells.
+    """
+    spreads = []
+    for marginal in marginals(softmax_over_map(logits)):
+        position = indices(marginal.shape[2], marginal)
+        middle = (marginal * position).sum(dim=2, keepdim=True)
+        spreads.append((marginal * (position - middle) ** 2).sum(dim=2).sqrt())
+    return torch.stack(spreads, dim=2)
+
+
 def marginals(probability: torch.Tensor) -> list[torch.Tensor]:
     """Probability of each x, each y and each z: the map summed over its other axes.
 
