@@ -461,16 +461,18 @@ def runs(options):
 def predict(options):
     """Predict poses in pictures, folders and videos of your own."""
     from .files import device_name
-    from .inference import load_detector, parse_box, predict_files, read_boxes
+    from .inference import load_detector, parse_box, parse_up, predict_files, read_boxes
     from .inference.inputs import is_video
     from .inference.poses import DETECTOR
     from .run import default_device
 
     videos = [path for path in options.files if path.is_dir() or is_video(path)]
     if not videos:
-        _refuse(options, "with pictures alone", "every", "smooth", "start", "end")
+        _refuse(options, "with pictures alone", "every", "smooth", "start", "end", "also")
     if not any(path.is_dir() for path in options.files):
         _refuse(options, "without a folder", "recursive")
+    if not {"bvh", "glb"} & set(options.also):
+        _refuse(options, "without --also bvh or glb", "up")
     if len(options.typed & {"box", "boxes", "whole"}) > 1:
         raise InputError("--box, --boxes and --whole each say where people are; give one of them")
     if options.start >= options.end:
@@ -502,6 +504,8 @@ def predict(options):
         end=options.end,
         person=options.person,
         flip_test=options.flip_test,
+        also=tuple(options.also),
+        up=parse_up(options.up),
     )
     print(options.out)
     if problems:
@@ -510,8 +514,21 @@ def predict(options):
         )
 
 
-def _network(options):
-    """The network that the options of `predict` choose."""
+def export(options):
+    """Write a network as ONNX, with its input scaling and the integral inside."""
+    import torch
+
+    from .inference import export_onnx, network_card
+
+    network = _network(options, torch.device("cpu"))
+    line = export_onnx(network, options.out)
+    for name, text in network_card(network).items():
+        print(f"{name}: {text}")
+    print(line)
+
+
+def _network(options, device=None):
+    """The network that the options of NETWORK choose; by default on the GPU where there is one."""
     from .inference import finished_run, load_network
 
     chosen = options.typed & {"run", "weights", "published", "profile"}
@@ -525,7 +542,7 @@ def _network(options):
     run = options.run
     if "profile" in chosen:
         run = finished_run(_load(options), options.results_dir)
-    return load_network(run, options.weights, options.published, options.results_dir)
+    return load_network(run, options.weights, options.published, options.results_dir, device)
 
 
 def compare(options):
@@ -823,6 +840,21 @@ PEOPLE = [
     UNFOLD,
 ]
 
+# Which network `predict` and `export` take.
+NETWORK = [
+    option(
+        "--run",
+        metavar="NAME",
+        help="a run's folder in --results-dir; default: the course's own network",
+    ),
+    path("--weights", metavar="FILE", help="a checkpoint or model.pt of this library"),
+    path("--published", metavar="FILE", help="a published checkpoint, by its own conventions"),
+    option("--profile", help="take the finished run of this profile"),
+    number("--seed", within=SEED, default=0, help="of that run"),
+    SET,
+    RESULTS_DIR,
+]
+
 PREPARE = {
     human36m: [
         SOURCE,
@@ -1029,19 +1061,26 @@ COMMANDS = {
             "--end", kind=float, within=SECONDS, default=math.inf, help="and end before here, s"
         ),
         flag("--smooth", "of videos, smooth paths by the One-Euro filter"),
-        option(
-            "--run",
-            metavar="NAME",
-            help="a run's folder in --results-dir; default: the course's own network",
+        several(
+            "--also",
+            item=one_of(str, ("bvh", "glb", "mp4")),
+            default=[],
+            help="of videos, also write the motion as bvh or glb (glTF), the overlay as mp4 (H.264)",
         ),
-        path("--weights", metavar="FILE", help="a checkpoint or model.pt of this library"),
-        path("--published", metavar="FILE", help="a published checkpoint, by its own conventions"),
-        option("--profile", help="take the finished run of this profile"),
-        number("--seed", within=SEED, default=0, help="of that run"),
-        SET,
-        RESULTS_DIR,
+        option(
+            "--up",
+            metavar="X,Y,Z",
+            default="0,-1,0",
+            help="of bvh and glb: which way is up in the camera's axes, x right, y down, z away; "
+            "default: 0,-1,0, a camera held level",
+        ),
+        *NETWORK,
         flag("--flip-test", "average with what the network sees in the mirror"),
         DEVICE,
+    ],
+    export: [
+        path("--out", metavar="FILE", required=True, help="the .onnx file to write"),
+        *NETWORK,
     ],
     compare: [
         option("--profile", default="laptop", help="smoke, laptop or gpu; default: laptop"),

@@ -139,6 +139,7 @@ COMMANDS = (
     "test",
     "runs",
     "predict",
+    "export",
     "compare",
     "reproduce",
     "exercises",

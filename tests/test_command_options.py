@@ -57,6 +57,9 @@ def refused(arguments, capsys):
         ("test --published a --checkpoint last", "--checkpoint has no effect with --published"),
         ("predict a.png --out b --smooth", "--smooth has no effect with pictures alone"),
         ("predict a.png --out b --every 1", "--every has no effect with pictures alone"),
+        ("predict a.png --out b --also bvh", "--also has no effect with pictures alone"),
+        ("predict a.mp4 --out b --also mp4 --up 0,1,0", "--up has no effect without --also bvh"),
+        ("export --out b --set crop_px=8", "--set has no effect without --profile"),
         ("predict a.png --out b --set crop_px=8", "--set has no effect without --profile"),
         ("predict a.png --out b --run c --seed 1", "--seed has no effect without --profile"),
         ("predict a.png --out b --results-dir c", "--results-dir has no effect without --run"),
@@ -90,6 +93,7 @@ NUMBERS = [
     ("train", "--seed --times --gpus"),
     ("test", "--seed --subjects"),
     ("predict a.png --out b", "--seed --focal --every"),
+    ("export --out b", "--seed"),
     ("compare", "--seeds"),
     ("reproduce", "--seed"),
 ]

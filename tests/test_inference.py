@@ -478,7 +478,7 @@ def test_joints_land_where_the_picture_is_bright():
     picture = np.maximum(disc(30, 40), disc(90, 60))
     boxes = np.array([[34.0, 38, 40], [84, 62, 48]])
     images, focal_px = [picture, picture], [150.0, 150.0]
-    joints_cam, joints_img, kept = predict_people(MODEL, images, boxes, focal_px, passes=1)
+    joints_cam, joints_img, kept, _ = predict_people(MODEL, images, boxes, focal_px, passes=1)
     assert joints_cam.shape == (2, J, 3) and joints_img.shape == (2, J, 2)
     np.testing.assert_allclose(joints_img[:, 5], [[30, 40], [90, 60]], atol=0.5)
     np.testing.assert_array_equal(kept, boxes)
@@ -493,7 +493,7 @@ def test_joints_land_where_the_picture_is_bright():
 
 def test_a_second_pass_moves_the_box_to_the_pose():
     box = whole_box(120, 90)
-    _, joints_img, box = predict_people(MODEL, [disc(30, 40)], box, [150.0], passes=2)
+    _, joints_img, box, _ = predict_people(MODEL, [disc(30, 40)], box, [150.0], passes=2)
     # A cell of the first pass covers 7.5 px. All joints in one place: half the side, and no less.
     np.testing.assert_allclose(box[0], [30, 40, 60], atol=3.75)
     np.testing.assert_allclose(
@@ -502,8 +502,9 @@ def test_a_second_pass_moves_the_box_to_the_pose():
 
 
 def test_nobody_is_no_pose():
-    joints_cam, joints_img, box = predict_people(MODEL, [], np.zeros((0, 3)), [])
+    joints_cam, joints_img, box, spread = predict_people(MODEL, [], np.zeros((0, 3)), [])
     assert joints_cam.shape == (0, J, 3) and joints_img.shape == (0, J, 2) and box.shape == (0, 3)
+    assert spread.shape == (0, J)
     assert len(join_poses([])) == 0
 
 
@@ -560,6 +561,20 @@ def test_overlay_draws_right_orange_and_left_blue():
     draw_overlay(picture, np.full((1, J, 2), 1e12))  # far outside: no overflow
 
 
+def test_lines_are_as_thick_as_suits_the_person():
+    """People of 1000 and 200 px in one picture: lines of 2 * 1000 / 200 = 10 and of 2 px, and a seam."""
+    joints = np.zeros((2, J, 2))
+    joints[0], joints[1] = [300, 100], [900, 700]
+    knee = HUMAN36M.index("R_Knee")
+    joints[0, knee], joints[1, knee] = [300, 1100], [900, 900]
+    drawn = draw_overlay(np.zeros((1200, 1600, 3), np.uint8), joints)
+    for row, columns, width, seam in ((600, slice(0, 600), 10, 15), (800, slice(700, 1100), 2, 3)):
+        line = drawn[row, columns].astype(int)
+        orange = np.abs(line - [213, 94, 0]).sum(-1) < 60
+        assert abs(orange.sum() - width) <= 1
+        assert abs((line.max(-1) > 127).sum() - seam) <= 2  # OpenCV smooths the edges
+
+
 # --- files ---
 
 
@@ -587,6 +602,8 @@ def test_everything_is_written_and_bad_inputs_do_not_stop_it(tmp_path):
         "c_pose.html",
         "c_pose.webm",
         "poses.csv",
+        "poses.html",
+        "poses.json",
         "poses.npz",
     ]
     assert "pictures/s" in lines[-1] and lines[-1].startswith("5 pictures, 5 poses")

@@ -4,10 +4,13 @@ Taught in notebooks/12_your_own_pictures.ipynb.
 """
 
 import csv
+import importlib.util
 import io
+import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -16,20 +19,42 @@ from matplotlib.colors import to_rgba_array
 from PIL import Image
 
 from ..data.images import open_video
-from ..files import InputError, atomic_path, printable
+from ..files import InputError, atomic_path, printable, write_json
 from ..geometry.skeleton import HUMAN36M
 from ..progress import progress
 from ..views.plots import limb_colours
 from .inputs import is_video, list_files, read_frames
+from .motion import LEVEL, motions_of, write_bvh, write_glb
 from .networks import Network
-from .poses import Poses, Prediction, join_poses, predict_inputs, timeline
+from .poses import Poses, Prediction, dense, join_poses, predict_inputs, timeline
+from .video_writers import Track, h264_writer, import_av
 from .videos import USUAL_RATE
 
 WHITE = (255, 255, 255)
 SPARE = 65536  # bytes; more than what a disk gives out at once
 FASTEST = 60.0  # frames a second of an overlay video
 LONGEST = 200  # bytes of an output's name, before its ending; disks allow 255 in all
-COLUMNS = ("source", "frame", "time_s", "person", "joint", "x_px", "y_px", "x_mm", "y_mm", "z_mm")
+COLUMNS = (
+    *("source", "frame", "time_s", "person", "joint"),
+    *("x_px", "y_px", "x_mm", "y_mm", "z_mm", "spread_mm"),
+)
+# What stands in poses.npz and poses.json beside the numbers.
+ABOUT = {
+    "source": "name of the input",
+    "frame": "number of the frame, counted from 0; 0 for a picture",
+    "time_s": "time of the frame in the video, s",
+    "person": "number within the input, kept through a video",
+    "box": "centre x, centre y, side of the square that was cut, px of the upright picture",
+    "score": "of the person detector, 0 to 1; unknown where the box was given",
+    "joints_rel": "mm from the pelvis, in the camera's axes: x right, y down, z away from it",
+    "joints_img": "px of the upright picture: x right, y down, pixel p has its centre at p",
+    "root_cam": "place of the pelvis, mm in the camera's axes; its depth supposes an average body "
+    "and the focal length",
+    "focal_px": "focal length, px",
+    "spread_mm": "how far the joint's map spreads: root of the sum of its variances along x, y and "
+    "z, mm. It is no confidence: it does not tell good joints from bad ones",
+}
+PAGE_VIEWS = 200  # pictures that the page of all holds at most
 
 
 def draw_overlay(image: np.ndarray, joints_img: np.ndarray) -> np.ndarray:
@@ -41,15 +66,16 @@ def draw_overlay(image: np.ndarray, joints_img: np.ndarray) -> np.ndarray:
 
     Returns:
         (H, W, 3) uint8 RGB; the person's own right limbs orange, left ones blue, each with a white
-        seam.
+        seam. Lines are as thick as suits the person's size in the picture.
     """
     canvas = np.ascontiguousarray(image).copy()
-    longer = max(canvas.shape[:2])
-    width = max(1, round(longer / 250))
     colours = np.rint(255 * to_rgba_array(limb_colours(HUMAN36M))[:, :3]).tolist()
-    far = 4 * longer  # OpenCV counts pixels in 32 bits
+    far = 4 * max(canvas.shape[:2])  # OpenCV counts pixels in 32 bits
     for joints in joints_img:
-        points = np.rint(np.clip(joints, -far, far)).astype(int).tolist()
+        joints = np.clip(joints, -far, far)
+        extent = np.ptp(joints, axis=0).max()
+        width = max(1, round(min(extent, far / 4) / 200))
+        points = np.rint(joints).astype(int).tolist()
         for child, parent in HUMAN36M.limbs:
             cv2.line(canvas, points[child], points[parent], WHITE, 3 * width, cv2.LINE_AA)
         for (child, parent), colour in zip(HUMAN36M.limbs, colours):
@@ -58,11 +84,23 @@ def draw_overlay(image: np.ndarray, joints_img: np.ndarray) -> np.ndarray:
 
 
 def write_tables(poses: Poses, folder: str | Path) -> None:
-    """Write `poses.npz` (Poses by name, and joint_names) and `poses.csv` (a line a joint) into a folder."""
+    """Write poses into a folder, as three files with the same numbers.
+
+    `poses.npz` has an array for each of `ABOUT`, joint_names, and about, which is `ABOUT` as JSON.
+    `poses.json` has the same, a dict for each person and frame. `poses.csv` has a line for each
+    joint: x_px and y_px of the upright picture; x_mm, y_mm and z_mm from the pelvis, in the
+    camera's axes; spread_mm.
+
+    Args:
+        poses: Poses.
+        folder: made if missing.
+    """
     folder = Path(folder)
     with atomic_path(folder / "poses.npz") as temporary:
         columns = vars(poses) | {"source": poses.source.astype(str)}
+        columns["about"] = np.array(json.dumps(ABOUT))
         np.savez_compressed(temporary, joint_names=np.array(HUMAN36M.names), **columns)
+    write_json(folder / "poses.json", _as_json(poses))
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
@@ -71,12 +109,30 @@ def write_tables(poses: Poses, folder: str | Path) -> None:
         start = [printable(poses.source[row]), poses.frame[row], time_s, poses.person[row]]
         for joint, name in enumerate(HUMAN36M.names):
             numbers = [*poses.joints_img[row, joint], *poses.joints_rel[row, joint]]
+            numbers.append(poses.spread_mm[row, joint])
             writer.writerow([*start, name, *(f"{number:.2f}" for number in numbers)])
     with atomic_path(folder / "poses.csv") as temporary:
         temporary.write_bytes(text.getvalue().encode())  # csv's own line ends stay as they are
 
 
-def write_overlay_video(prediction: Prediction, target: str | Path, **span) -> None:
+def _as_json(poses):
+    """Poses as JSON has them, in steps of 0.01, of time 0.001; null where something is unknown."""
+    columns = {}
+    for name, values in vars(poses).items():
+        if values.dtype.kind == "f":
+            values = np.round(values.astype(float), 3 if name == "time_s" else 2)
+            values = np.where(np.isfinite(values), values, None)
+        columns[name] = values.tolist()
+    columns["source"] = [printable(source) for source in poses.source]
+    rows = []
+    for row in zip(*columns.values()):
+        rows.append(dict(zip(columns, row)))
+    return {"about": ABOUT, "joint_names": HUMAN36M.names, "poses": rows}
+
+
+def write_overlay_video(
+    prediction: Prediction, target: Path, mp4: bool = False, track: Track | None = None, **span
+) -> None:
     """Write a video with everybody's skeleton in its pictures: VP8 in .webm, which browsers play.
 
     OpenCV writes so many frames a second. So a frame is repeated until the time of the next one.
@@ -84,20 +140,23 @@ def write_overlay_video(prediction: Prediction, target: str | Path, **span) -> N
     Args:
         prediction: of a video.
         target: the .webm file.
+        mp4: also write .mp4, H.264, beside it, with the times as they are.
+        track: gets the pictures without skeletons.
         span: every, start and end, as it was predicted with; see `read_frames`.
 
     Raises:
-        InputError: this build of OpenCV cannot write VP8, or the file did not get onto the disk.
+        InputError: a codec is missing, or the file did not get onto the disk.
     """
     poses = prediction.poses
     rate, repeats = constant_rate(prediction.times)
-    with atomic_path(target) as temporary:
+    film = _h264_file(target.with_suffix(".mp4"), rate, mp4)
+    with atomic_path(target) as temporary, film as h264:
         writer = cv2.VideoWriter()
         frames = read_frames(prediction.source, **span)
         name = Path(prediction.source).name
         bar = progress(frames, desc=f"drawing {name}", unit="frame", leave=False)
         try:
-            for repeat, (number, _, image) in zip(repeats, bar):
+            for repeat, (number, time_s, image) in zip(repeats, bar):
                 height, width = image.pixels.shape[:2]
                 if not writer.isOpened():
                     _open_writer(writer, temporary, rate, (width, height))
@@ -106,12 +165,28 @@ def write_overlay_video(prediction: Prediction, target: str | Path, **span) -> N
                         f"{target}: this build of OpenCV cannot write VP8 video; install opencv-python-headless"
                     )
                 drawn = draw_overlay(image.pixels, poses.joints_img[poses.frame == number])
+                if h264 is not None:
+                    h264.write(drawn, time_s)
+                if track is not None:
+                    track.write(image.pixels)
                 drawn = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
                 for _ in range(repeat):
                     writer.write(drawn)
         finally:
             writer.release()
         _check_written(temporary, target, sum(repeats))
+
+
+@contextmanager
+def _h264_file(path, rate, wanted):
+    """Give a writer of H.264 whose file is there at the end; None where it is not wanted."""
+    if not wanted:
+        yield None
+        return
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        writer = h264_writer(file, rate)
+        yield writer
+        writer.close()
 
 
 def constant_rate(times: np.ndarray) -> tuple[float, list[int]]:
@@ -174,14 +249,17 @@ def predict_files(
     view: bool = True,
     recursive: bool = False,
     say: Callable[[str], None] = print,
+    also: tuple[str, ...] = (),
+    up: np.ndarray = LEVEL,
     **choices,
 ) -> tuple[Poses, list[str]]:
     """Predict pictures, folders and videos, and write all that there is to see.
 
-    Into `out` go `poses.npz`, `poses.csv` and, for each input, NAME_pose.jpg (or .webm) and
-    NAME_pose.html. An input that cannot be used is reported in one line, and the others are still
-    predicted. The two tables are replaced while the inputs are worked through, so that an
-    interruption keeps what was found; where no input is usable, they stay as they were.
+    Into `out` go the tables of `write_tables` and, for each input, NAME_pose.jpg (or .webm) and
+    NAME_pose.html; of several pictures also poses.html, which shows them all. An input that cannot
+    be used is reported in one line, and the others are still predicted. The tables are replaced
+    while the inputs are worked through, so that an interruption keeps what was found; where no
+    input is usable, they stay as they were.
 
     Args:
         paths: files and folders.
@@ -190,6 +268,9 @@ def predict_files(
         view: also write the interactive .html pages.
         recursive: also take what lies in folders of the folders.
         say: called with each line.
+        also: what else is written of a video: "bvh" and "glb" are its motion, see `motion`; "mp4"
+            is the overlay in H.264.
+        up: of the motion, see `motion.motions_of`.
         choices: see `poses.predict_inputs`.
 
     Returns:
@@ -210,6 +291,8 @@ def predict_files(
         except (InputError, ImportError) as error:
             say(f"no .html pages: {error}")
             view = False
+    if "mp4" in also:
+        import_av()  # before the work begins
     problems = []
 
     def report(problem):
@@ -223,6 +306,7 @@ def predict_files(
         report(line)
     span = {name: choices[name] for name in ("every", "start", "end") if name in choices}
     parts, used_names, frame_count = [], set(), 0
+    views = []  # of pictures
     n_written, next_writing = 0, 0.0
     start = time.perf_counter()
     for prediction in predict_inputs(network, files, **choices):
@@ -243,7 +327,14 @@ def predict_files(
         noun = "person" if people == 1 else "people"
         say(f"{path}: {counted}{people} {noun}; {'; '.join(prediction.notes)}")
         try:
-            _write_drawings(prediction, out / _free_name(path, used_names), span, view)
+            target = out / _free_name(path, used_names)
+            if is_video(path):
+                _write_video(prediction, target, span, view, also)
+                _write_motion(poses, target, also, up)
+            else:
+                page = _write_picture(prediction, target, view)
+                if page is not None and len(views) < PAGE_VIEWS:
+                    views.append(page)
         except InputError as error:
             report(str(error))
         except Exception as error:  # whatever one input does, the others keep their results
@@ -257,6 +348,14 @@ def predict_files(
     poses = join_poses(parts)
     if n_written < len(parts):
         write_tables(poses, out)
+    if len(views) > 1:
+        from ..views.view import write_page
+
+        n_pictures = sum(not is_video(part.source[0]) for part in parts)
+        title = f"{len(views)} pictures"
+        if n_pictures > len(views):
+            title = f"the first {len(views)} of {n_pictures} pictures"
+        write_page(views, out / "poses.html", title=title)
     seconds = time.perf_counter() - start
     say(
         f"{frame_count} pictures, {len(poses)} poses in {seconds:.2f} s, reading and writing included: "
@@ -275,34 +374,76 @@ def _unused_boxes(box, files):
     ]
 
 
-def _write_drawings(prediction, target, span, view):
-    """Write the overlay of an input with people in it, and its page.
+def _write_picture(prediction, target, view):
+    """Write the overlay of a picture and its page.
 
     Args:
         prediction: see `poses.Prediction`.
         target: of what is written, without the ending.
-        span: every, start and end, as it was predicted with.
         view: whether to write the page, too.
-    """
-    path, poses, times = prediction.source, prediction.poses, prediction.times
-    first = int(np.searchsorted(prediction.frames, poses.frame[0]))  # nobody may be there before
-    choices = {"title": printable(path.name), "frame": first}
-    if is_video(path):
-        write_overlay_video(prediction, target.with_name(f"{target.name}.webm"), **span)
-        seconds = times[-1] - times[0]
-        choices["fps"] = round((len(times) - 1) / seconds, 3) if seconds else USUAL_RATE
-    else:
-        pixels = prediction.pixels
-        with atomic_path(target.with_name(f"{target.name}.jpg")) as temporary:
-            drawn = draw_overlay(pixels, poses.joints_img)
-            Image.fromarray(drawn).save(temporary, quality=92)
-        choices["images"], choices["joints_img"] = [pixels], poses.joints_img[:, None]
-    if view:
-        from ..views import SkeletonView  # needs an extra
 
-        joints = timeline(poses, prediction.frames).astype(np.float32)
-        page = SkeletonView(joints, HUMAN36M, **choices)
-        page.to_html(target.with_name(f"{target.name}.html"), title=printable(path.name))
+    Returns:
+        SkeletonView, or None without a page.
+    """
+    pixels, poses = prediction.pixels, prediction.poses
+    with atomic_path(target.with_name(f"{target.name}.jpg")) as temporary:
+        drawn = draw_overlay(pixels, poses.joints_img)
+        Image.fromarray(drawn).save(temporary, quality=92)
+    if not view:
+        return None
+    choices = {"images": [pixels], "joints_img": poses.joints_img[:, None], "turning": True}
+    return _write_view(prediction, target, **choices)
+
+
+def _write_video(prediction, target, span, view, also):
+    """Write the overlay of a video and its page, which has the pictures where PyAV is installed.
+
+    Args:
+        prediction, target, view: as for `_write_picture`.
+        span: every, start and end, as it was predicted with.
+        also: see `predict_files`.
+    """
+    poses, times = prediction.poses, prediction.times
+    fps = USUAL_RATE  # of the page, where all frames are equally long
+    if len(times) > 1:
+        fps = round((len(times) - 1) / (times[-1] - times[0]), 3)
+    track = None
+    if view and importlib.util.find_spec("av"):
+        track = Track(fps, len(times))
+    overlay = target.with_name(f"{target.name}.webm")
+    write_overlay_video(prediction, overlay, "mp4" in also, track, **span)
+    if not view:
+        return
+    # Nobody may be there in the first frames.
+    choices = {"fps": fps, "frame": int(np.searchsorted(prediction.frames, poses.frame[0]))}
+    if track is not None:
+        choices |= {"video": track.close(), "video_size": track.size}
+        choices["joints_img"] = dense(poses, prediction.frames, poses.joints_img)
+    _write_view(prediction, target, **choices)
+
+
+def _write_view(prediction, target, **choices):
+    """Write the page of an input; its SkeletonView."""
+    from ..views import SkeletonView  # needs an extra
+
+    joints = timeline(prediction.poses, prediction.frames).astype(np.float32)
+    name = printable(prediction.source.name)
+    page = SkeletonView(joints, HUMAN36M, title=name, **choices)
+    page.to_html(target.with_name(f"{target.name}.html"), title=name)
+    return page
+
+
+def _write_motion(poses, target, also, up):
+    """Write the motion of a video as bones: one .glb file, and a .bvh file for each person."""
+    if not {"bvh", "glb"} & set(also):
+        return
+    motions = motions_of(poses, up)
+    if "glb" in also:
+        write_glb(target.with_name(f"{target.name}.glb"), motions)
+    if "bvh" in also:
+        for motion in motions:
+            number = f"-{motion.person}" if len(motions) > 1 else ""
+            write_bvh(target.with_name(f"{target.name}{number}.bvh"), motion)
 
 
 def _free_name(path, used_names):

@@ -1,0 +1,114 @@
+"""Videos that PyAV writes: overlays in H.264, and small tracks for pages.
+
+PyAV belongs to the extra `video`. Used in notebooks/12_your_own_pictures.ipynb.
+"""
+
+import io
+from fractions import Fraction
+
+import cv2
+import numpy as np
+
+from ..files import InputError
+
+TICKS = 90_000  # a second, as time stamps count; the usual clock of videos
+TRACK_PX = 256  # longer side of a track for a page
+TRACK_BYTES = 3_000_000  # of the whole track at most
+TRACK_BITS_PER_S = 150_000  # enough for a track of that size
+
+
+class AvWriter:
+    """A video by PyAV, with the times as they are.
+
+    Args:
+        file: binary file, open for writing.
+        container: "mp4" or "webm".
+        codec: "libx264" (H.264) or "libvpx" (VP8).
+        rate: frames a second, for players that ask; the times decide.
+        bits_per_s: of the result; None where the options decide.
+        **options: of the codec.
+
+    Raises:
+        InputError: PyAV is not installed.
+    """
+
+    def __init__(self, file, container: str, codec: str, rate: float, bits_per_s=None, **options):
+        self.av = import_av()
+        self.container = self.av.open(file, "w", format=container)
+        self.stream = self.container.add_stream(codec, Fraction(rate).limit_denominator(1000))
+        self.stream.pix_fmt = "yuv420p"  # what browsers play
+        self.stream.options = options
+        if bits_per_s is not None:
+            self.stream.bit_rate = bits_per_s
+        self.clock = Fraction(1, TICKS)
+        self.stream.codec_context.time_base = self.clock
+        self.start_s = None
+
+    def write(self, picture: np.ndarray, time_s: float) -> None:
+        """Show a picture (H, W, 3) uint8 RGB from a time on, s; times rise."""
+        height, width = picture.shape[:2]
+        odd = (0, height % 2, 0, width % 2)  # two pixels share a colour: sides must be even
+        picture = cv2.copyMakeBorder(picture, *odd, cv2.BORDER_REPLICATE)
+        if self.start_s is None:
+            self.start_s = time_s
+            self.stream.height, self.stream.width = picture.shape[:2]
+        frame = self.av.VideoFrame.from_ndarray(picture, format="rgb24")
+        frame.pts = round((time_s - self.start_s) * TICKS)
+        frame.time_base = self.clock
+        self.container.mux(self.stream.encode(frame))
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self.start_s is not None:
+            self.container.mux(self.stream.encode())
+        self.container.close()
+
+
+def import_av():
+    """PyAV; InputError where it is missing."""
+    try:
+        import av
+    except ImportError as error:
+        raise InputError(
+            "H.264 needs PyAV, which is not installed: pip install av (the extra `video`)"
+        ) from error
+    return av
+
+
+def h264_writer(file, rate: float) -> AvWriter:
+    """An AvWriter of H.264 in MP4, of good quality."""
+    return AvWriter(file, "mp4", "libx264", rate, crf="20", preset="veryfast")
+
+
+class Track:
+    """A video as a small WebM track in memory, for a page that shows it beside its skeletons.
+
+    Args:
+        rate: frames a second.
+        frames: how many there will be; the longer it is, the fewer bytes each has.
+    """
+
+    def __init__(self, rate: float, frames: int):
+        self.rate = rate
+        self.file = io.BytesIO()
+        bits_per_s = min(TRACK_BITS_PER_S, int(8 * TRACK_BYTES * rate / frames))
+        # Quick rather than small, and a picture to begin with every two seconds, to be found soon.
+        options = {"deadline": "realtime", "cpu-used": "6", "g": str(max(1, round(2 * rate)))}
+        self.writer = AvWriter(self.file, "webm", "libvpx", rate, bits_per_s, **options)
+        self.written = 0
+        self.size = (0, 0)
+
+    def write(self, picture: np.ndarray) -> None:
+        """Add the next frame, (H, W, 3) uint8 RGB."""
+        height, width = picture.shape[:2]
+        self.size = (width, height)
+        share = min(1, TRACK_PX / max(width, height))
+        small = (max(2, round(width * share)), max(2, round(height * share)))
+        picture = cv2.resize(picture, small, interpolation=cv2.INTER_AREA)
+        self.writer.write(picture, self.written / self.rate)
+        self.written += 1
+
+    def close(self) -> bytes:
+        """Finish the track; the bytes of its file."""
+        self.writer.close()
+        return self.file.getvalue()
