@@ -246,7 +246,7 @@ def test_a_page_of_120_frames_is_small_and_asks_for_nothing(tmp_path):
 
 def test_a_page_of_many_views_holds_each_once(tmp_path):
     views = [SkeletonView(poses(1, seed=seed), turning=True) for seed in range(3)]
-    page = write_page(views, tmp_path / "many.html", title="three").read_text()
+    page = write_page(views, tmp_path / "many.html", title="three").read_text(encoding="utf-8")
     states = re.findall(
         r'<script class="state" type="application/json">(.*?)</script>', page, re.DOTALL
     )
