@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from . import __version__
-from .files import InputError, data_folder, home_folder, read_json, results_folder
+from .files import INSTALL, InputError, data_folder, home_folder, read_json, results_folder
 
 try:
     from .data.h36m_layout import (
@@ -31,7 +31,7 @@ try:
 except KeyboardInterrupt:  # Ctrl-C while NumPy and SciPy load; later on, `main` sees it
     sys.exit("\nipr_lib: interrupted")
 except ModuleNotFoundError as error:
-    sys.exit(f"ipr_lib: {error}; run `make env`, then `python -m ipr_lib doctor` checks the rest")
+    sys.exit(f"ipr_lib: {error}; {INSTALL}, then `python -m ipr_lib doctor` checks the rest")
 
 # For training on several machines. After "--", torchrun leaves alone what it would otherwise take for its own options.
 ON_EACH_MACHINE = (

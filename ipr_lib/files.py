@@ -21,6 +21,8 @@ from . import __version__
 # The checkout that this library lies in; an installed copy has none.
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+# How the environment is built; Windows has no make.
+INSTALL = "run `make env`" if os.name == "posix" else 'run `pip install -e ".[course]"`'
 # What a user can do where the system refuses to write; other errors have other causes.
 _MEND = {
     errno.ENOSPC: "make room on that disk, then run again",

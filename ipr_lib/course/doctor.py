@@ -13,7 +13,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from ..files import InputError, data_folder, device_name, results_folder
+from ..files import INSTALL, InputError, data_folder, device_name, results_folder
 
 OK, NOTE, FAIL = "OK", "NOTE", "FAIL"
 FREE_GB = 8  # what data and results of profile laptop may take
@@ -28,7 +28,7 @@ def diagnose() -> list[tuple[str, str]]:
     try:
         project = metadata.metadata("ipr_lib")
     except metadata.PackageNotFoundError:
-        return [(FAIL, "ipr_lib is not installed in this Python: run `make env`, then `make lab`")]
+        return [(FAIL, f"ipr_lib is not installed in this Python: {INSTALL}")]
     lines = [check_python(project["Requires-Python"], platform.python_version())]
     for requirement in project.get_all("Requires-Dist"):
         lines.append(check_package(requirement))
@@ -57,7 +57,7 @@ def check_package(text: str) -> tuple[str, str]:
     wanted = Requirement(text)
     is_needed = wanted.marker is None or wanted.marker.evaluate({"extra": "course"})
     sign = FAIL if is_needed else NOTE
-    advice = "run `make env`"
+    advice = INSTALL
     if not is_needed:
         advice += ", or do without: no notebook fails without it"
     try:
@@ -78,7 +78,7 @@ def check_torch() -> list[tuple[str, str]]:
         from ..run import default_device
     except (ImportError, OSError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
-        return [(FAIL, f"torch and torchvision do not load together ({reason}): run `make env`")]
+        return [(FAIL, f"torch and torchvision do not load together ({reason}): {INSTALL}")]
     lines = []
     threads, cores = torch.get_num_threads(), os.cpu_count()
     if 2 * threads >= cores:

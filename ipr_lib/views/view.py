@@ -11,14 +11,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..files import InputError, atomic_path
+from ..files import INSTALL, InputError, atomic_path
 from . import plots
 
 try:
     import anywidget
 except ImportError as error:
     raise InputError(
-        "the interactive views need anywidget, which is not installed; run `make env`"
+        f"the interactive views need anywidget, which is not installed; {INSTALL}"
     ) from error
 
 IMAGE_PX = 256  # longer side of the images that a view sends
