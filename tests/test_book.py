@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import threading
-import tomllib
 
 import nbformat
 import numpy as np
@@ -400,9 +399,7 @@ def test_the_workflow_of_tests_runs_what_selftest_runs():
     assert "make test" in lines["linux"]
     assert jobs["linux"]["strategy"]["matrix"]["python"] == ["3.11", "3.13"]
     install, run = lines["others"]
-    extras = re.fullmatch(r'pip install -e "\.\[(.*)\]"', install)[1].split(",")
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
-    assert set(extras) == set(project["project"]["optional-dependencies"])
+    assert install == "pip install -r requirements.lock -e ."
     assert make_parser().parse_args(shlex.split(run)[3:]).parts == ["unit"]
 
 
