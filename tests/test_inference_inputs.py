@@ -4,6 +4,7 @@ import re
 import struct
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -188,6 +189,25 @@ def test_folders_say_what_they_skip(tmp_path):
     assert len(skipped) == 2 and problems == []
     files, skipped, problems = list_files([tmp_path / "sub"])
     assert files == [] and len(skipped) == 1 and "no picture or video" in problems[0]
+
+
+def test_a_folder_that_cannot_be_read_costs_the_others_nothing(tmp_path, monkeypatch):
+    for name in ("a", "closed", "z"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "b.jpg").touch()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    listing = Path.iterdir
+
+    def iterdir(folder):
+        if folder.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return listing(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    files, skipped, problems = list_files([tmp_path], recursive=True)
+    assert files == [tmp_path / "a" / "b.jpg", tmp_path / "z" / "b.jpg"]
+    assert skipped == [f"{tmp_path}: skipped loop (links to folders)"]
+    assert problems == [f"{tmp_path / 'closed'}: this folder cannot be read (Permission denied)"]
 
 
 def test_many_skipped_files_are_one_line(tmp_path):

@@ -63,13 +63,9 @@ def list_files(paths: list, recursive: bool = False) -> tuple[list[Path], list[s
     files, skipped, problems = [], [], []
     for path in map(Path, paths):
         if path.is_dir():
-            n_files = len(files)
-            try:
-                _add_folder(path, recursive, files, skipped)
-            except OSError as error:
-                problems.append(f"{path}: this folder cannot be read ({error.strerror})")
-                continue
-            if len(files) == n_files:
+            n_known = len(files + problems)
+            _add_folder(path, recursive, files, skipped, problems)
+            if len(files + problems) == n_known:
                 problems.append(f"{path}: no picture or video in this folder")
         elif not path.exists():
             problems.append(f"{path}: no such file or folder")
@@ -81,23 +77,29 @@ def list_files(paths: list, recursive: bool = False) -> tuple[list[Path], list[s
     return files, skipped, problems
 
 
-def _add_folder(folder, recursive, files, skipped):
-    """Add the pictures and videos of a folder to `files`, a line for each reason to `skipped`."""
+def _add_folder(folder, recursive, files, skipped, problems):
+    """Add the pictures and videos of a folder to `files`, and to the others a line for each reason."""
     hidden, folders, unknown = [], [], []
-    for path in sorted(folder.iterdir()):
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        problems.append(f"{folder}: this folder cannot be read ({error.strerror})")
+        return
+    for path in paths:
         if path.name.startswith("."):
             hidden.append(path.name)
         elif path.is_dir() and recursive and not path.is_symlink():
-            _add_folder(path, recursive, files, skipped)
+            _add_folder(path, recursive, files, skipped, problems)
         elif path.is_dir():
             folders.append(path.name)
         elif path.suffix.lower() in IMAGES + VIDEOS:
             files.append(path)
         else:
             unknown.append(path.name)
+    in_folders = "links to folders" if recursive else "folders; --recursive takes what lies in them"
     for names, reason in (
         (unknown, "not known as picture or video"),
-        (folders, "folders; --recursive takes what lies in them"),
+        (folders, in_folders),
         (hidden, "hidden"),
     ):
         if names:
@@ -139,7 +141,8 @@ def read_image(path: str | Path, focal_px: float | None = None) -> InputImage:
         raise InputError(f"{path}: no such file") from error
     except ImportError as error:
         raise InputError(
-            f"{path}: HEIC pictures need pillow-heif; install it: pip install pillow-heif"
+            f"{path}: HEIC needs pillow-heif, which is not installed: pip install pillow-heif "
+            "(the extra `heif`)"
         ) from error
     except Exception as error:  # Pillow raises a dozen kinds for damaged files
         reason = str(error).partition(" <_io")[0]
