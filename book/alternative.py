@@ -24,13 +24,11 @@ def alternative_text(cells, number):
         number: of the code cell that draws.
     Returns:
         one line: the heading that the figure stands under, its titles, axes and legend as the code names them, and what
-        the prose says of it; of a notebook's map, its caption.
+        the prose says of it.
     """
     prose = [_plain(cell.source) if cell.cell_type == "markdown" else "" for cell in cells]
     below = next((text for text in prose[number + 1 :] if text), "")
     above = next((text for text in reversed(prose[:number]) if text), "")
-    if cells[number].id == "map":
-        return _without_marks(below)
     headings = re.findall(
         r"^#+ (.+)$",
         "\n".join(cell.source for cell in cells[:number] if cell.cell_type == "markdown"),
