@@ -82,6 +82,7 @@ def shoot():
 def lab(tmp_path_factory):
     """A quiet JupyterLab on loopback: `home` shows its file browser, `address` opens a file of `folder` in it."""
     folder, home = tmp_path_factory.mktemp("lab"), tmp_path_factory.mktemp("home")
+    shutil.copytree(REPOSITORY / "notebooks" / "figures", folder / "figures")
     settings = home / "app-settings"
     settings.mkdir()
     shutil.copy(REPOSITORY / "book" / "overrides.json", settings)  # as `make lab` does

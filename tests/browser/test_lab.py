@@ -1,5 +1,6 @@
 """The views in a real JupyterLab: clicks reach Python, Python moves the view, themes change, stale outputs live on."""
 
+import shutil
 import sys
 
 import nbformat
@@ -244,7 +245,7 @@ def test_a_notebook_opened_by_clicks_runs_to_its_end(lab, open_page, shoot):
         .source.replace('"laptop"', '"smoke"')
         .replace("results_dir = None", "results_dir = " + repr(str(REPOSITORY / "results")))
     )
-    (lab.folder / "course").mkdir()
+    shutil.copytree(REPOSITORY / "notebooks" / "figures", lab.folder / "course" / "figures")
     nbformat.write(book, lab.folder / "course" / "01_skeletons_and_cameras.ipynb")
     page = open_page(lab.home, viewport={"width": 1240, "height": 900})
     for name in ("course", "01_skeletons"):
