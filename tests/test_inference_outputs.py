@@ -20,7 +20,7 @@ from ipr_lib.inference import outputs, predict_files, write_tables
 from ipr_lib.inference.networks import spread_mm
 from ipr_lib.inference.poses import dense, join_poses, make_poses
 
-from .test_inference import DEEP, disc, write_video
+from .test_inference import DEEP, Sees, disc, write_video
 
 J = len(HUMAN36M)
 
@@ -141,6 +141,47 @@ def test_the_page_of_a_video_has_its_pictures_as_one_track(tmp_path):
     assert len(frames) == 5 and frames[0].shape == (90, 120, 3)
     for number, frame in enumerate(frames):  # frame 2 i of the video has its disc at 30 + 4 i
         assert frame[40, 30 + 4 * number].min() > 180 and frame[40, 60 + 4 * number].max() < 70
+
+
+def test_the_page_of_a_long_video_has_fewer_frames(tmp_path, monkeypatch):
+    """Eleven frames, and four may be shown: each third one, from the first with somebody in it on."""
+    av = pytest.importorskip("av")
+    monkeypatch.setattr(outputs, "PAGE_POSES", 4)
+    video = write_video(tmp_path / "a.avi", [(-50, 40), *[(30 + 2 * i, 40) for i in range(10)]])
+    choices = {"detector": Sees(), "passes": 1, "say": lambda line: None}
+    poses, _ = predict_files([video], tmp_path / "out", DEEP, **choices)
+    (state,) = states_of(tmp_path / "out" / "a_pose.html")
+    meta = state["values"]["meta"]
+    assert (meta["frames"], meta["fps"], state["values"]["frame"]) == (4, 3.333, 0)
+    overlay = np.frombuffer(base64.b64decode(state["buffers"]["overlay"]), np.float32)
+    shown = np.isin(poses.frame, [1, 4, 7, 10])
+    np.testing.assert_allclose(overlay.reshape(4, J, 2), poses.joints_img[shown], rtol=1e-6)
+    (tmp_path / "track.webm").write_bytes(base64.b64decode(state["buffers"]["video"]))
+    with av.open(str(tmp_path / "track.webm")) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(frames) == 4
+    for frame, x in zip(frames, (30, 36, 42, 48)):
+        assert frame[40, x].min() > 180 and frame[40, x + 20].max() < 70
+
+
+def test_several_people_of_a_picture_stand_in_their_places(tmp_path):
+    """Two people in a picture of 120 x 90 px, its middle at (59.5, 44.5), with f = 150 px.
+
+    Boxes of 40 and 60 px are 2 m, so their middles lie 2000 * 150 / 40 = 7500 and 5000 mm away. This
+    network sees the pelvis in the first of 8 cells of depth, (0.5 / 8 - 0.5) * 2000 = -875 mm from
+    there: at 6625 and 4125 mm. The pelvis of the first, at px (30, 40), is at (30 - 59.5) * 6625 /
+    150 = -1303 mm and (40 - 44.5) * 6625 / 150 = -199 mm; that of the second, at px (90, 60), at
+    839 and 426 mm. The page shows them that far apart.
+    """
+    Image.fromarray(np.maximum(disc(30, 40), disc(90, 60))).save(tmp_path / "a.png")
+    boxes = np.array([[30.0, 40, 40], [90, 60, 60]])
+    choices = {"box": boxes, "focal_px": 150.0, "passes": 1, "say": lambda line: None}
+    predict_files([tmp_path / "a.png"], tmp_path / "out", DEEP, **choices)
+    (state,) = states_of(tmp_path / "out" / "a_pose.html")
+    assert state["values"]["meta"]["people"] == ["person 1", "person 2"]
+    poses = np.frombuffer(base64.b64decode(state["buffers"]["poses"]), np.float32)
+    first, second = poses.reshape(2, J, 3)[:, 0]
+    np.testing.assert_allclose(second - first, [839 + 1303, 426 + 199, -2500], atol=2)
 
 
 def test_without_pyav_the_page_of_a_video_has_poses_alone(tmp_path, monkeypatch):

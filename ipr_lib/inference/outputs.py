@@ -7,6 +7,7 @@ import csv
 import importlib.util
 import io
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from ..views.plots import limb_colours
 from .inputs import is_video, list_files, read_frames
 from .motion import LEVEL, motions_of, write_bvh, write_glb
 from .networks import Network
-from .poses import Poses, Prediction, dense, join_poses, predict_inputs, timeline
+from .poses import Poses, Prediction, dense, join_poses, predict_inputs, rows_of, timeline
 from .video_writers import Track, h264_writer, import_av
 from .videos import USUAL_RATE
 
@@ -55,6 +56,7 @@ ABOUT = {
     "z, mm. It is no confidence: it does not tell good joints from bad ones",
 }
 PAGE_VIEWS = 200  # pictures that the page of all holds at most
+PAGE_POSES = 6000  # people times frames that the page of a video holds at most, some 3 MB
 
 
 def draw_overlay(image: np.ndarray, joints_img: np.ndarray) -> np.ndarray:
@@ -168,7 +170,7 @@ def write_overlay_video(
                 if h264 is not None:
                     h264.write(drawn, time_s)
                 if track is not None:
-                    track.write(image.pixels)
+                    track.write(number, image.pixels)
                 drawn = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
                 for _ in range(repeat):
                     writer.write(drawn)
@@ -392,7 +394,7 @@ def _write_picture(prediction, target, view):
     if not view:
         return None
     choices = {"images": [pixels], "joints_img": poses.joints_img[:, None], "turning": True}
-    return _write_view(prediction, target, **choices)
+    return _write_view(prediction.source, poses, prediction.frames, target, **choices)
 
 
 def _write_video(prediction, target, span, view, also):
@@ -404,30 +406,35 @@ def _write_video(prediction, target, span, view, also):
         also: see `predict_files`.
     """
     poses, times = prediction.poses, prediction.times
+    n_poses = len(times) * len(np.unique(poses.person))
+    # A long video has fewer frames in its page, which moves evenly from one to the next.
+    step = math.ceil(n_poses / PAGE_POSES)
+    first = int(np.searchsorted(prediction.frames, poses.frame[0]))  # nobody may be there before
+    frames = prediction.frames[first % step :: step]
     fps = USUAL_RATE  # of the page, where all frames are equally long
     if len(times) > 1:
-        fps = round((len(times) - 1) / (times[-1] - times[0]), 3)
+        fps = round((len(times) - 1) / (times[-1] - times[0]) / step, 3)
     track = None
     if view and importlib.util.find_spec("av"):
-        track = Track(fps, len(times))
+        track = Track(fps, frames)
     overlay = target.with_name(f"{target.name}.webm")
     write_overlay_video(prediction, overlay, "mp4" in also, track, **span)
     if not view:
         return
-    # Nobody may be there in the first frames.
-    choices = {"fps": fps, "frame": int(np.searchsorted(prediction.frames, poses.frame[0]))}
+    shown = rows_of(poses, np.isin(poses.frame, frames))
+    choices = {"fps": fps, "frame": first // step}
     if track is not None:
         choices |= {"video": track.close(), "video_size": track.size}
-        choices["joints_img"] = dense(poses, prediction.frames, poses.joints_img)
-    _write_view(prediction, target, **choices)
+        choices["joints_img"] = dense(shown, frames, shown.joints_img)
+    _write_view(prediction.source, shown, frames, target, **choices)
 
 
-def _write_view(prediction, target, **choices):
+def _write_view(path, poses, frames, target, **choices):
     """Write the page of an input; its SkeletonView."""
     from ..views import SkeletonView  # needs an extra
 
-    joints = timeline(prediction.poses, prediction.frames).astype(np.float32)
-    name = printable(prediction.source.name)
+    joints = timeline(poses, frames).astype(np.float32)
+    name = printable(path.name)
     page = SkeletonView(joints, HUMAN36M, title=name, **choices)
     page.to_html(target.with_name(f"{target.name}.html"), title=name)
     return page

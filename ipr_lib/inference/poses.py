@@ -669,7 +669,7 @@ def _finished(prediction, frames, smooth, person):
     prediction.times = np.array([frame.time_s for frame in frames])
     if person is not None:
         numbers = ", ".join(map(str, np.unique(poses.person)))
-        poses = _rows(poses, poses.person == person)
+        poses = rows_of(poses, poses.person == person)
         if numbers and len(poses) == 0:
             prediction.problem = InputError(
                 f"{prediction.source}: no person {person}; there are {numbers}"
@@ -679,7 +679,7 @@ def _finished(prediction, frames, smooth, person):
     return prediction
 
 
-def _rows(poses, kept):
+def rows_of(poses: Poses, kept: np.ndarray) -> Poses:
     """The rows of Poses where `kept`, (n,) bool, is true."""
     columns = {}
     for name, column in vars(poses).items():

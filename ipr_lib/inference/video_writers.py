@@ -4,6 +4,7 @@ PyAV belongs to the extra `video`. Used in notebooks/12_your_own_pictures.ipynb.
 """
 
 import io
+from collections.abc import Sequence
 from fractions import Fraction
 
 import cv2
@@ -13,7 +14,7 @@ from ..files import InputError
 
 TICKS = 90_000  # a second, as time stamps count; the usual clock of videos
 TRACK_PX = 256  # longer side of a track for a page
-TRACK_BYTES = 3_000_000  # of the whole track at most
+TRACK_BYTES = 2_000_000  # of the whole track at most
 TRACK_BITS_PER_S = 150_000  # enough for a track of that size
 
 
@@ -85,21 +86,24 @@ class Track:
 
     Args:
         rate: frames a second.
-        frames: how many there will be; the longer it is, the fewer bytes each has.
+        frames: numbers of the frames that it shows; the more they are, the fewer bytes each has.
     """
 
-    def __init__(self, rate: float, frames: int):
+    def __init__(self, rate: float, frames: Sequence[int]):
+        self.frames = set(frames)
         self.rate = rate
         self.file = io.BytesIO()
-        bits_per_s = min(TRACK_BITS_PER_S, int(8 * TRACK_BYTES * rate / frames))
+        bits_per_s = min(TRACK_BITS_PER_S, int(8 * TRACK_BYTES * rate / len(frames)))
         # Quick rather than small, and a picture to begin with every two seconds, to be found soon.
         options = {"deadline": "realtime", "cpu-used": "6", "g": str(max(1, round(2 * rate)))}
         self.writer = AvWriter(self.file, "webm", "libvpx", rate, bits_per_s, **options)
         self.written = 0
         self.size = (0, 0)
 
-    def write(self, picture: np.ndarray) -> None:
-        """Add the next frame, (H, W, 3) uint8 RGB."""
+    def write(self, number: int, picture: np.ndarray) -> None:
+        """Add the next frame, (H, W, 3) uint8 RGB, if it is one of those that are shown."""
+        if number not in self.frames:
+            return
         height, width = picture.shape[:2]
         self.size = (width, height)
         share = min(1, TRACK_PX / max(width, height))

@@ -83,12 +83,12 @@ def test_whoever_wants_less_motion_gets_none(open_page, walk, tmp_path):
 def film_page(walk, tmp_path_factory):
     """A page whose video has a bright square that moves by 8 px a frame, and a joint in it."""
     pytest.importorskip("av")
-    track = Track(25, FRAMES)
+    track = Track(25, range(FRAMES))
     joints_img = np.full((FRAMES, 18, 2), np.nan)
     for frame in range(FRAMES):
         picture = np.full((360, 640, 3), 60, np.uint8)
         picture[150:210, 8 * frame : 8 * frame + 60] = (230, 200, 40)
-        track.write(picture)
+        track.write(frame, picture)
         joints_img[frame, HUMAN36M.index("R_Ankle")] = (8 * frame + 30, 180)
     view = SkeletonView(
         walk, fps=25, video=track.close(), video_size=track.size, joints_img=joints_img
