@@ -14,6 +14,7 @@ import threading
 import urllib.request
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -419,13 +420,14 @@ def _read_joints(network, images, affine, flip_test):
     """Joints (P, J, 3) and spreads (P, J) in crops of P people; a batch of crops goes to the device in one piece."""
     device = next(network.model.parameters()).device
     joints, spreads = [], []
-    for start in range(0, len(affine), BATCH):
-        people = slice(start, start + BATCH)
-        crops = [network.cut(image, a) for image, a in zip(images[people], affine[people])]
-        batch = torch.from_numpy(np.stack(crops)).to(device)  # (B, S, S, 3) uint8
-        some_joints, some_spreads = network.joints(batch, flip_test)
-        joints.append(some_joints)
-        spreads.append(some_spreads)
+    with ThreadPoolExecutor() as cutters:  # Pillow and OpenCV let threads cut side by side
+        for start in range(0, len(affine), BATCH):
+            people = slice(start, start + BATCH)
+            crops = list(cutters.map(network.cut, images[people], affine[people]))
+            batch = torch.from_numpy(np.stack(crops)).to(device)  # (B, S, S, 3) uint8
+            some_joints, some_spreads = network.joints(batch, flip_test)
+            joints.append(some_joints)
+            spreads.append(some_spreads)
     return np.concatenate(joints), np.concatenate(spreads)
 
 
@@ -565,35 +567,56 @@ def predict_inputs(
     """
     begun = []  # (Prediction, its frames) of the inputs that are not yet handed out
     waiting = []  # frames whose people have no poses yet
-    for picture in pictures:
-        prediction, frames = Prediction(picture), []
-        name = "pixels" if isinstance(picture, np.ndarray) else str(picture)
-        begun.append((prediction, frames))
-        try:
-            people, given = _given_boxes(name, box)
-            for number, time_s, image in _frames_of(picture, every, focal_px, start, end):
-                if given is not None:
-                    _check_boxes(name, image.pixels, given)
-                boxes, scores, how = find_boxes(image.pixels, given, whole, detector)
-                prediction.notes = (how, *image.notes)
-                if not is_video(name):
-                    prediction.pixels = image.pixels
-                frames.append(_Frame(name, number, time_s, image, boxes, scores, people))
-                waiting.append(frames[-1])
+    with ThreadPoolExecutor(1) as worker:  # it predicts while this thread reads on
+        at_work = worker.submit(_predict_frames, network, [], passes, flip_test)
+        for picture in pictures:
+            prediction, frames = Prediction(picture), []
+            begun.append((prediction, frames))
+            reading = (focal_px, every, start, end)
+            for frame in _frames_with_people(prediction, box, whole, detector, reading):
+                frames.append(frame)
+                waiting.append(frame)
                 if _is_batch(waiting):
-                    _predict_frames(network, waiting, passes, flip_test)
+                    at_work.result()
+                    at_work = worker.submit(_predict_frames, network, waiting, passes, flip_test)
                     waiting = []
-                    for done in begun[:-1]:
-                        yield _finished(*done, smooth, person)
-                    begun = begun[-1:]
-        except InputError as error:
-            prediction.problem = error
-        except Exception as error:  # whatever one input does, the others keep their results
-            kind = type(error).__name__
-            prediction.problem = InputError(f"{name}: cannot be used ({kind}: {error})")
+                    while len(begun) > 1 and _is_predicted(begun[0][1]):
+                        yield _finished(*begun.pop(0), smooth, person)
+        at_work.result()
     _predict_frames(network, waiting, passes, flip_test)
-    for done in begun:
-        yield _finished(*done, smooth, person)
+    for prediction, frames in begun:
+        yield _finished(prediction, frames, smooth, person)
+
+
+def _frames_with_people(prediction, box, whole, detector, reading):
+    """Frames of an input, with the boxes of their people.
+
+    Args:
+        prediction: Prediction of the input. Its notes and pixels are filled in, and its problem,
+            which ends the frames.
+        box, whole, detector: see `predict_inputs`.
+        reading: focal_px, every, start, end, see `predict_inputs`.
+
+    Yields:
+        _Frame.
+    """
+    picture = prediction.source
+    name = "pixels" if isinstance(picture, np.ndarray) else str(picture)
+    try:
+        people, given = _given_boxes(name, box)
+        for number, time_s, image in _frames_of(picture, *reading):
+            if given is not None:
+                _check_boxes(name, image.pixels, given)
+            boxes, scores, how = find_boxes(image.pixels, given, whole, detector)
+            prediction.notes = (how, *image.notes)
+            if not is_video(name):
+                prediction.pixels = image.pixels
+            yield _Frame(name, number, time_s, image, boxes, scores, people)
+    except InputError as error:
+        prediction.problem = error
+    except Exception as error:  # whatever one input does, the others keep their results
+        kind = type(error).__name__
+        prediction.problem = InputError(f"{name}: cannot be used ({kind}: {error})")
 
 
 def _given_boxes(name, box):
@@ -605,7 +628,7 @@ def _given_boxes(name, box):
     return box[Path(name).resolve()]
 
 
-def _frames_of(picture, every, focal_px, start, end):
+def _frames_of(picture, focal_px, every, start, end):
     """As `read_frames`, also of pixels, and with a progress bar for a video."""
     if isinstance(picture, np.ndarray):
         focal, note = focal_length(picture.shape[1], picture.shape[0], focal_px)
@@ -624,6 +647,11 @@ def _is_batch(frames):
     people = sum(len(frame.box) for frame in frames)
     memory = sum(frame.image.pixels.nbytes for frame in frames)
     return people >= BATCH or memory >= WAITING_BYTES
+
+
+def _is_predicted(frames):
+    """Whether all these frames have poses."""
+    return all(frame.poses is not None for frame in frames)
 
 
 def _predict_frames(network, frames, passes, flip_test):
