@@ -459,6 +459,25 @@ def draw_weights(ax, weights, title=None, skeleton=HUMAN36M):
     ax.grid(False)
     ax.spines[:].set_visible(False)
     ax.set_title(title)
+
+
+def draw_bars(ax, values, whiskers):
+    """Draw a bar with its number for each name, the first name at the top.
+
+    Args:
+        ax: Axes.
+        values: {name: value}.
+        whiskers: {name: half the length of its whisker}, in the unit of the values.
+    Returns:
+        the Axes.
+    """
+    names = list(values)
+    lengths = [whiskers[name] for name in names]
+    bars = ax.barh(
+        names, list(values.values()), xerr=lengths, color=PREDICTION, ecolor=TRUTH, height=0.6
+    )
+    ax.bar_label(bars, fmt="%.0f", padding=10, fontsize=9)
+    ax.invert_yaxis()
     return ax
 
 
@@ -691,3 +710,21 @@ def draw_line_push(axes, logits, push, truth):
         ax.axvline(truth, color=TRUTH, linestyle=":")
         ax.label_outer()
     return axes
+
+
+def draw_in_box(ax, image, joints, box, skeleton=HUMAN36M):
+    """Show the part of an image that a box covers, with a skeleton over it.
+
+    Args:
+        ax: Axes.
+        image: (H, W, 3) uint8 RGB.
+        joints: (J, 2), px.
+        box: centre x, centre y, side, px.
+        skeleton: of the joints.
+    Returns:
+        the Axes.
+    """
+    draw_image(ax, image, joints, skeleton)
+    x, y, side = box
+    ax.set(xlim=(x - side / 2, x + side / 2), ylim=(y + side / 2, y - side / 2))
+    return ax

@@ -21,6 +21,9 @@ from ipr_lib.studio import perform
 from ipr_lib.views import plots
 
 FOLDER = Path(__file__).parent
+# Of a text that stands above or below a place.
+ABOVE = {"ha": "center", "va": "bottom", "fontsize": 9}
+BELOW = {"ha": "center", "va": "top", "fontsize": 9}
 GLASS = "#6A51A3"  # cameras and what they see
 
 
@@ -669,6 +672,33 @@ def recipe():
     save(figure, "11_recipe.svg")
 
 
+# --- 12 ---
+
+
+def way_of_a_photograph():
+    """What a photograph leaves open at each step, and who answers it."""
+    steps = {
+        "file": ("which way is up?", "EXIF"),
+        "picture": (
+            "where is\nthe person?",
+            "a detector, you,\nor the pose itself",
+        ),
+        "crop": ("what does it show?", "the network"),
+        "volume": ("where are\nthe joints?", "the expectation"),
+        "pose": (
+            "how large,\nhow far?",
+            "an average body,\na focal length",
+        ),
+        "path": ("noise\nor motion?", "the One-Euro\nfilter"),
+    }
+    figure, ax = chain(list(steps), size=(9, 1.9))
+    for place, (question, answer) in enumerate(steps.values()):
+        ax.text(place, 0.35, question, color=plots.RIGHT, **ABOVE)
+        ax.text(place, -0.35, answer, color=plots.LEFT, **BELOW)
+    ax.set(xlim=(-0.6, 5.6))
+    save(figure, "12_way.svg")
+
+
 def main():
     """Draw all figures."""
     plots.use_style()
@@ -683,6 +713,7 @@ def main():
     training_step()
     from_prediction_to_number()
     recipe()
+    way_of_a_photograph()
 
 
 if __name__ == "__main__":
