@@ -580,3 +580,49 @@ def test_a_push_upward_and_one_downward_have_their_own_colours():
     assert up == also_up != down
     assert lower.get_ylim() == (-2.3, 2.3)
     plots.plt.close(figure)
+
+
+def test_a_heat_map_covers_its_picture_edge_to_edge():
+    """3 x 6 cells over 12 px: pixel 0 has its centre at 0, so the map reaches from -0.5 to 11.5."""
+    figure, ax = plots.plt.subplots()
+    plots.draw_heat_map(ax, np.full((3, 6), 0.5), np.zeros((12, 12, 3), np.uint8))
+    assert ax.get_images()[1].get_extent() == [-0.5, 11.5, 11.5, -0.5]
+    rows, columns = ax.collections  # borders of cells
+    heights = [segment[0, 1] for segment in rows.get_segments()]
+    np.testing.assert_allclose(heights, [-0.5, 3.5, 7.5, 11.5])
+    places = [segment[0, 0] for segment in columns.get_segments()]
+    np.testing.assert_allclose(places, [-0.5, 1.5, 3.5, 5.5, 7.5, 9.5, 11.5])
+    plots.plt.close(figure)
+
+
+def test_readers_of_a_map_have_their_colours():
+    figure, ax = plots.plt.subplots()
+    errors = {"expectation": [3, 1], "argmax": [8, 4]}
+    plots.draw_readers(ax, [16, 32], errors, log=True)
+    first, second = ax.get_lines()
+    assert first.get_color() == plots.READERS["expectation"]
+    assert second.get_label() == "argmax" and second.get_ydata().tolist() == [8, 4]
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["16", "32"]
+    plots.plt.close(figure)
+
+
+def test_known_coordinates_are_full_and_unknown_ones_empty():
+    figure, ax = plots.plt.subplots()
+    weights = np.zeros((18, 3))
+    weights[4, 1] = 1
+    plots.draw_weights(ax, weights)
+    known, unknown = ax.collections
+    assert known.get_offsets().tolist() == [[1, 4]] and len(unknown.get_offsets()) == 53
+    assert len(known.get_facecolor()) == 1 and len(unknown.get_facecolor()) == 0
+    assert ax.get_yticklabels()[4].get_text() == "L_Hip"
+    plots.plt.close(figure)
+
+
+def test_a_box_is_drawn_from_its_upper_left_corner():
+    figure, ax = plots.plt.subplots()
+    plots.draw_box(ax, 3, 4, 10, 20, plots.LEFT, label="crop")
+    (box,) = ax.patches
+    assert box.get_bbox().bounds == (3, 4, 10, 20) and box.get_label() == "crop"
+    assert not box.get_fill()
+    plots.plt.close(figure)

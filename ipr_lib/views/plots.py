@@ -397,11 +397,11 @@ def draw_heat_map(ax, heat_map, picture, title=None):
     first, last = -0.5, len(picture) - 0.5
     extent = (first, last, last, first)
     ax.imshow(heat_map, cmap="Purples", alpha=0.9 * heat_map, vmin=-0.6, extent=extent)
-    n_cells = len(heat_map)
-    if n_cells <= 16:
-        borders = np.linspace(first, last, n_cells + 1)
-        ax.hlines(borders, first, last, color="white", linewidth=0.6, alpha=0.7)
-        ax.vlines(borders, first, last, color="white", linewidth=0.6, alpha=0.7)
+    height, width = heat_map.shape
+    if max(height, width) <= 16:
+        style = {"color": "white", "linewidth": 0.6, "alpha": 0.7}
+        ax.hlines(np.linspace(first, last, height + 1), first, last, **style)
+        ax.vlines(np.linspace(first, last, width + 1), first, last, **style)
     return ax
 
 
