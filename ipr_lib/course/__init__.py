@@ -2,9 +2,9 @@
 
 Read `pipeline` first (the main job, step by step; notebook 11 explains it), then `notebooks` and
 `exercises` (how a notebook is run, the one picture that all of them follow, and where exercises
-come from), `reference` (the network that comes with the repository), and `tiny_sets` (the made-up MPII
-and COCO of notebook 03). What loads torch is loaded
-only when it is asked for.
+come from), `reference` (the network that comes with the repository), `tiny_sets` (the made-up MPII
+and COCO of notebook 03) and `memory` (how much a computation of notebook 06 needs). What loads
+torch is loaded only when it is asked for.
 """
 
 from .exercises import check
