@@ -183,7 +183,14 @@ def test_a_constant_rate_keeps_the_times(times, rate, repeats):
     assert found == pytest.approx(rate) and shown == repeats
 
 
-def test_an_overlay_keeps_the_time_of_a_video_that_pauses(tmp_path):
+@pytest.fixture(params=["PyAV", "OpenCV"])
+def writer(request, monkeypatch):
+    """Who writes an overlay video: PyAV, or OpenCV as where PyAV is not installed."""
+    if request.param == "OpenCV":
+        monkeypatch.setattr(outputs.importlib.util, "find_spec", lambda name: None)
+
+
+def test_an_overlay_keeps_the_time_of_a_video_that_pauses(tmp_path, writer):
     """`write_video` darkens each picture; its overlay shows each from its own time on."""
     video = write_video(tmp_path / "a.webm", PAUSES, codec="libvpx")
     _, problems = predict_files([video], tmp_path / "out", DEEP, whole=True, view=False, say=silent)
@@ -205,7 +212,7 @@ def file_size_limit(n_bytes):
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.9, 0.999])
-def test_an_overlay_that_the_disk_does_not_take_is_told_and_leaves_nothing(tmp_path, share):
+def test_an_overlay_that_the_disk_does_not_take_is_told_and_leaves_nothing(tmp_path, writer, share):
     video, target = write_video(tmp_path / "a.mp4"), tmp_path / "out" / "a.webm"
     (prediction,) = predict_inputs(DEEP, [video], whole=True)
     outputs.write_overlay_video(prediction, target)

@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
@@ -28,7 +28,7 @@ from .inputs import is_video, list_files, read_frames
 from .motion import LEVEL, motions_of, write_bvh, write_glb
 from .networks import Network
 from .poses import Poses, Prediction, dense, join_poses, predict_inputs, rows_of, timeline
-from .video_writers import Track, h264_writer, import_av
+from .video_writers import OpenCvWriter, Track, h264_writer, import_av, webm_writer
 from .videos import USUAL_RATE
 
 WHITE = (255, 255, 255)
@@ -137,7 +137,8 @@ def write_overlay_video(
 ) -> None:
     """Write a video with everybody's skeleton in its pictures: VP8 in .webm, which browsers play.
 
-    OpenCV writes so many frames a second. So a frame is repeated until the time of the next one.
+    It has a steady rate, for players that know no other; so a frame is repeated until the time of
+    the next one. PyAV writes it, and where PyAV is not installed, OpenCV, which takes longer.
 
     Args:
         prediction: of a video.
@@ -151,44 +152,34 @@ def write_overlay_video(
     """
     poses = prediction.poses
     rate, repeats = constant_rate(prediction.times)
-    film = _h264_file(target.with_suffix(".mp4"), rate, mp4)
-    with atomic_path(target) as temporary, film as h264:
-        writer = cv2.VideoWriter()
-        frames = read_frames(prediction.source, **span)
-        name = Path(prediction.source).name
-        bar = progress(frames, desc=f"drawing {name}", unit="frame", leave=False)
+    frames = read_frames(prediction.source, **span)
+    name = Path(prediction.source).name
+    bar = progress(frames, desc=f"drawing {name}", unit="frame", leave=False)
+    with ExitStack() as files:
+        temporary = files.enter_context(atomic_path(target))
+        if importlib.util.find_spec("av"):
+            webm = webm_writer(files.enter_context(open(temporary, "wb")), rate)
+        else:
+            webm = OpenCvWriter(temporary, rate)
+        writers = [webm]
+        if mp4:
+            film = files.enter_context(atomic_path(target.with_suffix(".mp4")))
+            writers.append(h264_writer(files.enter_context(open(film, "wb")), rate))
+        n_shown = 0
         try:
             for repeat, (number, time_s, image) in zip(repeats, bar):
-                height, width = image.pixels.shape[:2]
-                if not writer.isOpened():
-                    _open_writer(writer, temporary, rate, (width, height))
-                if not writer.isOpened():
-                    raise InputError(
-                        f"{target}: this build of OpenCV cannot write VP8 video; install opencv-python-headless"
-                    )
                 drawn = draw_overlay(image.pixels, poses.joints_img[poses.frame == number])
-                if h264 is not None:
-                    h264.write(drawn, time_s)
+                for _ in range(repeat):
+                    webm.write(drawn, n_shown / rate)
+                    n_shown += 1
+                if mp4:
+                    writers[1].write(drawn, time_s)
                 if track is not None:
                     track.write(number, image.pixels)
-                drawn = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
-                for _ in range(repeat):
-                    writer.write(drawn)
         finally:
-            writer.release()
+            for writer in writers:
+                writer.close()
         _check_written(temporary, target, sum(repeats))
-
-
-@contextmanager
-def _h264_file(path, rate, wanted):
-    """Give a writer of H.264 whose file is there at the end; None where it is not wanted."""
-    if not wanted:
-        yield None
-        return
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        writer = h264_writer(file, rate)
-        yield writer
-        writer.close()
 
 
 def constant_rate(times: np.ndarray) -> tuple[float, list[int]]:
@@ -230,18 +221,6 @@ def _check_written(path, target, expected):
     with open(path, "ab") as file:
         file.write(bytes(SPARE))
     os.truncate(path, size)
-
-
-def _open_writer(writer, path, fps, size):
-    """Open a VP8 writer, without the warning about WebM that OpenCV writes to file descriptor 2."""
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        kept = os.dup(2)
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            writer.open(os.fsencode(path), cv2.VideoWriter_fourcc(*"VP80"), fps, size)
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 def predict_files(
