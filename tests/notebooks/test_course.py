@@ -123,12 +123,16 @@ def test_data_are_found_whatever_the_working_folder_is(notebook):
     """Editors differ in the working folder of a notebook, so no cell opens a file by a relative path."""
     for cell in cells(notebook, "code"):
         for node in ast.walk(tree(cell)):
-            if not isinstance(node, ast.Call) or not node.args:
+            if not isinstance(node, ast.Call):
                 continue
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            assert name not in ("cwd", "getcwd"), cell.id
+            if name == "Path":
+                assert node.args, f"{cell.id}: Path() is the working folder"
+            if name not in ("Path", "open", "imread", "load", "Image") or not node.args:
+                continue
             first = node.args[0]
-            is_text = isinstance(first, ast.Constant) and isinstance(first.value, str)
-            if name in ("Path", "open", "imread", "load", "Image") and is_text:
+            if isinstance(first, ast.Constant) and isinstance(first.value, str):
                 assert Path(first.value).is_absolute(), f"{cell.id}: {first.value}"
 
 
