@@ -25,8 +25,6 @@ from tests import test_inference_inputs
 from tests.test_inference import CFG, DEEP, disc
 from tests.test_inference_inputs import PAUSES, STEADY
 
-SIZE = (128, 96)  # px of the videos
-
 
 def write_video(path, times=STEADY, **options):
     return test_inference_inputs.write_video(
@@ -224,6 +222,22 @@ def test_an_overlay_that_the_disk_does_not_take_is_told_and_leaves_nothing(tmp_p
     ):
         outputs.write_overlay_video(prediction, target)
     assert list(target.parent.iterdir()) == []
+
+
+def test_frames_that_the_writer_drops_are_told(tmp_path, monkeypatch):
+    """OpenCV writes frames of one size, and leaves out others without a word."""
+    video = write_video(tmp_path / "a.mp4", STEADY[:5])
+    (prediction,) = predict_inputs(DEEP, [video], whole=True)
+
+    def resized(path):
+        for number, time_s, image in read_frames(path):
+            pixels = image.pixels if number < 2 else image.pixels[:64]
+            yield number, time_s, inputs.InputImage(pixels, image.focal_px, image.notes)
+
+    monkeypatch.setattr(outputs, "read_frames", resized)
+    with pytest.raises(InputError, match=r"a\.webm: 2 of 5 frames"):
+        outputs.write_overlay_video(prediction, tmp_path / "out" / "a.webm")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 # --- one odd input costs the others nothing ---
