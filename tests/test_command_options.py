@@ -353,12 +353,14 @@ def test_interrupts_while_modules_load_are_one_line(module, code):
 
 
 WORKERS = """
-import signal
+import os, signal
 from ipr_lib.parallel import parallel_map
 if __name__ == "__main__":
     print(list(parallel_map(abs, [-1, -2, 3], 2)), signal.getsignal(signal.SIGINT) is signal.default_int_handler)
 else:
-    print("ignored from the start:", signal.getsignal(signal.SIGINT) is signal.SIG_IGN)
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    # In one piece, because both workers write at once.
+    os.write(1, f"ignored from the start: {ignored}\n".encode())
 """
 
 

@@ -10,6 +10,7 @@ from ipr_lib.course import pipeline
 from ipr_lib.evaluation import metrics, report
 from ipr_lib.evaluation.report import PASSES
 from ipr_lib.files import InputError, read_json, write_json
+from ipr_lib.run import find_run
 
 from .conftest import TRAINING_SEED, write_sequence
 from .test_evaluation_published import Net, checkpoint
@@ -61,15 +62,11 @@ def data(home, monkeypatch):
 
 def test_runs_are_found_by_name_or_path(home):
     _, folder, _ = home
-    assert (
-        pipeline.find_run(folder.name, folder.parent)
-        == folder
-        == pipeline.find_run(folder, "elsewhere")
-    )
+    assert find_run(folder.name, folder.parent) == folder == find_run(folder, "elsewhere")
     with pytest.raises(InputError, match=f"no run smok in .*; choose one of {folder.name}"):
-        pipeline.find_run("smok", folder.parent)
+        find_run("smok", folder.parent)
     with pytest.raises(InputError, match="no run a in .*; train one first"):
-        pipeline.find_run("a", folder.parent.parent / "data")
+        find_run("a", folder.parent.parent / "data")
 
 
 def test_a_checkpoint_brings_its_config(home, tmp_path):
