@@ -360,7 +360,7 @@ if __name__ == "__main__":
 else:
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     # In one piece, because both workers write at once.
-    os.write(1, f"ignored from the start: {ignored}\n".encode())
+    os.write(1, f"ignored from the start: {ignored}\\n".encode())
 """
 
 
