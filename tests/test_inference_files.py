@@ -235,6 +235,7 @@ def test_frames_that_the_writer_drops_are_told(tmp_path, monkeypatch):
             yield number, time_s, inputs.InputImage(pixels, image.focal_px, image.notes)
 
     monkeypatch.setattr(outputs, "read_frames", resized)
+    monkeypatch.setattr(outputs.importlib.util, "find_spec", lambda name: None)  # no PyAV
     with pytest.raises(InputError, match=r"a\.webm: 2 of 5 frames"):
         outputs.write_overlay_video(prediction, tmp_path / "out" / "a.webm")
     assert list((tmp_path / "out").iterdir()) == []
