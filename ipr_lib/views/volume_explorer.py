@@ -133,9 +133,10 @@ class VolumeExplorer(View):
         depth_ax.set(xlabel="z (cells)", yticks=[], title="along z")
         # The legend stands below all, where it hides no bar; its colours are those of the marks, too.
         handles, labels = depth_ax.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", ncols=3)
         title = f"{self.meta['names'][self.joint]}, temperature {self.temperature:.3g}"
-        figure.suptitle(title, x=0.01, ha="left")
+        figure.legend(
+            handles, labels, loc="outside lower left", ncols=3, title=title, alignment="left"
+        )
 
 
 def _draw_plane(ax, title, strength, places, across):
