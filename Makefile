@@ -38,7 +38,7 @@ endif
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --no-deps -e .
 	@cp requirements.lock $(STAMP)
 
-reproduce: env  ## capture, train, evaluate, run the notebooks, print the table (PROFILE=laptop: about 35 min on 2 cores)
+reproduce: env  ## capture, train, evaluate, run the notebooks, print the table (PROFILE=laptop: about 30 min on 2 cores)
 	@$(BIN)/python -m ipr_lib reproduce --profile $(PROFILE)
 
 capture: env  ## only write the built-in capture of PROFILE
