@@ -20,7 +20,7 @@ PREDICTION, TRUTH, BASELINE = "#009E73", "#595959", "#BBBBBB"
 ACROSS, ALONG = "#56B4E9", "#E69F00"  # errors in the image plane, and in depth
 STYLE = {
     "figure.dpi": 110,
-    "savefig.dpi": 160,
+    "savefig.dpi": 130,
     "figure.constrained_layout.use": True,
     "font.size": 10,
     "axes.spines.top": False,
