@@ -187,8 +187,18 @@ def draw_actions(ax, per_action, baseline=None, label="ours"):
         behind = [baseline[action] for action in actions]
         ax.barh(names, behind, color=BASELINE, label="mean pose", height=0.8)
     values = [per_action[action] for action in actions]
-    bars = ax.barh(names, values, color=PREDICTION, label=label, height=0.55)
-    ax.bar_label(bars, fmt="%.0f", padding=3, fontsize=8)
+    ax.barh(names, values, color=PREDICTION, label=label, height=0.55)
+    # The numbers stand where the bars begin, because more may be drawn near their ends.
+    for name, value in zip(names, values):
+        ax.annotate(
+            f"{value:.0f}",
+            (0, name),
+            xytext=(3, 0),
+            textcoords="offset points",
+            verticalalignment="center",
+            color="white",
+            fontsize=8,
+        )
     ax.set_xlabel("mean error (mm)")
     ax.grid(axis="y", visible=False)
     ax.legend(loc="lower right")
@@ -572,7 +582,8 @@ def draw_dots(ax, values):
     ax.axvline(values[names[0]], color=BASELINE, zorder=0)
     for row, value in enumerate(values.values()):
         place = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
-        ax.annotate(f"{value:.1f}", (value, row), fontsize=9, **place)
+        over_the_line = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+        ax.annotate(f"{value:.1f}", (value, row), fontsize=9, bbox=over_the_line, **place)
     ax.set(xlabel="mean error (mm)", ylim=(len(names) - 0.6, -0.8))
     ax.margins(x=0.12)
     return ax
