@@ -408,7 +408,7 @@ def sources():
             "videos, .mp4: 4 cameras",
             "built-in capture: drawn",
         ],
-        "prepared": ["a folder for each\nsubject, action,\ntake and camera"],
+        "prepared": ["a folder for each\nsubject, action,\nsubaction, camera"],
         "in use": ["prepare check", "crop store", "training, scores"],
     }
     frame = {
