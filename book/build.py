@@ -155,6 +155,8 @@ def build(run, target):
             raise InputError(
                 f"the site of {run} was not built: Sphinx exited with {code}; the lines above say why"
             )
+        for path in site.rglob("*.map"):  # 2 MB that only serve to debug the theme
+            path.unlink()
     return missing
 
 
