@@ -203,7 +203,7 @@ def cells_to_camera(
     """
     corner, size = box[:, None, :2], box[:, None, 2:]
     joints_img = corner + cells[..., :2] / MAP_PX * size
-    depth = (cells[..., 2] / depth_bins - 0.5) * DEPTH_MM + root_depth[:, None]
+    depth = depth_of_cells(cells[..., 2], depth_bins) + root_depth[:, None]
     return cameras.image_to_camera(joints_img, depth)
 
 
@@ -226,6 +226,11 @@ def read_maps(published: Published, crops: torch.Tensor) -> torch.Tensor:
     """
     device = next(published.model.parameters()).device
     return published.model(scaled_pixels(published.release, crops.to(device)))
+
+
+def depth_of_cells(z, depth_bins: int):
+    """Cells along z of a release's volume -> mm behind the root; arrays or tensors of any shape."""
+    return (z / depth_bins - 0.5) * DEPTH_MM
 
 
 def read_cells(maps: torch.Tensor) -> np.ndarray:
