@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from ..data.datasets import normalise
-from ..evaluation.published import DEPTH_MM, STRIDE, scaled_pixels
+from ..evaluation.published import STRIDE, depth_of_cells, scaled_pixels
 from ..files import InputError, atomic_path, commit
 from ..geometry.skeleton import HUMAN36M
 from ..integral import METHODS, decode, soft_argmax
-from .networks import Network, PublishedNetwork
+from .networks import Network, PublishedNetwork, is_drawn
 
 INPUT = "crops: (B, S, S, 3) uint8 RGB; the square box of 2 m about the pelvis, cut to S px a side"
 OUTPUT = (
@@ -51,7 +51,7 @@ class CropsToJoints(torch.nn.Module):
         if isinstance(self.network, PublishedNetwork):
             pixels = scaled_pixels(self.network.published.release, crops)
             cells = soft_argmax(self.model(pixels))
-            depth = (cells[..., 2:] / self.model.depth_bins - 0.5) * DEPTH_MM
+            depth = depth_of_cells(cells[..., 2:], self.model.depth_bins)
             return torch.cat([cells[..., :2] * STRIDE, depth], dim=-1)
         cfg = self.network.cfg
         output = self.model(normalise(crops))
@@ -129,9 +129,7 @@ def _licences(network):
     """Phrases about what may be done with a network's weights."""
     if isinstance(network, PublishedNetwork):
         return [HUMAN36M_LICENCE]
-    dataset = Path(network.cfg.dataset).name
-    drawn = dataset == "capture" or dataset.startswith("motion-")
-    licences = [OWN_LICENCE if drawn else HUMAN36M_LICENCE]
+    licences = [OWN_LICENCE if is_drawn(network.cfg.dataset) else HUMAN36M_LICENCE]
     if network.cfg.mix:
         licences.append(MIX_LICENCE.format(names=" and ".join(network.cfg.mix)))
     return licences

@@ -21,6 +21,7 @@ from ..evaluation.published import (
     RELEASED_PASS,
     STRIDE,
     Published,
+    depth_of_cells,
     read_cells,
     read_maps,
     read_published,
@@ -125,7 +126,7 @@ class PublishedNetwork:
             total = self.published.release.mirror_total
             mirrored = read_cells(read_maps(self.published, crops.flip(2)))
             cells = (cells + flip_joints(mirrored, HUMAN36M.flip_order, total + 1)) / 2
-        depth = (cells[..., 2:] / self.model.depth_bins - 0.5) * DEPTH_MM
+        depth = depth_of_cells(cells[..., 2:], self.model.depth_bins)
         joints = np.concatenate([cells[..., :2] * STRIDE, depth], axis=-1)
         return joints, spread_mm(maps, DEPTH_MM)
 
@@ -194,7 +195,7 @@ def _load_trained(path, name, device):
     model, cfg = load_trained(path, device)
     words = [f"{name}: {cfg.network}", f"trained on {_trained_on(cfg)}{_state(path, cfg)}"]
     words.append(_score(path))
-    if _is_drawn(cfg):
+    if is_drawn(cfg.dataset) and not cfg.mix:
         words.append(NOT_FOR_PHOTOGRAPHS)
     return TrainedNetwork(model, cfg, "; ".join(words))
 
@@ -209,10 +210,9 @@ def _trained_on(cfg):
     return " + ".join([f"{dataset} (S{names})", *cfg.mix])
 
 
-def _is_drawn(cfg):
-    """Whether all pictures of a training were drawn by the studio."""
-    drawn = cfg.dataset == "capture" or Path(cfg.dataset).name.startswith("motion-")
-    return drawn and not cfg.mix
+def is_drawn(dataset: str) -> bool:
+    """Whether the pictures of a Config's `dataset` were drawn by the studio, as its name says."""
+    return dataset == "capture" or Path(dataset).name.startswith("motion-")
 
 
 def _state(path, cfg):
