@@ -611,7 +611,7 @@ def test_known_coordinates_are_full_and_unknown_ones_empty():
     figure, ax = plots.plt.subplots()
     weights = np.zeros((18, 3))
     weights[4, 1] = 1
-    plots.draw_weights(ax, weights)
+    assert plots.draw_weights(ax, weights) is ax
     known, unknown = ax.collections
     assert known.get_offsets().tolist() == [[1, 4]] and len(unknown.get_offsets()) == 53
     assert len(known.get_facecolor()) == 1 and len(unknown.get_facecolor()) == 0

@@ -300,6 +300,7 @@ def draw_heights(ax, joints_world, names, rate=50):
         ax.plot(seconds, height, line, color=side_colour(name), label=name, linewidth=1.3)
     ax.set(xlabel="time (s)", ylabel="height (mm)", ylim=(-80, 1.35 * joints_world[..., 2].max()))
     ax.legend(ncols=2, fontsize=8, loc="upper center")
+    return ax
 
 
 METHOD_COLOURS = {
@@ -469,6 +470,7 @@ def draw_weights(ax, weights, title=None, skeleton=HUMAN36M):
     ax.grid(False)
     ax.spines[:].set_visible(False)
     ax.set_title(title)
+    return ax
 
 
 def draw_bars(ax, values, whiskers):
