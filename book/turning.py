@@ -71,6 +71,8 @@ def main():
     cfg = load_config(parser.parse_args().profile)
     store = pipeline.crop_store(cfg, "test")
     run = pipeline.run_dir(cfg)
+    if not (run / "predictions.npz").exists():
+        raise SystemExit(f"{run} holds no predictions; make them first: make reproduce")
     predictions = np.load(run / "predictions.npz")
     pose = root_relative(predictions["pred_cam"])[:, :SCORED_JOINTS]
     truth = root_relative(predictions["target_cam"])[:, :SCORED_JOINTS]
