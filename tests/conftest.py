@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ipr_lib.data import h36m_layout as layout
 from ipr_lib.data.store import build_store
@@ -25,6 +26,16 @@ TINY_NETWORK = dict(
     head_width=8,
     deconvolutions=2,
 )
+# How a viewer's turn of each EXIF orientation is undone; so the pixels lie in a file with that mark.
+UNDO = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
 torch.set_num_threads(THREADS)
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="needs the signals and links of POSIX")
 needs_linux = pytest.mark.skipif(

@@ -14,19 +14,10 @@ from PIL import ExifTags, Image, ImageCms
 from ipr_lib.files import InputError
 from ipr_lib.inference import focal_length, list_files, read_frames, read_image
 from ipr_lib.inference.videos import IncompleteVideo, count_missing, read_track_header, read_video
+from tests.conftest import UNDO
 
 RED, GREEN, BLUE, BLACK = (250, 10, 0), (0, 250, 30), (20, 0, 250), (0, 0, 0)
-# What a camera writes is the upright picture under the inverse of the turn that the mark asks for.
-WAYS = {
-    1: None,
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
+WAYS = {1: None} | UNDO  # from the upright picture to the pixels that a camera writes
 
 
 def quarters(width=60, height=40):

@@ -17,6 +17,7 @@ from ipr_lib.files import InputError
 from ipr_lib.geometry import apply_affine
 from ipr_lib.geometry.skeleton import COCO, SKELETONS
 from ipr_lib.prepare import build_people_store, coco, prepare_coco
+from tests.conftest import UNDO
 from tests.fuzzing import corruptions
 
 NAMES = [
@@ -248,16 +249,6 @@ SPOT_AS_STORED = {
     6: (37, 150),
     7: (113, 150),
     8: (113, 52),
-}
-# How a viewer's turn is undone.
-UNDO = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
 }
 
 
