@@ -29,7 +29,7 @@ from .evaluation.published import read_published
 from .files import InputError, commit, results_folder
 from .geometry.skeleton import HUMAN36M
 from .geometry.transforms import Augmentation
-from .integral import METHODS, build_method
+from .integral import METHODS, build_method, start_logit
 from .network import BINS_PER_PX, DirectNet, LineNet, PoseNet, build_backbone
 from .training import distributed, precision
 from .training.loop import Schedule, build_optimizers, train
@@ -89,7 +89,10 @@ def build_network(cfg: Config, fetch_weights: bool = True) -> PoseNet | LineNet 
         if head == "lines":
             side = cfg.map_side
             return LineNet(backbone, len(HUMAN36M), side, BINS_PER_PX * cfg.crop_px, *sizes)
-        return PoseNet(backbone, len(HUMAN36M), cfg.depth_bins, *sizes)
+        network = PoseNet(backbone, len(HUMAN36M), cfg.depth_bins, *sizes)
+        logit = start_logit(METHODS[cfg.method], cfg.volume_shape, cfg.ball_radius)
+        torch.nn.init.constant_(network.final.bias, logit)
+        return network
 
 
 def on_device(

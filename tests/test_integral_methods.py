@@ -21,6 +21,7 @@ from ipr_lib.integral import (
     js_prior_loss,
     soft_argmax,
     squared_heatmap_loss,
+    start_logit,
 )
 from ipr_lib.integral.methods import BINARY, INTEGRAL, SQUARED
 from ipr_lib.network import DirectNet, LineNet, build_backbone, count_parameters
@@ -189,6 +190,27 @@ def test_network_of_lines(training_seed):
     torch.testing.assert_close(
         joints, torch.tensor([31.5, 31.5, 0.0]).expand(2, 18, 3), atol=2, rtol=0
     )
+
+
+def test_start_logit():
+    """A ball of radius 1.5 has 14.137 cells; log(14.137 / (13824 - 14.137)) = -6.8843."""
+    for name in ("H3", "I3"):
+        assert start_logit(METHODS[name], (24, 24, 24), 1.5) == pytest.approx(-6.8843, abs=1e-3)
+    assert start_logit(METHODS["H3"], (2, 3, 4), 2.5) == 0, "a ball as large as the volume"
+    for name in ("R1", "H1", "H2", "I*", "SimCC"):
+        assert start_logit(METHODS[name], (24, 24, 24), 1.5) == 0, name
+
+
+def test_network_starts_with_the_share_of_the_ball(training_seed):
+    """H3's volume starts near the ball's share of its cells; the other heads' near one half."""
+    cfg = load_config("smoke", method="H3", ball_radius=1.2, seed=training_seed)
+    crops = torch.randn(2, 3, 64, 64)
+    D, H, W = cfg.volume_shape
+    share = 4 / 3 * torch.pi * 1.2**3 / (D * H * W)
+    start = run.build_network(cfg).eval()(crops).sigmoid()
+    assert start.mean().item() == pytest.approx(share, rel=0.1)
+    other = run.build_network(dataclasses.replace(cfg, method="H2")).eval()(crops)
+    assert other.abs().max() < 0.1
 
 
 def test_direct_network_starts_at_the_middle_and_shares_the_backbone(training_seed):

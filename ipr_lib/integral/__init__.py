@@ -35,7 +35,7 @@ from .losses import (
     softmax_heatmap_loss,
     squared_heatmap_loss,
 )
-from .methods import DECODERS, METHODS, Loss, Method, build_method, decode
+from .methods import DECODERS, METHODS, Loss, Method, build_method, decode, start_logit
 
 __all__ = [
     "DECODERS",
@@ -65,5 +65,6 @@ __all__ = [
     "soft_argmax",
     "softmax_heatmap_loss",
     "softmax_over_map",
+    "start_logit",
     "squared_heatmap_loss",
 ]

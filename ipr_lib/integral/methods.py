@@ -7,6 +7,7 @@ reading, see `losses`.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -186,6 +187,29 @@ _ALL = (
     Method("SimCC", "a classifier for each axis, smoothed labels", (LINES,), "argmax", "lines"),
 )
 METHODS = {method.name: method for method in _ALL}
+
+
+def start_logit(method: Method, shape: tuple[int, int, int], ball_radius: float) -> float:
+    """Logit that each cell of a new network's volume starts with: what is known before any picture.
+
+    0 for all losses but H3's. There each cell decides for itself, and nearly all lie outside the
+    ball; a start at one half would spend hundreds of steps on that alone. The start at the share of
+    the ball's cells is customary for rare classes (Lin et al. 2017, arXiv 1708.02002, section 3.3).
+    A softmax does not change where all logits move alike.
+
+    Args:
+        method: one of METHODS' values.
+        shape: (D, H, W) of the volume, cells.
+        ball_radius: of the ball, cells.
+
+    Returns:
+        log(share / (1 - share)) for H3's loss, else 0.
+    """
+    if method.losses[0].map_loss is not binary_heatmap_loss:
+        return 0.0
+    share = 4 / 3 * math.pi * ball_radius**3 / math.prod(shape)
+    share = min(share, 0.5)  # the ball may be larger than a tiny volume
+    return math.log(share / (1 - share))
 
 
 def build_method(name: str, target_height: float = 1.0, ball_radius: float = 1.5) -> Method:
