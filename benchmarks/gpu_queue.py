@@ -11,6 +11,7 @@ Results are copied to --out; those that are kept go to results/reference/ in a c
 
 import argparse
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -113,11 +114,15 @@ def queue(toy):
 
 
 def contest(profile):
-    """The job of a profile's comparison."""
+    """The job of a profile's comparison: as many runs at a time as there are cores."""
+    cores = str(os.cpu_count())
     return Job(
         f"contest-{profile}",
         f"heat map against integral: results/reference/compare-{profile}.json",
-        ("benchmarks/contest.py", "--profile", profile, "--minutes", "60"),
+        (
+            *("-m", "ipr_lib", "compare", "--profile", profile),
+            *("--processes", cores, "--set", f"workers={cores}"),
+        ),
         RESULTS / f"compare-{profile}" / f"{'-'.join(CONTEST)}.json",
         ("headline",),
         "mm",

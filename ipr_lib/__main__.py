@@ -573,7 +573,15 @@ def compare(options):
         raise InputError("--seeds: each seed once; a repeated one would narrow the spread")
     if options.list:
         _refuse(
-            options, "with --list", "seeds", "cases", "set", "data_dir", "results_dir", "device"
+            options,
+            "with --list",
+            "seeds",
+            "cases",
+            "set",
+            "data_dir",
+            "results_dir",
+            "device",
+            "processes",
         )
         for case in planned_cases(options.profile):
             if case.axis in axes:
@@ -586,6 +594,7 @@ def compare(options):
         options.cases,
         axes,
         parse_overrides(options.set),
+        processes=options.processes,
     )
     runs, claims = summary["runs"], summary["claims"]
     print(sweep_table(runs), case_table(runs), claim_table(claims), sep="\n\n")
@@ -1097,6 +1106,12 @@ COMMANDS = {
             "(backbone), crop; or sweep: only pick each method's settings",
         ),
         several("--cases", metavar="CASE", help="only these cases, e.g. R1 'I*, coarse map'"),
+        option(
+            "--processes",
+            type=number_within(int, 1, 256),
+            default=1,
+            help="so many runs at a time, which share the cores: 2 on a laptop, as many as cores with a GPU; default: 1",
+        ),
         flag("--list", "only print the cases"),
         SET,
         *FOLDERS,

@@ -11,6 +11,7 @@ from multiprocessing import active_children, connection, get_context, parent_pro
 import cv2
 
 from .files import InputError
+from .progress import hide_progress
 
 
 def parallel_map(function, tasks, workers):
@@ -62,9 +63,10 @@ def _interrupts_ignored():
 
 
 def _start_worker():
-    """One thread a process; Ctrl-C is the parent's business, and without a parent there is nothing left to do."""
+    """One thread a process, and no bar; Ctrl-C is the parent's business, and without a parent there is nothing left to do."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
+    hide_progress()
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 

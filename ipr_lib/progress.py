@@ -19,6 +19,7 @@ SHORT = 1.0  # seconds; in a notebook, a loop that is done by then shows no bar
 LOG_LINE = "{desc}: {n_fmt} of {total_fmt}, {elapsed} passed, {remaining} left, {rate_fmt}{postfix}"
 
 _stage = ContextVar("stage", default="")
+_shown = ContextVar("shown", default=True)
 
 
 # --- how far ---
@@ -39,11 +40,17 @@ def stage(number: int, count: int):
         _stage.reset(token)
 
 
+def hide_progress():
+    """Show nothing from here on: several processes would write into each other's lines, and the main one tells all."""
+    _shown.set(False)
+
+
 def progress(iterable=None, *, desc: str, show: bool = True, **choices):
     """Show how far a loop is.
 
     In a terminal and in a notebook this is a tqdm bar. Elsewhere stderr is a file or a pipe, and gets lines: one at the
-    start, one a minute, one at the end. A loop inside another one gets lines only after its first minute.
+    start, one a minute, one at the end. A loop inside another one gets lines only after its first minute. Nothing after
+    `hide_progress`.
 
     Args:
         iterable: what the loop goes through; or None, then use the result as a context manager and call `update`.
@@ -55,7 +62,7 @@ def progress(iterable=None, *, desc: str, show: bool = True, **choices):
         the bar.
     """
     desc = _stage.get() + desc
-    if not show:
+    if not (show and _shown.get()):
         return tqdm.auto.tqdm(iterable, disable=True, **choices)
     if _in_notebook():
         choices.setdefault("delay", SHORT)

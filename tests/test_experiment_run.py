@@ -136,6 +136,33 @@ def test_what_is_found_is_written_after_each_run(store, test_store, tmp_path, mo
     assert not (tmp_path / "all.json").exists()
 
 
+def test_runs_side_by_side_are_those_of_one_process(store, test_store, tmp_path):
+    """Processes of one thread each give the results of one by one."""
+    stores = (two_actors(store), test_store)
+    names = ("H2", "I*")
+
+    def results(folder, processes):
+        content = compare.compare(
+            "smoke",
+            stores,
+            tmp_path / folder / "all.json",
+            (0, 1),
+            names,
+            overrides=TINY,
+            processes=processes,
+        )
+        return [(run["case"], run["seed"], run["decoders"]) for run in content["runs"]]
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        one_by_one = results("alone", 1)
+    finally:
+        torch.set_num_threads(threads)
+    assert len(one_by_one) == 2 * 3 + 2 * 2
+    assert results("together", 2) == one_by_one
+
+
 def run(case, stores, folder, seed=0, **overrides):
     return compare.run_case(
         case, case_config("smoke", case, seed, TINY | overrides), *stores, folder

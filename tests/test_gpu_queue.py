@@ -1,14 +1,11 @@
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from ipr_lib.experiment.plan import planned_cases
-from ipr_lib.files import read_json
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu_queue.py"
 
@@ -103,26 +100,6 @@ def test_contests_of_the_queue_have_a_plan(gpu_queue):
         assert contests
         for job in contests:
             assert planned_cases(job.command[job.command.index("--profile") + 1])
-
-
-def test_the_contest_side_by_side_is_what_compare_runs(tmp_path):
-    """Two processes share the runs; stopped, they go on; the summary is that of `compare`."""
-    environment = os.environ | {
-        "IPR_DATA": str(tmp_path / "data"),
-        "IPR_RESULTS": str(tmp_path / "results"),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, str(SCRIPT.with_name("contest.py")), "--profile", "smoke"]
-    command += ["--processes", "2", "--cases", "I*"]
-    for minutes, said in (("0.05", "left; the same command goes on"), ("20", "all done")):
-        done = subprocess.run(
-            [*command, "--minutes", minutes], env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        assert said in done.stdout
-    summary = read_json(tmp_path / "results" / "compare-smoke" / "chosen.json")
-    runs = {(run["case"], run["seed"]) for run in summary["runs"] if run["axis"] == "method"}
-    assert runs == {("I*", seed) for seed in range(5)}
 
 
 def test_single_runs_outlive_the_machine(gpu_queue, monkeypatch, tmp_path):

@@ -4,16 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from ipr_lib.files import writing
+from ipr_lib.files import read_json, writing
 from ipr_lib.training.records import read_log
 from tests import human36m_raw
 from tests.conftest import write_sequence
-from tests.processes import Command, files_below
+from tests.processes import PATIENCE, Command, files_below
 
 HOLD = """
 import sys
@@ -152,3 +153,44 @@ def test_two_comparisons(home):
     first, second = written_at_once(compare, home, home / "results/compare-smoke/chosen-0.json")
     tables = first[first.index("| ") :]
     assert second.endswith(tables) and "crop store: " in first and "crop store: " not in second
+
+
+def test_runs_side_by_side_are_stopped_and_go_on(home):
+    """Ctrl-C reaches the main process alone; its workers write checkpoints, and the next call goes on from them."""
+    write_sequence(home / "data" / "made-up", 5, 2)
+    compare = ["compare", "--profile", "smoke", "--cases", "R1", "SimCC", "--seeds", "3"]
+    compare += ["--processes", "2", "--set", "dataset=made-up", "train_subjects=[1,5]"]
+    compare += ["test_subjects=[9]", "train_step=3", "test_step=3", "batch_size=2"]
+    compare += ["backbone_width=4", "head_width=8", "epochs=400", "workers=1"]
+    compare += ["--results-dir", str(home / "results")]
+    # A process of its own: one that multiprocessing has started would end its pool otherwise.
+    command = [sys.executable, "-m", "ipr_lib", *compare]
+    environment = os.environ | {"IPR_DATA": str(home / "data"), "OMP_NUM_THREADS": "1"}
+    folder = home / "results" / "compare-smoke"
+
+    def steps(run_dir):
+        return [row["step"] for row in read_log(run_dir)]
+
+    def two_have_begun():
+        runs = [path.parent for path in folder.glob("*/training.jsonl")]
+        return len([run_dir for run_dir in runs if steps(run_dir)]) == 2
+
+    stopped = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    while not two_have_begun():
+        assert stopped.poll() is None, "has ended before"
+        time.sleep(0.01)
+    stopped.send_signal(signal.SIGINT)
+    said = stopped.communicate(timeout=PATIENCE)[1]
+    assert stopped.returncode == 130, said
+    checkpoints = list(folder.glob("*/checkpoint.pt"))
+    assert len(checkpoints) == 2 and said.count("stopped after step") == 2, said
+
+    subprocess.run(command, env=environment, check=True, timeout=PATIENCE)
+    runs = read_json(folder / "chosen-3.json")["runs"]
+    found = [(run["method"], run["axis"], run["seed"]) for run in runs]
+    swept = [("R1", "sweep", 0)] * 3 + [("SimCC", "sweep", 0)] * 3
+    assert found == [*swept, ("R1", "method", 3), ("SimCC", "method", 3)]
+    assert not list(folder.glob("*/checkpoint.pt"))
+    for checkpoint in checkpoints:
+        taken = steps(checkpoint.parent)
+        assert taken == sorted(set(taken)), "no step was logged twice"

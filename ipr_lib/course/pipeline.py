@@ -489,12 +489,13 @@ def compared(
     axes: tuple[str, ...] = CONTEST,
     overrides: dict | None = None,
     sweep: bool = True,
+    processes: int = 1,
 ) -> dict:
     """The controlled comparison of a profile, on its own data; runs that are done already are read.
 
     Args:
         profile: one of experiment.plan.BASES.
-        seeds, names, axes, overrides, sweep: see `experiment.run.compare`.
+        seeds, names, axes, overrides, sweep, processes: see `experiment.run.compare`.
         results_dir: where runs lie; by default `files.results_folder`.
 
     Returns:
@@ -510,7 +511,7 @@ def compared(
         Path(results_dir or results_folder()) / f"compare-{profile}" / f"{'-'.join(parts)}.json"
     )
     data = stores(load_config(profile, **overrides))
-    return compare(profile, data, summary, seeds, names, axes, overrides, sweep)
+    return compare(profile, data, summary, seeds, names, axes, overrides, sweep, processes)
 
 
 def small_comparison(

@@ -2,7 +2,7 @@
 
 A fair contest gives each method the settings that suit it. So a sweep comes first: each method's
 learning rate, then the height of H1's and I1's target and the radius of H3's and I3's ball, three
-values each. A run of the sweep trains on the training actors but the last one (S8), for a third of
+values each. A run of the sweep trains on the training actors but the last one (S8), for a quarter of
 the epochs, with seed 0, and is scored on that actor; the value of the smallest MPJPE is picked.
 The test actors have no say. All else is equal: backbone, pictures and their order, augmentation,
 optimizer, number of samples, float32. The base's budget is one at which every method should beat
@@ -104,10 +104,10 @@ CONTEST = AXES[:5]
 SEEDS = {"method": 5, SWEEP: 1}  # of an axis; three for the others
 DEPTH_SHARE = 0.25  # of the sequences, where depth is withheld
 # What the names of such cases say after the method's.
-LESS, MORE = "a third of the samples", "three times the samples"
+LESS, MORE = "a quarter of the samples", "three times the samples"
 WITH_2D, ALONE = "a quarter with depth, rest 2D", "a quarter alone"
 
-SWEEP_BUDGET = 1 / 3
+SWEEP_BUDGET = 1 / 4
 RATES = (1 / 3, 1, 3)  # times the base's learning rate
 HEIGHTS = ("target_height", (1.0, 4.0, 16.0))
 RADII = ("ball_radius", (1.0, 1.5, 2.5))
@@ -134,7 +134,7 @@ def planned_cases(profile: str) -> list[Case]:
         fields = {"method": method}
         cases.append(Case(f"{method}, {WITH_2D}", "2D", fields, DEPTH_SHARE))
         cases.append(Case(f"{method}, {ALONE}", "2D", fields, DEPTH_SHARE, only_depth=True))
-        cases.append(Case(f"{method}, {LESS}", "budget", fields, budget=1 / 3))
+        cases.append(Case(f"{method}, {LESS}", "budget", fields, budget=1 / 4))
         cases.append(Case(f"{method}, {MORE}", "budget", fields, budget=3))
         for axis, level, overrides in LEVELS[profile]:
             cases += _level_case(method, axis, level, overrides)

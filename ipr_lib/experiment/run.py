@@ -4,6 +4,8 @@ Taught in notebooks/08_heatmap_vs_integral.ipynb. `plan` says what is run, and `
 runs say about the paper's claims.
 """
 
+import functools
+import os
 import shutil
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from ..files import InputError, commit, device_name, read_json, write_json, writ
 from ..geometry.skeleton import HUMAN36M, SCORED_JOINTS
 from ..integral import METHODS, cells_to_joints, joints_to_cells, nearest_cell
 from ..network import count_parameters
+from ..parallel import parallel_map
 from ..progress import progress
 from ..run import default_device, train_run
 from ..training.records import CHECKPOINT, Diverged, read_checkpoint
@@ -40,8 +43,11 @@ from .plan import (
 from .verdicts import own_error, write_summary
 
 RESULT = "result.json"
+# Large tensors come and go in each step. By default the C library of Linux gives their memory back
+# to the system and gets it cleared again, which makes a step of H1 take 180 ms instead of 120.
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 # What `make reproduce` runs, with one seed and without a sweep: every step of the notebook in
-# seconds; or three methods for a third of the contest's epochs.
+# seconds; or three methods for a quarter of the contest's epochs.
 IN_REPRODUCE = {
     "smoke": (
         "R1",
@@ -73,6 +79,7 @@ def compare(
     axes: tuple[str, ...] = CONTEST,
     overrides: dict | None = None,
     sweep: bool = True,
+    processes: int = 1,
 ) -> dict:
     """Run the cases of a profile, the most telling first; a run that is done costs nothing.
 
@@ -89,6 +96,8 @@ def compare(
         axes: of plan.AXES; plan.SWEEP alone stops after the sweep of all methods.
         overrides: see `plan.case_config`.
         sweep: pick each method's settings first; else all have the base's.
+        processes: so many runs at a time, which share the cores. One small network alone leaves
+            most of a GPU idle, and a part of each core of a CPU.
     Returns:
         content of the summary, see `verdicts.write_summary`.
     Raises:
@@ -105,32 +114,47 @@ def compare(
     if sweep:
         methods = list(dict.fromkeys(case.overrides["method"] for case in cases))
     runs = [] if SWEEP in axes else run_order(cases, seeds)
+    overrides = dict(overrides or {})
+    threads = torch.get_num_threads()
+    if processes > 1:
+        threads = max(1, threads // processes)
+        overrides["workers"] = 0  # each process makes its own batches
+        os.environ.update(KEEP_MEMORY)  # a new process reads it when it starts
 
     with writing(summary):
-        return _compare(profile, stores, summary, methods, runs, dict(overrides or {}))
-
-
-def _compare(profile, stores, summary, methods, runs, overrides):
-    """Work through the sweeps and runs of a comparison that no other process works on, see `compare`."""
-    partial = summary.with_suffix(".partial.json")
-    results, settings = [], {}
-    with progress([*methods, *runs], desc="comparison", unit="run") as bar:
-        for step in bar:
-            if step in methods:
-                bar.set_postfix_str(f"sweep of {step}")
-                settings[step] = pick_settings(
-                    profile, step, stores[0], summary.parent, overrides, results
-                )
-            else:
-                case, seed = step
-                bar.set_postfix_str(f"{case.name}, seed {seed}")
+        partial = summary.with_suffix(".partial.json")
+        results, settings = [], {}
+        with progress(total=len(methods) + len(runs), desc="comparison", unit="run") as bar:
+            pick = functools.partial(_pick, profile, stores[0], summary.parent, overrides, threads)
+            for method, swept in zip(methods, parallel_map(pick, methods, processes)):
+                settings[method], of_method = swept
+                results += of_method
+                write_summary(results, partial)
+                bar.update()
+            tasks = []
+            for case, seed in runs:
                 picked = settings.get(case.overrides["method"], {})
-                cfg = case_config(profile, case, seed, overrides | picked)
-                results.append(run_case(case, cfg, *stores, summary.parent))
-            write_summary(results, partial)
-    content = write_summary(results, summary)
-    partial.unlink()
+                tasks.append((case, case_config(profile, case, seed, overrides | picked)))
+            run = functools.partial(_run, stores, summary.parent, threads)
+            for result in parallel_map(run, tasks, processes):
+                results.append(result)
+                write_summary(results, partial)
+                bar.update()
+        content = write_summary(results, summary)
+        partial.unlink()
     return content
+
+
+def _pick(profile, store, folder, overrides, threads, method):
+    """`pick_settings`, with a part of the cores."""
+    torch.set_num_threads(threads)
+    return pick_settings(profile, method, store, folder, overrides)
+
+
+def _run(stores, folder, threads, task):
+    """`run_case` of a case and its Config, with a part of the cores."""
+    torch.set_num_threads(threads)
+    return run_case(*task, *stores, folder)
 
 
 def _check_known(kind, asked, known):
@@ -152,8 +176,8 @@ def run_order(cases: list[Case], seeds: tuple[int, ...] | None = None) -> list[t
 
 
 def pick_settings(
-    profile: str, method: str, store, folder: Path, overrides: dict, results: list[dict]
-) -> dict:
+    profile: str, method: str, store, folder: Path, overrides: dict
+) -> tuple[dict, list[dict]]:
     """The settings of a method that a sweep on training actors finds best; see `plan`.
 
     Args:
@@ -161,16 +185,15 @@ def pick_settings(
         method: one of METHODS.
         store: CropStore of the training actors, the last of whom is held out.
         folder, overrides: see `compare`.
-        results: the sweep's are appended.
     Returns:
-        fields of Config.
+        fields of Config, and the results of the sweep's runs.
     """
     store = _small_crops(store, case_config(profile, Case("", SWEEP), 0, overrides).crop_px)
     subject = store.columns["subject"]
     held_out = int(subject.max())
     fitted = store.select(np.flatnonzero(subject != held_out))
     scored = store.select(np.flatnonzero(subject == held_out))
-    picked = {}
+    picked, results = {}, []
     for field, values in sweep_steps(profile, method):
         errors = {}
         for value in values:
@@ -184,7 +207,7 @@ def pick_settings(
             except Diverged:  # too high a rate: not to be picked, and no reason to stop
                 errors[value] = np.inf
         picked[field] = min(errors, key=errors.get)
-    return picked
+    return picked, results
 
 
 def run_case(
