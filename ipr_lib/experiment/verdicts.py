@@ -188,6 +188,24 @@ CLAIMS = (
         ["H3"],
     ),
     (
+        "heat map first, then integral, beats the integral from scratch: H1",
+        "question",
+        ["I1"],
+        ["I*"],
+    ),
+    (
+        "heat map first, then integral, beats the integral from scratch: H2",
+        "question",
+        ["I2"],
+        ["I*"],
+    ),
+    (
+        "heat map first, then integral, beats the integral from scratch: H3",
+        "question",
+        ["I3"],
+        ["I*"],
+    ),
+    (
         "integral suffers less from a coarse map than argmax",
         "paper",
         [f"I*, {COARSE}", "H2"],
@@ -222,6 +240,18 @@ CLAIMS = (
         "question",
         ["I*"],
         ["H2: expectation"],
+    ),
+    (
+        "reading H3 by expectation beats reading it by argmax",
+        "question",
+        ["H3: expectation"],
+        ["H3"],
+    ),
+    (
+        "H3 read by expectation is still worse than I*",
+        "question",
+        ["I*"],
+        ["H3: expectation"],
     ),
     (
         "three lines beat the integral's volume: SimCC",
