@@ -25,7 +25,6 @@ try:
         TEST_STEP,
         TEST_SUBJECTS,
         TRAIN_STEP,
-        TRAIN_SUBJECTS,
     )
     from .geometry import BOX_SCALE
 except KeyboardInterrupt:  # Ctrl-C while NumPy and SciPy load; later on, `main` sees it
@@ -38,6 +37,13 @@ ON_EACH_MACHINE = (
     "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 "
     "-m -- ipr_lib train --profile full"
 )
+# Options whose values go to the functions of the library, and to the processes that are started, as variables.
+VARIABLES = {
+    "data_dir": "IPR_DATA",
+    "results_dir": "IPR_RESULTS",
+    "device": "IPR_DEVICE",
+    "unfold_gb": "IPR_UNFOLD_GB",
+}
 CROP_PX = 256  # of profile full, for which `prepare` prints the training
 
 
@@ -83,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _fill_in(options, arguments):
-    """Add the defaults to what was typed, and set the variables that processes which are started inherit."""
+    """Add the defaults to what was typed, and set the variables."""
     options.arguments = arguments
     options.typed = set(vars(options))
     for name, default in options.defaults.items():
@@ -91,23 +97,17 @@ def _fill_in(options, arguments):
             setattr(options, name, default)
     if "target" in options.typed:
         _refuse(options, "with --target", "data_dir")
-    if "unfold_gb" in options.typed:
-        os.environ["IPR_UNFOLD_GB"] = str(options.unfold_gb)
-    if "device" in options.typed:
-        os.environ["IPR_DEVICE"] = options.device
+    for name, variable in VARIABLES.items():
+        if name in options.typed:
+            os.environ[variable] = str(getattr(options, name))
     if os.environ.get("IPR_DEVICE") == "mps":
         # What an Apple GPU lacks, the CPU computes; `import torch` reads this.
         os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
-    if "data_dir" in options.typed:
-        os.environ["IPR_DATA"] = str(options.data_dir)
-    if "results_dir" in options.typed:
-        os.environ["IPR_RESULTS"] = str(options.results_dir)
-    # In full, because notebooks run in a folder of their own.
-    if "data_dir" in options.defaults:
-        os.environ["IPR_DATA"] = str(data_folder())
-    if "results_dir" in options.defaults:
-        os.environ["IPR_RESULTS"] = str(results_folder())
     options.results_dir = results_folder()
+    # In full, because notebooks run in a folder of their own.
+    for variable, folder in (("IPR_DATA", data_folder()), ("IPR_RESULTS", options.results_dir)):
+        if variable in os.environ:
+            os.environ[variable] = str(folder)
 
 
 def _nobody_reads():
@@ -174,9 +174,9 @@ def make_parser() -> argparse.ArgumentParser:
             command = place.add_parser(function.__name__, help=text, description=text)
             command.register("action", None, Once)
             defaults = {}
-            for names, choices in options:
-                action = command.add_argument(*names, **choices | {"default": argparse.SUPPRESS})
-                defaults[action.dest] = choices.get("default")
+            for name, choices in options:
+                action = command.add_argument(name, **choices | {"default": argparse.SUPPRESS})
+                defaults[action.dest] = choices["default"]
             command.set_defaults(function=function, defaults=defaults)
     train_parser = commands.choices["train"]
     train_parser.formatter_class = argparse.RawDescriptionHelpFormatter  # keeps the epilog's lines
@@ -205,21 +205,26 @@ def _refuse(options, why, *names):
             raise InputError(f"--{name.replace('_', '-')} has no effect {why}; leave it out")
 
 
-def _print_training(target, crop_px, overrides):
+def _print_training(target, **fields):
     """Print the command that trains profile full on a set.
 
     Args:
         target: folder of the set; its crop stores lie in `stores` beside it.
-        crop_px: side of the training crops, px.
-        overrides: fields of the Config that differ from the profile's, as texts.
+        fields: of the Config; those that the profile has already are left out.
     """
+    from .config import load_config
+
     command = ["python", "-m", "ipr_lib", "train", "--profile", "full"]
     if target.absolute().parent != data_folder():
         command += ["--data-dir", str(target.absolute().parent)]
-    if crop_px != CROP_PX:
-        overrides["crop_px"] = crop_px
-    if overrides:
-        command += ["--set", *(f"{name}={value}" for name, value in overrides.items())]
+    profile = load_config("full")
+    changes = []
+    for name, value in fields.items():
+        if value != getattr(profile, name):
+            items = value if isinstance(value, tuple) else [value]
+            changes.append(f"{name}={','.join(map(str, items))}")
+    if changes:
+        command += ["--set", *changes]
     print("to train on it:", shlex.join(command))
 
 
@@ -264,8 +269,8 @@ def human36m(options):
     """Human3.6M: from the download to a prepared set, or straight to crop stores."""
     from .prepare import prepare_human36m
 
-    train = sorted(set(options.subjects) - set(options.test_subjects))
-    test = sorted(set(options.subjects) & set(options.test_subjects))
+    train = tuple(sorted(set(options.subjects) - set(options.test_subjects)))
+    test = tuple(sorted(set(options.subjects) & set(options.test_subjects)))
     if not train:
         _refuse(options, "with test subjects alone", "step")
     if not test:
@@ -295,21 +300,18 @@ def human36m(options):
     if not train or not test:
         print("a training needs subjects for training and for tests; this set has one kind alone")
         return
-    overrides = {}
-    if target.name != "human36m":
-        overrides["dataset"] = target.name
-    if train != list(TRAIN_SUBJECTS):
-        overrides["train_subjects"] = ",".join(map(str, train))
-    if test != list(TEST_SUBJECTS):
-        overrides["test_subjects"] = ",".join(map(str, test))
-    if options.step != TRAIN_STEP:
-        overrides["train_step"] = options.step
-    if options.test_step != TEST_STEP:
-        overrides["test_step"] = options.test_step
     crop_px = options.store or CROP_PX
-    if not (target.parent / "stores" / f"mpii-train-{crop_px}").is_dir():
-        overrides["mix"] = ""
-    _print_training(target, crop_px, overrides)
+    has_mpii = (target.parent / "stores" / f"mpii-train-{crop_px}").is_dir()
+    _print_training(
+        target,
+        dataset=target.name,
+        train_subjects=train,
+        test_subjects=test,
+        train_step=options.step,
+        test_step=options.test_step,
+        crop_px=crop_px,
+        mix=("mpii",) if has_mpii else (),
+    )
 
 
 def check(options):
@@ -370,8 +372,7 @@ def _prepare_people(options, prepare, **choices):
     if options.store is None:
         print(f"training takes crops, not yet written: run again with --store {CROP_PX}")
     elif "train" in choices.get("splits", ["train"]):
-        mix = {} if target.name == "mpii" else {"mix": target.name}
-        _print_training(target, options.store, mix)
+        _print_training(target, mix=(target.name,), crop_px=options.store)
 
 
 def train(options):
@@ -718,39 +719,41 @@ def report(options):
 # --- their options ---
 
 
-def option(*names, **choices):
-    """One option, as `ArgumentParser.add_argument` takes it."""
-    return names, choices
+def option(usage, help, default=None, **choices):
+    """One option, as `ArgumentParser.add_argument` takes it; its help names a default that is a number or a text."""
+    name, _, metavar = usage.partition(" ")
+    if isinstance(default, (int, float, str)):
+        help += f"; default: {default}"
+    return name, choices | {"metavar": metavar or None, "help": help, "default": default}
 
 
-def path(*names, help, metavar="DIR", **choices):
+def path(usage, help, **choices):
     """An option that names a file or a folder."""
-    return option(*names, type=Path, metavar=metavar, help=help, **choices)
+    return option(usage, help, type=Path, **choices)
 
 
-def number(*names, within, help=None, kind=int, **choices):
-    """An option that is a number, in a range whose ends belong to it."""
-    choices = {"metavar": "N"} | choices
-    return option(*names, type=number_within(kind, *within), help=help, **choices)
+def number(usage, within, help, default=None):
+    """An option that is a number, in a range whose ends belong to it; whole where the first end is."""
+    return option(usage, help, default, type=number_within(*within))
 
 
-def several(*names, item=str, help=None, **choices):
+def several(usage, help, default=None, item=str):
     """An option with several values, apart or with commas between them; a repeated one adds."""
-    return option(*names, type=items_of(item), nargs="+", action=Add, help=help, **choices)
+    return option(usage, help, default, type=items_of(item), nargs="+", action=Add)
 
 
 def flag(name, help):
     """An option without a value."""
-    return option(name, action="store_true", default=False, help=help)
+    return name, {"action": "store_true", "help": help, "default": False}
 
 
-def number_within(kind, low, high):
-    """A function that reads a number, and refuses one that is out of its range."""
-    words = "a whole number" if kind is int else "a number"
+def number_within(low, high):
+    """A function that reads a number of the kind of `low`, and refuses one that is out of its range."""
+    words = "a whole number" if isinstance(low, int) else "a number"
 
     def read(text):
         try:
-            value = kind(text)
+            value = type(low)(text)
         except ValueError:
             value = math.nan
         if not low <= value <= high:  # NaN is in no range
@@ -771,7 +774,7 @@ def items_of(item):
 
 def subject(text):
     """ "S9" or "9" -> 9."""
-    return number_within(int, 1, 99)(text.removeprefix("S"))
+    return number_within(1, 99)(text.removeprefix("S"))
 
 
 def one_of(item, known):
@@ -789,77 +792,59 @@ def one_of(item, known):
 
 # Parts of the project's tests, in the order in which they run; course.checkout knows what each of them runs.
 TEST_PARTS = ("lint", "unit", "notebooks", "narrow", "browser")
-SEED = (0, 2**32 - 1)
-PROFILE = option("--profile", default="laptop", help="smoke, laptop, gpu or full; default: laptop")
-SET = option(
-    "--set",
-    nargs="+",
-    action="extend",
-    default=[],
-    metavar="NAME=VALUE",
-    help="override fields of the profile's config; lists as 1,5,6",
-)
-DATA_DIR = path(
-    "--data-dir", help="where data sets and crop stores lie; default: IPR_DATA, or data/"
-)
-RESULTS_DIR = path("--results-dir", help="where runs lie; default: IPR_RESULTS, or results/")
-FOLDERS = [DATA_DIR, RESULTS_DIR]
-CONFIG = [PROFILE, number("--seed", within=SEED, default=0), SET, *FOLDERS]
-DEVICE = option(
-    "--device",
-    choices=("auto", "cpu", "cuda", "mps"),
-    help="default: IPR_DEVICE, or auto, an NVIDIA GPU where there is one; mps is an Apple GPU",
-)
-RUN = option(
-    "--run", metavar="NAME", help="a run's folder in --results-dir; default: that of the profile"
-)
-TARGET = path(
-    "--target", help="folder to write to; default: one in --data-dir, named after the set"
-)
-METADATA = path(
-    "--metadata", metavar="FILE", help="metadata.xml of the data set, if it is not in --source"
-)
+SEEDS = (0, 2**32 - 1)
 PROCESSES = (1, 1024)
-WORKERS = number("--workers", within=PROCESSES, default=2, help="processes; default: 2")
-SOURCE = path("--source", required=True, help="the download, extracted; of Human3.6M also as .tgz")
-UNFOLD = number(
-    "--unfold-gb",
-    kind=float,
-    within=(0.001, 1e6),
-    metavar="GB",
-    help="what a .mat, .pt or json may unfold to in memory; default: 4",
-)
 CROPS = (8, 4096)  # px
 EVERY = (1, 100_000)  # frames
-SECONDS = (0, 1e6)
-STORE = number("--store", within=CROPS, help="write crop stores, for training crops of N px")
+GB = (0.001, 1e6)
+SECONDS = (0.0, 1e6)
+
+PROFILE = option("--profile NAME", "smoke, laptop, gpu or full", "laptop")
+SEED = number("--seed N", SEEDS, "of the start, the order of batches and the augmentation", 0)
+SET = option(
+    "--set NAME=VALUE",
+    "override fields of the profile's config; lists as 1,5,6",
+    [],
+    nargs="+",
+    action="extend",
+)
+DATA_DIR = path(
+    "--data-dir DIR", "where data sets and crop stores lie; default: IPR_DATA, or data/"
+)
+RESULTS_DIR = path("--results-dir DIR", "where runs lie; default: IPR_RESULTS, or results/")
+FOLDERS = [DATA_DIR, RESULTS_DIR]
+CONFIG = [PROFILE, SEED, SET, *FOLDERS]
+DEVICE = option(
+    "--device",
+    "default: IPR_DEVICE, or auto, an NVIDIA GPU where there is one; mps is an Apple GPU",
+    choices=("auto", "cpu", "cuda", "mps"),
+)
+RUN = option("--run NAME", "a run's folder in --results-dir; default: that of the profile")
+TARGET = path("--target DIR", "folder to write to; default: one in --data-dir, named after the set")
+WORKERS = number("--workers N", PROCESSES, "processes", 2)
+SOURCE = path("--source DIR", "the download, extracted; of Human3.6M also as .tgz", required=True)
+UNFOLD = number("--unfold-gb GB", GB, "what a .mat, .pt or json may unfold to in memory", 4)
 PEOPLE = [
     SOURCE,
     TARGET,
     DATA_DIR,
-    STORE,
+    number("--store N", CROPS, "write crop stores, for training crops of N px"),
     number(
-        "--box-scale",
-        kind=float,
-        within=(0.1, 10),
-        default=BOX_SCALE,
-        help=f"side of the crop's box, in longer sides of the person's box; default: {BOX_SCALE}",
+        "--box-scale N",
+        (0.1, 10),
+        "side of the crop's box, in longer sides of the person's box",
+        BOX_SCALE,
     ),
     WORKERS,
     UNFOLD,
 ]
-
 # Which network `predict` and `export` take.
 NETWORK = [
-    option(
-        "--run",
-        metavar="NAME",
-        help="a run's folder in --results-dir; default: the course's own network",
-    ),
-    path("--weights", metavar="FILE", help="a checkpoint or model.pt of this library"),
-    path("--published", metavar="FILE", help="a published checkpoint, by its own conventions"),
-    option("--profile", help="take the finished run of this profile"),
-    number("--seed", within=SEED, default=0, help="of that run"),
+    option("--run NAME", "a run's folder in --results-dir; default: the course's own network"),
+    path("--weights FILE", "a checkpoint or model.pt of this library"),
+    path("--published FILE", "a published checkpoint, by its own conventions"),
+    option("--profile NAME", "take the finished run of this profile"),
+    number("--seed N", SEEDS, "of that run", 0),
     SET,
     RESULTS_DIR,
 ]
@@ -869,94 +854,56 @@ PREPARE = {
         SOURCE,
         TARGET,
         DATA_DIR,
+        several("--subjects S", "S1,S5; default: all", SUBJECTS, one_of(subject, SUBJECTS)),
         several(
-            "--subjects",
-            item=one_of(subject, SUBJECTS),
-            default=SUBJECTS,
-            help="S1,S5; default: all",
+            "--actions N",
+            "2 is Directions; default: all",
+            ACTION_NUMBERS,
+            one_of(number_within(1, 99), ACTION_NUMBERS),
         ),
+        number("--step N", EVERY, "use every N-th frame of training subjects", TRAIN_STEP),
+        number("--test-step N", EVERY, "use every N-th frame of test subjects", TEST_STEP),
         several(
-            "--actions",
-            item=one_of(number_within(int, 1, 99), ACTION_NUMBERS),
-            default=ACTION_NUMBERS,
-            help="2 is Directions; default: all",
-        ),
-        number(
-            "--step",
-            within=EVERY,
-            default=TRAIN_STEP,
-            help=f"use every N-th frame of training subjects; default: {TRAIN_STEP}",
-        ),
-        number(
-            "--test-step",
-            within=EVERY,
-            default=TEST_STEP,
-            help=f"use every N-th frame of test subjects; default: {TEST_STEP}",
-        ),
-        several(
-            "--test-subjects",
-            item=one_of(subject, SUBJECTS),
-            default=TEST_SUBJECTS,
-            help="default: S9,S11; with S11 alone, S9 is for training",
+            "--test-subjects S",
+            "default: S9,S11; with S11 alone, S9 is for training",
+            TEST_SUBJECTS,
+            one_of(subject, SUBJECTS),
         ),
         flag("--all-frames", "use every frame"),
         flag("--lens", "keep the full lens model; default: the usual pinhole camera"),
         number(
-            "--store",
-            within=CROPS,
-            help="write crop stores for training crops of N px into TARGET/../stores, and no whole images",
+            "--store N",
+            CROPS,
+            "write crop stores for training crops of N px into TARGET/../stores, and no whole images",
         ),
-        METADATA,
-        option("--reader", choices=("opencv", "pyav"), default="opencv", help="of the videos"),
-        number(
-            "--archive-gb",
-            kind=float,
-            within=(0.001, 1e6),
-            default=ARCHIVE_GB,
-            metavar="GB",
-            help=f"what one archive may unfold to; default: {ARCHIVE_GB}",
-        ),
+        path("--metadata FILE", "metadata.xml of the data set, if it is not in --source"),
+        option("--reader", "of the videos", "opencv", choices=("opencv", "pyav")),
+        number("--archive-gb GB", GB, "what one archive may unfold to", ARCHIVE_GB),
         WORKERS,
         UNFOLD,
     ],
     check: [
-        path("root", help="a prepared set, or the built-in capture"),
-        path("--metadata", metavar="FILE", help="metadata.xml, to compare the counts with"),
+        path("root DIR", "a prepared set, or the built-in capture"),
+        path("--metadata FILE", "metadata.xml, to compare the counts with"),
         WORKERS,
         UNFOLD,
     ],
     mpii: [
         *PEOPLE,
-        path(
-            "--validation-list",
-            metavar="FILE",
-            help="names of validation images, one a line, or json",
-        ),
+        path("--validation-list FILE", "names of validation images, one a line, or json"),
         flag("--published", "keep 1-based pixels, as the published converter does"),
     ],
     coco: [
         *PEOPLE,
         several(
-            "--splits",
-            item=one_of(str, ("train", "validation")),
-            default=["train", "validation"],
-            help="train, validation; default: both",
+            "--splits SPLIT",
+            "train, validation; default: both",
+            ["train", "validation"],
+            one_of(str, ("train", "validation")),
         ),
-        number("--year", within=(1, 9999), default=2017),
-        number(
-            "--min-keypoints",
-            within=(0, 17),
-            default=1,
-            help="skip people with fewer annotated joints",
-        ),
-        number(
-            "--min-box",
-            kind=float,
-            within=(0, 100_000),
-            default=0.0,
-            metavar="PX",
-            help="skip boxes whose longer side is smaller",
-        ),
+        number("--year N", (1, 9999), "of the annotations", 2017),
+        number("--min-keypoints N", (0, 17), "skip people with fewer annotated joints", 1),
+        number("--min-box PX", (0.0, 1e5), "skip boxes whose longer side is smaller", 0),
     ],
 }
 COMMANDS = {
@@ -965,49 +912,31 @@ COMMANDS = {
         SET,
         DATA_DIR,
         TARGET,
-        number("--workers", within=PROCESSES, help="processes; default: the profile's"),
-        path(
-            "--sheet",
-            metavar="FILE",
-            help="only draw all actors in all actions into one picture",
-        ),
-        path("--motion", help="play the .bvh files of this folder instead"),
+        number("--workers N", PROCESSES, "processes; default: the profile's"),
+        path("--sheet FILE", "only draw all actors in all actions into one picture"),
+        path("--motion DIR", "play the .bvh files of this folder instead"),
         number(
-            "--unit",
-            kind=float,
-            within=(0.001, 100_000),
-            metavar="MM",
-            help="mm per unit of these files; default: found from the leg's length",
+            "--unit MM",
+            (0.001, 1e5),
+            "mm per unit of these files; default: found from the leg's length",
         ),
-        option("--up", choices=("x", "y", "z"), help="upward axis of these files; default: found"),
+        option("--up", "upward axis of these files; default: found", choices=("x", "y", "z")),
     ],
     train: [
         *CONFIG,
         DEVICE,
-        several(
-            "--recipe",
-            default=[],
-            metavar="NAME",
-            help="usual changes: every-50th, depth-32, depth-16, strong",
-        ),
-        number(
-            "--times",
-            within=(1, 4096),
-            default=1,
-            help="N times the batch, at N times the learning rate",
-        ),
+        several("--recipe NAME", "usual changes: every-50th, depth-32, depth-16, strong", []),
+        number("--times N", (1, 4096), "N times the batch, at N times the learning rate", 1),
         RUN,
         flag("--resume", "go on with --run NAME; its checkpoint brings the config, too"),
         path(
-            "--init",
-            metavar="FILE",
-            help="start --run NAME from the weights of a run, a checkpoint or a published model",
+            "--init FILE",
+            "start --run NAME from the weights of a run, a checkpoint or a published model",
         ),
         several(
-            "--gpus",
-            item=number_within(int, 0, 1023),
-            metavar="N",
-            help="train on these GPUs, such as 0,1, with one process for each",
+            "--gpus N",
+            "train on these GPUs, such as 0,1, with one process for each",
+            item=number_within(0, 1023),
         ),
         UNFOLD,
     ],
@@ -1015,102 +944,68 @@ COMMANDS = {
         *CONFIG,
         DEVICE,
         RUN,
-        option(
-            "--checkpoint",
-            default="last",
-            metavar="last|best|FILE",
-            help="which of the run's checkpoints",
-        ),
-        path(
-            "--published",
-            metavar="FILE",
-            help="score a published checkpoint on the profile's data",
-        ),
-        several("--subjects", item=subject, help="score only these test subjects, such as S9,S11"),
-        option("--box", default="oracle", metavar="oracle|estimated", help="which box is cut"),
-        option(
-            "--root",
-            default="oracle",
-            metavar="oracle|mean|box",
-            help="where the root's depth comes from",
-        ),
-        option(
-            "--intrinsics",
-            default="oracle",
-            metavar="oracle|pinhole|assumed",
-            help="what is known of the camera",
-        ),
+        option("--checkpoint last|best|FILE", "which of the run's checkpoints", "last"),
+        path("--published FILE", "score a published checkpoint on the profile's data"),
+        several("--subjects S", "score only these test subjects, such as S9,S11", item=subject),
+        option("--box oracle|estimated", "which box is cut", "oracle"),
+        option("--root oracle|mean|box", "where the root's depth comes from", "oracle"),
+        option("--intrinsics oracle|pinhole|assumed", "what is known of the camera", "oracle"),
         flag("--texts", "also write poses as public code does, a line each"),
         UNFOLD,
     ],
     runs: [RESULTS_DIR],
     predict: [
-        path("files", nargs="+", metavar="FILE", help="pictures, videos, folders of them"),
-        path("--out", required=True, help="where tables, overlays and pages go"),
+        path("files FILE", "pictures, videos, folders of them", nargs="+"),
+        path("--out DIR", "where tables, overlays and pages go", required=True),
         option(
-            "--box",
-            metavar="X,Y,W,H",
-            help="of the one person: top left corner, width, height, px of the upright picture; "
+            "--box X,Y,W,H",
+            "of the one person: top left corner, width, height, px of the upright picture; "
             "default: a person detector's",
         ),
-        path("--boxes", metavar="FILE", help=".csv of boxes: file,person,x,y,w,h"),
+        path("--boxes FILE", ".csv of boxes: file,person,x,y,w,h"),
         flag("--whole", "take the whole picture as the person's box"),
-        number(
-            "--focal",
-            kind=float,
-            within=(1, 1_000_000),
-            metavar="PX",
-            help="focal length; default: from EXIF, else assumed",
-        ),
-        number("--person", within=(0, 100_000), help="keep person N alone, as the tables count"),
+        number("--focal PX", (1.0, 1e6), "focal length; default: from EXIF, else assumed"),
+        number("--person N", (0, 100_000), "keep person N alone, as the tables count"),
         flag("--recursive", "of folders, take what lies in their folders, too"),
-        number("--every", within=EVERY, default=1, help="of videos, take every N-th frame"),
-        number("--start", kind=float, within=SECONDS, default=0.0, help="of videos, begin here, s"),
-        number(
-            "--end", kind=float, within=SECONDS, default=math.inf, help="and end before here, s"
-        ),
+        number("--every N", EVERY, "of videos, take every N-th frame", 1),
+        number("--start N", SECONDS, "of videos, begin here, s", 0),
+        number("--end N", SECONDS, "and end before here, s", math.inf),
         flag("--smooth", "of videos, smooth paths by the One-Euro filter"),
         several(
-            "--also",
-            item=one_of(str, ("bvh", "glb", "mp4")),
-            default=[],
-            help="of videos, also write the motion as bvh or glb (glTF), the overlay as mp4 (H.264)",
+            "--also KIND",
+            "of videos, also write the motion as bvh or glb (glTF), the overlay as mp4 (H.264)",
+            [],
+            one_of(str, ("bvh", "glb", "mp4")),
         ),
         option(
-            "--up",
-            metavar="X,Y,Z",
-            default="0,-1,0",
-            help="of bvh and glb: which way is up in the camera's axes, x right, y down, z away; "
-            "default: 0,-1,0, a camera held level",
+            "--up X,Y,Z",
+            "of bvh and glb: which way is up in the camera's axes, x right, y down, z away; "
+            "0,-1,0 where it is held level",
+            "0,-1,0",
         ),
         *NETWORK,
         flag("--flip-test", "average with what the network sees in the mirror"),
         DEVICE,
     ],
-    export: [
-        path("--out", metavar="FILE", required=True, help="the .onnx file to write"),
-        *NETWORK,
-    ],
+    export: [path("--out FILE", "the .onnx file to write", required=True), *NETWORK],
     compare: [
-        option("--profile", default="laptop", help="smoke, laptop or gpu; default: laptop"),
+        option("--profile NAME", "smoke, laptop or gpu", "laptop"),
         several(
-            "--seeds",
-            item=number_within(int, *SEED),
-            metavar="N",
-            help="each case is run once for each seed; default: five for the methods, three for others",
+            "--seeds N",
+            "each case is run once for each seed; default: five for the methods, three for others",
+            item=number_within(*SEEDS),
         ),
         several(
-            "--axes",
-            metavar="AXIS",
-            help="what to vary: method, map, 2D, budget, variant (default: these), depth, trunk "
+            "--axes AXIS",
+            "what to vary: method, map, 2D, budget, variant (default: these), depth, trunk "
             "(backbone), crop; or sweep: only pick each method's settings",
         ),
-        several("--cases", metavar="CASE", help="only these cases, e.g. R1 'I*, coarse map'"),
-        option(
-            "--processes",
-            type=number_within(int, 1, 256),
-            default=1,
-            help="so many runs at a time, which share the cores: 2 on a laptop, as many as cores with a GPU; default: 1",
+        several("--cases CASE", "only these cases, e.g. R1 'I*, coarse map'"),
+        number(
+            "--processes N",
+            (1, 256),
+            "so many runs at a time, which share the cores: 2 on a laptop, as many as cores with a GPU",
+            1,
         ),
         flag("--list", "only print the cases"),
         SET,
@@ -1120,7 +1015,7 @@ COMMANDS = {
     reproduce: [
         *CONFIG,
         DEVICE,
-        several("--only", metavar="NN", help="run only these notebooks, e.g. 00,06"),
+        several("--only NN", "run only these notebooks, e.g. 00,06"),
         flag("--as-is", "run notebooks on the trained network that is there; train none for them"),
         flag("--fresh", "run notebooks again though nothing has changed for them"),
         flag("--solutions", "solve the exercises as well, and check the solutions"),
@@ -1129,34 +1024,31 @@ COMMANDS = {
     lab: FOLDERS,
     selftest: [
         option(
-            "parts",
+            "parts PART",
+            f"{', '.join(TEST_PARTS)}; default: all, in this order",
             nargs="*",
             type=one_of(str, TEST_PARTS),
-            metavar="PART",
-            help=f"{', '.join(TEST_PARTS)}; default: all, in this order",
         )
     ],
     exercises: [
-        path("--without-solutions", help="copy the course, without solutions, to this new folder"),
+        path("--without-solutions DIR", "copy the course, without solutions, to this new folder"),
         several(
-            "--grade",
+            "--grade FILE",
+            "run the checks of students' notebooks, such as 06_maria.ipynb",
             item=Path,
-            metavar="FILE",
-            help="run the checks of students' notebooks, such as 06_maria.ipynb",
         ),
-        path("--csv", metavar="FILE", default=Path("grades.csv"), help="default: grades.csv"),
-        option("--profile", default="smoke", help="to run them with; default: smoke"),
+        path("--csv FILE", "the table to write; default: grades.csv", default=Path("grades.csv")),
+        option("--profile NAME", "to run them with", "smoke"),
         *FOLDERS,
     ],
     report: [
-        path("runs", nargs="*", default=[], help="run folders that differ only in their seed"),
+        path("runs DIR", "run folders that differ only in their seed", nargs="*", default=[]),
         path(
-            "--reference",
-            metavar="FILE",
-            help="the file to write, or to read for --readme; default: that of the runs' profile, or laptop.json",
+            "--reference FILE",
+            "the file to write, or to read for --readme; default: that of the runs' profile, or laptop.json",
         ),
         flag("--readme", "write the table into README.md"),
-        path("--model", metavar="RUN", help="keep this run's network as the reference model"),
+        path("--model RUN", "keep this run's network as the reference model"),
     ],
 }
 
