@@ -255,25 +255,19 @@ def evaluated(cfg: Config, results_dir: str | Path | None = None, stages: int = 
     """
     folder = run_dir(cfg, results_dir)
     with writing(folder):
-        return _evaluated(cfg, folder, stages)
-
-
-def _evaluated(cfg, folder, stages):
-    """Scores of a run that no other process writes, see `evaluated`."""
-    mixed_in(cfg)  # refuses a missing set before hours are spent on the 3D store
-    with stage(1, stages), timed(folder, "data"):
-        train_store, test_store = stores(cfg)
-    with stage(2, stages):
-        network = trained(cfg, folder=folder)
-    checkpoint = folder / CHECKPOINT
-    if (folder / METRICS).exists() and (folder / PREDICTIONS).exists():
-        done = read_json(folder / METRICS)
-        is_complete = done["checkpoint"] == fingerprint(checkpoint) and "scores_flip" in done
-        if is_complete and done["scores"]["n"] == len(test_store):  # the split may have grown since
-            return done
-    with stage(3, stages):
-        _score(folder, checkpoint, network, cfg, train_store, test_store, folder)
-    return read_json(folder / METRICS)
+        mixed_in(cfg)  # refuses a missing set before hours are spent on the 3D store
+        with stage(1, stages), timed(folder, "data"):
+            test_store = stores(cfg)[1]
+        with stage(2, stages):
+            trained(cfg, folder=folder)
+        if (folder / METRICS).exists() and (folder / PREDICTIONS).exists():
+            done = read_json(folder / METRICS)
+            is_complete = done["checkpoint"] == fingerprint(folder / CHECKPOINT)
+            if is_complete and done["scores"]["n"] == len(test_store):  # it may have grown since
+                return done
+        with stage(3, stages):
+            evaluate_run(folder, target=folder)
+        return read_json(folder / METRICS)
 
 
 def evaluate_run(
@@ -284,8 +278,9 @@ def evaluate_run(
     root: str = "oracle",
     intrinsics: str = "oracle",
     texts: bool = False,
+    target: Path | None = None,
 ) -> tuple[dict, Path]:
-    """Score a run's network on the test split, with oracle inputs or without.
+    """Score a run's network on the test split by single pass and flip test, with oracle inputs or without.
 
     Args:
         folder: of the run.
@@ -293,14 +288,17 @@ def evaluate_run(
         subjects: score these test subjects alone; None scores all.
         box, root, intrinsics: see `prediction.oracle_inputs`.
         texts: also write the three text files of `report.write_poses`.
+        target: folder to write to; by default test/NAME in the run's.
 
     Returns:
-        content of `metrics.json`; the folder that it lies in, with the other files of `report.write_scores`: test/NAME in
-        the run's.
+        content of `metrics.json`: what was scored, and the scores of `metrics.score_items` for the single pass, the flip
+        test and the training split's mean pose; the folder that it lies in, with the other files of `report.write_scores`.
 
     Raises:
-        InputError: see `open_run` and `oracle_inputs`; or the run was trained on another version of the data.
+        InputError: see `open_run` and `oracle_inputs`; the run was trained on another version of the data; or there are
+            no pictures of a subject.
     """
+    start = work_seconds()
     folder = Path(folder)
     network, cfg, path = open_run(folder, checkpoint)
     train_store, test_store = stores(cfg)
@@ -310,28 +308,6 @@ def evaluate_run(
     for key, value in (("box", box), ("root", root), ("intrinsics", intrinsics)):
         if value != "oracle":
             name += f"-{key}-{value}"
-    if subjects is not None:
-        name += f"-{_subject_names(subjects)}"
-    target = folder / "test" / name
-    with writing(target):
-        content, predictions = _score(
-            folder, path, network, cfg, train_store, test_store, target, inputs, subjects
-        )
-        if texts:
-            write_poses(target, predictions["pred_cam"], predictions["target_cam"])
-    return content, target
-
-
-def _score(
-    folder, checkpoint, network, cfg, train_store, test_store, target, inputs=None, subjects=None
-):
-    """Predict the test split, single pass and flip test; score the images of some subjects, or all; write it to `target`.
-
-    Returns:
-        content of `metrics.json`: what was scored, and the scores of `metrics.score_items` for the single pass, the flip
-        test and the training split's mean pose; what `prediction.predict_store` gives, for the items that are scored.
-    """
-    start = work_seconds()
     tested = test_store.columns["subject"]
     items = np.arange(len(test_store))
     if subjects is not None:
@@ -341,46 +317,49 @@ def _score(
                 f"no test picture of {_subject_names(missing)}: the test split holds {_subject_names(tested)}"
             )
         items = np.flatnonzero(np.isin(tested, subjects))
-    names = ("joints_cam", "subject", "action", "subaction")
-    columns = {name: test_store.columns[name][items] for name in names}
-    if inputs is None:
-        inputs = oracle_inputs(test_store)
-    predictions = predict_run(network, test_store, cfg, inputs, flip_test=True)
-    predictions = {name: values[items] for name, values in predictions.items()}
-    scores = {
-        "scores": score_items(predictions["pred_cam"], columns),
-        "scores_flip": score_items(predictions["pred_cam_flip"], columns),
-        "mean_pose": score_items(mean_pose(train_store, test_store)[items], columns),
-    }
-    minutes = read_json(folder / TIMES) if (folder / TIMES).exists() else {}
-    saved = read_checkpoint(checkpoint, ("step", "seconds"))
-    minutes["training"] = round(saved["seconds"] / 60, 3)  # those before an interruption, too
-    minutes["evaluation"] = round((work_seconds() - start) / 60, 3)
-    trained_on = _subject_names(train_store.columns["subject"])
-    dataset = "built-in capture" if cfg.dataset == "capture" else cfg.dataset
-    content = {
-        "run": folder.name,
-        "checkpoint_file": checkpoint.name,
-        "minutes": {step: minutes[step] for step in STEPS if step in minutes},
-        "profile": cfg.profile,
-        "data": " + ".join([dataset, *cfg.mix]),
-        "split": f"{trained_on} / {_subject_names(columns['subject'])}",
-        "test_step": test_store.recipe["step"],
-        "train_items": len(train_store),
-        "samples_seen": saved["step"] * cfg.batch_size,
-        "oracle": list(inputs.notes),
-        "network": cfg.network,
-        "parameters": count_parameters(network),
-        "seed": cfg.seed,
-        "commit": commit(),
-        "device": device_name(next(network.parameters()).device),
-        "tf32": saved.get("tf32", False),  # in training
-        "checkpoint": fingerprint(checkpoint),
-        **scores,
-        "config": cfg.record(),
-    }
-    write_scores(target, content, predictions, action_rows(content), run_report(content))
-    return content, predictions
+        name += f"-{_subject_names(subjects)}"
+    target = target or folder / "test" / name
+    with writing(target):
+        names = ("joints_cam", "subject", "action", "subaction")
+        columns = {name: test_store.columns[name][items] for name in names}
+        predictions = predict_run(network, test_store, cfg, inputs, flip_test=True)
+        predictions = {name: values[items] for name, values in predictions.items()}
+        scores = {
+            "scores": score_items(predictions["pred_cam"], columns),
+            "scores_flip": score_items(predictions["pred_cam_flip"], columns),
+            "mean_pose": score_items(mean_pose(train_store, test_store)[items], columns),
+        }
+        minutes = read_json(folder / TIMES) if (folder / TIMES).exists() else {}
+        saved = read_checkpoint(path, ("step", "seconds"))
+        minutes["training"] = round(saved["seconds"] / 60, 3)  # those before an interruption, too
+        minutes["evaluation"] = round((work_seconds() - start) / 60, 3)
+        trained_on = _subject_names(train_store.columns["subject"])
+        dataset = "built-in capture" if cfg.dataset == "capture" else cfg.dataset
+        content = {
+            "run": folder.name,
+            "checkpoint_file": path.name,
+            "minutes": {step: minutes[step] for step in STEPS if step in minutes},
+            "profile": cfg.profile,
+            "data": " + ".join([dataset, *cfg.mix]),
+            "split": f"{trained_on} / {_subject_names(columns['subject'])}",
+            "test_step": test_store.recipe["step"],
+            "train_items": len(train_store),
+            "samples_seen": saved["step"] * cfg.batch_size,
+            "oracle": list(inputs.notes),
+            "network": cfg.network,
+            "parameters": count_parameters(network),
+            "seed": cfg.seed,
+            "commit": commit(),
+            "device": device_name(next(network.parameters()).device),
+            "tf32": saved.get("tf32", False),  # in training
+            "checkpoint": fingerprint(path),
+            **scores,
+            "config": cfg.record(),
+        }
+        write_scores(target, content, predictions, action_rows(content), run_report(content))
+        if texts:
+            write_poses(target, predictions["pred_cam"], predictions["target_cam"])
+    return content, target
 
 
 def _subject_names(subjects):
