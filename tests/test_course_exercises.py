@@ -101,7 +101,7 @@ def test_a_check_without_a_test_is_refused():
 
 
 def test_html_is_the_line_with_its_signs_escaped():
-    text = Outcome(False, ("is a < b?",))._repr_html_()
+    text = Outcome(False, "is a < b?")._repr_html_()
     assert "✗ not yet: is a &lt; b?" in text and "a < b" not in text
 
 

@@ -33,18 +33,15 @@ class Outcome:
 
     Args:
         right: True, False, or None where there is no answer yet.
-        reasons: what is not right yet, in words.
+        reason: what is not right yet, in words.
     """
 
     right: bool | None
-    reasons: tuple = ()
+    reason: str = ""
 
     def __repr__(self):
         sign, word, _ = SIGNS[self.right]
-        line = f"{sign} {word}"
-        if self.reasons:
-            line += ": " + "; ".join(self.reasons)
-        return line
+        return f"{sign} {word}: {self.reason}" if self.reason else f"{sign} {word}"
 
     def _repr_html_(self):
         _, _, colour = SIGNS[self.right]
@@ -78,9 +75,9 @@ def check(value: object, *tests: tuple[str, Callable]) -> Outcome:
         try:
             passed = bool(test(value))
         except Exception as error:  # an answer that breaks its test is a wrong answer
-            return Outcome(False, (f"{question} ({type(error).__name__}: {error})",))
+            return Outcome(False, f"{question} ({type(error).__name__}: {error})")
         if not passed:
-            return Outcome(False, (question,))
+            return Outcome(False, question)
     return Outcome(True)
 
 
