@@ -307,18 +307,16 @@ def test_a_notebook_that_fails_costs_the_others_nothing(home, cfg, capsys):
         COUNT.format("00_first"),
         "limit = 65\nassert limit < 60, f'expected below 60 mm, got {limit}'",
     )
-    with pytest.raises(notebooks.NotebooksFailed) as caught:
+    with pytest.raises(notebooks.NotebookFailed) as caught:
         reproduce(home)
     folder = pipeline.run_dir(cfg, home / "results")
-    (failure,) = caught.value.failures
-    assert (failure.notebook, failure.line) == (
-        "00_first.ipynb",
-        "assert limit < 60, f'expected below 60 mm, got {limit}'",
+    first, failure = str(caught.value).splitlines()
+    assert first == "1 notebook failed; the same command runs them again, and only them:"
+    assert failure.startswith("  00_first.ipynb stopped in cell [")
+    assert failure.endswith(
+        "at `assert limit < 60, f'expected below 60 mm, got {limit}'`: "
+        f"AssertionError: expected below 60 mm, got 65; see {folder / '00' / 'executed.ipynb'}"
     )
-    assert failure.reason == "AssertionError: expected below 60 mm, got 65"
-    lines = str(caught.value).splitlines()
-    assert lines[0] == "1 notebook failed; the same command runs them again, and only them:"
-    assert lines[1:] == [f"  {failure}"]
     assert [line.split()[0] for line in tally(home)] == ["00_first", "01_second"]
     assert (folder / "report.md").read_text(encoding="utf-8") in capsys.readouterr().out
     assert (folder / "01" / "stamp.json").exists() and not (folder / "00" / "stamp.json").exists()
@@ -344,7 +342,7 @@ def test_a_failure_that_follows_a_success_is_run_again(home, cfg):
     second = home / "notebooks" / "01_second.ipynb"
     source = second.read_bytes()
     write_notebook(second, COUNT.format("01_second"), "raise ValueError('new')")
-    with pytest.raises(notebooks.NotebooksFailed):
+    with pytest.raises(notebooks.NotebookFailed):
         reproduce(home)
     second.write_bytes(
         source

@@ -1,7 +1,6 @@
 """The course's notebooks: which there are, the example that they follow, how to run one."""
 
 import base64
-import dataclasses
 import re
 import tempfile
 from pathlib import Path
@@ -20,45 +19,10 @@ EXAMPLE = (11, 5, 1, 3)
 EXAMPLE_FRAME = 1  # the second of its frames in use
 
 
-@dataclasses.dataclass(eq=False)
 class NotebookFailed(InputError):
-    """A notebook did not run to its end.
-
-    Args:
-        notebook: its file name.
-        number: execution number of the cell that failed, as "[41]"; None where it is not known.
-        line: the line of that cell that failed, or None.
-        reason: the error in one line.
-        executed: path of the executed notebook, with everything up to the failure.
-    """
-
-    notebook: str
-    number: int | None
-    line: str | None
-    reason: str
-    executed: Path
-
-    def __str__(self):
-        where = "before the first cell" if self.number is None else f"in cell [{self.number}]"
-        at = f", at `{self.line}`" if self.line else ""
-        return f"{self.notebook} stopped {where}{at}: {self.reason}; see {self.executed}"
-
-
-class NotebooksFailed(InputError):
-    """Some notebooks failed; its message is a list of them.
-
-    Args:
-        failures: list of NotebookFailed.
-    """
+    """A notebook did not run to its end, or several; the message says which, where and why."""
 
     exit_code = 1
-
-    def __init__(self, failures):
-        self.failures = failures
-        count = "1 notebook" if len(failures) == 1 else f"{len(failures)} notebooks"
-        lines = [f"{count} failed; the same command runs them again, and only them:"]
-        lines += [f"  {failure}" for failure in failures]
-        super().__init__("\n".join(lines))
 
 
 def list_notebooks(numbers: list[str] | None = None) -> list[Path]:
@@ -129,29 +93,26 @@ def run_notebook(
             )
         except papermill.PapermillExecutionError as error:
             reason = f"{error.ename}: {error.evalue}" if str(error.evalue) else error.ename
-            line = failed_line(error.traceback)
-            raise NotebookFailed(source.name, error.exec_count, line, reason, output) from error
+            place = _place(error.exec_count, failed_line(error.traceback))
+            raise NotebookFailed(
+                f"{source.name} stopped {place}: {reason}; see {output}"
+            ) from error
         except DeadKernelError as error:
-            number, line = _last_begun(nbformat.read(output, as_version=4))
-            reason = (
-                "the kernel died, most often because memory ran out; close other programs or choose a smaller profile, "
-                "and run again"
-            )
-            raise NotebookFailed(source.name, number, line, reason, output) from error
+            place = _place(*_last_begun(nbformat.read(output, as_version=4)))
+            raise NotebookFailed(
+                f"{source.name} stopped {place}: the kernel died, most often because memory ran out; close other "
+                f"programs or choose a smaller profile, and run again; see {output}"
+            ) from error
     save_figures(nbformat.read(output, as_version=4), target / "figures")
 
 
-def save_figures(notebook, folder: str | Path) -> list[Path]:
-    """Write the figures that an executed notebook shows, each named after its cell.
+def save_figures(notebook, folder: str | Path) -> None:
+    """Write the figures that an executed notebook shows as SVG or PNG, each named after its cell.
 
     Args:
         notebook: executed.
         folder: made where there is a figure; a file of the same name is replaced.
-
-    Returns:
-        paths of the files, SVG or PNG, in the notebook's order.
     """
-    written = []
     for cell in notebook.cells:
         pictures = []
         for output in cell.get("outputs", []):
@@ -162,11 +123,8 @@ def save_figures(notebook, folder: str | Path) -> list[Path]:
                 pictures.append((".png", base64.b64decode(data["image/png"])))
         for number, (suffix, content) in enumerate(pictures):
             name = cell.id if number == 0 else f"{cell.id}-{number + 1}"
-            path = Path(folder) / f"{name}{suffix}"
-            with atomic_path(path) as temporary:
+            with atomic_path(Path(folder) / f"{name}{suffix}") as temporary:
                 temporary.write_bytes(content)
-            written.append(path)
-    return written
 
 
 def kernel_config(folder: str | Path):
@@ -180,32 +138,34 @@ def kernel_config(folder: str | Path):
     """
     from traitlets.config import Config as KernelConfig
 
-    connection = {}
     kernel = f"{folder}/kernel"
-    # A socket in a file opens no port, and brings no warning about one. Its name ends in -1 to -5.
-    if can_be_socket(f"{kernel}-1"):
-        connection = {"transport": "ipc", "ip": kernel}
-    return KernelConfig(KernelManager=connection)
+    if not can_be_socket(f"{kernel}-1"):  # names end in -1 to -5
+        return KernelConfig()
+    # A socket in a file opens no port, and brings no warning about one.
+    return KernelConfig(KernelManager={"transport": "ipc", "ip": kernel})
+
+
+def _place(number, line):
+    """Where a notebook stopped: execution number and line of the cell, each None where it is not known."""
+    where = "before the first cell" if number is None else f"in cell [{number}]"
+    return f"{where}, at `{line}`" if line else where
 
 
 def failed_line(traceback: list[str]) -> str | None:
     """The line of a notebook's cell that raised an error.
 
     Args:
-        traceback: as IPython gives it, colours included; it marks the line of each frame with an arrow.
+        traceback: as IPython gives it, a text for each frame, colours included; an arrow marks the line.
 
     Returns:
         the line without its number, or None where no frame is a cell's.
     """
-    text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(traceback))
     found = None
-    in_cell = False
-    for line in text.splitlines():
-        if re.match(r"(Cell In|File |.*\.py)", line):
-            in_cell = line.startswith("Cell In")
-        arrow = re.match(r"-+> ?\d+ (.*)", line)
-        if arrow and in_cell:
-            found = arrow.group(1).strip()
+    for frame in traceback:
+        text = re.sub(r"\x1b\[[0-9;]*m", "", frame)
+        arrow = re.search(r"^-+> ?\d+ (.*)", text, flags=re.MULTILINE)
+        if text.startswith("Cell In") and arrow:
+            found = arrow[1].strip()
     return found
 
 

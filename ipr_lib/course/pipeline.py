@@ -59,7 +59,7 @@ from ..studio import write_capture
 from ..training import distributed
 from ..training.records import BEST, CHECKPOINT, read_checkpoint
 from .exercises import solutions_of
-from .notebooks import NotebookFailed, NotebooksFailed, list_notebooks, run_notebook
+from .notebooks import NotebookFailed, list_notebooks, run_notebook
 
 METRICS, PREDICTIONS, ORIGIN = SCORES_FILE, PREDICTIONS_FILE, "origin.json"
 STEPS = ("data", "training", "evaluation")  # of a run, whose minutes are measured
@@ -538,7 +538,7 @@ def reproduce(
 
     Raises:
         InputError: `as_is`, and there is no scored run.
-        NotebooksFailed: notebooks failed; the message lists them. The same call runs these, and these alone, again.
+        NotebookFailed: the message lists the notebooks. The same call runs these, and these alone, again.
     """
     started = work_seconds()
     overrides = dict(overrides or {})
@@ -580,12 +580,14 @@ def reproduce(
                     _run_if_changed(path, folder / path.name[:2], stamp, fresh, solutions)
             except NotebookFailed as failure:
                 print(f"failed: {failure}", file=sys.stderr, flush=True)
-                failures.append(failure)
+                failures.append(f"  {failure}")
     print(minutes_table(run_minutes(folder)), end="\n\n")
     print(f"report, figures and executed notebooks: {folder}")
     print(f"{(work_seconds() - started) / 60:.1f} minutes", flush=True)
     if failures:
-        raise NotebooksFailed(failures)
+        count = "1 notebook" if len(failures) == 1 else f"{len(failures)} notebooks"
+        first = f"{count} failed; the same command runs them again, and only them:"
+        raise NotebookFailed("\n".join([first, *failures]))
     return metrics
 
 
