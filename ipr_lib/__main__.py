@@ -688,8 +688,7 @@ def _grade(options):
 
 def report(options):
     """Condense runs into results/reference and the README's table."""
-    from .course import save_reference
-    from .course.reference import save_shown_crops
+    from .course.reference import save_reference, save_shown_crops
     from .evaluation import update_readme, write_reference
 
     if not (options.runs or options.model or options.readme):

@@ -38,6 +38,7 @@ from ipr_lib.inference import (
     join_poses,
     link_people,
     list_files,
+    load_network,
     one_euro,
     parse_box,
     predict_files,
@@ -783,9 +784,13 @@ def runs(tmp_path):
     return tmp_path / "results"
 
 
-def test_the_card_tells_what_differs_from_the_profile():
-    cfg = load_config("smoke", seed=3, epochs=1, train_subjects=[1])
-    assert reference._overrides(cfg) == {"epochs": 1, "train_subjects": [1]}
+def test_the_card_tells_what_differs_from_the_profile(runs, tmp_path):
+    folder = pipeline.run_dir(CFG, runs)
+    content = torch.load(folder / records.CHECKPOINT, weights_only=True)
+    content["config"] = load_config("smoke", seed=3, epochs=1, train_subjects=[1]).record()
+    torch.save(content, folder / records.CHECKPOINT)
+    card = reference.save_reference(folder, tmp_path / "reference")
+    assert card["overrides"] == {"epochs": 1, "train_subjects": [1]}
 
 
 def test_reference_model_round_trip(runs, tmp_path):
@@ -793,14 +798,14 @@ def test_reference_model_round_trip(runs, tmp_path):
     card = reference.save_reference(run, tmp_path / "reference")
     assert card["overrides"] == {}
     assert card["mpjpe"] == 12.5 and read_json(tmp_path / "reference" / reference.CARD) == card
-    other = load_config("laptop")  # the reference model brings its own config along
-    model, cfg, line = reference.load_reference(other, runs, folder=tmp_path / "reference")
-    assert cfg == CFG and "12.5 mm" in line and not model.training
-    of_run, _, line = reference.load_reference(CFG, runs, folder=tmp_path / "none")
-    assert run.name in line
+    path = tmp_path / "reference" / reference.MODEL
+    network = load_network(weights=path)
+    model = network.model
+    assert network.cfg == CFG and "12.5 mm" in network.about and not model.training
+    of_run = load_network(run).model
     crops = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(model.cpu()(crops), of_run.cpu()(crops), rtol=0.01, atol=1e-3)
-    stored = torch.load(tmp_path / "reference" / reference.MODEL, weights_only=True)["network"]
+    stored = torch.load(path, weights_only=True)["network"]
     assert {str(stored[name].dtype) for name in stored} == {
         "torch.float16",
         "torch.float32",
@@ -812,11 +817,9 @@ def test_reference_model_round_trip(runs, tmp_path):
         assert torch.equal(value, exact if "running_" in name else exact.half().to(exact.dtype)), (
             name
         )
-    (tmp_path / "reference" / reference.MODEL).write_bytes(b"broken")
+    path.write_bytes(b"broken")
     with pytest.raises(InputError, match="model.pt"):
-        reference.load_reference(CFG, runs, folder=tmp_path / "reference")
-    with pytest.raises(InputError, match="train first"):
-        reference.load_reference(other, runs, folder=tmp_path / "none")
+        load_network(weights=path)
 
 
 @pytest.mark.parametrize(
@@ -837,7 +840,7 @@ def test_networks_come_back_in_the_memory_format_of_their_training(
     )
     monkeypatch.setattr(run, "default_device", lambda: torch.device("cpu"))
     scored, _, _ = pipeline.open_run(folder)
-    shown, _, _ = reference.load_reference(cfg, tmp_path, folder=tmp_path / "none")
+    shown = load_network(folder).model
     for network in (scored, shown):
         kernels = [weight for weight in network.parameters() if weight.ndim == 4]
         tested = [weight for weight in kernels if min(weight.shape) > 1]
@@ -871,7 +874,7 @@ def test_the_crops_that_are_shown_are_those_of_the_whole_capture(tmp_path, monke
 
 def test_the_crops_that_are_shown_come_with_the_reference_network(tmp_path, monkeypatch):
     monkeypatch.setenv("IPR_DATA", str(tmp_path))
-    _, cfg, _ = reference.load_reference(CFG)
+    cfg = load_network().cfg
     store = reference.shown_crops(cfg)
     columns = store.columns
     assert list(tmp_path.iterdir()) == [], "nothing is drawn"

@@ -15,15 +15,13 @@ __all__ = [
     "check",
     "example_folder",
     "example_item",
-    "load_reference",
-    "save_reference",
     "shown_crops",
 ]
 
 
 def __getattr__(name):
-    if name in ("load_reference", "save_reference", "shown_crops"):
-        from . import reference
+    if name == "shown_crops":
+        from .reference import shown_crops
 
-        return getattr(reference, name)
+        return shown_crops
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

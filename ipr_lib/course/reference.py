@@ -1,6 +1,6 @@
-"""The network that comes with the library; where there is none, the one that a profile's run has trained.
+"""How the network that comes with the library was made, and the crops that it is shown with.
 
-Shown in notebooks 00 and 06, taught in notebooks/12_your_own_pictures.ipynb.
+`inference.load_network` loads it. Shown in notebooks 00 and 06, taught in notebooks/12_your_own_pictures.ipynb.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from ..config import Config, config_from_record, load_config
 from ..data.store import CropStore, join_stores, open_store
 from ..files import InputError, atomic_path, read_json, write_json
 from ..inference.networks import CARD, MODEL, REFERENCE
-from ..run import checkpoint_config, load_trained
+from ..run import checkpoint_config
 from ..training.records import CHECKPOINT, read_checkpoint
 from . import pipeline
 
@@ -63,7 +63,12 @@ def save_reference(run_folder: str | Path, folder: str | Path = REFERENCE) -> di
     with atomic_path(Path(folder) / MODEL) as temporary:
         torch.save({"config": content["config"], "network": weights}, temporary)
     card = {name: run[name] for name in COPIED}
-    card["overrides"] = _overrides(config_from_record(content["config"]))
+    cfg = config_from_record(content["config"])
+    of_profile = load_config(cfg.profile, seed=cfg.seed).record()
+    card["overrides"] = {}
+    for name, value in cfg.record().items():
+        if value != of_profile[name]:
+            card["overrides"][name] = value
     card["test_items"] = run["scores"]["n"]
     card["weights"] = "rounded to float16; the scores are those of the float32 network"
     card["not_for"] = (
@@ -72,7 +77,7 @@ def save_reference(run_folder: str | Path, folder: str | Path = REFERENCE) -> di
     for metric in ("mpjpe", "pa_mpjpe", "pa_mpjpe_scale"):
         card[metric] = run["scores"][metric]["frame_mean"]
     write_json(Path(folder) / CARD, card)
-    return card
+    return read_json(Path(folder) / CARD)
 
 
 def save_shown_crops(folder: str | Path = REFERENCE) -> Path:
@@ -91,16 +96,6 @@ def save_shown_crops(folder: str | Path = REFERENCE) -> Path:
     return target
 
 
-def _overrides(cfg):
-    """What a config's record says otherwise than its profile's, as JSON has it; the seed apart."""
-    of_profile = load_config(cfg.profile, seed=cfg.seed).record()
-    overrides = {}
-    for name, value in cfg.record().items():
-        if value != of_profile[name]:
-            overrides[name] = list(value) if isinstance(value, tuple) else value
-    return overrides
-
-
 def _halved(weights, run_folder):
     """A state dict in float16, half the bytes; the running statistics, which are few, stay in float32."""
     halved = {}
@@ -116,50 +111,13 @@ def _halved(weights, run_folder):
     return halved
 
 
-def load_reference(
-    cfg: Config,
-    results_dir: str | Path | None = None,
-    train: bool = False,
-    folder: str | Path = REFERENCE,
-    device: torch.device | None = None,
-) -> tuple[torch.nn.Module, Config, str]:
-    """The network to predict with.
-
-    Args:
-        cfg: Config of the run to take where there is no reference network.
-        results_dir: where runs lie; by default `files.results_folder`.
-        train: train that run first where it is missing; else a missing one is an error.
-        folder: where the reference network lies.
-        device: torch device; by default the GPU where there is one.
-
-    Returns:
-        network in eval mode; its Config; a line that says which it is.
-
-    Raises:
-        InputError: there is neither; or the file is damaged or of another architecture.
-    """
-    path = Path(folder) / MODEL
-    if path.exists():
-        card = read_json(Path(folder) / CARD)
-        line = (
-            f"network: reference model of run {card['run']}, {card['mpjpe']:.1f} mm MPJPE on its test actors "
-            f"({card['data']})"
-        )
-    else:
-        run = pipeline.run_dir(cfg, results_dir)
-        path, line = run / CHECKPOINT, f"network: run {run.name}"
-        if train:
-            pipeline.trained(cfg, results_dir)
-    return *load_trained(path, device), line  # a reference's float16 becomes float32 again
-
-
 def shown_crops(cfg: Config, folder: str | Path = REFERENCE) -> CropStore:
     """Crops of a few pictures of test actors, to show what a network does with them.
 
     They come with the reference network. For a network with crops of another size they are drawn, which takes a minute.
 
     Args:
-        cfg: Config of a network, as `load_reference` gives it.
+        cfg: Config of a network.
         folder: where the reference network lies.
 
     Returns:
