@@ -189,9 +189,8 @@ def run_notebook(condition, profile, number):
     notebook = nbformat.read(source, as_version=4)
     solutions = exercises.solutions_of(source)
     if solutions.exists():
-        notebook = exercises.with_solutions(
-            notebook, exercises.read_exercises(solutions), source.name
-        )
+        found = exercises.read_exercises(solutions)
+        notebook = exercises.with_exercises(notebook, found, source.name, solved=True)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.source = recorded_checks.rewritten(cell.source, cell.id, raises=False)

@@ -13,8 +13,6 @@ from ..files import InputError, atomic_path
 
 # Tags of an exercise's cells in the notebook of solutions, in order; the discussion may be missing.
 ORDER = ("exercise", "stub", "solution", "check", "discussion")
-# Tags of the cells that are written into the course notebook.
-GENERATED = ("setup", "exercise", "stub", "check")
 HEADING = "## Exercises"
 SETUP = "from ipr_lib.course import check"
 SIGNS = {
@@ -90,9 +88,9 @@ def solutions_of(path: str | Path) -> Path:
 
 
 def kind_of(cell) -> str | None:
-    """The tag of an exercise's cell that says what it is, or None."""
+    """The tag that says what a cell of the exercises is, or None."""
     for tag in cell.metadata.get("tags", []):
-        if tag in ORDER or tag in GENERATED:
+        if tag == "setup" or tag in ORDER:
             return tag
     return None
 
@@ -138,14 +136,15 @@ def _last_statement(cell):
     return body[-1] if body else None
 
 
-def with_exercises(notebook, exercises: list[dict], name: str):
-    """A course notebook with its exercises as a reader gets them.
+def with_exercises(notebook, exercises: list[dict], name: str, solved: bool = False):
+    """A course notebook with its exercises as a reader gets them, or with their solutions.
 
     Args:
         notebook: course notebook. Exercises that stand in it are replaced; they follow the cell with the heading
             "## Exercises".
         exercises: see `read_exercises`.
         name: file name of the notebook, for errors.
+        solved: the notebook solves its exercises, and each check must find the stub open and the solution right.
 
     Returns:
         another notebook.
@@ -156,7 +155,7 @@ def with_exercises(notebook, exercises: list[dict], name: str):
     from nbformat import from_dict
     from nbformat.v4 import new_code_cell
 
-    own = [cell for cell in notebook.cells if kind_of(cell) not in GENERATED]
+    own = [cell for cell in notebook.cells if kind_of(cell) is None]
     places = []
     for number, cell in enumerate(own):
         if cell.cell_type == "markdown" and HEADING in cell.source.splitlines():
@@ -167,35 +166,20 @@ def with_exercises(notebook, exercises: list[dict], name: str):
         )
     cells = [new_code_cell(SETUP, id="ex-setup", metadata={"tags": ["setup"]})]
     for k, exercise in enumerate(exercises, start=1):
-        cells.append(exercise["exercise"] | {"id": f"ex-{k}-text"})
-        cells.append(exercise["stub"] | {"id": f"ex-{k}-stub"})
-        cells.append(exercise["check"] | {"id": f"ex-{k}-check"})
+        check = exercise["check"]
+        parts = {"text": exercise["exercise"], "stub": exercise["stub"]}
+        if solved:
+            parts["open"] = check | {"source": _asserted(check, None)}
+            parts["solution"] = exercise["solution"]
+            parts["right"] = check | {"source": _asserted(check, True)}
+            if "discussion" in exercise:
+                parts["discussion"] = exercise["discussion"]
+        else:
+            parts["check"] = check
+        for part, cell in parts.items():
+            cells.append(cell | {"id": f"ex-{k}-{part}"})
     end = places[0] + 1
     return from_dict(notebook | {"cells": own[:end] + cells + own[end:]})
-
-
-def with_solutions(notebook, exercises: list[dict], name: str):
-    """A course notebook that solves its own exercises: each check must find the stub open and the solution right.
-
-    Args, Returns, Raises: see `with_exercises`.
-    """
-    from nbformat import from_dict
-
-    solved = with_exercises(notebook, exercises, name)
-    cells = []
-    for cell in solved.cells:
-        if kind_of(cell) != "check":
-            cells.append(cell)
-            continue
-        start, number, _ = cell.id.split("-")
-        exercise = exercises[int(number) - 1]
-        prefix = f"{start}-{number}"
-        cells.append(cell | {"id": f"{prefix}-open", "source": _asserted(cell, None)})
-        cells.append(exercise["solution"] | {"id": f"{prefix}-solution"})
-        cells.append(cell | {"id": f"{prefix}-right", "source": _asserted(cell, True)})
-        if "discussion" in exercise:
-            cells.append(exercise["discussion"] | {"id": f"{prefix}-discussion"})
-    return from_dict(solved | {"cells": cells})
 
 
 def _asserted(cell, right):

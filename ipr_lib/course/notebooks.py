@@ -74,7 +74,7 @@ def run_notebook(
         raise InputError(f"{source.name} has no parameter {', '.join(sorted(unknown))}")
     if solutions is not None:
         found = exercises.read_exercises(solutions)
-        notebook = exercises.with_solutions(notebook, found, source.name)
+        notebook = exercises.with_exercises(notebook, found, source.name, solved=True)
     target.mkdir(parents=True, exist_ok=True)
     output = target / "executed.ipynb"
     with tempfile.TemporaryDirectory(prefix="ipr-") as scratch:

@@ -28,7 +28,7 @@ def course(path):
 
 @pytest.fixture
 def solved(path, course):
-    return exercises.with_solutions(course, exercises.read_exercises(path), path.name)
+    return exercises.with_exercises(course, exercises.read_exercises(path), path.name, solved=True)
 
 
 def test_every_notebook_has_solutions():
