@@ -112,10 +112,6 @@ def _named_joints(view, frame):
     return joints
 
 
-def _write_image(path, photo):
-    Image.fromarray(photo.image).save(path, quality=JPEG_QUALITY)
-
-
 # ---------------------------------------------------------------- MPII
 
 
@@ -132,19 +128,18 @@ def write_tiny_mpii(folder: Path, photos: Sequence[Photo]) -> None:
         annolist = []
         for number, photo in enumerate(photos):
             name = f"{number:03d}.jpg"
-            _write_image(temporary / "images" / name, photo)
+            image = Image.fromarray(photo.image)
+            image.save(temporary / "images" / name, quality=JPEG_QUALITY)
             people = [_annorect(photo)]
             if number == WITH_BYSTANDERS:
-                top_of_head = _struct([{"x": 9.0, "y": 9.0, "id": 9.0}])
-                people += [{"x1": 5.0}, {"annopoints": _struct([{"point": top_of_head}])}]
+                top_of_head = {"x": 9.0, "y": 9.0, "id": 9.0}
+                people += [{"x1": 5.0}, {"annopoints": {"point": top_of_head}}]
             if number == WITH_NOBODY:
                 people = []
-            image = _struct([{"name": name}])
-            annolist.append({"image": image, "annorect": _struct(people)})
+            annolist.append({"image": {"name": name}, "annorect": _structs(people)})
         is_training = np.arange(len(photos)) != OF_TEST_PART
-        release = {"annolist": _struct(annolist), "img_train": is_training[None].astype(float)}
-        path = temporary / ANNOTATIONS
-        scipy.io.savemat(path, {"RELEASE": _struct([release])}, do_compression=True)
+        release = {"annolist": _structs(annolist), "img_train": is_training.astype(float)}
+        scipy.io.savemat(temporary / ANNOTATIONS, {"RELEASE": release}, do_compression=True)
 
 
 def _annorect(photo):
@@ -156,31 +151,13 @@ def _annorect(photo):
     x2, y2 = (neck + top) / 2 + reach + 1
     inside = photo.inside(joints)
     points = []
-    for j in (
-        6,
-        7,
-        8,
-        9,
-        0,
-        1,
-        2,
-        3,
-        4,
-        5,
-        10,
-        11,
-        12,
-        13,
-        14,
-        15,
-    ):  # the trunk first, as in the file
+    for j in (*range(6, 10), *range(6), *range(10, 16)):  # the trunk first, as in the file
         if inside[j]:
             points.append({"x": joints[j, 0] + 1, "y": joints[j, 1] + 1, "id": float(j)})
-    annopoints = _struct([{"point": _struct(points)}])
-    return {"x1": x1, "y1": y1, "x2": x2, "y2": y2, "annopoints": annopoints}
+    return {"x1": x1, "y1": y1, "x2": x2, "y2": y2, "annopoints": {"point": _structs(points)}}
 
 
-def _struct(rows):
+def _structs(rows):
     """A MATLAB struct array, 1 x n, of dicts; a field that a row lacks is empty, as MATLAB makes it."""
     if not rows:
         return np.zeros((0, 0))
@@ -224,7 +201,8 @@ def write_tiny_coco(folder: Path, photos: Sequence[Photo]) -> None:
         (temporary / "annotations").mkdir(parents=True)
         (temporary / "train2017").mkdir()
         for image, photo in zip(images, photos):
-            _write_image(temporary / "train2017" / image["file_name"], photo)
+            path = temporary / "train2017" / image["file_name"]
+            Image.fromarray(photo.image).save(path, quality=JPEG_QUALITY)
         path = temporary / "annotations" / "person_keypoints_train2017.json"
         path.write_text(json.dumps(content), encoding="utf-8")
 
@@ -236,12 +214,8 @@ def _annotation(number, photo):
     behind = photo.joints_cam["Pelvis"][2] + HIDDEN_MM
     keypoints = []
     for j, name in enumerate(COCO.names):
-        if not inside[j]:
-            keypoints += [0, 0, 0]
-        elif photo.joints_cam[name][2] > behind:
-            keypoints += [*joints[j], 1]
-        else:
-            keypoints += [*joints[j], 2]
+        visibility = 1 if photo.joints_cam[name][2] > behind else 2
+        keypoints += [*joints[j], visibility] if inside[j] else [0, 0, 0]
     low, high = joints[inside].min(axis=0), joints[inside].max(axis=0)
     return {
         "id": number,
