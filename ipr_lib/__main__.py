@@ -18,14 +18,7 @@ from . import __version__
 from .files import INSTALL, InputError, data_folder, home_folder, read_json, results_folder
 
 try:
-    from .data.h36m_layout import (
-        ACTION_NUMBERS,
-        ARCHIVE_GB,
-        SUBJECTS,
-        TEST_STEP,
-        TEST_SUBJECTS,
-        TRAIN_STEP,
-    )
+    from .data import h36m_layout as layout
     from .geometry import BOX_SCALE
 except KeyboardInterrupt:  # Ctrl-C while NumPy and SciPy load; later on, `main` sees it
     sys.exit("\nipr_lib: interrupted")
@@ -205,6 +198,11 @@ def _refuse(options, why, *names):
             raise InputError(f"--{name.replace('_', '-')} has no effect {why}; leave it out")
 
 
+def _refuse_all_but(options, why, *names):
+    """InputError where an option was typed that is none of these."""
+    _refuse(options, why, *(name for name in options.defaults if name not in names))
+
+
 def _print_training(target, **fields):
     """Print the command that trains profile full on a set.
 
@@ -238,7 +236,7 @@ def capture(options):
 
     cfg = _load(options)
     if options.sheet is not None:
-        _refuse(options, "with --sheet", "target", "data_dir", "workers", "motion", "unit", "up")
+        _refuse_all_but(options, "with --sheet", "sheet", "profile", "set")
         write_sheet(options.sheet, cfg.capture_subjects, cfg.capture_actions)
         print(options.sheet)
         return
@@ -573,17 +571,7 @@ def compare(options):
     if len(set(options.seeds or [])) < len(options.seeds or []):
         raise InputError("--seeds: each seed once; a repeated one would narrow the spread")
     if options.list:
-        _refuse(
-            options,
-            "with --list",
-            "seeds",
-            "cases",
-            "set",
-            "data_dir",
-            "results_dir",
-            "device",
-            "processes",
-        )
+        _refuse_all_but(options, "with --list", "list", "profile", "axes")
         for case in planned_cases(options.profile):
             if case.axis in axes:
                 print(f"{case.axis:8}{case.name}")
@@ -655,7 +643,7 @@ def exercises(options):
 
     need("nbformat", "course")
     if options.grade is None:
-        _refuse(options, "without --grade", "profile", "csv", "data_dir", "results_dir")
+        _refuse_all_but(options, "without --grade", "without_solutions")
     elif options.without_solutions is not None:
         raise InputError("--grade and --without-solutions are two jobs; give one of them")
     if options.without_solutions is not None:
@@ -853,20 +841,22 @@ PREPARE = {
         SOURCE,
         TARGET,
         DATA_DIR,
-        several("--subjects S", "S1,S5; default: all", SUBJECTS, one_of(subject, SUBJECTS)),
+        several(
+            "--subjects S", "S1,S5; default: all", layout.SUBJECTS, one_of(subject, layout.SUBJECTS)
+        ),
         several(
             "--actions N",
             "2 is Directions; default: all",
-            ACTION_NUMBERS,
-            one_of(number_within(1, 99), ACTION_NUMBERS),
+            layout.ACTION_NUMBERS,
+            one_of(number_within(1, 99), layout.ACTION_NUMBERS),
         ),
-        number("--step N", EVERY, "use every N-th frame of training subjects", TRAIN_STEP),
-        number("--test-step N", EVERY, "use every N-th frame of test subjects", TEST_STEP),
+        number("--step N", EVERY, "use every N-th frame of training subjects", layout.TRAIN_STEP),
+        number("--test-step N", EVERY, "use every N-th frame of test subjects", layout.TEST_STEP),
         several(
             "--test-subjects S",
             "default: S9,S11; with S11 alone, S9 is for training",
-            TEST_SUBJECTS,
-            one_of(subject, SUBJECTS),
+            layout.TEST_SUBJECTS,
+            one_of(subject, layout.SUBJECTS),
         ),
         flag("--all-frames", "use every frame"),
         flag("--lens", "keep the full lens model; default: the usual pinhole camera"),
@@ -877,7 +867,7 @@ PREPARE = {
         ),
         path("--metadata FILE", "metadata.xml of the data set, if it is not in --source"),
         option("--reader", "of the videos", "opencv", choices=("opencv", "pyav")),
-        number("--archive-gb GB", GB, "what one archive may unfold to", ARCHIVE_GB),
+        number("--archive-gb GB", GB, "what one archive may unfold to", layout.ARCHIVE_GB),
         WORKERS,
         UNFOLD,
     ],
