@@ -14,8 +14,8 @@ LIBRARY = REPOSITORY / "ipr_lib"
 # Lowest first: a folder, or a module at the top, imports only from those that stand before it.
 ORDER = [
     "files",
-    "parallel",
     "progress",
+    "parallel",
     "geometry",
     "data",
     "prepare",
