@@ -253,19 +253,17 @@ def printable(path) -> str:
 
 
 def commit() -> str:
-    """Short hash of the repository's commit, with "+" where files differ from it; the version outside of git."""
+    """Short hash of the repository's commit, with "+" where its files have changed since; the version outside of git."""
     if not (REPOSITORY / ".git").exists():  # git would answer for a repository further up
         return f"version {__version__}"
-    answers = []
-    for question in (["rev-parse", "--short=10", "HEAD"], ["status", "--porcelain"]):
-        command = ["git", "-C", str(REPOSITORY), *question]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-        except (OSError, subprocess.CalledProcessError):
-            return f"version {__version__}"
-        answers.append(done.stdout.strip())
-    name, changes = answers
-    return f"{name}+" if changes else name
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--exclude=*"]
+    try:
+        done = subprocess.run(
+            [*command, "--abbrev=10", "--dirty=+"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return f"version {__version__}"
+    return done.stdout.strip()
 
 
 def device_name(device) -> str:
