@@ -18,7 +18,7 @@ experiment    08        the controlled comparison
 views         all       plots and interactive views
 inference     12        images and videos of one's own
 course        11        the main job, notebooks, exercises, the reference network
-__main__                the command line
+options, __main__       the command line
 """
 
 __version__ = "1.0.0"  # also in pyproject.toml, CITATION.cff and CHANGELOG.md

@@ -30,6 +30,7 @@ ORDER = [
     "views",
     "inference",
     "course",
+    "options",
     "__main__",
 ]
 WITHOUT_TORCH = [
