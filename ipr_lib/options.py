@@ -235,7 +235,7 @@ PREPARE = {
         ),
         number("--year N", (1, 9999), "of the annotations", 2017),
         number("--min-keypoints N", (0, 17), "skip people with fewer annotated joints", 1),
-        number("--min-box PX", (0.0, 1e5), "skip boxes whose longer side is smaller", 0),
+        number("--min-box PX", (0.0, 1e5), "skip boxes whose longer side is smaller", 0.0),
     ],
 }
 COMMANDS = {
@@ -300,7 +300,7 @@ COMMANDS = {
         number("--person N", (0, 100_000), "keep person N alone, as the tables count"),
         flag("--recursive", "of folders, take what lies in their folders, too"),
         number("--every N", EVERY, "of videos, take every N-th frame", 1),
-        number("--start N", SECONDS, "of videos, begin here, s", 0),
+        number("--start N", SECONDS, "of videos, begin here, s", 0.0),
         number("--end N", SECONDS, "and end before here, s", math.inf),
         flag("--smooth", "of videos, smooth paths by the One-Euro filter"),
         several(
