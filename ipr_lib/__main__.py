@@ -26,7 +26,7 @@ ON_EACH_MACHINE = (
     "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 "
     "-m -- ipr_lib train --profile full"
 )
-# Options whose values go to the functions of the library, and to the processes that are started, as variables.
+# Options that go to the functions of the library, and to the processes that are started, as variables.
 VARIABLES = {
     "data_dir": "IPR_DATA",
     "results_dir": "IPR_RESULTS",
@@ -92,9 +92,8 @@ def _fill_in(options, arguments):
     if os.environ.get("IPR_DEVICE") == "mps":
         # What an Apple GPU lacks, the CPU computes; `import torch` reads this.
         os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
-    options.results_dir = results_folder()
     # In full, because notebooks run in a folder of their own.
-    for variable, folder in (("IPR_DATA", data_folder()), ("IPR_RESULTS", options.results_dir)):
+    for variable, folder in (("IPR_DATA", data_folder()), ("IPR_RESULTS", results_folder())):
         if variable in os.environ:
             os.environ[variable] = str(folder)
 
@@ -346,13 +345,13 @@ def train(options):
 
     if options.gpus and "TORCHELASTIC_RUN_ID" not in os.environ:  # else torchrun started us
         return distributed.launch(options.arguments, options.gpus)
-    folder = options.results_dir / options.run if options.run else None
+    folder = results_folder() / options.run if options.run else None
     if options.init is not None and folder is None:
         raise InputError("--init goes with --run NAME, because the profile's run starts afresh")
     cfg = _train_config(options, folder)
-    folder = folder or pipeline.run_dir(cfg, options.results_dir)
+    folder = folder or pipeline.run_dir(cfg)
     with distributed.process_group():
-        pipeline.trained(cfg, options.results_dir, folder, options.init)
+        pipeline.trained(cfg, folder=folder, init=options.init)
         if distributed.rank() == 0:
             print(folder)
 
@@ -393,17 +392,17 @@ def test(options):
         if "profile" not in options.typed:
             options.profile = "full"
         content, folder = pipeline.evaluate_published(
-            options.published, _load(options), options.results_dir, options.subjects, options.texts
+            options.published, _load(options), options.subjects, options.texts
         )
         report = published_report(content)
     else:
         if options.run is None:
             cfg = _load(options)
-            pipeline.trained(cfg, options.results_dir)
-            run = pipeline.run_dir(cfg, options.results_dir)
+            pipeline.trained(cfg)
+            run = pipeline.run_dir(cfg)
         else:
             _refuse(options, "with --run, which brings its own config", "profile", "set", "seed")
-            run = find_run(options.run, options.results_dir)
+            run = find_run(options.run)
         content, folder = pipeline.evaluate_run(
             run, options.checkpoint, options.subjects, texts=options.texts, **oracles
         )
@@ -417,9 +416,9 @@ def runs(options):
     from .course import pipeline
     from .evaluation import markdown_table
 
-    rows = pipeline.list_runs(options.results_dir)
+    rows = pipeline.list_runs()
     if not rows:
-        raise InputError(f"{options.results_dir} holds no run; train one: python -m ipr_lib train")
+        raise InputError(f"{results_folder()} holds no run; train one: python -m ipr_lib train")
     print(markdown_table(["run", "profile", "state", "MPJPE (mm)"], rows))
 
 
@@ -506,8 +505,8 @@ def _network(options, device=None):
         _refuse(options, "without --run, --profile or --published", "results_dir")
     run = options.run
     if "profile" in chosen:
-        run = finished_run(_load(options), options.results_dir)
-    return load_network(run, options.weights, options.published, options.results_dir, device)
+        run = finished_run(_load(options))
+    return load_network(run, options.weights, options.published, device=device)
 
 
 def compare(options):
@@ -545,10 +544,9 @@ def compare(options):
     summary = pipeline.compared(
         options.profile,
         options.seeds,
-        options.results_dir,
-        options.cases,
-        axes,
-        parse_overrides(options.set),
+        names=options.cases,
+        axes=axes,
+        overrides=parse_overrides(options.set),
         processes=options.processes,
     )
     runs, claims = summary["runs"], summary["claims"]
@@ -566,11 +564,10 @@ def reproduce(options):
         options.profile,
         options.seed,
         parse_overrides(options.set),
-        options.results_dir,
-        options.only,
-        options.fresh,
-        options.solutions,
-        options.as_is,
+        only=options.only,
+        fresh=options.fresh,
+        solutions=options.solutions,
+        as_is=options.as_is,
     )
 
 

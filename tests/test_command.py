@@ -27,9 +27,7 @@ RUN = ["--run", "mine", "--results-dir"]
 def calls(monkeypatch):
     """(config, folder) of every training that is asked for."""
     made = []
-    monkeypatch.setattr(
-        pipeline, "trained", lambda cfg, results_dir, folder, init: made.append((cfg, folder))
-    )
+    monkeypatch.setattr(pipeline, "trained", lambda cfg, folder, init: made.append((cfg, folder)))
     return made
 
 

@@ -379,7 +379,7 @@ def test_workers_ignore_interrupts_while_their_modules_load(tmp_path):
 def test_a_terminal_may_lack_a_character(monkeypatch, capsys):
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setattr(pipeline, "list_runs", lambda _: [["läufer", "–", "scored", "50.0"]])
+    monkeypatch.setattr(pipeline, "list_runs", lambda: [["läufer", "–", "scored", "50.0"]])
     assert main(["runs"]) == 0
     assert b"| l\\xe4ufer | \\u2013 |" in terminal.buffer.getvalue()
 

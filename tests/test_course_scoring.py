@@ -170,13 +170,12 @@ def test_a_network_of_other_data_is_refused(home):
 # --- published networks ---
 
 
-def test_published_is_scored_both_ways(tmp_path):
+def test_published_is_scored_both_ways(tmp_path, monkeypatch):
+    monkeypatch.setenv("IPR_RESULTS", str(tmp_path))
     torch.manual_seed(1)
     torch.save(checkpoint(Net("mks0601")), tmp_path / "snapshot_16.pth.tar")
     cfg = config()
-    content, folder = pipeline.evaluate_published(
-        tmp_path / "snapshot_16.pth.tar", cfg, tmp_path, texts=True
-    )
+    content, folder = pipeline.evaluate_published(tmp_path / "snapshot_16.pth.tar", cfg, texts=True)
     assert (
         folder == tmp_path / f"published-mks0601-made-up-snapshot_16-{content['fingerprint'][:8]}"
     )

@@ -367,17 +367,15 @@ def _subject_names(subjects):
     return "S" + ",".join(str(subject) for subject in np.unique(subjects))
 
 
-def list_runs(results_dir: Path) -> list[list[str]]:
-    """What there is of each run: name, profile, state, MPJPE in mm.
+def list_runs() -> list[list[str]]:
+    """What there is of each run in `files.results_folder`: name, profile, state, MPJPE in mm.
 
-    Args:
-        results_dir: where runs lie.
     Returns:
         rows of text, in the order of names. A run that is scored tells its MPJPE; of another one that
         has a checkpoint, the state is the epoch that it has reached.
     """
     rows = []
-    for path in sorted(Path(results_dir).glob(f"*/{CHECKPOINT}")):
+    for path in sorted(results_folder().glob(f"*/{CHECKPOINT}")):
         name = path.parent.name
         if (path.parent / METRICS).exists():
             scored = read_json(path.parent / METRICS)
@@ -418,8 +416,7 @@ def open_run(folder: Path, checkpoint: str | Path = "last"):
 
 def evaluate_published(
     path: Path,
-    cfg,
-    results_dir: Path,
+    cfg: Config,
     subjects: list[int] | None = None,
     texts: bool = False,
 ) -> tuple[dict, Path]:
@@ -428,12 +425,11 @@ def evaluate_published(
     Args:
         path: its checkpoint, see `published.read_published`.
         cfg: Config that names the set, the test subjects and the step.
-        results_dir: where results lie.
         subjects: score these alone; None takes the test subjects of `cfg`.
         texts: also write the three text files of `report.write_poses`, of the flip test as released.
     Returns:
-        content of `metrics.json`, see `published.score_published`; the folder that it lies in, with
-        the other files of `report.write_scores`: published-RELEASE-SET-FILE-FINGERPRINT.
+        content of `metrics.json`, see `published.score_published`; the folder in `files.results_folder` that it lies in,
+        with the other files of `report.write_scores`: published-RELEASE-SET-FILE-FINGERPRINT.
     Raises:
         InputError: the checkpoint or the set cannot be read.
     """
@@ -450,7 +446,7 @@ def evaluate_published(
     # A release has several files, often of one name in other folders: their contents tell them apart.
     parts = [content["release"], content["data"], path.name.partition(".")[0]]
     name = f"published-{'-'.join(parts)}-{content['fingerprint'][:8]}{suffix}"
-    target = Path(results_dir) / name
+    target = results_folder() / name
     write_scores(target, content, predictions, release_rows(content), published_report(content))
     if texts:
         write_poses(target, predictions[f"pred_cam, {RELEASED_PASS}"], predictions["target_cam"])
