@@ -210,7 +210,7 @@ def test_what_the_help_names_is_what_there_is(capsys, monkeypatch):
     ],
 )
 def test_exit_codes(monkeypatch, capsys, error, code, line):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     monkeypatch.setattr("ipr_lib.inference.load_network", fail)
