@@ -303,7 +303,6 @@ def evaluate_run(
     network, cfg, path = open_run(folder, checkpoint)
     train_store, test_store = stores(cfg)
     _check_origins(cfg, folder, [train_store.recipe["origin"]])
-    inputs = oracle_inputs(test_store, box, root, intrinsics, train_store)
     name = path.stem
     for key, value in (("box", box), ("root", root), ("intrinsics", intrinsics)):
         if value != "oracle":
@@ -317,17 +316,17 @@ def evaluate_run(
                 f"no test picture of {_subject_names(missing)}: the test split holds {_subject_names(tested)}"
             )
         items = np.flatnonzero(np.isin(tested, subjects))
+        test_store = test_store.select(items)
         name += f"-{_subject_names(subjects)}"
+    inputs = oracle_inputs(test_store, box, root, intrinsics, train_store)
     target = target or folder / "test" / name
     with writing(target):
-        names = ("joints_cam", "subject", "action", "subaction")
-        columns = {name: test_store.columns[name][items] for name in names}
         predictions = predict_run(network, test_store, cfg, inputs, flip_test=True)
-        predictions = {name: values[items] for name, values in predictions.items()}
+        predictions["items"] = items  # of the whole split
         scores = {
-            "scores": score_items(predictions["pred_cam"], columns),
-            "scores_flip": score_items(predictions["pred_cam_flip"], columns),
-            "mean_pose": score_items(mean_pose(train_store, test_store)[items], columns),
+            "scores": score_items(predictions["pred_cam"], test_store.columns),
+            "scores_flip": score_items(predictions["pred_cam_flip"], test_store.columns),
+            "mean_pose": score_items(mean_pose(train_store, test_store), test_store.columns),
         }
         minutes = read_json(folder / TIMES) if (folder / TIMES).exists() else {}
         saved = read_checkpoint(path, ("step", "seconds"))
@@ -341,7 +340,7 @@ def evaluate_run(
             "minutes": {step: minutes[step] for step in STEPS if step in minutes},
             "profile": cfg.profile,
             "data": " + ".join([dataset, *cfg.mix]),
-            "split": f"{trained_on} / {_subject_names(columns['subject'])}",
+            "split": f"{trained_on} / {_subject_names(test_store.columns['subject'])}",
             "test_step": test_store.recipe["step"],
             "train_items": len(train_store),
             "samples_seen": saved["step"] * cfg.batch_size,
