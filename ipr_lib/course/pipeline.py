@@ -76,25 +76,27 @@ def dataset_dir(cfg: Config) -> Path:
     recipe = _capture_recipe(cfg)
     name = f"capture-{cfg.profile}"
     if recipe != _capture_recipe(load_config(cfg.profile)):
-        name += "-" + hashlib.sha256(repr(recipe).encode()).hexdigest()[:6]
+        values = repr(list(recipe.values()))
+        name += "-" + hashlib.sha256(values.encode()).hexdigest()[:6]
     return data_folder() / name
 
 
 def _capture_recipe(cfg):
-    """Everything of a Config that the pictures of its capture depend on."""
-    recipe = []
-    for name, value in dataclasses.asdict(cfg).items():
-        if name.startswith("capture_") or name in ("train_step", "test_step"):
-            recipe.append(value)
-    if _trained_on(cfg):
-        recipe.append(_trained_on(cfg))
-    return recipe
-
-
-def _trained_on(cfg):
-    """Actors of the capture that are usually test actors, but training actors in `cfg`: S9 of "train + S9 / test S11"."""
+    """What the pictures of a capture depend on, as `studio.write_capture` takes it."""
+    recipe = {
+        "subjects": cfg.capture_subjects,
+        "actions": cfg.capture_actions,
+        "takes": cfg.capture_takes,
+        "cameras": cfg.capture_cameras,
+        "n_frames": cfg.capture_frames,
+        "train_step": cfg.train_step,
+        "test_step": cfg.test_step,
+    }
+    # Usually test actors, but training actors here: S9 of "train + S9 / test S11".
     actors = set(cfg.train_subjects) & set(cfg.capture_subjects) & set(TEST_SUBJECTS)
-    return tuple(sorted(actors))
+    if actors:
+        recipe["trained_on"] = tuple(sorted(actors))
+    return recipe
 
 
 def split_step(cfg: Config, split: str) -> int:
@@ -130,18 +132,7 @@ def capture(cfg: Config, target: str | Path | None = None, workers: int | None =
     A profile that trains on a real set has a capture of its own beside it, which is never that set's folder.
     """
     target = Path(target or dataset_dir(dataclasses.replace(cfg, dataset="capture")))
-    write_capture(
-        target,
-        subjects=cfg.capture_subjects,
-        actions=cfg.capture_actions,
-        takes=cfg.capture_takes,
-        cameras=cfg.capture_cameras,
-        n_frames=cfg.capture_frames,
-        train_step=cfg.train_step,
-        test_step=cfg.test_step,
-        workers=workers or max(1, cfg.workers),
-        trained_on=_trained_on(cfg),
-    )
+    write_capture(target, workers=workers or max(1, cfg.workers), **_capture_recipe(cfg))
     return target
 
 
