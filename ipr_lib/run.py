@@ -293,6 +293,21 @@ def load_trained(
     return on_device(network, cfg, device).eval(), cfg
 
 
+def training_state(saved: dict) -> tuple[str, bool]:
+    """How far a training has come.
+
+    Args:
+        saved: content of a checkpoint, or of a file of weights alone, which counts as finished.
+    Returns:
+        words such as "epoch 2 of 5"; whether it is finished.
+    """
+    if "log" not in saved:
+        return "", True
+    epochs = config_from_record(saved["config"]).epochs
+    epoch = saved["log"][-1]["epoch"] if saved["log"] else 0
+    return f"epoch {epoch:g} of {epochs}", epoch >= epochs
+
+
 def check_config(path: Path, cfg: Config):
     """InputError where a checkpoint was trained with another config, but for fields that change no result."""
     saved = checkpoint_config(path)

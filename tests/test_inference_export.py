@@ -15,7 +15,7 @@ from ipr_lib.evaluation.published import RELEASES, Published, read_maps
 from ipr_lib.files import InputError
 from ipr_lib.geometry.skeleton import HUMAN36M
 from ipr_lib.inference import export, export_onnx, load_network
-from ipr_lib.inference.networks import PublishedNetwork, TrainedNetwork
+from ipr_lib.inference.networks import Network, PublishedNetwork
 from ipr_lib.network import PoseNet, build_backbone
 
 from .conftest import TINY_NETWORK
@@ -51,7 +51,7 @@ def test_onnx_gives_the_joints_of_prediction(method, tmp_path):
     with torch.no_grad():
         for weights in model.final.parameters():
             weights += 0.3 * torch.randn_like(weights)
-    network = TrainedNetwork(model, cfg, "a test's")
+    network = Network(model, cfg, "a test's")
     line = export_onnx(network, tmp_path / "a.onnx")
     assert line.startswith(f"{tmp_path / 'a.onnx'}: onnxruntime gives PyTorch's joints to ")
     for n in (1, 5):
@@ -98,7 +98,7 @@ def test_a_published_network_keeps_its_conventions(release, tmp_path):
 )
 def test_the_licence_follows_what_it_was_trained_on(fields, words):
     cfg = dataclasses.replace(load_config("smoke"), **fields)
-    card = export.network_card(TrainedNetwork(torch.nn.Identity(), cfg, "run a"))
+    card = export.network_card(Network(torch.nn.Identity(), cfg, "run a"))
     assert words in card["licence"]
     assert ("Human3.6M" in card["licence"]) == (cfg.dataset == "human36m")
 
@@ -122,7 +122,7 @@ def test_what_is_not_installed_is_named(tmp_path, monkeypatch):
 def test_a_file_that_differs_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(export, "MOST_PX", -1.0)
     cfg = load_config("smoke", **TINY_NETWORK)
-    network = TrainedNetwork(run.build_network(cfg).eval(), cfg, "a test's")
+    network = Network(run.build_network(cfg).eval(), cfg, "a test's")
     with pytest.raises(RuntimeError, match="ONNX differs from PyTorch by"):
         export_onnx(network, tmp_path / "a.onnx")
     assert list(tmp_path.iterdir()) == []

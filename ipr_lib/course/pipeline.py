@@ -54,6 +54,7 @@ from ..run import (
     predict_run,
     run_dir,
     train_run,
+    training_state,
 )
 from ..studio import write_capture
 from ..training import distributed
@@ -378,8 +379,7 @@ def list_runs() -> list[list[str]]:
             rows.append([name, "–", str(problem), "–"])
             continue
         cfg = config_from_record(saved["config"])
-        epoch = saved["log"][-1]["epoch"] if saved["log"] else 0
-        rows.append([name, cfg.profile, f"epoch {epoch:g} of {cfg.epochs}", "–"])
+        rows.append([name, cfg.profile, training_state(saved)[0], "–"])
     return rows
 
 

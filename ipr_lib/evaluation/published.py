@@ -77,6 +77,11 @@ class Published:
     backbone: str
     epoch: int | None
 
+    @property
+    def network(self) -> str:
+        """The network in words."""
+        return f"{self.backbone}, {CROP_PX} px, {self.model.depth_bins} depth cells"
+
 
 def read_published(path: str | Path) -> Published:
     """Read a checkpoint of either release; nothing in it is executed.
@@ -367,7 +372,7 @@ def score_published(
     content = {
         "checkpoint": path.name,
         "release": published.release.name,
-        "network": f"{published.backbone}, {CROP_PX} px, {published.model.depth_bins} depth cells",
+        "network": published.network,
         "epoch": published.epoch,
         "data": root.name,
         "subjects": sorted(np.unique(rows["subject"]).tolist()),

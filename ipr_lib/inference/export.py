@@ -10,11 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..data.datasets import normalise
-from ..evaluation.published import STRIDE, depth_of_cells, scaled_pixels
 from ..files import InputError, atomic_path, commit
 from ..geometry.skeleton import HUMAN36M
-from ..integral import METHODS, decode, soft_argmax
 from .networks import Network, PublishedNetwork, is_drawn
 
 INPUT = "crops: (B, S, S, 3) uint8 RGB; the square box of 2 m about the pelvis, cut to S px a side"
@@ -30,32 +27,7 @@ HUMAN36M_LICENCE = (
     "licence, which allows academic use alone"
 )
 OWN_LICENCE = "trained on pictures that this library draws: under its licence, MIT"
-MIX_LICENCE = "also trained on {names}, which have licences of their own"
 MOST_PX, MOST_MM = 1e-3, 2e-2  # by which ONNX may differ from PyTorch
-
-
-class CropsToJoints(torch.nn.Module):
-    """A network with its input scaling before it, and its integral behind it.
-
-    Args:
-        network: see `networks.load_network`.
-    """
-
-    def __init__(self, network: Network):
-        super().__init__()
-        self.network = network
-        self.model = network.model
-
-    def forward(self, crops: torch.Tensor) -> torch.Tensor:
-        """Crops (B, S, S, 3) uint8 RGB -> joints (B, J, 3): x, y in crop px, z in mm."""
-        if isinstance(self.network, PublishedNetwork):
-            pixels = scaled_pixels(self.network.published.release, crops)
-            cells = soft_argmax(self.model(pixels))
-            depth = depth_of_cells(cells[..., 2:], self.model.depth_bins)
-            return torch.cat([cells[..., :2] * STRIDE, depth], dim=-1)
-        cfg = self.network.cfg
-        output = self.model(normalise(crops))
-        return decode(output, cfg.crop_px, cfg.depth_mm, METHODS[cfg.method].decoder)
 
 
 def export_onnx(network: Network, path: str | Path) -> str:
@@ -81,12 +53,11 @@ def export_onnx(network: Network, path: str | Path) -> str:
             f"{error.name} is not installed: pip install onnx onnxruntime onnxscript (the extra "
             "`export`)"
         ) from error
-    module = CropsToJoints(network).eval()
     rng = np.random.default_rng(0)
     crops = rng.integers(0, 256, (2, network.crop_px, network.crop_px, 3), np.uint8)
     with torch.no_grad():
         program = torch.onnx.export(
-            module,
+            network.eval(),
             (torch.from_numpy(crops),),
             input_names=["crops"],
             output_names=["joints"],
@@ -99,7 +70,7 @@ def export_onnx(network: Network, path: str | Path) -> str:
     off = np.zeros(3)
     for batch in (crops, crops[:1], np.concatenate([crops[1:], crops])):
         with torch.no_grad():
-            expected = module(torch.from_numpy(batch)).numpy()
+            expected = network(torch.from_numpy(batch)).numpy()
         (found,) = session.run(None, {"crops": batch})
         off = np.maximum(off, np.abs(found - expected).max(axis=(0, 1)))
     px, mm = off[:2].max(), off[2]
@@ -113,6 +84,13 @@ def export_onnx(network: Network, path: str | Path) -> str:
 def network_card(network: Network) -> dict[str, str]:
     """What the file says of its network: all that is needed to use it, and whose its weights are."""
     published = isinstance(network, PublishedNetwork)
+    licence = HUMAN36M_LICENCE
+    if not published:
+        if is_drawn(network.cfg.dataset):
+            licence = OWN_LICENCE
+        if network.cfg.mix:
+            names = " and ".join(network.cfg.mix)
+            licence += f"; also trained on {names}, which have licences of their own"
     return {
         "network": network.about,
         "input": INPUT,
@@ -120,16 +98,6 @@ def network_card(network: Network) -> dict[str, str]:
         "crop_px": str(network.crop_px),
         "pixels": PIXELS[published],
         "joint_names": json.dumps(HUMAN36M.names),
-        "licence": "; ".join(_licences(network)),
+        "licence": licence,
         "commit": commit(),
     }
-
-
-def _licences(network):
-    """Phrases about what may be done with a network's weights."""
-    if isinstance(network, PublishedNetwork):
-        return [HUMAN36M_LICENCE]
-    licences = [OWN_LICENCE if is_drawn(network.cfg.dataset) else HUMAN36M_LICENCE]
-    if network.cfg.mix:
-        licences.append(MIX_LICENCE.format(names=" and ".join(network.cfg.mix)))
-    return licences

@@ -7,14 +7,14 @@ crop and mm behind the root. How the crop is cut, how its pixels are scaled and 
 network's cells lie on is each network's own affair.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..config import Config
-from ..evaluation.prediction import flip_mean, forward_crops
+from ..data.datasets import normalise
+from ..evaluation.prediction import flip_mean
 from ..evaluation.published import (
     CROP_PX,
     DEPTH_MM,
@@ -22,17 +22,16 @@ from ..evaluation.published import (
     STRIDE,
     Published,
     depth_of_cells,
-    read_cells,
-    read_maps,
     read_published,
+    scaled_pixels,
 )
 from ..evaluation.report import SCORES_FILE
 from ..files import InputError, read_json, results_folder
-from ..geometry.skeleton import HUMAN36M
-from ..geometry.transforms import BOX_MM, crop_affine, flip_joints, shrinkage, warp, warp_shrinking
-from ..integral import METHODS, decode, map_spread
+from ..geometry.transforms import BOX_MM, crop_affine, shrinkage, warp, warp_shrinking
+from ..integral import METHODS, decode, map_spread, soft_argmax
 from ..integral.methods import grid_shape
-from ..run import default_device, find_run, fingerprint, load_trained, predict_crops, run_dir
+from ..run import default_device, find_run, fingerprint, load_trained, run_dir, training_state
+from ..training.precision import autocast
 from ..training.records import CHECKPOINT, read_checkpoint
 
 # The network that comes with the library: its weights, and a card of how it was made and scored.
@@ -41,24 +40,24 @@ MODEL, CARD = "model.pt", "model.json"
 NOT_FOR_PHOTOGRAPHS = "it has seen drawn people alone, so it is not meant for photographs"
 
 
-@dataclass(frozen=True)
-class TrainedNetwork:
-    """A network that this library has trained.
+class Network(torch.nn.Module):
+    """A network that this library has trained, from the pixels of crops to joints.
 
     Attributes:
-        model: in eval mode.
+        model: torch module in eval mode.
         cfg: Config of its training.
         about: what it is, what it was trained on, how it was scored.
+        crop_px: side of its crops, px.
+        depth_mm: depth range of its volume, mm.
+        precision: number format of its forward passes.
+        mirror_px: a joint at x of a mirrored crop is put back to mirror_px - 1 - x, px.
     """
 
-    model: torch.nn.Module
-    cfg: Config
-    about: str
-
-    @property
-    def crop_px(self) -> int:
-        """Side of its crops, px."""
-        return self.cfg.crop_px
+    def __init__(self, model: torch.nn.Module, cfg: Config, about: str):
+        super().__init__()
+        self.model, self.cfg, self.about = model, cfg, about
+        self.crop_px = self.mirror_px = cfg.crop_px
+        self.depth_mm, self.precision = cfg.depth_mm, cfg.precision
 
     def crop_affine(self, box: np.ndarray) -> np.ndarray:
         """Affine maps from px of the picture to px of the crop, (P, 3) boxes -> (P, 2, 3)."""
@@ -68,6 +67,19 @@ class TrainedNetwork:
         """One crop (S, S, 3) uint8 out of a picture (H, W, 3) uint8."""
         return warp_shrinking(image, affine, self.crop_px)
 
+    def pixels(self, crops: torch.Tensor) -> torch.Tensor:
+        """Crops (B, S, S, 3) uint8 RGB -> (B, 3, S, S), as the network takes them."""
+        return normalise(crops)
+
+    def decode(self, output: torch.Tensor) -> torch.Tensor:
+        """What the network gives -> joints (B, J, 3): x, y in crop px, z in mm behind the root."""
+        return decode(output, self.crop_px, self.depth_mm, METHODS[self.cfg.method].decoder)
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        """Crops (B, S, S, 3) uint8 RGB -> joints (B, J, 3) in float32, see `decode`."""
+        return self.decode(self.model(self.pixels(crops)))
+
+    @torch.no_grad()
     def joints(self, crops: torch.Tensor, flip_test: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Joints in crops, and how far their maps spread.
 
@@ -77,58 +89,51 @@ class TrainedNetwork:
         Returns:
             (B, J, 3): x, y in crop px, z in mm behind the root; (B, J) mm, see `spread_mm`.
         """
-        cfg = self.cfg
-        output = forward_crops(self.model, crops, cfg.precision)
-        decoder = METHODS[cfg.method].decoder
-        joints = decode(output, cfg.crop_px, cfg.depth_mm, decoder).float().cpu().numpy()
+        with autocast(self.precision, crops.device):
+            output = self.model(self.pixels(crops))
+        joints = self.decode(output).float().cpu().numpy()
         if flip_test:
-            mirrored = predict_crops(self.model, crops.flip(2), cfg)
-            joints = flip_mean(joints, mirrored, cfg.crop_px)
-        return joints, spread_mm(output, cfg.depth_mm)
+            mirrored, _ = self.joints(crops.flip(2))
+            joints = flip_mean(joints, mirrored, self.mirror_px)
+        return joints, spread_mm(output, self.depth_mm)
 
 
-@dataclass(frozen=True)
-class PublishedNetwork:
+class PublishedNetwork(Network):
     """A published network, with its release's conventions; see `evaluation.published`.
 
     Attributes:
         published: Published, its network in eval mode.
-        about: as for `TrainedNetwork`.
     """
 
-    published: Published
-    about: str
-    crop_px = CROP_PX
+    crop_px, depth_mm, precision = CROP_PX, DEPTH_MM, "float32"
 
-    @property
-    def model(self) -> torch.nn.Module:
-        """The network, in eval mode."""
-        return self.published.model
+    def __init__(self, published: Published, about: str):
+        torch.nn.Module.__init__(self)
+        self.published, self.model, self.about = published, published.model, about
+        self.mirror_px = published.release.mirror_total * STRIDE + 1
 
     def crop_affine(self, box: np.ndarray) -> np.ndarray:
-        """As `TrainedNetwork.crop_affine`: the release puts the middle of a box to px 128 of 256."""
+        """As `Network.crop_affine`: the release puts the middle of a box to px 128 of 256."""
         extra = self.published.release.box_extra_px
         affine = crop_affine(box + np.array([extra / 2, extra / 2, extra]), CROP_PX)
         affine[..., 2] += 0.5  # from the middle of the grid, at px 127.5
         return affine
 
     def cut(self, image: np.ndarray, affine: np.ndarray) -> np.ndarray:
-        """As `TrainedNetwork.cut`: bilinear as in the release, where that leaves no pixel out."""
+        """As `Network.cut`: bilinear as in the release, where that leaves no pixel out."""
         if shrinkage(affine) <= 2:
             return warp(image, affine, CROP_PX)
-        return warp_shrinking(image, affine, CROP_PX)
+        return super().cut(image, affine)
 
-    def joints(self, crops: torch.Tensor, flip_test: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """As `TrainedNetwork.joints`; mirrored joints are put back as the release does it."""
-        maps = read_maps(self.published, crops)
-        cells = read_cells(maps)
-        if flip_test:
-            total = self.published.release.mirror_total
-            mirrored = read_cells(read_maps(self.published, crops.flip(2)))
-            cells = (cells + flip_joints(mirrored, HUMAN36M.flip_order, total + 1)) / 2
+    def pixels(self, crops: torch.Tensor) -> torch.Tensor:
+        """As `Network.pixels`."""
+        return scaled_pixels(self.published.release, crops)
+
+    def decode(self, output: torch.Tensor) -> torch.Tensor:
+        """As `Network.decode`."""
+        cells = soft_argmax(output)
         depth = depth_of_cells(cells[..., 2:], self.model.depth_bins)
-        joints = np.concatenate([cells[..., :2] * STRIDE, depth], axis=-1)
-        return joints, spread_mm(maps, DEPTH_MM)
+        return torch.cat([cells[..., :2] * STRIDE, depth], dim=-1)
 
 
 def spread_mm(output: torch.Tensor, depth_mm: float) -> np.ndarray:
@@ -154,9 +159,6 @@ def spread_mm(output: torch.Tensor, depth_mm: float) -> np.ndarray:
     return (cells.float().cpu() * cell_mm).norm(dim=-1).numpy()
 
 
-Network = TrainedNetwork | PublishedNetwork
-
-
 def load_network(
     run: str | Path | None = None,
     weights: str | Path | None = None,
@@ -173,7 +175,7 @@ def load_network(
         results_dir: where runs and scores lie; by default `files.results_folder`.
         device: by default the GPU where there is one.
     Returns:
-        TrainedNetwork or PublishedNetwork.
+        Network.
     Raises:
         InputError: more than one choice; no such run or file; it is damaged or of another kind.
     """
@@ -191,23 +193,21 @@ def load_network(
 
 
 def _load_trained(path, name, device):
-    """The TrainedNetwork of a checkpoint or a `model.pt`."""
+    """The Network of a checkpoint or a `model.pt`."""
     model, cfg = load_trained(path, device)
-    words = [f"{name}: {cfg.network}", f"trained on {_trained_on(cfg)}{_state(path, cfg)}"]
-    words.append(_score(path))
-    if is_drawn(cfg.dataset) and not cfg.mix:
-        words.append(NOT_FOR_PHOTOGRAPHS)
-    return TrainedNetwork(model, cfg, "; ".join(words))
-
-
-def _trained_on(cfg):
-    """The data of a training in words."""
     dataset, subjects = cfg.dataset, cfg.train_subjects
     if dataset == "capture":
         dataset = "the built-in capture"
         subjects = [subject for subject in subjects if subject in cfg.capture_subjects]
     names = ",".join(str(subject) for subject in subjects)
-    return " + ".join([f"{dataset} (S{names})", *cfg.mix])
+    data = " + ".join([f"{dataset} (S{names})", *cfg.mix])
+    state, finished = training_state(read_checkpoint(path))
+    if not finished:
+        data += f", up to {state}"
+    words = [f"{name}: {cfg.network}", f"trained on {data}", _score(path)]
+    if is_drawn(cfg.dataset) and not cfg.mix:
+        words.append(NOT_FOR_PHOTOGRAPHS)
+    return Network(model, cfg, "; ".join(words))
 
 
 def is_drawn(dataset: str) -> bool:
@@ -215,20 +215,11 @@ def is_drawn(dataset: str) -> bool:
     return dataset == "capture" or Path(dataset).name.startswith("motion-")
 
 
-def _state(path, cfg):
-    """How far a training has come, in words; "" for a finished one, or for weights alone."""
-    content = read_checkpoint(path)
-    if "log" not in content:
-        return ""
-    epoch = content["log"][-1]["epoch"] if content["log"] else 0
-    return "" if epoch >= cfg.epochs else f", up to epoch {epoch:g} of {cfg.epochs}"
-
-
 def finished_run(cfg: Config, results_dir: str | Path | None = None) -> Path:
     """Folder of the run of `cfg`; InputError where its training is not finished."""
     folder = run_dir(cfg, results_dir)
     path = folder / CHECKPOINT
-    if path.exists() and _state(path, cfg) == "":
+    if path.exists() and training_state(read_checkpoint(path))[1]:
         return folder
     raise InputError(
         f"{folder} holds no finished training of profile {cfg.profile}; train it (python -m ipr_lib "
@@ -239,25 +230,34 @@ def finished_run(cfg: Config, results_dir: str | Path | None = None) -> Path:
 
 def _score(path):
     """How the network of a file was scored, in words, from the card or the scores beside it."""
-    card = path.with_name(CARD)
-    if path.name == MODEL and card.exists():
-        content = read_json(card)
-        return _score_words(content, content["mpjpe"], content["test_items"])
-    # `reproduce` leaves the scores beside the checkpoint, `test` in a folder of their own.
-    for folder in (path.parent, path.parent / "test" / path.stem):
+    if path.name == MODEL and path.with_name(CARD).exists():
+        content = read_json(path.with_name(CARD))
+        error, n = content["mpjpe"], content["test_items"]
+    else:
+        # `reproduce` leaves the scores beside the checkpoint, `test` in a folder of their own.
+        folders = (path.parent, path.parent / "test" / path.stem)
+        content = _find_scores(folders, "checkpoint", path)
+        if content is None:
+            return "not scored yet (python -m ipr_lib test scores a run)"
+        error, n = content["scores"]["mpjpe"]["frame_mean"], content["scores"]["n"]
+    subjects = content["split"].rpartition(" / ")[2]
+    return _score_words(f"{n} test images of {subjects}", error, content)
+
+
+def _find_scores(folders, name, path):
+    """Content of the first scores in some folders that have a file's fingerprint under a name."""
+    for folder in folders:
         if (folder / SCORES_FILE).exists():
             content = read_json(folder / SCORES_FILE)
-            if content["checkpoint"] == fingerprint(path):
-                scores = content["scores"]
-                return _score_words(content, scores["mpjpe"]["frame_mean"], scores["n"])
-    return "not scored yet (python -m ipr_lib test scores a run)"
+            if content[name] == fingerprint(path):
+                return content
+    return None
 
 
-def _score_words(content, error, n):
-    """A score in words: on what, how far off, and what the network was given."""
-    subjects = content["split"].rpartition(" / ")[2]
+def _score_words(images, error, content):
+    """A score in words: on which images, how far off, and what the network was given."""
     given = ", ".join(content["oracle"])
-    return f"scored on {n} test images of {subjects}: {error:.1f} mm MPJPE, given {given}"
+    return f"scored on {images}: {error:.1f} mm MPJPE, given {given}"
 
 
 def _load_published(path, results_dir, device):
@@ -265,22 +265,17 @@ def _load_published(path, results_dir, device):
     published = read_published(path)
     published.model.to(device)
     epoch = "" if published.epoch is None else f", epoch {published.epoch}"
-    network = f"{published.backbone}, {CROP_PX} px, {published.model.depth_bins} depth cells"
-    words = [f"{path} (release {published.release.name}{epoch}): {network}"]
-    # The release's own pages say so; the file itself does not.
-    words.append("trained by its authors, on Human3.6M and MPII")
-    words.append(_published_score(path, results_dir))
+    folders = sorted(Path(results_dir or results_folder()).glob("published-*"))
+    content = _find_scores(folders, "fingerprint", path)
+    score = "not scored here yet (python -m ipr_lib test --published scores it)"
+    if content is not None:
+        error = content["ours"][RELEASED_PASS]["mpjpe"]["frame_mean"]
+        subjects = ",".join(str(subject) for subject in content["subjects"])
+        score = _score_words(f"S{subjects} of {content['data']}", error, content)
+    # The release's own pages say whose it is; the file itself does not.
+    words = [
+        f"{path} (release {published.release.name}{epoch}): {published.network}",
+        "trained by its authors, on Human3.6M and MPII",
+        score,
+    ]
     return PublishedNetwork(published, "; ".join(words))
-
-
-def _published_score(path, results_dir):
-    """How a release's checkpoint was scored here, in words, from the results of `test --published`."""
-    results_dir = Path(results_dir or results_folder())
-    for scores in sorted(results_dir.glob(f"published-*/{SCORES_FILE}")):
-        content = read_json(scores)
-        if content["fingerprint"] == fingerprint(path):
-            error = content["ours"][RELEASED_PASS]["mpjpe"]["frame_mean"]
-            subjects = ",".join(str(subject) for subject in content["subjects"])
-            where = f"S{subjects} of {content['data']}"
-            return f"scored on {where}: {error:.1f} mm MPJPE, given {', '.join(content['oracle'])}"
-    return "not scored here yet (python -m ipr_lib test --published scores it)"
