@@ -8,6 +8,7 @@ notebooks/12_your_own_pictures.ipynb.
 
 import json
 import struct
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,9 @@ BONES = (
 )
 NAMES = tuple(bone[0] for bone in BONES)
 PARENTS = tuple(-1 if bone[1] is None else NAMES.index(bone[1]) for bone in BONES)
+CHILDREN = {bone: [] for bone in range(-1, len(BONES))}
+for _bone, _parent in enumerate(PARENTS):
+    CHILDREN[_parent].append(_bone)
 JOINTS = [HUMAN36M.index(bone[2]) for bone in BONES]  # where each lies
 # Lines that tell how a bone is turned about itself: from, to, direction in the rest pose.
 HINTS = {
@@ -92,12 +96,13 @@ def parse_up(text: str) -> np.ndarray:
     """ "X,Y,Z", the upward direction in camera axes -> (3,); InputError if it is not."""
     try:
         x, y, z = map(float, text.split(","))
-    except ValueError as error:
-        raise InputError(f"up {text!r}: expected three numbers X,Y,Z, such as 0,-1,0") from error
-    if not np.isfinite([x, y, z]).all() or np.hypot(x, y) < 1e-3 * abs(z) or x == y == z == 0:
+        is_usable = np.isfinite([x, y, z]).all() and np.hypot(x, y) > 1e-3 * abs(z)
+    except ValueError:
+        is_usable = False
+    if not is_usable:
         raise InputError(
-            f"up {text!r}: expected finite numbers, and a camera that does not look straight up or "
-            "down"
+            f"up {text!r}: expected three finite numbers X,Y,Z, such as 0,-1,0, and a camera that does "
+            "not look straight up or down"
         )
     return np.array([x, y, z])
 
@@ -157,7 +162,12 @@ def fit_motion(joints: np.ndarray, times: np.ndarray, person: int = 0) -> Motion
     Returns:
         Motion.
     """
-    start_s, rate, joints = _at_constant_rate(np.asarray(times, float), joints)
+    times, rate = np.asarray(times, float), ALONE_RATE
+    if len(times) > 1:  # put the frames at a constant rate
+        rate = 1 / float(np.median(np.diff(times)))
+        count = round((times[-1] - times[0]) * rate) + 1
+        even = np.linspace(times[0], times[-1], count)
+        joints = make_interp_spline(times, joints, k=1)(even)
     places = joints[:, JOINTS]  # (F, K, 3)
     offsets = np.zeros((len(BONES), 3))
     bones = np.zeros_like(places)  # from parent to joint, as seen
@@ -170,9 +180,8 @@ def fit_motion(joints: np.ndarray, times: np.ndarray, person: int = 0) -> Motion
     for bone, name in enumerate(NAMES):
         parent = turned[:, PARENTS[bone]] if bone > 0 else np.eye(3)
         target = PARENT_WEIGHT * parent
-        for child in range(len(BONES)):
-            if PARENTS[child] == bone:
-                target = target + BONE_WEIGHT * _outer(bones[:, child], offsets[child])
+        for child in CHILDREN[bone]:
+            target = target + BONE_WEIGHT * _outer(bones[:, child], offsets[child])
         if name in HINTS:
             start, end, rest = HINTS[name]
             seen = joints[:, HUMAN36M.index(end)] - joints[:, HUMAN36M.index(start)]
@@ -183,17 +192,7 @@ def fit_motion(joints: np.ndarray, times: np.ndarray, person: int = 0) -> Motion
     # q and -q are the same rotation: take the one that is nearer to the frame before.
     same_side = np.sign((rotations[1:] * rotations[:-1]).sum(axis=-1, keepdims=True))
     rotations[1:] *= np.cumprod(np.where(same_side == 0, 1, same_side), axis=0)
-    return Motion(person, offsets, rotations, places[:, 0], rate, start_s)
-
-
-def _at_constant_rate(times, joints):
-    """The first time, frames a second and the joints at that rate, in a straight line between frames."""
-    if len(times) == 1:
-        return float(times[0]), ALONE_RATE, joints
-    rate = 1 / np.median(np.diff(times))
-    count = round((times[-1] - times[0]) * rate) + 1
-    even = np.linspace(times[0], times[-1], count)
-    return float(times[0]), float(rate), make_interp_spline(times, joints, k=1)(even)
+    return Motion(person, offsets, rotations, places[:, 0], rate, float(times[0]))
 
 
 def _unit(vectors):
@@ -225,51 +224,48 @@ def write_bvh(path: str | Path, motion: Motion) -> None:
         path: the file.
         motion: Motion.
     """
-    lines = ["HIERARCHY"]
-    _add_joint(lines, motion, 0, "")
     flat = motion.rotations.reshape(-1, 4)
     # Where two of the three axes fall together, SciPy takes one of the many answers.
     angles = Rotation.from_quat(flat).as_euler(EULER, degrees=True, suppress_warnings=True)
     angles = angles.reshape(len(motion.root), len(BONES), 3)
     angles = np.unwrap(angles, period=360, axis=0)  # no jumps, between which programs would blend
-    lines += ["MOTION", f"Frames: {len(motion.root)}", f"Frame Time: {1 / motion.rate:.7f}"]
+    lines = ["HIERARCHY", _joint_text(motion, 0) + "MOTION"]
+    lines += [f"Frames: {len(motion.root)}", f"Frame Time: {1 / motion.rate:.7f}"]
     for root, turns in zip(motion.root / MM_PER_CM, angles):
-        lines.append(" ".join(f"{value:.5f}" for value in (*root, *turns.ravel())))
+        lines.append(_numbers([*root, *turns.ravel()]))
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="ascii")
 
 
-def _add_joint(lines, motion, bone, indent):
-    """Append the lines of a joint and of all that hangs on it."""
+def _joint_text(motion, bone):
+    """The lines of a joint and of all that hangs on it."""
     kind = "JOINT" if bone > 0 else "ROOT"
     channels = [f"{axis}rotation" for axis in EULER]
     if bone == 0:
         channels = ["Xposition", "Yposition", "Zposition", *channels]
-    inner = indent + "  "
-    lines += [f"{indent}{kind} {NAMES[bone]}", f"{indent}{{"]
-    lines.append(f"{inner}OFFSET {_in_cm(motion.offsets[bone])}")
-    lines.append(f"{inner}CHANNELS {len(channels)} {' '.join(channels)}")
-    children = [child for child in range(len(BONES)) if PARENTS[child] == bone]
-    for child in children:
-        _add_joint(lines, motion, child, inner)
-    if not children:
+    offset = _numbers(motion.offsets[bone] / MM_PER_CM)
+    inner = f"OFFSET {offset}\nCHANNELS {len(channels)} {' '.join(channels)}\n"
+    for child in CHILDREN[bone]:
+        inner += _joint_text(motion, child)
+    if not CHILDREN[bone]:
         direction = TOES if NAMES[bone].endswith("Foot") else BONES[bone][3]
-        tip = TIP_MM * _unit(np.array(direction, float))
-        lines += [f"{inner}End Site", f"{inner}{{", f"{inner}  OFFSET {_in_cm(tip)}", f"{inner}}}"]
-    lines.append(f"{indent}}}")
+        tip = TIP_MM / MM_PER_CM * _unit(np.array(direction, float))
+        inner += f"End Site\n{{\n  OFFSET {_numbers(tip)}\n}}\n"
+    return f"{kind} {NAMES[bone]}\n{{\n{textwrap.indent(inner, '  ')}}}\n"
 
 
-def _in_cm(offset):
-    """An offset in mm as the three numbers of a line."""
-    return " ".join(f"{value:.5f}" for value in offset / MM_PER_CM)
+def _numbers(values):
+    """Numbers as the text of a line."""
+    return " ".join(f"{value:.5f}" for value in values)
 
 
 # --- glTF ---
 
 COMPONENT_TYPES = {"float32": 5126, "uint8": 5121, "uint16": 5123}  # glTF's numbers
-VERTICES, TRIANGLES = 34962, 34963  # what an array is for
+ELEMENT_TYPES = {1: "SCALAR", 3: "VEC3", 4: "VEC4", 16: "MAT4"}  # by how many numbers each has
 GLB_MAGIC, GLB_JSON, GLB_BINARY = 0x46546C67, 0x4E4F534A, 0x004E4942
-WAIST, WIDTH = 0.2, 0.07  # of a bone's shape: where it is widest, and its half width; in lengths
+# A bone's shape is a long octahedron: where it is widest, and its half width there; in lengths.
+WAIST, WIDTH = 0.2, 0.07
 
 
 def write_glb(path: str | Path, motions: list[Motion]) -> None:
@@ -309,42 +305,42 @@ def _add_person(gltf, binary, motion):
     first = len(gltf["nodes"])
     offsets = motion.offsets / MM_PER_M
     root = motion.root / MM_PER_M
+    rest = np.zeros_like(offsets)  # places of the joints in the rest pose, the hips at the origin
     for bone, name in enumerate(NAMES):
-        place = offsets[bone] if bone > 0 else root[0]
-        node = {"name": name, "translation": place.tolist()}
-        children = [first + child for child in range(len(BONES)) if PARENTS[child] == bone]
-        if children:
-            node["children"] = children
+        node = {"name": name, "translation": root[0].tolist()}
+        if bone > 0:
+            rest[bone] = rest[PARENTS[bone]] + offsets[bone]
+            node["translation"] = offsets[bone].tolist()
+        if CHILDREN[bone]:
+            node["children"] = [first + child for child in CHILDREN[bone]]
         gltf["nodes"].append(node)
-    rest = _rest_places(offsets)
     # The shape is drawn about the rest pose; these matrices move each joint to the origin.
     inverse = np.tile(np.eye(4), (len(BONES), 1, 1))
     inverse[:, 3, :3] = -rest  # column by column, as glTF has it
-    inverse = _add_array(gltf, binary, inverse.reshape(-1, 16), "MAT4")
-    joints = list(range(first, first + len(BONES)))
-    gltf["skins"].append({"joints": joints, "inverseBindMatrices": inverse, "skeleton": first})
-    mesh = _add_shape(gltf, binary, rest)
-    skin = len(gltf["skins"]) - 1
-    gltf["nodes"].append({"name": f"person {motion.person}", "mesh": mesh, "skin": skin})
+    gltf["skins"].append(
+        {
+            "joints": list(range(first, len(gltf["nodes"]))),
+            "inverseBindMatrices": _add_array(gltf, binary, inverse.reshape(-1, 16)),
+            "skeleton": first,
+        }
+    )
+    _add_shape(gltf, binary, rest)
+    last = len(gltf["skins"]) - 1
+    gltf["nodes"].append({"name": f"person {motion.person}", "mesh": last, "skin": last})
     gltf["scenes"][0]["nodes"] += [first, len(gltf["nodes"]) - 1]
     times = motion.start_s + np.arange(len(root)) / motion.rate
-    times = _add_array(gltf, binary, times[:, None], "SCALAR", limits=True)
-    _add_track(gltf, first, "translation", times, _add_array(gltf, binary, root, "VEC3"))
+    times = _add_array(gltf, binary, times[:, None])
+    tracks = [(first, "translation", root)]
     for bone in range(len(BONES)):
-        turns = _add_array(gltf, binary, motion.rotations[:, bone], "VEC4")
-        _add_track(gltf, first + bone, "rotation", times, turns)
-
-
-def _rest_places(offsets):
-    """(K, 3) places of the joints in the rest pose, the hips at the origin."""
-    places = np.zeros_like(offsets)
-    for bone in range(1, len(BONES)):
-        places[bone] = places[PARENTS[bone]] + offsets[bone]
-    return places
+        tracks.append((first + bone, "rotation", motion.rotations[:, bone]))
+    channels, samplers = gltf["animations"][0]["channels"], gltf["animations"][0]["samplers"]
+    for node, what, values in tracks:
+        channels.append({"sampler": len(samplers), "target": {"node": node, "path": what}})
+        samplers.append({"input": times, "output": _add_array(gltf, binary, values)})
 
 
 def _add_shape(gltf, binary, rest):
-    """Add a mesh of long octahedra, one for each bone, in the colours of the sides; its index."""
+    """Add a mesh of octahedra, one for each bone, in the colours of the sides."""
     points, triangles, owners, colours = [], [], [], []
     for bone in range(1, len(BONES)):
         start, end = rest[PARENTS[bone]], rest[bone]
@@ -359,50 +355,35 @@ def _add_shape(gltf, binary, rest):
         points += [start, waist + across, waist + other, waist - across, waist - other, end]
         for near, far in ((1, 2), (2, 3), (3, 4), (4, 1)):
             triangles += [(k + near, k + far, k + 5), (k + far, k + near, k)]
-        owners += [PARENTS[bone]] * 6
-        linear = np.array(to_rgb(side_colour(BONES[bone][2]))) ** 2.2  # as glTF has colours
-        colours += [linear] * 6
-    owners = np.array(owners)
-    joints, weights = np.zeros((len(owners), 4), np.uint8), np.zeros((len(owners), 4))
-    joints[:, 0], weights[:, 0] = owners, 1
-    attributes = {
-        "POSITION": _add_array(gltf, binary, np.array(points), "VEC3", VERTICES, limits=True),
-        "COLOR_0": _add_array(gltf, binary, np.array(colours), "VEC3", VERTICES),
-        "JOINTS_0": _add_array(gltf, binary, joints, "VEC4", VERTICES),
-        "WEIGHTS_0": _add_array(gltf, binary, weights, "VEC4", VERTICES),
+        owners += [(PARENTS[bone], 0, 0, 0)] * 6
+        colours += [np.array(to_rgb(side_colour(BONES[bone][2]))) ** 2.2] * 6  # as glTF has them
+    arrays = {
+        "POSITION": np.array(points),
+        "COLOR_0": np.array(colours),
+        "JOINTS_0": np.array(owners, np.uint8),
+        "WEIGHTS_0": np.tile([1.0, 0, 0, 0], (len(owners), 1)),
     }
-    corners = np.array(triangles, np.uint16).reshape(-1, 1)
-    corners = _add_array(gltf, binary, corners, "SCALAR", TRIANGLES)
+    attributes = {name: _add_array(gltf, binary, array) for name, array in arrays.items()}
+    corners = _add_array(gltf, binary, np.array(triangles, np.uint16).reshape(-1, 1))
     gltf["meshes"].append(
         {"primitives": [{"attributes": attributes, "indices": corners, "material": 0}]}
     )
-    return len(gltf["meshes"]) - 1
 
 
-def _add_array(gltf, binary, array, kind, target=None, limits=False):
+def _add_array(gltf, binary, array):
     """Add an array (n, numbers of one element); index of its accessor."""
     if array.dtype == np.float64:
         array = array.astype(np.float32)
-    view = {"buffer": 0, "byteOffset": len(binary), "byteLength": array.nbytes}
-    if target is not None:
-        view["target"] = target
-    gltf["bufferViews"].append(view)
+    gltf["bufferViews"].append({"buffer": 0, "byteOffset": len(binary), "byteLength": array.nbytes})
     binary += array.tobytes() + bytes(-array.nbytes % 4)
-    accessor = {
-        "bufferView": len(gltf["bufferViews"]) - 1,
-        "componentType": COMPONENT_TYPES[array.dtype.name],
-        "count": len(array),
-        "type": kind,
-    }
-    if limits:
-        accessor["min"], accessor["max"] = array.min(axis=0).tolist(), array.max(axis=0).tolist()
-    gltf["accessors"].append(accessor)
+    gltf["accessors"].append(
+        {
+            "bufferView": len(gltf["bufferViews"]) - 1,
+            "componentType": COMPONENT_TYPES[array.dtype.name],
+            "count": len(array),
+            "type": ELEMENT_TYPES[array.shape[1]],
+            "min": array.min(axis=0).tolist(),
+            "max": array.max(axis=0).tolist(),
+        }
+    )
     return len(gltf["accessors"]) - 1
-
-
-def _add_track(gltf, node, what, times, values):
-    """Add what moves a node: accessors of the times and of the values of its translation or rotation."""
-    animation = gltf["animations"][0]
-    target = {"node": node, "path": what}
-    animation["channels"].append({"sampler": len(animation["samplers"]), "target": target})
-    animation["samplers"].append({"input": times, "output": values})
