@@ -17,8 +17,10 @@ from ipr_lib.inference.motion import (
     write_bvh,
     write_glb,
 )
-from ipr_lib.inference.poses import join_poses, make_poses
+from ipr_lib.inference.poses import join_poses
 from ipr_lib.studio import perform
+
+from .test_inference import make_poses
 
 bvhio = pytest.importorskip("bvhio")
 pygltflib = pytest.importorskip("pygltflib")

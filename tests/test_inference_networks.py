@@ -17,7 +17,7 @@ from ipr_lib.files import InputError, read_json, write_json
 from ipr_lib.geometry.skeleton import HUMAN36M
 from ipr_lib.geometry.transforms import apply_affine, invert_affine
 from ipr_lib.inference import load_network, networks, poses, predict, predict_inputs
-from ipr_lib.inference.networks import PublishedNetwork, TrainedNetwork
+from ipr_lib.inference.networks import Network, PublishedNetwork
 from ipr_lib.training import records
 from ipr_lib.views import SkeletonView
 
@@ -219,10 +219,10 @@ class Counting(torch.nn.Module):
         return self.model(crops)
 
 
-def test_pictures_and_frames_share_batches_and_stay_apart(tmp_path, monkeypatch):
+def test_frames_share_batches_and_inputs_stay_apart(tmp_path, monkeypatch):
     monkeypatch.setattr(poses, "BATCH", 4)
     counting = Counting(DEEP.model)
-    network = TrainedNetwork(counting, CFG, "")
+    network = Network(counting, CFG, "")
     inputs = []
     for number in range(3):
         inputs.append(tmp_path / f"{number}.png")
@@ -231,21 +231,22 @@ def test_pictures_and_frames_share_batches_and_stay_apart(tmp_path, monkeypatch)
     inputs.insert(2, tmp_path / "broken.png")
     inputs[2].write_bytes(b"no picture")
     together = list(predict_inputs(network, inputs, whole=True))
-    assert counting.sizes == [4, 4, 4, 4]  # two passes each: 3 pictures and a frame, then 4 frames
+    assert counting.sizes == [1] * 6 + [4, 4, 1, 1]  # two passes each: 3 pictures, then 5 frames
     assert [found.source for found in together] == inputs
     assert "broken.png" in str(together[2].problem) and together[2].poses is None
     for found in together[:2] + together[3:]:
-        (alone,) = predict_inputs(network, [found.source], whole=True)
-        np.testing.assert_allclose(found.poses.joints_img, alone.poses.joints_img, atol=1e-3)
-        np.testing.assert_allclose(found.poses.joints_rel, alone.poses.joints_rel, atol=0.1)
         assert found.poses.source.tolist() == [str(found.source)] * len(found.frames)
-    assert together[4].frames.tolist() == [0, 1, 2, 3, 4]
+    assert together[4].frames == together[4].poses.frame.tolist() == [0, 1, 2, 3, 4]
+    monkeypatch.setattr(poses, "BATCH", 1)
+    (alone,) = predict_inputs(network, inputs[4:], whole=True)
+    np.testing.assert_allclose(together[4].poses.joints_img, alone.poses.joints_img, atol=1e-3)
+    np.testing.assert_allclose(together[4].poses.joints_rel, alone.poses.joints_rel, atol=0.1)
 
 
 def test_a_crowd_is_cut_into_batches():
     counting = Counting(DEEP.model)
     boxes = np.repeat([[60.0, 45.0, 100.0]], 37, axis=0)
-    found = predict(TrainedNetwork(counting, CFG, ""), disc(60, 45), box=boxes, passes=1)
+    found = predict(Network(counting, CFG, ""), disc(60, 45), box=boxes, passes=1)
     assert counting.sizes == [16, 16, 5] and len(found) == 37
 
 
@@ -264,7 +265,7 @@ class LeftQuarter(torch.nn.Module):
 
 def test_the_flip_test_reaches_the_network():
     """Cell 4 of 16 is 17.5 px of 64; in the mirror 63 - 17.5: the mean is the middle, 31.5 px."""
-    network = TrainedNetwork(LeftQuarter().eval(), CFG, "")
+    network = Network(LeftQuarter().eval(), CFG, "")
     box = np.array([[31.5, 31.5, 64.0]])  # a px of the crop is one of the picture
     picture = disc(30, 40, 64, 64)
     one = predict(network, picture, box, passes=1)

@@ -6,16 +6,14 @@ focal length is EXIF's or assumed, and the size of the person is that of an aver
 A box is (centre x, centre y, side) in px: the square that a cube of 2 m around the pelvis covers.
 """
 
-import concurrent.futures
 import copy
 import csv
 import math
-import threading
-import urllib.request
+import socket
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -29,14 +27,9 @@ from ..data.datasets import crop_to_camera
 from ..files import InputError
 from ..geometry.camera import Camera
 from ..geometry.skeleton import HUMAN36M, bone_lengths
-from ..geometry.transforms import (
-    BOX_MM,
-    apply_affine,
-    invert_affine,
-    square_boxes,
-)
+from ..geometry.transforms import BOX_MM, apply_affine, invert_affine, square_boxes
 from ..progress import progress
-from .inputs import InputImage, focal_length, is_video, read_frames
+from .inputs import is_video, read_frames
 from .networks import Network
 
 PASSES = 2  # the first finds the person's own box, the second predicts in it
@@ -48,9 +41,7 @@ DETECTOR_SCALE = 1.2  # the cube's 2 m over the extent of somebody upright with 
 # Sum of the 17 limbs of a grown-up, mm: the mean of the five actors that the capture trains on.
 BODY_MM = 4220.0
 PATIENCE_S = 20  # seconds for the weights' host to answer, because a person waits
-DOWNLOAD_S = 600  # seconds for all of the 78 MB to arrive
 BATCH = 16  # people that share a forward pass; more make it no faster on two cores
-WAITING_BYTES = 250e6  # of pictures whose people wait for a forward pass
 BOX_COLUMNS = ("file", "person", "x", "y", "w", "h")  # of a table of given boxes
 NEAR = 0.5  # sides between the centres of two boxes of neighbouring frames that belong together
 
@@ -71,54 +62,22 @@ def load_detector(device: torch.device | str = "cpu") -> torch.nn.Module:
         InputError: there are no weights; the message says where to get them and where they go.
     """
     weights = torchvision.models.get_model_weights(DETECTOR).DEFAULT
-    path = Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
+    usual_patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE_S)  # torch's own download waits for its host without a limit
     try:
-        if not path.exists():  # torch's own download waits for its host without a limit
-            in_time(PATIENCE_S, lambda: urllib.request.urlopen(weights.url).close())
-        detector = in_time(
-            DOWNLOAD_S,
-            lambda: torchvision.models.get_model(
-                DETECTOR, weights=weights, weights_backbone=None, progress=False
-            ),
+        detector = torchvision.models.get_model(
+            DETECTOR, weights=weights, weights_backbone=None, progress=False
         )
     except Exception as error:  # torch and urllib raise a dozen kinds where there is no network
         reason = str(getattr(error, "reason", error)) or type(error).__name__
         raise InputError(
             f"no person detector ({reason.splitlines()[0]}): get {weights.url} and put it into "
-            f"{path.parent}, or say where people are: a box (--box), or the whole picture (--whole), "
-            "which suits one person who stands upright and fills most of its height"
+            f"{torch.hub.get_dir()}/checkpoints, or say where people are: a box (--box), or the whole "
+            "picture (--whole), which suits one person who stands upright and fills most of its height"
         ) from error
+    finally:
+        socket.setdefaulttimeout(usual_patience)
     return detector.to(device).eval()
-
-
-def in_time(seconds: float, call: Callable):
-    """Wait for a call that cannot be stopped, but not for longer than `seconds`.
-
-    After that, the call goes on in a thread of its own.
-
-    Args:
-        seconds: to wait at most.
-        call: function without arguments.
-
-    Returns:
-        what the call returns; what it raises is raised.
-
-    Raises:
-        TimeoutError: it was not done in time.
-    """
-    future = concurrent.futures.Future()
-
-    def run():
-        try:
-            future.set_result(call())
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()  # daemon: the program may end before it
-    _, late = concurrent.futures.wait([future], timeout=seconds)
-    if late:
-        raise TimeoutError(f"no answer within {seconds} s")
-    return future.result()
 
 
 @torch.no_grad()
@@ -171,30 +130,27 @@ def read_boxes(path: str | Path) -> dict[Path, tuple[np.ndarray, np.ndarray]]:
     Raises:
         InputError: the table is missing, or a line of it is not such a box.
     """
-    rows = {}
+    tables = {}
     try:
         with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
+            reader = csv.DictReader(file, restval="", skipinitialspace=True)
             if not set(BOX_COLUMNS) <= set(reader.fieldnames or ()):
                 raise InputError(f"{path}: expected a first line {','.join(BOX_COLUMNS)}")
             for row in reader:
                 where = f"{path}, line {reader.line_num}"
-                picture = (Path(path).parent / (row["file"] or "")).resolve()
-                if not (row["person"] or "").isdecimal():
+                if not row["person"].isdecimal():
                     raise InputError(f"{where}: expected the person's number, 0 or more")
-                people = rows.setdefault(picture, {})
+                people = tables.setdefault((Path(path).parent / row["file"]).resolve(), {})
                 number = int(row["person"])
                 if number in people:
                     raise InputError(f"{where}: person {number} of this file stands here twice")
                 people[number] = _tight_box([row[name] for name in "xywh"], where)
-    except OSError as error:
-        raise InputError(f"{path}: this table cannot be read ({error.strerror})") from error
-    except csv.Error as error:
-        raise InputError(f"{path}: not a table of comma-separated values ({error})") from error
-    if not rows:
+    except (OSError, csv.Error) as error:
+        raise InputError(f"{path}: this table cannot be read ({error})") from error
+    if not tables:
         raise InputError(f"{path}: this table holds no box")
     boxes = {}
-    for picture, people in rows.items():
+    for picture, people in tables.items():
         numbers = np.array(list(people))
         boxes[picture] = numbers, square_boxes(list(people.values()), DETECTOR_SCALE)
     return boxes
@@ -204,12 +160,14 @@ def _tight_box(texts, where):
     """x, y, width and height as numbers; InputError about `where` if they are not."""
     try:
         x, y, width, height = map(float, texts)
-    except (TypeError, ValueError) as error:
+        is_usable = np.isfinite([x, y, width, height]).all() and min(width, height) > 0
+    except ValueError:
+        is_usable = False
+    if not is_usable:
         raise InputError(
-            f"{where}: expected four numbers X,Y,WIDTH,HEIGHT in px, such as 120,40,200,460"
-        ) from error
-    if not (np.isfinite([x, y]).all() and 0 < width < np.inf and 0 < height < np.inf):
-        raise InputError(f"{where}: expected finite numbers, width and height above 0")
+            f"{where}: expected four finite numbers X,Y,WIDTH,HEIGHT in px, such as 120,40,200,460, "
+            "width and height above 0"
+        )
     return [x, y, width, height]
 
 
@@ -316,48 +274,24 @@ class Poses:
         return np.asarray(timeline(self, np.unique(self.frame)), dtype)
 
 
+# Of the columns that have more than one number a row.
+SHAPES = {
+    "box": (3,),
+    "joints_rel": (len(HUMAN36M), 3),
+    "joints_img": (len(HUMAN36M), 2),
+    "root_cam": (3,),
+    "spread_mm": (len(HUMAN36M),),
+}
+
+
 def join_poses(parts: Sequence[Poses]) -> Poses:
     """The rows of several Poses, one part after the other."""
-    no_joints = np.zeros((0, len(HUMAN36M), 3))
-    empty = make_poses(
-        "", 0, 0.0, np.zeros((0, 3)), np.zeros(0), no_joints, no_joints[..., :2], 1.0
-    )
-    parts = [empty, *parts]  # also brings the shapes where there are no parts
     columns = {}
-    for name in vars(empty):
-        columns[name] = np.concatenate([getattr(part, name) for part in parts])
+    for column in fields(Poses):
+        arrays = [getattr(part, column.name) for part in parts]
+        nothing = np.zeros((0, *SHAPES.get(column.name, ())))
+        columns[column.name] = np.concatenate(arrays) if parts else nothing
     return Poses(**columns)
-
-
-def make_poses(
-    source: str,
-    frame: int,
-    time_s: float,
-    box: np.ndarray,
-    score: np.ndarray,
-    joints_cam: np.ndarray,
-    joints_img: np.ndarray,
-    focal_px: float,
-    spread_mm: np.ndarray | None = None,
-) -> Poses:
-    """The Poses of one picture or frame, its people numbered from 0; see `Poses`."""
-    n = len(box)
-    if spread_mm is None:
-        spread_mm = np.full(joints_img.shape[:2], np.nan)
-    root = joints_cam[:, HUMAN36M.root]
-    return Poses(
-        source=np.full(n, source, object),
-        frame=np.full(n, frame),
-        time_s=np.full(n, float(time_s)),
-        person=np.arange(n),
-        box=box,
-        score=score,
-        joints_rel=joints_cam - root[:, None],
-        joints_img=joints_img,
-        root_cam=root,
-        focal_px=np.full(n, float(focal_px)),
-        spread_mm=spread_mm,
-    )
 
 
 def assumed_cameras(images: Sequence[np.ndarray], focal_px: np.ndarray) -> Camera:
@@ -401,10 +335,7 @@ def predict_people(
         joints_cam (P, J, 3) mm; joints_img (P, J, 2) px; the boxes of the last pass (P, 3);
         spread_mm (P, J), see `Poses`.
     """
-    box = np.asarray(box, float).reshape(-1, 3)
-    if len(box) == 0:
-        nobody = np.zeros((0, len(HUMAN36M)))
-        return np.zeros((*nobody.shape, 3)), np.zeros((*nobody.shape, 2)), box, nobody
+    box = np.asarray(box, float)
     for number in range(passes):
         affine = network.crop_affine(box)
         joints, spread = _read_joints(network, images, affine, flip_test)
@@ -469,8 +400,8 @@ class Prediction:
     Attributes:
         source: the input, as it was given.
         poses: Poses of everybody in it, each person with one number through time.
-        frames: (F,) numbers of the frames that were read; of a picture 0.
-        times: (F,) s; of a picture 0.
+        frames: numbers of the frames that were read; of a picture 0.
+        times: of these frames, s; of a picture 0.
         notes: phrases about what was done and assumed.
         pixels: (H, W, 3) uint8 RGB of a picture; None for a video.
         problem: why the input is not usable, or not all of it, or None.
@@ -478,25 +409,11 @@ class Prediction:
 
     source: Path | np.ndarray
     poses: Poses | None = None
-    frames: np.ndarray | None = None
-    times: np.ndarray | None = None
+    frames: list[int] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     pixels: np.ndarray | None = None
     problem: InputError | None = None
-
-
-@dataclass
-class _Frame:
-    """A frame of an input, and the poses in it once they are predicted."""
-
-    source: str
-    number: int
-    time_s: float
-    image: InputImage | None
-    box: np.ndarray
-    score: np.ndarray
-    people: np.ndarray | None  # their numbers, where they are given
-    poses: Poses | None = None
 
 
 def predict(
@@ -547,7 +464,7 @@ def predict_inputs(
     end: float = math.inf,
     person: int | None = None,
 ) -> Iterator[Prediction]:
-    """Poses of everybody in pictures and videos; people of several of them share a forward pass.
+    """Poses of everybody in pictures and videos; people of several frames share a forward pass.
 
     Args:
         network: see `networks.load_network`.
@@ -565,53 +482,73 @@ def predict_inputs(
         Prediction of each input, in order; one that is not usable brings its problem along. Of a
         video that is cut or damaged, what could be read is predicted.
     """
-    begun = []  # (Prediction, its frames) of the inputs that are not yet handed out
-    waiting = []  # frames whose people have no poses yet
-    with ThreadPoolExecutor(1) as worker:  # it predicts while this thread reads on
-        at_work = worker.submit(_predict_frames, network, [], passes, flip_test)
-        for picture in pictures:
-            prediction, frames = Prediction(picture), []
-            begun.append((prediction, frames))
-            reading = (focal_px, every, start, end)
-            for frame in _frames_with_people(prediction, box, whole, detector, reading):
-                frames.append(frame)
-                waiting.append(frame)
-                if _is_batch(waiting):
-                    at_work.result()
-                    at_work = worker.submit(_predict_frames, network, waiting, passes, flip_test)
-                    waiting = []
-                    while len(begun) > 1 and _is_predicted(begun[0][1]):
-                        yield _finished(*begun.pop(0), smooth, person)
-        at_work.result()
-    _predict_frames(network, waiting, passes, flip_test)
-    for prediction, frames in begun:
-        yield _finished(prediction, frames, smooth, person)
+    for picture in pictures:
+        prediction = Prediction(picture)
+        waiting, parts = [], []
+        people = _find_people(prediction, box, whole, detector, focal_px, every, start, end)
+        for someone in people:
+            waiting.append(someone)
+            if len(waiting) == BATCH:
+                parts.append(_predict_rows(network, waiting, passes, flip_test))
+                waiting = []
+        if waiting:
+            parts.append(_predict_rows(network, waiting, passes, flip_test))
+        if prediction.frames:
+            poses = join_poses(parts)
+            if box is None:
+                _number_people(poses, prediction.frames)
+            kept = poses if person is None else rows_of(poses, poses.person == person)
+            if len(poses) > 0 and len(kept) == 0:
+                numbers = ", ".join(map(str, np.unique(poses.person)))
+                prediction.problem = InputError(
+                    f"{poses.source[0]}: no person {person}; there are {numbers}"
+                )
+            else:
+                prediction.poses = smooth_poses(kept) if smooth else kept
+        yield prediction
 
 
-def _frames_with_people(prediction, box, whole, detector, reading):
-    """Frames of an input, with the boxes of their people.
+def _find_people(prediction, box, whole, detector, focal_px, every, start, end):
+    """Everybody in each frame of an input, with a progress bar for a video.
 
     Args:
-        prediction: Prediction of the input. Its notes and pixels are filled in, and its problem,
-            which ends the frames.
-        box, whole, detector: see `predict_inputs`.
-        reading: focal_px, every, start, end, see `predict_inputs`.
+        prediction: Prediction of the input. All but its poses is filled in; a problem ends the frames.
+        others: see `predict_inputs`.
 
     Yields:
-        _Frame.
+        name of the input, number of the frame, time (s), pixels, focal length (px), box (3,), score,
+        number of the person, -1 where nobody has given it.
     """
     picture = prediction.source
     name = "pixels" if isinstance(picture, np.ndarray) else str(picture)
     try:
-        people, given = _given_boxes(name, box)
-        for number, time_s, image in _frames_of(picture, *reading):
+        given = box
+        if isinstance(box, dict):
+            if Path(name).resolve() not in box:
+                raise InputError(f"{name}: the table of boxes has no line for this file; add one")
+            numbers, given = box[Path(name).resolve()]
+        elif box is not None:
+            numbers = np.arange(len(box))
+        bar = progress(
+            read_frames(picture, every, focal_px, start, end),
+            desc=f"predicting {Path(name).name}",
+            unit="frame",
+            leave=False,
+            show=is_video(name),
+        )
+        for number, time_s, image in bar:
             if given is not None:
                 _check_boxes(name, image.pixels, given)
             boxes, scores, how = find_boxes(image.pixels, given, whole, detector)
+            if given is None:
+                numbers = np.full(len(boxes), -1)
+            prediction.frames.append(number)
+            prediction.times.append(time_s)
             prediction.notes = (how, *image.notes)
             if not is_video(name):
                 prediction.pixels = image.pixels
-            yield _Frame(name, number, time_s, image, boxes, scores, people)
+            for row in zip(boxes, scores, numbers):
+                yield name, number, time_s, image.pixels, image.focal_px, *row
     except InputError as error:
         prediction.problem = error
     except Exception as error:  # whatever one input does, the others keep their results
@@ -619,92 +556,26 @@ def _frames_with_people(prediction, box, whole, detector, reading):
         prediction.problem = InputError(f"{name}: cannot be used ({kind}: {error})")
 
 
-def _given_boxes(name, box):
-    """Numbers of the people of an input and their boxes, None and None where a detector has to tell."""
-    if not isinstance(box, dict):
-        return (None if box is None else np.arange(len(box))), box
-    if Path(name).resolve() not in box:
-        raise InputError(f"{name}: the table of boxes has no line for this file; add one")
-    return box[Path(name).resolve()]
-
-
-def _frames_of(picture, focal_px, every, start, end):
-    """As `read_frames`, also of pixels, and with a progress bar for a video."""
-    if isinstance(picture, np.ndarray):
-        focal, note = focal_length(picture.shape[1], picture.shape[0], focal_px)
-        return [(0, 0.0, InputImage(picture, focal, (note,)))]
-    return progress(
-        read_frames(picture, every, focal_px, start, end),
-        desc=f"predicting {Path(picture).name}",
-        unit="frame",
-        leave=False,
-        show=is_video(picture),
-    )
-
-
-def _is_batch(frames):
-    """Whether frames hold as many people as a batch, or as much memory as they may."""
-    people = sum(len(frame.box) for frame in frames)
-    memory = sum(frame.image.pixels.nbytes for frame in frames)
-    return people >= BATCH or memory >= WAITING_BYTES
-
-
-def _is_predicted(frames):
-    """Whether all these frames have poses."""
-    return all(frame.poses is not None for frame in frames)
-
-
-def _predict_frames(network, frames, passes, flip_test):
-    """Fill in the poses of some frames, and let go of their pixels."""
-    images, focal_px = [], []
-    for frame in frames:
-        images += [frame.image.pixels] * len(frame.box)
-        focal_px += [frame.image.focal_px] * len(frame.box)
-    boxes = np.concatenate([np.zeros((0, 3)), *(frame.box for frame in frames)])
-    joints_cam, joints_img, boxes, spread = predict_people(
+def _predict_rows(network, rows, passes, flip_test):
+    """Poses of some people of one input, given as `_find_people` yields them."""
+    names, frames, times, images, focal_px, boxes, scores, numbers = zip(*rows)
+    joints_cam, joints_img, box, spread = predict_people(
         network, images, boxes, focal_px, passes, flip_test
     )
-    first = 0
-    for frame in frames:
-        rows = slice(first, first + len(frame.box))
-        frame.poses = make_poses(
-            frame.source,
-            frame.number,
-            frame.time_s,
-            boxes[rows],
-            frame.score,
-            joints_cam[rows],
-            joints_img[rows],
-            frame.image.focal_px,
-            spread[rows],
-        )
-        first = rows.stop
-        frame.image = None
-
-
-def _finished(prediction, frames, smooth, person):
-    """Fill in a Prediction from all frames of its input."""
-    if not frames:
-        return prediction
-    parts = [frame.poses for frame in frames]
-    if frames[0].people is None:
-        _number_people(parts)
-    else:
-        for part in parts:
-            part.person = frames[0].people
-    poses = join_poses(parts)
-    prediction.frames = np.array([frame.number for frame in frames])
-    prediction.times = np.array([frame.time_s for frame in frames])
-    if person is not None:
-        numbers = ", ".join(map(str, np.unique(poses.person)))
-        poses = rows_of(poses, poses.person == person)
-        if numbers and len(poses) == 0:
-            prediction.problem = InputError(
-                f"{prediction.source}: no person {person}; there are {numbers}"
-            )
-            return prediction
-    prediction.poses = smooth_poses(poses) if smooth else poses
-    return prediction
+    root = joints_cam[:, HUMAN36M.root]
+    return Poses(
+        source=np.array(names, object),
+        frame=np.array(frames),
+        time_s=np.array(times),
+        person=np.array(numbers),
+        box=box,
+        score=np.array(scores),
+        joints_rel=joints_cam - root[:, None],
+        joints_img=joints_img,
+        root_cam=root,
+        focal_px=np.array(focal_px),
+        spread_mm=spread,
+    )
 
 
 def rows_of(poses: Poses, kept: np.ndarray) -> Poses:
@@ -715,21 +586,16 @@ def rows_of(poses: Poses, kept: np.ndarray) -> Poses:
     return Poses(**columns)
 
 
-def _number_people(parts):
+def _number_people(poses, frames):
     """Give each person of an input one number through its frames, in place; see `link_people`."""
-    latest_box = np.zeros((0, 3))  # of everybody so far
-    last_seen = np.zeros(0, int)  # the same for the frame, counted among those that were read
-    for count, part in enumerate(parts):
-        around = np.flatnonzero(last_seen >= count - PATIENCE)
-        for row, partner in enumerate(link_people(latest_box[around], part.box)):
-            if partner >= 0:
-                part.person[row] = around[partner]
-            else:  # somebody new
-                part.person[row] = len(latest_box)
-                latest_box = np.vstack([latest_box, part.box[row]])
-                last_seen = np.append(last_seen, 0)
-        latest_box[part.person] = part.box
-        last_seen[part.person] = count
+    latest = {}  # the box of each number, and how many frames had been read when it was seen
+    for count, frame in enumerate(frames):
+        rows = np.flatnonzero(poses.frame == frame)
+        around = [number for number, (_, seen) in latest.items() if count - seen <= PATIENCE]
+        before = [latest[number][0] for number in around]
+        for row, partner in zip(rows, link_people(before, poses.box[rows])):
+            poses.person[row] = around[partner] if partner >= 0 else len(latest)
+            latest[int(poses.person[row])] = poses.box[row], count
 
 
 def timeline(poses: Poses, frames: np.ndarray) -> np.ndarray:
@@ -824,14 +690,9 @@ def one_euro(
         InputError: the times do not rise, or are not as many as the values.
     """
     values, times = np.asarray(values, float), np.asarray(times, float)
-    if times.shape != values.shape[:1]:
-        raise InputError(
-            f"times: expected one for each of {len(values)} frames, got an array of shape {times.shape}"
-        )
     steps = np.diff(times)
-    if not (steps > 0).all():
-        first = int(np.argmin(steps > 0)) + 1
-        raise InputError(f"times: expected rising seconds, but number {first} does not rise")
+    if times.shape != values.shape[:1] or not (steps > 0).all():
+        raise InputError(f"times: expected {len(values)} rising seconds, one for each frame")
     smooth = values.copy()
     speed = np.zeros(values.shape[1:])
     for i in range(1, len(values)):
