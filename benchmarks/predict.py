@@ -19,7 +19,7 @@ import torchvision
 from ipr_lib.files import REPOSITORY, device_name
 from ipr_lib.inference import detect_people, draw_overlay, load_network, predict_files, read_frames
 from ipr_lib.inference.poses import DETECTOR
-from ipr_lib.inference.video_writers import OpenCvWriter, webm_writer
+from ipr_lib.inference.videos import VideoWriter
 
 RATE = 30.0
 
@@ -47,7 +47,7 @@ def timed(name, count, work):
 
 
 def write_all(writer, pictures):
-    """Write pictures by a writer of `video_writers`."""
+    """Write pictures by a VideoWriter."""
     for number, picture in enumerate(pictures):
         writer.write(picture, number / RATE)
     writer.close()
@@ -92,11 +92,9 @@ def measure(video, folder):
 
     pose = np.random.default_rng(0).uniform(0, height, (1, 18, 2))
     drawn = timed("drawing", len(images), lambda: [draw_overlay(image, pose) for image in images])
-    writer = OpenCvWriter(folder / "opencv.webm", RATE)
-    timed("writing VP8 by OpenCV", len(drawn), lambda: write_all(writer, drawn))
-    with open(folder / "av.webm", "wb") as file:
-        writer = webm_writer(file, RATE)
-        timed("writing VP8 by PyAV", len(drawn), lambda: write_all(writer, drawn))
+    with open(folder / "overlay.webm", "wb") as file:
+        writer = VideoWriter(file, "webm", RATE)
+        timed("writing VP8", len(drawn), lambda: write_all(writer, drawn))
 
     out = folder / "out"
     work = timed("all of predict, box given", count, lambda: whole(video, out, network, box))

@@ -20,7 +20,6 @@ from ipr_lib.inference import (
     read_boxes,
     read_frames,
 )
-from ipr_lib.inference.outputs import constant_rate
 from tests import test_inference_inputs
 from tests.test_inference import CFG, DEEP, disc
 from tests.test_inference_inputs import PAUSES, STEADY
@@ -62,10 +61,10 @@ def test_a_table_of_boxes_names_people_and_files(tmp_path):
 @pytest.mark.parametrize(
     "lines, message",
     [
-        (["a.jpg,0,1,2,3"], "line 2: expected four numbers"),
+        (["a.jpg,0,1,2,3"], "line 2: expected four finite numbers"),
         (["a.jpg,0,1,2,3,4", "a.jpg,0,1,2,3,4"], "line 3: person 0 of this file stands here twice"),
         (["a.jpg,-1,1,2,3,4"], "line 2: expected the person's number"),
-        (["a.jpg,0,1,2,-3,4"], "line 2: expected finite numbers"),
+        (["a.jpg,0,1,2,-3,4"], "line 2: expected four finite numbers"),
         ([], "holds no box"),
     ],
 )
@@ -166,36 +165,18 @@ def test_a_part_of_a_video_and_its_overlay(tmp_path):
 # --- overlays ---
 
 
-@pytest.mark.parametrize(
-    "times, rate, repeats",
-    [
-        ([0.5], 25, [1]),
-        ([1, 1.1, 1.2, 1.3], 10, [1, 1, 1, 1]),
-        ([0, 0.033, 0.067, 0.1], 30, [1, 1, 1, 1]),  # as files write them that count ms
-        ([0, 0.1, 0.2, 0.7, 0.8], 10, [1, 1, 5, 1, 1]),  # a pause
-        ([0, 0.001, 0.002, 1.0], 60, [0, 0, 60, 1]),  # faster than anybody sees
-    ],
-)
-def test_a_constant_rate_keeps_the_times(times, rate, repeats):
-    found, shown = constant_rate(np.array(times))
-    assert found == pytest.approx(rate) and shown == repeats
-
-
-@pytest.fixture(params=["PyAV", "OpenCV"])
-def writer(request, monkeypatch):
-    """Who writes an overlay video: PyAV, or OpenCV as where PyAV is not installed."""
-    if request.param == "OpenCV":
-        monkeypatch.setattr(outputs.importlib.util, "find_spec", lambda name: None)
-
-
-def test_an_overlay_keeps_the_time_of_a_video_that_pauses(tmp_path, writer):
+def test_an_overlay_keeps_the_times_of_a_video_that_pauses(tmp_path):
     """`write_video` darkens each picture; its overlay shows each from its own time on."""
     video = write_video(tmp_path / "a.webm", PAUSES, codec="libvpx")
-    _, problems = predict_files([video], tmp_path / "out", DEEP, whole=True, view=False, say=silent)
+    out = tmp_path / "out"
+    choices = {"whole": True, "view": False, "say": silent, "also": ("mp4",)}
+    _, problems = predict_files([video], out, DEEP, **choices)
     assert problems == []
-    times = [time_s for _, time_s, _ in read_frames(tmp_path / "out" / "a_pose.webm")]
-    assert times[-1] == pytest.approx(PAUSES[-1], abs=0.02) and len(times) > 90
-    assert np.diff(times).max() < 0.04, "players that read the rate alone keep the time, too"
+    for overlay in (out / "a_pose.webm", out / "a_pose.mp4"):
+        _, times, images = zip(*read_frames(overlay))
+        np.testing.assert_allclose(times, PAUSES, atol=2e-3)
+        levels = [int(image.pixels[5, 5, 0]) for image in images]
+        np.testing.assert_allclose(levels, 250 - np.arange(10), atol=4)
 
 
 @contextmanager
@@ -210,35 +191,19 @@ def file_size_limit(n_bytes):
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.9, 0.999])
-def test_an_overlay_that_the_disk_does_not_take_is_told_and_leaves_nothing(tmp_path, writer, share):
-    video, target = write_video(tmp_path / "a.mp4"), tmp_path / "out" / "a.webm"
-    (prediction,) = predict_inputs(DEEP, [video], whole=True)
-    outputs.write_overlay_video(prediction, target)
-    size = target.stat().st_size
-    target.unlink()
+def test_an_overlay_that_the_disk_does_not_take_is_told_and_leaves_nothing(tmp_path, share):
+    (prediction,) = predict_inputs(DEEP, [write_video(tmp_path / "a.mp4")], whole=True)
+    target = tmp_path / "out" / "a_pose"
+    outputs._write_video(prediction, target, {}, False, ())
+    overlay = tmp_path / "out" / "a_pose.webm"
+    size = overlay.stat().st_size
+    overlay.unlink()
     with (
         file_size_limit(int(share * size)),
-        pytest.raises(InputError, match=r"cannot write .*a\.webm: (\d+ of 90 frames|File too)"),
+        pytest.raises(InputError, match=r"cannot write .*a_pose\.webm: File too large"),
     ):
-        outputs.write_overlay_video(prediction, target)
+        outputs._write_video(prediction, target, {}, False, ())
     assert list(target.parent.iterdir()) == []
-
-
-def test_frames_that_the_writer_drops_are_told(tmp_path, monkeypatch):
-    """OpenCV writes frames of one size, and leaves out others without a word."""
-    video = write_video(tmp_path / "a.mp4", STEADY[:5])
-    (prediction,) = predict_inputs(DEEP, [video], whole=True)
-
-    def resized(path):
-        for number, time_s, image in read_frames(path):
-            pixels = image.pixels if number < 2 else image.pixels[:64]
-            yield number, time_s, inputs.InputImage(pixels, image.focal_px, image.notes)
-
-    monkeypatch.setattr(outputs, "read_frames", resized)
-    monkeypatch.setattr(outputs.importlib.util, "find_spec", lambda name: None)  # no PyAV
-    with pytest.raises(InputError, match=r"a\.webm: 2 of 5 frames"):
-        outputs.write_overlay_video(prediction, tmp_path / "out" / "a.webm")
-    assert list((tmp_path / "out").iterdir()) == []
 
 
 # --- one odd input costs the others nothing ---

@@ -5,22 +5,21 @@ import csv
 import dataclasses
 import json
 import re
-import sys
 
+import av
 import cv2
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
 from ipr_lib.__main__ import main
-from ipr_lib.files import InputError, read_json
+from ipr_lib.files import read_json
 from ipr_lib.geometry.skeleton import HUMAN36M
 from ipr_lib.inference import outputs, predict_files, write_tables
 from ipr_lib.inference.networks import spread_mm
-from ipr_lib.inference.poses import dense, join_poses, make_poses
+from ipr_lib.inference.poses import dense, join_poses
 
-from .test_inference import DEEP, Sees, disc, write_video
+from .test_inference import DEEP, Sees, disc, make_poses, write_video
 
 J = len(HUMAN36M)
 
@@ -126,7 +125,6 @@ def test_one_page_shows_all_pictures(tmp_path, monkeypatch):
 
 
 def test_the_page_of_a_video_has_its_pictures_as_one_track(tmp_path):
-    av = pytest.importorskip("av")
     video = write_video(tmp_path / "a.avi", [(30 + 2 * i, 40) for i in range(9)])
     poses, _ = predict_files(
         [video], tmp_path / "out", DEEP, whole=True, passes=1, every=2, say=lambda line: None
@@ -145,7 +143,6 @@ def test_the_page_of_a_video_has_its_pictures_as_one_track(tmp_path):
 
 def test_the_page_of_a_long_video_has_fewer_frames(tmp_path, monkeypatch):
     """Eleven frames, and four may be shown: each third one, from the first with somebody in it on."""
-    av = pytest.importorskip("av")
     monkeypatch.setattr(outputs, "PAGE_POSES", 4)
     video = write_video(tmp_path / "a.avi", [(-50, 40), *[(30 + 2 * i, 40) for i in range(10)]])
     choices = {"detector": Sees(), "passes": 1, "say": lambda line: None}
@@ -184,24 +181,10 @@ def test_several_people_of_a_picture_stand_in_their_places(tmp_path):
     np.testing.assert_allclose(second - first, [839 + 1303, 426 + 199, -2500], atol=2)
 
 
-def test_without_pyav_the_page_of_a_video_has_poses_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(outputs.importlib.util, "find_spec", lambda name: None)
-    video = write_video(tmp_path / "a.avi", [(30, 40), (36, 42)])
-    choices = {"whole": True, "passes": 1, "say": lambda line: None}
-    predict_files([video], tmp_path / "out", DEEP, **choices)
-    (state,) = states_of(tmp_path / "out" / "a_pose.html")
-    assert state["buffers"]["video"] == "" and state["values"]["meta"]["frames"] == 2
-    monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(InputError, match="H.264 needs PyAV"):
-        predict_files([video], tmp_path / "other", DEEP, also=("mp4",), **choices)
-    assert not (tmp_path / "other").exists(), "it is said before the work begins"
-
-
 # --- the commands ---
 
 
 def test_predict_also_writes_motion_and_h264(tmp_path, capsys):
-    pytest.importorskip("av")
     video = write_video(tmp_path / "a.avi", [(30 + 2 * i, 40) for i in range(4)])
     command = ["predict", str(video), "--out", str(tmp_path / "out"), "--whole", "--device", "cpu"]
     assert main([*command, "--also", "bvh,glb,mp4", "--up", "0,-1,0.2"]) == 0, capsys.readouterr()

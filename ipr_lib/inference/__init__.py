@@ -1,9 +1,9 @@
 """Poses from pictures and videos of one's own, as notebook 12 teaches it.
 
-Read `inputs` first (pictures and frames as they come; `videos` reads the latter), then `networks`
-(any network, used alike), `poses` (where people are, prediction, people followed through a video,
-smoothing) and `outputs` (overlays, tables and pages, with `video_writers`). `motion` takes the
-poses of a video to animation programs, and `export` takes a network to programs without PyTorch.
+Read `inputs` first (pictures and frames as they come; `videos` reads and writes the latter), then
+`networks` (any network, used alike), `poses` (where people are, prediction, people followed through
+a video, smoothing) and `outputs` (overlays, tables and pages). `motion` takes the poses of a video
+to animation programs, and `export` takes a network to programs without PyTorch.
 """
 
 from .export import export_onnx, network_card

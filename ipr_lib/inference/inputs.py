@@ -26,6 +26,7 @@ VIDEOS = (
     *(".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m2v"),
     *(".vob", ".mts", ".m2ts", ".wmv", ".asf", ".flv", ".f4v", ".ogv", ".mxf"),
 )
+UNKNOWN = "not known as picture or video"
 # How files begin, after 8 bytes, that Pillow reads with the help of pillow-heif.
 HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 MIN_SIDE = 32  # px; less holds nobody
@@ -73,7 +74,7 @@ def list_files(paths: list, recursive: bool = False) -> tuple[list[Path], list[s
             files.append(path)
         else:
             known = ", ".join(IMAGES + VIDEOS)
-            problems.append(f"{path}: not known as picture or video; known are {known}")
+            problems.append(f"{path}: {UNKNOWN}; known are {known}")
     return files, skipped, problems
 
 
@@ -98,7 +99,7 @@ def _add_folder(folder, recursive, files, skipped, problems):
             unknown.append(path.name)
     in_folders = "links to folders" if recursive else "folders; --recursive takes what lies in them"
     for names, reason in (
-        (unknown, "not known as picture or video"),
+        (unknown, UNKNOWN),
         (folders, in_folders),
         (hidden, "hidden"),
     ):
@@ -133,12 +134,8 @@ def read_image(path: str | Path, focal_px: float | None = None) -> InputImage:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd EXIF data: what cannot be read is assumed
             with Image.open(io.BytesIO(data)) as picture:
-                notes = _notes(picture)
-                exif = picture.getexif()
-                stored_size = picture.size
-                pixels = _rgb(ImageOps.exif_transpose(picture))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
+                pixels, notes = _upright_rgb(picture)
+                exif, stored_size = picture.getexif(), picture.size
     except ImportError as error:
         raise InputError(
             f"{path}: HEIC needs pillow-heif, which is not installed: pip install pillow-heif "
@@ -182,12 +179,11 @@ def focal_length(
     if given is not None:
         return float(given), f"focal length {given:.0f} px as given"
     tags = exif.get_ifd(ExifTags.IFD.Exif) if exif is not None else {}
-    f35 = _number(tags.get(ExifTags.Base.FocalLengthIn35mmFilm))
-    f_mm = _number(tags.get(ExifTags.Base.FocalLength))
-    per_unit = _number(tags.get(ExifTags.Base.FocalPlaneXResolution))
+    f35 = _number(tags, "FocalLengthIn35mmFilm")
+    f_mm = _number(tags, "FocalLength")
+    per_unit = _number(tags, "FocalPlaneXResolution")
     unit_mm = EXIF_UNITS_MM.get(tags.get(ExifTags.Base.FocalPlaneResolutionUnit, INCH))
-    taken_width = _number(tags.get(ExifTags.Base.ExifImageWidth))
-    taken_height = _number(tags.get(ExifTags.Base.ExifImageHeight))
+    taken_width, taken_height = _number(tags, "ExifImageWidth"), _number(tags, "ExifImageHeight")
     known = f35 or (f_mm and per_unit and unit_mm)
     cropped = known and _is_cropped(stored_size or (width, height), taken_width, taken_height)
     if f35 and not cropped:
@@ -215,17 +211,17 @@ def _is_cropped(size, taken_width, taken_height):
     return off > taken_width + taken_height and not turned
 
 
-def _number(value):
+def _number(tags, name):
     """A positive finite EXIF number as float; 0.0 for all else, which cameras write too."""
     try:
-        number = float(value)
+        number = float(tags.get(ExifTags.Base[name]))
     except (TypeError, ValueError, ZeroDivisionError):
         return 0.0
     return number if math.isfinite(number) and number > 0 else 0.0
 
 
-def _notes(picture):
-    """Phrases about what is unusual in an open Pillow picture."""
+def _upright_rgb(picture):
+    """Pillow picture of any mode -> (H, W, 3) uint8 RGB, and phrases about what is unusual in it."""
     notes = []
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format != "MPO":  # phones put a preview behind the picture
@@ -233,33 +229,27 @@ def _notes(picture):
     orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
     if orientation in range(2, 9):
         notes.append(f"turned upright (EXIF orientation {orientation})")
+    picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith(("I", "F")):
         notes.append("more than 8 bits, scaled to its brightest pixel")
-    if picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith(("I", "F")):
+        values = np.nan_to_num(np.asarray(picture).astype(float)).clip(0)
+        grey = np.rint(values * (255 / max(values.max(), 1e-9)))
+        picture = Image.fromarray(grey.astype(np.uint8))
+    if picture.mode in ("1", "L", "LA", "La"):
         notes.append("grey")
-    if picture.has_transparency_data:
-        notes.append("transparency laid on white")
-    return notes
-
-
-def _rgb(picture):
-    """Pillow picture of any mode -> (H, W, 3) uint8 RGB."""
-    if picture.mode.startswith(("I", "F")):
-        values = np.nan_to_num(np.asarray(picture).astype(np.float64)).clip(0)
-        grey = np.rint(values * (255 / max(values.max(), 1e-9))).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
     if picture.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         picture = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
     if picture.has_transparency_data:
+        notes.append("transparency laid on white")
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture)
-    return np.array(picture.convert("RGB"))
+    return np.array(picture.convert("RGB")), notes
 
 
 def read_frames(
-    path: str | Path,
+    path: str | Path | np.ndarray,
     every: int = 1,
     focal_px: float | None = None,
     start: float = 0.0,
@@ -268,7 +258,7 @@ def read_frames(
     """Frames of a video, one after the other; a picture is a video of one frame.
 
     Args:
-        path: the file.
+        path: the file; or pixels (H, W, 3) uint8 RGB.
         every, start, end: of videos, see `read_video`.
         focal_px: see `read_image`.
 
@@ -276,13 +266,17 @@ def read_frames(
         (number of the frame, its time in s, InputImage).
 
     Raises:
-        InputError: the file is missing, not readable, without frames, or too small.
-        IncompleteVideo: see `read_video`.
+        InputError: the file is missing, not readable, without frames, or too small; or frames of a
+            video are missing, see `read_video`.
     """
-    if not is_video(path):
+    if isinstance(path, np.ndarray):
+        frames, path = [(0, 0.0, path, "")], "pixels"
+    elif is_video(path):
+        frames = read_video(path, every, start, end)
+    else:
         yield 0, 0.0, read_image(path, focal_px)
         return
-    for number, time_s, pixels, steps in read_video(path, every, start, end):
+    for number, time_s, pixels, steps in frames:
         height, width = pixels.shape[:2]
         _check_size(path, width, height)
         focal, note = focal_length(width, height, focal_px)

@@ -4,14 +4,13 @@ Taught in notebooks/12_your_own_pictures.ipynb.
 """
 
 import csv
-import importlib.util
 import io
 import json
 import math
 import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import cv2
@@ -19,7 +18,6 @@ import numpy as np
 from matplotlib.colors import to_rgba_array
 from PIL import Image
 
-from ..data.images import open_video
 from ..files import InputError, atomic_path, printable, write_json
 from ..geometry.skeleton import HUMAN36M
 from ..progress import progress
@@ -27,13 +25,10 @@ from ..views.plots import limb_colours
 from .inputs import is_video, list_files, read_frames
 from .motion import LEVEL, motions_of, write_bvh, write_glb
 from .networks import Network
-from .poses import Poses, Prediction, dense, join_poses, predict_inputs, rows_of, timeline
-from .video_writers import OpenCvWriter, Track, h264_writer, import_av, webm_writer
-from .videos import USUAL_RATE
+from .poses import Poses, dense, join_poses, predict_inputs, rows_of, timeline
+from .videos import USUAL_RATE, VideoWriter, shrink, track_writer
 
 WHITE = (255, 255, 255)
-SPARE = 65536  # bytes; more than what a disk gives out at once
-FASTEST = 60.0  # frames a second of an overlay video
 LONGEST = 200  # bytes of an output's name, before its ending; disks allow 255 in all
 COLUMNS = (
     *("source", "frame", "time_s", "person", "joint"),
@@ -132,97 +127,6 @@ def _as_json(poses):
     return {"about": ABOUT, "joint_names": HUMAN36M.names, "poses": rows}
 
 
-def write_overlay_video(
-    prediction: Prediction, target: Path, mp4: bool = False, track: Track | None = None, **span
-) -> None:
-    """Write a video with everybody's skeleton in its pictures: VP8 in .webm, which browsers play.
-
-    It has a steady rate, for players that know no other; so a frame is repeated until the time of
-    the next one. PyAV writes it, and where PyAV is not installed, OpenCV, which takes longer.
-
-    Args:
-        prediction: of a video.
-        target: the .webm file.
-        mp4: also write .mp4, H.264, beside it, with the times as they are.
-        track: gets the pictures without skeletons.
-        span: every, start and end, as it was predicted with; see `read_frames`.
-
-    Raises:
-        InputError: a codec is missing, or the file did not get onto the disk.
-    """
-    poses = prediction.poses
-    rate, repeats = constant_rate(prediction.times)
-    frames = read_frames(prediction.source, **span)
-    name = Path(prediction.source).name
-    bar = progress(frames, desc=f"drawing {name}", unit="frame", leave=False)
-    with ExitStack() as files:
-        temporary = files.enter_context(atomic_path(target))
-        if importlib.util.find_spec("av"):
-            webm = webm_writer(files.enter_context(open(temporary, "wb")), rate)
-        else:
-            webm = OpenCvWriter(temporary, rate)
-        writers = [webm]
-        if mp4:
-            film = files.enter_context(atomic_path(target.with_suffix(".mp4")))
-            writers.append(h264_writer(files.enter_context(open(film, "wb")), rate))
-        n_shown = 0
-        try:
-            for repeat, (number, time_s, image) in zip(repeats, bar):
-                drawn = draw_overlay(image.pixels, poses.joints_img[poses.frame == number])
-                for _ in range(repeat):
-                    webm.write(drawn, n_shown / rate)
-                    n_shown += 1
-                if mp4:
-                    writers[1].write(drawn, time_s)
-                if track is not None:
-                    track.write(number, image.pixels)
-        finally:
-            for writer in writers:
-                writer.close()
-        _check_written(temporary, target, sum(repeats))
-
-
-def constant_rate(times: np.ndarray) -> tuple[float, list[int]]:
-    """A steady rate at which frames keep their times, to half a step.
-
-    Args:
-        times: (F,) s, rising.
-
-    Returns:
-        frames a second; how often each frame is shown, 0 where two come within one step.
-    """
-    if len(times) == 1:
-        return USUAL_RATE, [1]
-    times = np.asarray(times) - times[0]
-    rate = (len(times) - 1) / times[-1]
-    if np.abs(times * rate - np.arange(len(times))).max() > 0.5:  # it is not steady
-        rate = 1 / np.percentile(np.diff(times), 10)
-    rate = round(min(rate, FASTEST), 3)
-    shown_from = np.rint(times * rate).astype(int)
-    return rate, [*np.diff(shown_from).tolist(), 1]
-
-
-def _check_written(path, target, expected):
-    """Raise where a video file lacks something: OpenCV does not say if the disk takes no more.
-
-    Its last bytes are the index. Where they did not fit, a few more do not fit either.
-    """
-    packets = open_video(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])  # -1: not decoded
-    found = 0
-    while packets.grab():
-        found += 1
-    packets.release()
-    if found < expected:
-        raise InputError(
-            f"cannot write {target}: {found} of {expected} frames got onto the disk; make room there, "
-            "or allow larger files, then run again"
-        )
-    size = path.stat().st_size
-    with open(path, "ab") as file:
-        file.write(bytes(SPARE))
-    os.truncate(path, size)
-
-
 def predict_files(
     paths: list,
     out: str | Path,
@@ -272,8 +176,6 @@ def predict_files(
         except (InputError, ImportError) as error:
             say(f"no .html pages: {error}")
             view = False
-    if "mp4" in also:
-        import_av()  # before the work begins
     problems = []
 
     def report(problem):
@@ -283,12 +185,15 @@ def predict_files(
     files, skipped, dead_ends = list_files(paths, recursive)
     for line in skipped:
         say(line)
-    for line in dead_ends + _unused_boxes(choices.get("box"), files):
+    if isinstance(choices.get("box"), dict):
+        for file in choices["box"].keys() - {file.resolve() for file in files}:
+            dead_ends.append(f"{file}: the table of boxes names it, but it is no input")
+    for line in dead_ends:
         report(line)
     span = {name: choices[name] for name in ("every", "start", "end") if name in choices}
     parts, used_names, frame_count = [], set(), 0
     views = []  # of pictures
-    n_written, next_writing = 0, 0.0
+    n_written = 0
     start = time.perf_counter()
     for prediction in predict_inputs(network, files, **choices):
         path, poses = prediction.source, prediction.poses
@@ -320,12 +225,10 @@ def predict_files(
             report(str(error))
         except Exception as error:  # whatever one input does, the others keep their results
             report(f"{path}: its overlay cannot be drawn ({type(error).__name__}: {error})")
-        began = time.perf_counter()
-        if began >= next_writing:
+        # The tables grow, so that of very many inputs not each one can have its writing.
+        if len(parts) > 1.1 * n_written:
             write_tables(join_poses(parts), out)
-            n_written, done = len(parts), time.perf_counter()
-            # The tables grow, so that of very many inputs not each one can have its writing.
-            next_writing = done + 9 * (done - began)
+            n_written = len(parts)
     poses = join_poses(parts)
     if n_written < len(parts):
         write_tables(poses, out)
@@ -345,16 +248,6 @@ def predict_files(
     return poses, problems
 
 
-def _unused_boxes(box, files):
-    """A line for each file that a table of boxes names although it is no input; see `read_boxes`."""
-    if not isinstance(box, dict):
-        return []
-    inputs = {file.resolve() for file in files}
-    return [
-        f"{file}: the table of boxes names it, but it is no input" for file in box.keys() - inputs
-    ]
-
-
 def _write_picture(prediction, target, view):
     """Write the overlay of a picture and its page.
 
@@ -367,7 +260,7 @@ def _write_picture(prediction, target, view):
         SkeletonView, or None without a page.
     """
     pixels, poses = prediction.pixels, prediction.poses
-    with atomic_path(target.with_name(f"{target.name}.jpg")) as temporary:
+    with atomic_path(f"{target}.jpg") as temporary:
         drawn = draw_overlay(pixels, poses.joints_img)
         Image.fromarray(drawn).save(temporary, quality=92)
     if not view:
@@ -377,35 +270,45 @@ def _write_picture(prediction, target, view):
 
 
 def _write_video(prediction, target, span, view, also):
-    """Write the overlay of a video and its page, which has the pictures where PyAV is installed.
+    """Write the overlay of a video, and its page with a small track of the pictures.
 
     Args:
         prediction, target, view: as for `_write_picture`.
         span: every, start and end, as it was predicted with.
         also: see `predict_files`.
     """
-    poses, times = prediction.poses, prediction.times
+    path, poses, times = prediction.source, prediction.poses, prediction.times
     n_poses = len(times) * len(np.unique(poses.person))
     # A long video has fewer frames in its page, which moves evenly from one to the next.
     step = math.ceil(n_poses / PAGE_POSES)
     first = int(np.searchsorted(prediction.frames, poses.frame[0]))  # nobody may be there before
     frames = prediction.frames[first % step :: step]
-    fps = USUAL_RATE  # of the page, where all frames are equally long
-    if len(times) > 1:
-        fps = round((len(times) - 1) / (times[-1] - times[0]) / step, 3)
-    track = None
-    if view and importlib.util.find_spec("av"):
-        track = Track(fps, frames)
-    overlay = target.with_name(f"{target.name}.webm")
-    write_overlay_video(prediction, overlay, "mp4" in also, track, **span)
+    rate = USUAL_RATE if len(times) == 1 else (len(times) - 1) / (times[-1] - times[0])
+    fps = round(rate / step, 3)  # of the page, where all frames are equally long
+    page_times = dict(zip(frames, np.arange(len(frames)) / fps))
+    track = io.BytesIO()
+    with ExitStack() as files:
+        writers = []
+        for kind in ("webm", "mp4") if "mp4" in also else ("webm",):
+            temporary = files.enter_context(atomic_path(f"{target}.{kind}"))
+            file = files.enter_context(open(temporary, "wb"))
+            writers.append(files.enter_context(closing(VideoWriter(file, kind, rate))))
+        small = files.enter_context(closing(track_writer(track, fps, len(frames))))
+        images = read_frames(path, **span)
+        bar = progress(images, desc=f"drawing {path.name}", unit="frame", leave=False)
+        for number, (_, time_s, image) in zip(prediction.frames, bar):
+            drawn = draw_overlay(image.pixels, poses.joints_img[poses.frame == number])
+            for writer in writers:
+                writer.write(drawn, time_s)
+            if view and number in page_times:
+                small.write(shrink(image.pixels), page_times[number])
     if not view:
         return
     shown = rows_of(poses, np.isin(poses.frame, frames))
-    choices = {"fps": fps, "frame": first // step}
-    if track is not None:
-        choices |= {"video": track.close(), "video_size": track.size}
-        choices["joints_img"] = dense(shown, frames, shown.joints_img)
-    _write_view(prediction.source, shown, frames, target, **choices)
+    choices = {"fps": fps, "frame": first // step, "video": track.getvalue()}
+    choices["video_size"] = image.pixels.shape[1::-1]
+    choices["joints_img"] = dense(shown, frames, shown.joints_img)
+    _write_view(path, shown, frames, target, **choices)
 
 
 def _write_view(path, poses, frames, target, **choices):
@@ -415,7 +318,7 @@ def _write_view(path, poses, frames, target, **choices):
     joints = timeline(poses, frames).astype(np.float32)
     name = printable(path.name)
     page = SkeletonView(joints, HUMAN36M, title=name, **choices)
-    page.to_html(target.with_name(f"{target.name}.html"), title=name)
+    page.to_html(f"{target}.html", title=name)
     return page
 
 
@@ -425,11 +328,11 @@ def _write_motion(poses, target, also, up):
         return
     motions = motions_of(poses, up)
     if "glb" in also:
-        write_glb(target.with_name(f"{target.name}.glb"), motions)
+        write_glb(f"{target}.glb", motions)
     if "bvh" in also:
         for motion in motions:
             number = f"-{motion.person}" if len(motions) > 1 else ""
-            write_bvh(target.with_name(f"{target.name}{number}.bvh"), motion)
+            write_bvh(f"{target}{number}.bvh", motion)
 
 
 def _free_name(path, used_names):

@@ -1,50 +1,32 @@
-"""Videos of any kind: each frame upright and at its own time, and a word where frames are missing.
+"""Videos, read and written by PyAV: each frame upright and at its own time.
 
 Taught in notebooks/12_your_own_pictures.ipynb.
 """
 
 import math
-import mmap
-import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 
-from ..data.images import open_video
 from ..files import InputError
 
 USUAL_RATE = 25.0  # frames a second, where a container states none
-FAILURES = 1000  # so many in a row are the end; fewer are a damaged place, and reading goes on
-# Containers that count their frames; of others, OpenCV tells the duration times the rate.
-COUNTING = (".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".avi")
 SAVE_AGAIN = "save it again, e.g. as H.264 in .mp4"
+CLOCK = Fraction(1, 90_000)  # s, in which time stamps are written; the usual clock of videos
+CODECS = {  # of each kind of file that is written: its codec, and options for good quality
+    "mp4": ("libx264", {"crf": "20", "preset": "veryfast"}),
+    "webm": ("libvpx", {"deadline": "good", "cpu-used": "5", "crf": "10", "b": "20M"}),
+}
+TRACK_PX = 256  # longer side of a track for a page
+TRACK_BYTES = 2_000_000  # of the whole track at most
+TRACK_BITS_PER_S = 150_000  # enough for a track of that size
 
 
-class IncompleteVideo(InputError):
-    """Frames of a video are missing; raised after the last one that could be read."""
-
-
-@dataclass(frozen=True)
-class TrackHeader:
-    """What an MP4 file says about how its video is shown.
-
-    Attributes:
-        matrix: (a, b, c, d): a pixel at (x, y), counted from the middle of the stored frame, is
-            shown at (a x + c y, b x + d y).
-        shown_s: seconds that are shown; an edit list leaves out the others. 0 where unknown.
-    """
-
-    matrix: tuple[float, float, float, float]
-    shown_s: float
-
-    @property
-    def mirrors(self) -> bool:
-        """Whether the matrix does more than turn."""
-        a, b, c, d = self.matrix
-        return a * d - b * c < 0
+# --- reading ---
 
 
 def read_video(
@@ -64,78 +46,77 @@ def read_video(
         that differ, or "").
 
     Raises:
-        InputError: the file is missing, not readable, or holds no frame between these times.
-        IncompleteVideo: frames are missing, which is known only after the last one.
+        InputError: the file is missing, not readable, or holds no frame between these times; or
+            frames are missing, which is known only after the last one.
     """
-    # In full, because FFmpeg takes what stands before a colon for the name of a protocol.
-    video = open_video(Path(path).absolute(), cv2.CAP_FFMPEG)
     try:
-        if not video.isOpened():
-            raise InputError(f"{path}: not a readable video; {SAVE_AGAIN}")
-        rate = video.get(cv2.CAP_PROP_FPS)
-        if not (math.isfinite(rate) and rate > 0):
-            rate = USUAL_RATE
-        header = read_track_header(path)
-        if header.mirrors:  # OpenCV only turns
-            video.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
-        times, damaged, taken, failures = [], [], 0, 0
+        # In full, because FFmpeg takes what stands before a colon for the name of a protocol.
+        container = av.open(str(Path(path).absolute()), metadata_errors="ignore")
+        stream = container.streams.video[0]
+    except (OSError, IndexError, av.FFmpegError) as error:
+        reason = getattr(error, "strerror", "there is no picture in it")
+        raise InputError(f"{path}: not a readable video ({reason}); {SAVE_AGAIN}") from error
+    with container:
+        stream.thread_type = "AUTO"
+        usual_step = 1 / float(stream.average_rate or USUAL_RATE)
+        begin = float((stream.start_time or 0) * stream.time_base)
+        times, damages, taken = [], [], 0
         shortest, longest = math.inf, 0.0
-        while failures < FAILURES:
-            if not video.grab():
-                failures += 1
-                continue
-            time_s = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        for frame in _decoded(container, stream, damages):
+            time_s = float((frame.pts or 0) * stream.time_base) - begin
             if times:
                 if time_s <= times[-1]:  # it has no stamp of its own
-                    time_s = times[-1] + 1 / rate
+                    time_s = times[-1] + usual_step
                 step = time_s - times[-1]
                 shortest, longest = min(shortest, step), max(longest, step)
-                if failures:
-                    damaged.append(step)
-            failures = 0
             if time_s >= end:
                 break
             times.append(time_s)
             number = len(times) - 1
             if number % every != 0 or time_s < start:
                 continue
-            complete, frame = video.retrieve()
-            if not complete:
-                continue
-            if header.mirrors:
-                frame = _shown(frame, header.matrix)
             steps = ""
             if longest > 2.5 * shortest:
                 steps = f"frames {shortest:.3f} to {longest:.3f} s apart"
             taken += 1
-            yield number, time_s, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), steps
+            yield number, time_s, _upright(frame), steps
         if not times:
             raise InputError(f"{path}: the video holds no frame; {SAVE_AGAIN}")
         if taken == 0:
             raise InputError(
-                f"{path}: no frame between {start:g} and {end:g} s; the video ends at {times[-1]:.2f} s"
+                f"{path}: no frame between {start:g} and {end:g} s; "
+                f"the video ends at {times[-1]:.2f} s"
             )
-        stated = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-        counts = Path(path).suffix.lower() in COUNTING
-    finally:
-        video.release()
-    if failures == 0:  # `end` came first
-        stated = 0
-    missing = count_missing(times, damaged, stated, rate, counts, header.shown_s)
-    if missing > 0:
-        raise IncompleteVideo(
-            f"{path}: cut or damaged: {missing} frames are missing beside the {len(times)} that were "
-            "read; get the video again"
-        )
+        if time_s >= end:  # nobody has asked for what comes then
+            return
+        duration = (container.duration or 0) / av.time_base
+        if stream.duration:  # without the sound, and without what an edit list leaves out
+            duration = float(stream.duration * stream.time_base)
+        missing = count_missing(times, len(damages), stream.frames, duration, usual_step)
+        if missing > 0:
+            raise InputError(
+                f"{path}: cut or damaged: {missing} frames are missing beside the {len(times)} that "
+                "were read; get the video again"
+            )
+
+
+def _decoded(container, stream, damages):
+    """Frames of a stream, as far as they can be decoded; errors are added to `damages`."""
+    try:
+        for packet in container.demux(stream):
+            if packet.size == 0:  # the end
+                break
+            try:
+                yield from packet.decode()
+            except av.FFmpegError as error:
+                damages.append(error)
+        yield from stream.decode(None)  # what the decoder has kept back
+    except av.FFmpegError as error:
+        damages.append(error)
 
 
 def count_missing(
-    times: list[float],
-    damaged: list[float],
-    stated: int,
-    rate: float,
-    counts: bool,
-    shown_s: float = 0.0,
+    times: list[float], damages: int, stated: int, duration: float, usual_step: float
 ) -> int:
     """How many frames of a video are missing.
 
@@ -144,106 +125,97 @@ def count_missing(
 
     Args:
         times: of the frames that were read, s, rising.
-        damaged: steps of time across places that could not be decoded, s.
-        stated: frames that the container states; 0 or less where it says nothing about the end.
-        rate: frames a second that it states.
-        counts: whether it has counted them; else they stand for its duration.
-        shown_s: see `TrackHeader`.
+        damages: how often decoding failed.
+        stated: frames that the container has counted; 0 where it counts none.
+        duration: that it states, s; 0 where it states none.
+        usual_step: s between frames, for a video of one frame.
 
     Returns:
         the number; where the container has not counted, as many as would fit into the time.
     """
-    step = float(np.median(np.diff(times))) if len(times) > 1 else 1 / rate
-    duration = stated / rate
-    trimmed = 0 < shown_s < duration - 1.5 * step
-    if trimmed:
-        duration = shown_s
-    end = duration - (times[-1] + step)
+    step = float(np.median(np.diff(times))) if len(times) > 1 else usual_step
+    left = duration - times[-1] - step
     # Sound may last somewhat longer than the pictures.
-    ended_early = end > (1.5 * step if counts else max(3 * step, 0.5))
-    if not ended_early and not damaged:
-        return 0
-    if counts and stated > 0 and not trimmed:
-        return stated - len(times)
-    missing = round(end / step) if ended_early else 0
-    for gap in damaged:
-        missing += max(1, round(gap / step) - 1)
-    return missing
+    missing = damages
+    if left > (1.5 * step if stated else max(3 * step, 0.5)):
+        missing += round(left / step)
+    return stated - len(times) if missing and stated else missing
 
 
-def _shown(frame, matrix):
-    """A frame as a matrix of quarter turns and mirrors shows it; see `TrackHeader`."""
-    a, b, c, d = matrix
-    to_right, to_bottom = a, d
+def _upright(frame):
+    """Pixels (H, W, 3) uint8 RGB of a frame, turned and mirrored as it is to be shown."""
+    pixels = frame.to_ndarray(format="rgb24")
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return pixels
+    # A pixel at (x, y), counted from the middle, is shown at (a x + c y, b x + d y).
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5]
     if abs(b) > abs(a):
-        frame = frame.transpose(1, 0, 2)
-        to_right, to_bottom = c, b
-    if to_right < 0:
-        frame = frame[:, ::-1]
-    if to_bottom < 0:
-        frame = frame[::-1]
-    return np.ascontiguousarray(frame)
+        pixels = pixels.transpose(1, 0, 2)
+        a, d = c, b
+    return np.ascontiguousarray(pixels[:: np.sign(d), :: np.sign(a)])
 
 
-# --- the header of an MP4 file, which OpenCV tells only in part ---
+# --- writing ---
 
 
-def read_track_header(path: str | Path) -> TrackHeader:
-    """Display matrix and duration of the video in an MP4, MOV or 3GP file.
+class VideoWriter:
+    """A video with the times as they are.
 
     Args:
-        path: the file.
-
-    Returns:
-        TrackHeader; of another kind of file, one that changes nothing.
+        file: binary file, open for writing.
+        kind: "mp4" (H.264) or "webm" (VP8, which browsers play).
+        rate: frames a second, for players that ask; the times decide.
+        **options: of the codec, in place of those in `CODECS`.
     """
-    plain = TrackHeader((1.0, 0.0, 0.0, 1.0), 0.0)
-    try:
-        with (
-            open(path, "rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-        ):
-            for movie in _boxes(data, "moov", (0, len(data))):
-                for track in _boxes(data, "trak", movie):
-                    for start, _ in _boxes(data, "mdia/hdlr", track):
-                        if data[start + 8 : start + 12] == b"vide":
-                            return _track_header(data, movie, track)
-    except (OSError, ValueError, IndexError, struct.error):  # empty or cut: the reader says so
-        return plain
-    return plain
+
+    def __init__(self, file, kind: str, rate: float, **options):
+        codec, usual = CODECS[kind]
+        self.container = av.open(file, "w", format=kind)
+        rate = Fraction(rate).limit_denominator(1000)
+        self.stream = self.container.add_stream(codec, rate, options=usual | options)
+        self.stream.pix_fmt = "yuv420p"  # what browsers play
+        self.stream.codec_context.thread_count = 1  # more would wait for each other, not help
+        self.stream.codec_context.time_base = CLOCK
+        self.start_s = None
+
+    def write(self, picture: np.ndarray, time_s: float) -> None:
+        """Show a picture (H, W, 3) uint8 RGB from a time on, s; times rise."""
+        height, width = picture.shape[:2]
+        odd = (0, height % 2, 0, width % 2)  # two pixels share a colour: sides must be even
+        picture = cv2.copyMakeBorder(picture, *odd, cv2.BORDER_REPLICATE)
+        if self.start_s is None:
+            self.start_s = time_s
+            self.stream.height, self.stream.width = picture.shape[:2]
+        frame = av.VideoFrame.from_ndarray(picture)
+        frame.time_base = CLOCK
+        frame.pts = round((time_s - self.start_s) / CLOCK)
+        self.container.mux(self.stream.encode(frame))
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self.start_s is not None:
+            self.container.mux(self.stream.encode())
+        self.container.close()
 
 
-def _track_header(data, movie, track):
-    """TrackHeader of a track; `movie` and `track` are (start, end) of their boxes."""
-    start, _ = _boxes(data, "mvhd", movie)[0]
-    (ticks,) = struct.unpack_from(">I", data, start + (20 if data[start] else 12))
-    start, end = _boxes(data, "tkhd", track)[0]
-    if data[start]:  # version 1
-        (shown,) = struct.unpack_from(">Q", data, start + 28)
-    else:
-        (shown,) = struct.unpack_from(">I", data, start + 20)
-    a, b, _, c, d = struct.unpack_from(">5i", data, end - 44)
-    matrix = (a / 65536, b / 65536, c / 65536, d / 65536)
-    return TrackHeader(matrix, shown / ticks if ticks else 0.0)
+def track_writer(file, rate: float, count: int) -> VideoWriter:
+    """A VideoWriter of a small WebM track, for a page that shows it beside its skeletons.
+
+    Args:
+        file: binary file, open for writing.
+        rate: frames a second.
+        count: of its frames; the more they are, the fewer bytes each has.
+    """
+    bits_per_s = min(TRACK_BITS_PER_S, int(8 * TRACK_BYTES * rate / count))
+    # Quick rather than small, and a picture to begin with every two seconds, to be found soon.
+    options = {"deadline": "realtime", "cpu-used": "6", "g": str(max(1, round(2 * rate)))}
+    return VideoWriter(file, "webm", rate, **options, b=str(bits_per_s))
 
 
-def _boxes(data, kinds, within):
-    """(start, end) of the contents of MP4's boxes of a kind, or under a path of kinds such as moov/trak."""
-    kind, _, rest = kinds.partition("/")
-    at, end = within
-    found = []
-    while at + 8 <= end:
-        (size,) = struct.unpack_from(">I", data, at)
-        head = 8
-        if size == 1:
-            (size,) = struct.unpack_from(">Q", data, at + 8)
-            head = 16
-        if size == 0:  # to the end of the file
-            size = end - at
-        if size < head:
-            break
-        if data[at + 4 : at + 8] == kind.encode():
-            content = (at + head, min(at + size, end))
-            found += _boxes(data, rest, content) if rest else [content]
-        at += size
-    return found
+def shrink(picture: np.ndarray) -> np.ndarray:
+    """A picture (H, W, 3) uint8 made small enough for a track."""
+    height, width = picture.shape[:2]
+    share = min(1, TRACK_PX / max(width, height))
+    small = (max(2, round(width * share)), max(2, round(height * share)))
+    return cv2.resize(picture, small, interpolation=cv2.INTER_AREA)

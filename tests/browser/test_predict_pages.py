@@ -1,10 +1,12 @@
 """Pages of one's own pictures and videos: many views in one, turning, and a video track that leads."""
 
+import io
+
 import numpy as np
 import pytest
 
 from ipr_lib.geometry.skeleton import HUMAN36M, add_thorax
-from ipr_lib.inference.video_writers import Track
+from ipr_lib.inference.videos import shrink, track_writer
 from ipr_lib.studio import perform
 from ipr_lib.views import SkeletonView
 from ipr_lib.views.view import write_page
@@ -82,17 +84,17 @@ def test_whoever_wants_less_motion_gets_none(open_page, walk, tmp_path):
 @pytest.fixture(scope="module")
 def film_page(walk, tmp_path_factory):
     """A page whose video has a bright square that moves by 8 px a frame, and a joint in it."""
-    pytest.importorskip("av")
-    track = Track(25, range(FRAMES))
+    track = io.BytesIO()
+    writer = track_writer(track, 25, FRAMES)
     joints_img = np.full((FRAMES, 18, 2), np.nan)
     for frame in range(FRAMES):
         picture = np.full((360, 640, 3), 60, np.uint8)
         picture[150:210, 8 * frame : 8 * frame + 60] = (230, 200, 40)
-        track.write(frame, picture)
+        writer.write(shrink(picture), frame / 25)
         joints_img[frame, HUMAN36M.index("R_Ankle")] = (8 * frame + 30, 180)
-    view = SkeletonView(
-        walk, fps=25, video=track.close(), video_size=track.size, joints_img=joints_img
-    )
+    writer.close()
+    choices = {"video": track.getvalue(), "video_size": (640, 360), "joints_img": joints_img}
+    view = SkeletonView(walk, fps=25, **choices)
     return view.to_html(tmp_path_factory.mktemp("film") / "film.html")
 
 
