@@ -10,12 +10,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ipr_lib.config import load_config
-from ipr_lib.course import example_item, load_reference, shown_crops
+from ipr_lib.course import example_item, shown_crops
 from ipr_lib.data.datasets import CropDataset
 from ipr_lib.evaluation import metrics
 from ipr_lib.files import atomic_path
 from ipr_lib.geometry import HUMAN36M, look_at
+from ipr_lib.inference import load_network
 from ipr_lib.run import predict_run
 from ipr_lib.studio import perform
 from ipr_lib.views import plots
@@ -129,7 +129,8 @@ def the_idea():
     grid = figure.add_gridspec(3, 3, width_ratios=(1, 1, 1.5))
     picture = figure.add_subplot(grid[:, 0])
     side = figure.add_subplot(grid[:, 1])
-    network, cfg, _ = load_reference(load_config("laptop"))
+    reference = load_network()
+    network, cfg = reference.model, reference.cfg
     store = shown_crops(cfg)
     item = example_item(store)
     predictions = predict_run(network, store, cfg)
