@@ -153,7 +153,11 @@ def _upright(frame):
     if abs(b) > abs(a):
         pixels = pixels.transpose(1, 0, 2)
         a, d = c, b
-    return np.ascontiguousarray(pixels[:: np.sign(d), :: np.sign(a)])
+    if a < 0:
+        pixels = pixels[:, ::-1]
+    if d < 0:
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
 
 
 # --- writing ---
