@@ -78,10 +78,10 @@ def signed_sum(results: list[dict], plus: tuple, minus: tuple = ()) -> np.ndarra
 
 
 def has_learned(results: list[dict], case: str) -> bool:
-    """Whether a case beats the mean training pose by a quarter, in the mean over its seeds, by its best reading.
+    """Whether a case beats the mean training pose by a quarter, in the mean over its seeds.
 
-    The best one, because a network may know the place and be read badly: in a coarse map, perfect
-    cells alone err by nearly as much as the mean pose.
+    Its best reading counts, because a network may know the place and be read badly: in the coarse
+    map of the laptop's comparison, perfect cells alone err by more than half of the mean pose's error.
     """
     runs = [run for run in results if run["case"] == case]
     best = [min(scores["mpjpe"] for scores in run["decoders"].values()) for run in runs]
