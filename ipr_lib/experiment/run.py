@@ -44,7 +44,8 @@ from .verdicts import own_error, write_summary
 
 RESULT = "result.json"
 # Large tensors come and go in each step. By default the C library of Linux gives their memory back
-# to the system and gets it cleared again, which makes a step of H1 take 180 ms instead of 120.
+# to the system and gets it cleared again; keeping it makes a step of H1 or H2 two fifths shorter,
+# and one of I* a quarter (benchmarks/README.md).
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 # What `make reproduce` runs, with one seed and without a sweep: every step of the notebook in
 # seconds; or three methods for a quarter of the contest's epochs.
