@@ -194,6 +194,17 @@ def test_bad_files_are_named(net, tmp_path):
         published.read_published(path)
 
 
+def test_weights_that_are_not_finite_are_refused(net, tmp_path):
+    content = checkpoint(net)
+    name = next(iter(content["network"]))
+    weights = content["network"][name].clone()
+    weights.view(-1)[0] = float("inf")
+    content["network"] = content["network"] | {name: weights}
+    torch.save(content, tmp_path / "a.pth.tar")
+    with pytest.raises(InputError, match="a.pth.tar: its weights .* hold NaN or infinity"):
+        published.read_published(tmp_path / "a.pth.tar")
+
+
 # --- conventions ---
 
 

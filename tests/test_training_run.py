@@ -152,6 +152,15 @@ def test_damaged_checkpoints_are_refused(cfg, store, tmp_path, keep):
         records.load_checkpoint(tmp_path / "none.pt", run.build_network(cfg))
 
 
+def test_weights_that_are_not_finite_are_refused(cfg, store, tmp_path):
+    run.train_run(cfg, store, tmp_path)
+    content = torch.load(tmp_path / records.CHECKPOINT, weights_only=True)
+    content["network"]["final.bias"][1] = float("nan")
+    torch.save(content, tmp_path / "odd.pt")
+    with pytest.raises(InputError, match="odd.pt: its weights final.bias hold NaN or infinity"):
+        run.load_trained(tmp_path / "odd.pt")
+
+
 def test_exploding_loss_stops_with_advice(cfg, store, tmp_path):
     with pytest.raises(InputError, match="loss is not finite at step .* Try learning_rate="):
         run.train_run(

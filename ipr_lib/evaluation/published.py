@@ -27,7 +27,7 @@ from ..integral import soft_argmax
 from ..integral.grid import constants
 from ..network import PoseNet, build_backbone
 from ..training import distributed
-from ..training.records import read_checkpoint
+from ..training.records import check_finite, read_checkpoint
 from .metrics import align, joint_errors, root_relative, score_items, summary
 from .prediction import predict_batches
 
@@ -92,7 +92,8 @@ def read_published(path: str | Path) -> Published:
     Returns:
         Published, in eval mode, on the CPU.
     Raises:
-        InputError: missing, damaged, holding code, or of an architecture that neither release has.
+        InputError: missing, damaged, holding code, of an architecture that neither release has, or
+            with weights that are not finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -115,6 +116,7 @@ def read_published(path: str | Path) -> Published:
         raise InputError(
             f"{path}: expected a release of mks0601 or JimmySuen, but {reason}"
         ) from error
+    check_finite(path, model)
     return Published(model.eval(), release, backbone, content.get("epoch"))
 
 

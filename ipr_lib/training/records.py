@@ -107,7 +107,7 @@ def load_checkpoint(path: Path, network: nn.Module, names: tuple[str, ...] = STA
     Returns:
         dict: all that the checkpoint holds, see `save_checkpoint`.
     Raises:
-        InputError: missing, damaged, or of another architecture.
+        InputError: missing, damaged, of another architecture, or with weights that are not finite.
     """
     content = read_checkpoint(path, names)
     try:
@@ -117,7 +117,17 @@ def load_checkpoint(path: Path, network: nn.Module, names: tuple[str, ...] = STA
         raise InputError(
             f"{path} holds another architecture: {reason}; delete it and train or get it again"
         ) from error
+    check_finite(path, network)
     return content
+
+
+def check_finite(path: Path, network: nn.Module):
+    """InputError where the weights of a network are not finite, which was read from a file."""
+    for name, weights in network.state_dict().items():
+        if not weights.isfinite().all():
+            raise InputError(
+                f"{path}: its weights {name} hold NaN or infinity; delete it, then get it again or train anew"
+            )
 
 
 def resume(
